@@ -1,0 +1,279 @@
+//! The durable log of accepted inbound events, in the database. Used by the `intake` crate only.
+//!
+//! Invariant: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, QueryResult, Statement, TransactionTrait as _, Value};
+use thinkwork_primitives::{TenantId, Timestamp};
+use uuid::Uuid;
+
+use crate::wake::{Topic, WakeUp};
+use crate::{Db, Engine, Error, Tx};
+
+/// One accepted event.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The event's id, which is also its delivery's.
+    pub id: Uuid,
+    /// The tenant it is for.
+    pub tenant: TenantId,
+    /// Where it came from, like `webhook:whk_…`.
+    pub source: String,
+    /// What makes it the same event, digested.
+    pub dedupe_key: [u8; 32],
+    /// Events that share it are applied in order.
+    pub order_key: String,
+    /// What was accepted, sealed or encoded by the source's slice.
+    pub body: Vec<u8>,
+    /// SHA-256 of what the sender sent, to tell a retry from a conflict.
+    pub body_hash: [u8; 32],
+    /// When it arrived.
+    pub received_at: Timestamp,
+}
+
+/// What became of one event of [`append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored and on disk.
+    Stored,
+    /// This event was there; its id and whether the body is the same.
+    Duplicate {
+        /// The first one's id.
+        id: Uuid,
+        /// Whether both bodies are the same.
+        same_body: bool,
+    },
+}
+
+/// Rows per statement: SQLite takes 32,766 parameters, and nine a row leave room.
+const ROWS_MAX: usize = 512;
+
+fn insert_sql(rows: usize) -> String {
+    let mut sql = String::from(
+        "INSERT INTO intake_event (id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, \
+         attempts) VALUES ",
+    );
+    for row in 0..rows {
+        if row > 0 {
+            sql.push(',');
+        }
+        let first = row.saturating_mul(8);
+        let places: Vec<String> = (1..=8).map(|place: usize| format!("${}", first.saturating_add(place))).collect();
+        sql.push_str(&format!("({},0)", places.join(",")));
+    }
+    sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING RETURNING id");
+    sql
+}
+
+/// Stores all rows in one commit, synced to disk, and says for each what became of it, in order.
+///
+/// # Errors
+/// The driver's error; then none of them is stored.
+pub async fn append(db: &Db, rows: &[Row]) -> Result<Vec<Appended>, Error> {
+    let connection = db.writer();
+    let backend = connection.get_database_backend();
+    let transaction = connection.begin().await?;
+    let mut stored = HashSet::new();
+    for chunk in rows.chunks(ROWS_MAX) {
+        let mut values: Vec<Value> = Vec::with_capacity(chunk.len().saturating_mul(8));
+        for row in chunk {
+            values.push(row.id.into());
+            values.push(row.tenant.uuid().into());
+            values.push(row.source.clone().into());
+            values.push(row.dedupe_key.to_vec().into());
+            values.push(row.order_key.clone().into());
+            values.push(row.body.clone().into());
+            values.push(row.body_hash.to_vec().into());
+            values.push(row.received_at.micros().into());
+        }
+        let statement = Statement::from_sql_and_values(backend, insert_sql(chunk.len()), values);
+        for row in transaction.query_all_raw(statement).await? {
+            stored.insert(row.try_get::<Uuid>("", "id")?);
+        }
+    }
+    let mut outcome = Vec::with_capacity(rows.len());
+    for row in rows {
+        if stored.contains(&row.id) {
+            outcome.push(Appended::Stored);
+            continue;
+        }
+        let statement = Statement::from_sql_and_values(
+            backend,
+            "SELECT id, body_hash FROM intake_event WHERE tenant_id = $1 AND source = $2 AND dedupe_key = $3",
+            vec![row.tenant.uuid().into(), row.source.clone().into(), row.dedupe_key.to_vec().into()],
+        );
+        let found = transaction.query_one_raw(statement).await?;
+        let found = found.ok_or_else(|| sea_orm::DbErr::Custom("an event vanished while it was stored".to_owned()))?;
+        let body_hash: Vec<u8> = found.try_get("", "body_hash")?;
+        outcome.push(Appended::Duplicate { id: found.try_get("", "id")?, same_body: body_hash == row.body_hash });
+    }
+    transaction.commit().await?;
+    // On PostgreSQL other processes find new events by their sweep; this one needs no round trip for the hint.
+    db.wake_ups().send(WakeUp { topic: Topic::Intake, id: Uuid::nil() });
+    Ok(outcome)
+}
+
+/// Claims up to `count` events for `lease_for`, oldest first, and returns them with their number of earlier tries.
+///
+/// # Errors
+/// The driver's error.
+pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<(Row, i64)>, Error> {
+    let mut tx = db.write_shared().await?;
+    let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let sql = format!(
+        "UPDATE intake_event SET lease_until = $1, attempts = attempts + 1 WHERE id IN (
+           SELECT id FROM intake_event WHERE body IS NOT NULL AND parked_at IS NULL
+             AND (lease_until IS NULL OR lease_until < $2) ORDER BY id LIMIT $3 {skip})
+         RETURNING id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts"
+    );
+    let values =
+        vec![now.plus(lease_for).micros().into(), now.micros().into(), i64::try_from(count).unwrap_or(i64::MAX).into()];
+    let mut rows = tx.query(&sql, values).await?.iter().map(claimed).collect::<Result<Vec<_>, _>>()?;
+    tx.commit().await?;
+    rows.sort_by_key(|(row, _)| row.id);
+    Ok(rows)
+}
+
+fn digest(row: &QueryResult, column: &str) -> Result<[u8; 32], Error> {
+    let bytes: Vec<u8> = row.try_get("", column)?;
+    Ok(<[u8; 32]>::try_from(bytes).unwrap_or_default())
+}
+
+fn claimed(row: &QueryResult) -> Result<(Row, i64), Error> {
+    let attempts: i64 = row.try_get("", "attempts")?;
+    Ok((event(row)?, attempts.saturating_sub(1)))
+}
+
+fn event(row: &QueryResult) -> Result<Row, Error> {
+    Ok(Row {
+        id: row.try_get("", "id")?,
+        tenant: TenantId::from_uuid(row.try_get("", "tenant_id")?),
+        source: row.try_get("", "source")?,
+        dedupe_key: digest(row, "dedupe_key")?,
+        order_key: row.try_get("", "order_key")?,
+        body: row.try_get("", "body")?,
+        body_hash: digest(row, "body_hash")?,
+        received_at: Timestamp::from_micros(row.try_get("", "received_at")?),
+    })
+}
+
+/// Marks an event applied in the transaction that applied it: its content goes, its key stays against duplicates.
+/// False when it was applied before: then undo.
+///
+/// # Errors
+/// The driver's error.
+pub async fn applied(tx: &mut Tx, id: Uuid) -> Result<bool, Error> {
+    let changed = tx
+        .execute(
+            "UPDATE intake_event SET body = NULL, lease_until = NULL WHERE id = $1 AND body IS NOT NULL",
+            vec![id.into()],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// What happens next with an event that could not be applied.
+#[derive(Clone, Copy, Debug)]
+pub enum Again {
+    /// It is due again then.
+    At(Timestamp),
+    /// It was tried often enough: parked at this time, for the operator.
+    Park(Timestamp),
+}
+
+/// Puts an event back that could not be applied.
+///
+/// # Errors
+/// The driver's error.
+pub async fn failed(db: &Db, id: Uuid, again: Again, error: &str) -> Result<(), Error> {
+    let (due_at, parked_at) = match again {
+        Again::At(at) => (Some(at.micros()), None),
+        Again::Park(at) => (None, Some(at.micros())),
+    };
+    let mut tx = db.write_shared().await?;
+    // The lease's end is also when it is due: nobody claims it before.
+    tx.execute(
+        "UPDATE intake_event SET lease_until = $2, parked_at = $3, last_error = $4 WHERE id = $1",
+        vec![id.into(), due_at.into(), parked_at.into(), error.to_owned().into()],
+    )
+    .await?;
+    tx.commit().await
+}
+
+/// One accepted event of a tenant that is not applied yet.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_pending(tx: &mut Tx, id: Uuid) -> Result<Option<Row>, Error> {
+    let tenant = tx.tenant().uuid();
+    let sql = "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
+               WHERE id = $1 AND tenant_id = $2 AND body IS NOT NULL";
+    let rows = tx.query(sql, vec![id.into(), tenant.into()]).await?;
+    rows.first().map(event).transpose()
+}
+
+/// Which accepted events [`list_pending`] returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// Only events before this id, where a page ended.
+    pub before: Option<Uuid>,
+    /// Only events that arrived then or later.
+    pub since: Option<Timestamp>,
+    /// Only events that arrived before.
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    pub count: u64,
+}
+
+/// Accepted events of one source of the transaction's tenant that are not applied yet, newest first.
+///
+/// # Errors
+/// The driver's error.
+pub async fn list_pending(tx: &mut Tx, source: &str, which: Pending) -> Result<Vec<Row>, Error> {
+    let tenant = tx.tenant().uuid();
+    let sql = "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
+               WHERE tenant_id = $1 AND source = $2 AND body IS NOT NULL AND id < $3 AND received_at >= $4
+                 AND received_at < $5 ORDER BY id DESC LIMIT $6";
+    let values = vec![
+        tenant.into(),
+        source.to_owned().into(),
+        which.before.unwrap_or(Uuid::max()).into(),
+        which.since.map_or(i64::MIN, Timestamp::micros).into(),
+        which.until.map_or(i64::MAX, Timestamp::micros).into(),
+        i64::try_from(which.count).unwrap_or(i64::MAX).into(),
+    ];
+    let rows = tx.query(sql, values).await?;
+    rows.iter().map(event).collect()
+}
+
+/// Forgets keys of applied events that arrived before `before`. Returns how many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn forget(db: &Db, before: Timestamp) -> Result<u64, Error> {
+    let mut tx = db.write_shared().await?;
+    let count = tx
+        .execute("DELETE FROM intake_event WHERE body IS NULL AND received_at < $1", vec![before.micros().into()])
+        .await?;
+    tx.commit().await?;
+    Ok(count)
+}
+
+/// How many accepted events wait, and how many are parked.
+///
+/// # Errors
+/// The driver's error.
+pub async fn counts(db: &Db) -> Result<(i64, i64), Error> {
+    let mut tx = db.read_shared().await?;
+    let sql = "SELECT count(*) AS pending, count(parked_at) AS parked FROM intake_event WHERE body IS NOT NULL";
+    let rows = tx.query(sql, Vec::new()).await?;
+    match rows.first() {
+        Some(row) => {
+            let (all, parked): (i64, i64) = (row.try_get("", "pending")?, row.try_get("", "parked")?);
+            Ok((all.saturating_sub(parked), parked))
+        }
+        None => Ok((0, 0)),
+    }
+}

@@ -1,0 +1,194 @@
+//! Durable jobs: enqueued in the change's own transaction, claimed under a lease, retried with a limit, then parked
+//! where an operator sees them.
+//!
+//! Invariant: one row per (kind, key); enqueueing a key that is there makes it run once more. A job holds ids only.
+
+use std::time::Duration;
+
+use sea_orm::QueryResult;
+use thinkwork_primitives::{JobId, TenantId, Timestamp};
+use uuid::Uuid;
+
+use crate::wake::Topic;
+use crate::{Db, Engine, Error, Tx};
+
+/// A claimed job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// The tenant it works for.
+    pub tenant: TenantId,
+    /// What to do; a word from the table in `app`.
+    pub kind: String,
+    /// To what; an id, printed or hyphenated as its kind says.
+    pub key: String,
+    /// How often it was tried before.
+    pub attempts: i64,
+    generation: i64,
+    lease: Uuid,
+}
+
+/// Tries before a job is parked.
+pub const ATTEMPTS_MAX: i64 = 12;
+
+/// Enqueues `kind` for `key`, due at `run_at`. If it is there, it becomes due at the earlier of both times, and if it
+/// is running it runs once more afterwards.
+///
+/// # Errors
+/// The driver's error.
+pub async fn enqueue(tx: &mut Tx, kind: &'static str, key: &str, run_at: Timestamp) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    tx.execute(
+        "INSERT INTO job (id, tenant_id, kind, key, run_at, attempts, generation)
+         VALUES ($1, $2, $3, $4, $5, 0, 0)
+         ON CONFLICT (tenant_id, kind, key) DO UPDATE SET
+           generation = job.generation + 1, attempts = 0, parked_at = NULL, last_error = NULL,
+           run_at = CASE WHEN job.run_at < excluded.run_at THEN job.run_at ELSE excluded.run_at END",
+        vec![JobId::new().uuid().into(), tenant.into(), kind.into(), key.into(), run_at.micros().into()],
+    )
+    .await?;
+    tx.wake(Topic::Job, Uuid::nil());
+    Ok(())
+}
+
+/// Takes back a job that has become needless. One that runs already goes on.
+///
+/// # Errors
+/// The driver's error.
+pub async fn cancel(tx: &mut Tx, kind: &'static str, key: &str) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    tx.execute(
+        "DELETE FROM job WHERE tenant_id = $1 AND kind = $2 AND key = $3 AND lease IS NULL",
+        vec![tenant.into(), kind.into(), key.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Claims up to `count` due jobs for `lease_for`, those whose lease ran out included.
+///
+/// # Errors
+/// The driver's error.
+pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<Job>, Error> {
+    let mut tx = db.write_shared().await?;
+    let lease = Uuid::now_v7();
+    let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let sql = format!(
+        "UPDATE job SET lease = $1, lease_until = $2, attempts = attempts + 1 WHERE id IN (
+           SELECT id FROM job WHERE run_at <= $3 AND parked_at IS NULL
+             AND (lease_until IS NULL OR lease_until < $3)
+           ORDER BY run_at LIMIT $4 {skip})
+         RETURNING id, tenant_id, kind, key, attempts, generation"
+    );
+    let values = vec![
+        lease.into(),
+        now.plus(lease_for).micros().into(),
+        now.micros().into(),
+        i64::try_from(count).unwrap_or(i64::MAX).into(),
+    ];
+    let jobs = tx.query(&sql, values).await?.iter().map(|row| job(row, lease)).collect::<Result<_, _>>()?;
+    tx.commit().await?;
+    Ok(jobs)
+}
+
+fn job(row: &QueryResult, lease: Uuid) -> Result<Job, Error> {
+    Ok(Job {
+        id: JobId::from_uuid(row.try_get("", "id")?),
+        tenant: TenantId::from_uuid(row.try_get("", "tenant_id")?),
+        kind: row.try_get("", "kind")?,
+        key: row.try_get("", "key")?,
+        attempts: row.try_get::<i64>("", "attempts")?.saturating_sub(1),
+        generation: row.try_get("", "generation")?,
+        lease,
+    })
+}
+
+/// Keeps a running job's lease alive. False when the lease was lost: then stop.
+///
+/// # Errors
+/// The driver's error.
+pub async fn extend(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> Result<bool, Error> {
+    let mut tx = db.write_shared().await?;
+    let changed = tx
+        .execute(
+            "UPDATE job SET lease_until = $3 WHERE id = $1 AND lease = $2",
+            vec![job.id.uuid().into(), job.lease.into(), now.plus(lease_for).micros().into()],
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(changed == 1)
+}
+
+/// Whether a running job is still ours, and keeps it so until this transaction ends: a process that was paused past
+/// its lease learns here that another one has taken over. Ask it last, after the rows that the work itself changes.
+///
+/// # Errors
+/// The driver's error.
+pub async fn holds(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
+    let lock = if tx.engine() == Engine::Postgres { "FOR UPDATE" } else { "" };
+    let sql = format!("SELECT id FROM job WHERE id = $1 AND lease = $2 {lock}");
+    Ok(!tx.query(&sql, vec![job.id.uuid().into(), job.lease.into()]).await?.is_empty())
+}
+
+/// Ends a job; one that was enqueued again meanwhile stays and is due.
+///
+/// # Errors
+/// The driver's error.
+pub async fn done(db: &Db, job: &Job) -> Result<(), Error> {
+    let mut tx = db.write_shared().await?;
+    let key = vec![job.id.uuid().into(), job.lease.into(), job.generation.into()];
+    let deleted = tx.execute("DELETE FROM job WHERE id = $1 AND lease = $2 AND generation = $3", key).await?;
+    if deleted == 0 {
+        tx.execute(
+            "UPDATE job SET lease = NULL, lease_until = NULL, attempts = 0 WHERE id = $1 AND lease = $2",
+            vec![job.id.uuid().into(), job.lease.into()],
+        )
+        .await?;
+        tx.wake(Topic::Job, Uuid::nil());
+    }
+    tx.commit().await
+}
+
+/// Puts a failed job back with growing pauses, or parks it after [`ATTEMPTS_MAX`] tries.
+///
+/// `error` is for the operator: a sentence without secrets.
+///
+/// # Errors
+/// The driver's error.
+pub async fn failed(db: &Db, job: &Job, now: Timestamp, error: &str) -> Result<(), Error> {
+    let mut tx = db.write_shared().await?;
+    let attempts = job.attempts.saturating_add(1);
+    let exponent = u32::try_from(attempts.clamp(0, 11)).unwrap_or(11);
+    let pause = Duration::from_secs(2_u64.saturating_pow(exponent).min(3_600));
+    let parked = (attempts >= ATTEMPTS_MAX).then_some(now.micros());
+    tx.execute(
+        "UPDATE job SET lease = NULL, lease_until = NULL, run_at = $3, parked_at = $4, last_error = $5
+         WHERE id = $1 AND lease = $2",
+        vec![
+            job.id.uuid().into(),
+            job.lease.into(),
+            now.plus(pause).micros().into(),
+            parked.into(),
+            error.to_owned().into(),
+        ],
+    )
+    .await?;
+    tx.commit().await
+}
+
+/// How many jobs wait, and how many are parked, for `/metrics` and the test harness.
+///
+/// # Errors
+/// The driver's error.
+pub async fn counts(db: &Db) -> Result<(i64, i64), Error> {
+    let mut tx = db.read_shared().await?;
+    let rows = tx.query("SELECT count(*) AS waiting, count(parked_at) AS parked FROM job", Vec::new()).await?;
+    match rows.first() {
+        Some(row) => {
+            let (all, parked): (i64, i64) = (row.try_get("", "waiting")?, row.try_get("", "parked")?);
+            Ok((all.saturating_sub(parked), parked))
+        }
+        None => Ok((0, 0)),
+    }
+}

@@ -1,0 +1,39 @@
+//! Rate limits that hold across processes: each process leases a share of a window's quota.
+
+use crate::{Db, Error};
+
+/// Leases up to `want` of what is left of `limit` in this window and returns how many were granted.
+///
+/// `key` names what is limited, `window` is the window's number (for example whole minutes since the epoch).
+///
+/// # Errors
+/// The driver's error.
+pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Result<i64, Error> {
+    let mut tx = db.write_shared().await?;
+    tx.execute("DELETE FROM quota WHERE key = $1 AND window_number < $2", vec![key.into(), window.into()]).await?;
+    tx.execute(
+        "INSERT INTO quota (key, window_number, used) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
+        vec![key.into(), window.into()],
+    )
+    .await?;
+    let rows = tx
+        .query("SELECT used FROM quota WHERE key = $1 AND window_number = $2", vec![key.into(), window.into()])
+        .await?;
+    let used: i64 = rows.first().map(|row| row.try_get("", "used")).transpose()?.unwrap_or(0);
+    let granted = want.min(limit.saturating_sub(used)).max(0);
+    if granted > 0 {
+        // The condition makes the grant exact where two processes read the same row on PostgreSQL.
+        let changed = tx
+            .execute(
+                "UPDATE quota SET used = used + $3 WHERE key = $1 AND window_number = $2 AND used = $4",
+                vec![key.into(), window.into(), granted.into(), used.into()],
+            )
+            .await?;
+        if changed == 0 {
+            tx.commit().await?;
+            return Box::pin(lease(db, key, window, want, limit)).await;
+        }
+    }
+    tx.commit().await?;
+    Ok(granted)
+}

@@ -1,0 +1,88 @@
+//! The one table that leads from a hashed key to a tenant, for look-ups before the tenant is known.
+//!
+//! Invariant: it holds digests and ids, nothing readable; a route is written in its row's own transaction.
+
+use thinkwork_primitives::{TenantId, crypto};
+use uuid::Uuid;
+
+use crate::{Db, Error, Tx};
+
+/// Where a key leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The tenant of the row.
+    pub tenant: TenantId,
+    /// The row.
+    pub row: Uuid,
+}
+
+fn key_hash(key: &str) -> Vec<u8> {
+    crypto::sha256(key.as_bytes()).to_vec()
+}
+
+/// Adds a route of `kind` from `key` to a row of the transaction's tenant.
+///
+/// # Errors
+/// A unique violation where the key is taken; the driver's error.
+pub async fn add(tx: &mut Tx, kind: &'static str, key: &str, row: Uuid) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    tx.execute(
+        "INSERT INTO route (kind, key_hash, tenant_id, row_id) VALUES ($1, $2, $3, $4)",
+        vec![kind.into(), key_hash(key).into(), tenant.into(), row.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes every route of `kind` to this row.
+///
+/// # Errors
+/// The driver's error.
+pub async fn remove(tx: &mut Tx, kind: &'static str, row: Uuid) -> Result<(), Error> {
+    tx.execute("DELETE FROM route WHERE kind = $1 AND row_id = $2", vec![kind.into(), row.into()]).await?;
+    Ok(())
+}
+
+/// Where `key` leads: one indexed look-up.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find(db: &Db, kind: &'static str, key: &str) -> Result<Option<Route>, Error> {
+    let mut tx = db.read_shared().await?;
+    let rows = tx
+        .query(
+            "SELECT tenant_id, row_id FROM route WHERE kind = $1 AND key_hash = $2",
+            vec![kind.into(), key_hash(key).into()],
+        )
+        .await?;
+    rows.first()
+        .map(|row| {
+            Ok(Route {
+                tenant: TenantId::from_uuid(row.try_get::<Uuid>("", "tenant_id")?),
+                row: row.try_get::<Uuid>("", "row_id")?,
+            })
+        })
+        .transpose()
+}
+
+/// Every place where `key` leads, for keys that several tenants may hold, like an e-mail; at most 20.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_all(db: &Db, kind: &'static str, key: &str) -> Result<Vec<Route>, Error> {
+    let mut tx = db.read_shared().await?;
+    let rows = tx
+        .query(
+            "SELECT tenant_id, row_id FROM route WHERE kind = $1 AND key_hash = $2 ORDER BY row_id LIMIT 20",
+            vec![kind.into(), key_hash(key).into()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Route {
+                tenant: TenantId::from_uuid(row.try_get::<Uuid>("", "tenant_id")?),
+                row: row.try_get::<Uuid>("", "row_id")?,
+            })
+        })
+        .collect()
+}

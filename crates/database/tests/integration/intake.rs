@@ -1,0 +1,86 @@
+//! The log of accepted events.
+
+use std::time::Duration;
+
+use thinkwork_database::intake_log::{self, Appended, Row};
+use thinkwork_primitives::{Clock, TenantId, crypto::sha256};
+use uuid::Uuid;
+
+use crate::harness::fresh;
+
+fn row(tenant: TenantId, key: &str, body: &str, clock: &Clock) -> Row {
+    Row {
+        id: Uuid::now_v7(),
+        tenant,
+        source: "webhook:x".to_owned(),
+        dedupe_key: sha256(key.as_bytes()),
+        order_key: String::new(),
+        body: body.as_bytes().to_vec(),
+        body_hash: sha256(body.as_bytes()),
+        received_at: clock.now(),
+    }
+}
+
+#[tokio::test]
+async fn one_commit_stores_many_and_tells_duplicates_from_conflicts() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let rows = [
+        row(tenant, "a", "one", &clock),
+        row(tenant, "b", "two", &clock),
+        row(tenant, "a", "one", &clock),
+        row(tenant, "a", "other", &clock),
+        row(TenantId::new(), "a", "one", &clock),
+    ];
+    let outcome = intake_log::append(&db, &rows).await.unwrap();
+    let id = rows[0].id;
+    let expected = [
+        Appended::Stored,
+        Appended::Stored,
+        Appended::Duplicate { id, same_body: true },
+        Appended::Duplicate { id, same_body: false },
+        Appended::Stored,
+    ];
+    assert_eq!(outcome, expected);
+}
+
+#[tokio::test]
+async fn a_large_batch_is_stored_whole() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let rows: Vec<Row> = (0..1_300).map(|number| row(tenant, &number.to_string(), "body", &clock)).collect();
+    let outcome = intake_log::append(&db, &rows).await.unwrap();
+    assert!(outcome.iter().all(|one| *one == Appended::Stored));
+    assert_eq!(intake_log::counts(&db).await.unwrap(), (1_300, 0));
+}
+
+#[tokio::test]
+async fn an_event_is_applied_once_and_its_key_outlives_it() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let first = row(tenant, "a", "one", &clock);
+    intake_log::append(&db, std::slice::from_ref(&first)).await.unwrap();
+    let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|(event, tries)| (event.id, *tries)).collect::<Vec<_>>(), [(first.id, 0)]);
+    assert!(intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap().is_empty());
+    for expected in [true, false] {
+        let mut tx = db.write(tenant).await.unwrap();
+        assert_eq!(intake_log::applied(&mut tx, first.id).await.unwrap(), expected);
+        tx.commit().await.unwrap();
+    }
+    let again = intake_log::append(&db, &[row(tenant, "a", "one", &clock)]).await.unwrap();
+    assert_eq!(again, [Appended::Duplicate { id: first.id, same_body: true }]);
+    clock.advance(Duration::from_secs(3_600));
+    assert_eq!(intake_log::forget(&db, clock.now()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn l70_what_a_dead_process_claimed_is_claimed_again_after_its_lease() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    intake_log::append(&db, &[row(tenant, "a", "one", &clock)]).await.unwrap();
+    assert_eq!(intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap().len(), 1);
+    clock.advance(Duration::from_secs(31));
+    let again = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
+    assert_eq!(again.first().map(|(_, tries)| *tries), Some(1));
+}

@@ -1,0 +1,87 @@
+//! Jobs: claimed once, leased, run again when asked again, parked in the end.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use thinkwork_database::{Db, jobs, schema};
+use thinkwork_primitives::{Clock, TenantId};
+
+use crate::harness::{self, MIGRATIONS, fresh, open};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+async fn enqueue(db: &Db, tenant: TenantId, key: &str, clock: &Clock) {
+    let mut tx = db.write(tenant).await.unwrap();
+    jobs::enqueue(&mut tx, "test.run", key, clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn l83_of_many_claimers_in_several_processes_one_gets_each_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = harness::fresh_url(&folder).await;
+    let (first, clock, tenant) = (open(&url).await, Clock::system(), TenantId::new());
+    schema::migrate(&first, MIGRATIONS).await.unwrap();
+    let second = open(&url).await;
+    for number in 0..40 {
+        enqueue(&first, tenant, &number.to_string(), &clock).await;
+    }
+    let mut claims = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let (db, now) = (if number % 2 == 0 { first.clone() } else { second.clone() }, clock.now());
+        claims.spawn(async move { jobs::claim(&db, now, LEASE, 5).await.unwrap() });
+    }
+    let keys: Vec<String> = claims.join_all().await.into_iter().flatten().map(|job| job.key).collect();
+    assert_eq!(keys.len(), 40);
+    assert_eq!(keys.iter().collect::<HashSet<_>>().len(), 40);
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_claimed_by_another_and_the_first_is_told() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    enqueue(&db, tenant, "a", &clock).await;
+    let first = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
+    assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
+    assert!(jobs::extend(&db, &first, clock.now(), LEASE).await.unwrap());
+    clock.advance(LEASE * 2);
+    let second = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
+    assert_eq!(second.attempts, 1);
+    assert!(!jobs::extend(&db, &first, clock.now(), LEASE).await.unwrap());
+    // The late end of the first changes nothing for the second.
+    jobs::done(&db, &first).await.unwrap();
+    assert!(jobs::extend(&db, &second, clock.now(), LEASE).await.unwrap());
+    jobs::done(&db, &second).await.unwrap();
+    assert_eq!(jobs::counts(&db).await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_is_asked_for_while_it_runs_runs_once_more() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    enqueue(&db, tenant, "a", &clock).await;
+    let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
+    enqueue(&db, tenant, "a", &clock).await;
+    enqueue(&db, tenant, "a", &clock).await;
+    jobs::done(&db, &job).await.unwrap();
+    let again = jobs::claim(&db, clock.now(), LEASE, 9).await.unwrap();
+    assert_eq!(again.len(), 1);
+    jobs::done(&db, again.first().unwrap()).await.unwrap();
+    assert_eq!(jobs::counts(&db).await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_keeps_failing_is_parked_and_enqueueing_it_frees_it() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    enqueue(&db, tenant, "a", &clock).await;
+    for _ in 0..jobs::ATTEMPTS_MAX {
+        let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
+        jobs::failed(&db, &job, clock.now(), "it does not work").await.unwrap();
+        assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
+        clock.advance(Duration::from_secs(3_601));
+    }
+    assert_eq!(jobs::counts(&db).await.unwrap(), (0, 1));
+    enqueue(&db, tenant, "a", &clock).await;
+    assert_eq!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().len(), 1);
+}

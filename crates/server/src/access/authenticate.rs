@@ -1,0 +1,98 @@
+//! Who presents this cookie or bearer: one look-up of the route and one read of the tenant, with each request.
+//!
+//! Invariant: whatever was revoked, disabled, has expired or lain idle is nobody, at once; nothing is cached.
+
+use thinkwork_database::routes;
+use thinkwork_primitives::{Principal, SessionId, TokenId, Via, Who, crypto};
+
+use super::store::proof::{self, Whose};
+use super::{Access, Error, TokenKind, rules, sessions, store, tokens};
+use crate::edge::ApiError;
+use crate::edge::caller::{Authenticate, Boxed, Known, Presented};
+
+impl Authenticate for Access {
+    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> Boxed<'a, Result<Option<Known>, ApiError>> {
+        Box::pin(async move {
+            let known = match presented {
+                Presented::Session(cookie) => self.by_session(cookie).await,
+                Presented::Bearer(token) => self.by_token(token).await,
+            };
+            known.map_err(ApiError::from)
+        })
+    }
+}
+
+impl Access {
+    async fn by_session(&self, cookie: &str) -> Result<Option<Known>, Error> {
+        let Some(route) = routes::find(&self.db, sessions::ROUTE, cookie).await? else { return Ok(None) };
+        let (now, id) = (self.now(), SessionId::from_uuid(route.row));
+        let mut tx = self.db.read(route.tenant).await?;
+        let Some(found) = proof::session_find(&mut tx, id).await? else { return Ok(None) };
+        let genuine = crypto::equal(&found.hash, &crypto::sha256(cookie.as_bytes()));
+        if !genuine || !rules::session_lives(now, found.session.last_seen_at, found.session.expires_at) {
+            return Ok(None);
+        }
+        let Some(user) = store::user_find(&mut tx, found.user).await?.filter(|user| !user.disabled) else {
+            return Ok(None);
+        };
+        let (_, tenant_name) = self.tenant(&mut tx).await?;
+        drop(tx);
+        if rules::worth_noting(now, Some(found.session.last_seen_at)) {
+            let mut tx = self.db.write(route.tenant).await?;
+            proof::session_seen(&mut tx, id, now).await?;
+            tx.commit().await?;
+        }
+        Ok(Some(Known {
+            principal: Principal {
+                tenant: route.tenant,
+                who: Who::User { id: user.id, role: user.role },
+                via: Via::Session { id, signed_in_at: found.session.signed_in_at },
+            },
+            user_name: user.name,
+            tenant_name,
+            csrf: rules::csrf(cookie),
+        }))
+    }
+
+    async fn by_token(&self, text: &str) -> Result<Option<Known>, Error> {
+        let ours = [TokenKind::Personal, TokenKind::Service];
+        let Some(kind) = ours.into_iter().find(|kind| text.starts_with(tokens::prefix(*kind))) else {
+            return Ok(None);
+        };
+        let Some(route) = routes::find(&self.db, tokens::ROUTE, text).await? else { return Ok(None) };
+        let (now, id) = (self.now(), TokenId::from_uuid(route.row));
+        let mut tx = self.db.read(route.tenant).await?;
+        let Some(found) = proof::token_find(&mut tx, Whose::Tenant, id).await? else { return Ok(None) };
+        let token = found.token;
+        let genuine = token.kind == kind && crypto::equal(&found.hash, &crypto::sha256(text.as_bytes()));
+        let over = token.revoked_at.is_some() || token.expires_at.is_some_and(|end| end <= now);
+        if !genuine || over {
+            return Ok(None);
+        }
+        let (who, user_name) = match token.user {
+            Some(user) => match store::user_find(&mut tx, user).await?.filter(|user| !user.disabled) {
+                Some(user) => (Who::User { id: user.id, role: user.role }, user.name),
+                None => return Ok(None),
+            },
+            None if kind == TokenKind::Service => (Who::Service, token.name),
+            None => return Ok(None),
+        };
+        let (_, tenant_name) = self.tenant(&mut tx).await?;
+        drop(tx);
+        if rules::worth_noting(now, token.last_used_at) {
+            let mut tx = self.db.write(route.tenant).await?;
+            proof::token_used(&mut tx, id, now).await?;
+            tx.commit().await?;
+        }
+        Ok(Some(Known {
+            principal: Principal {
+                tenant: route.tenant,
+                who,
+                via: Via::Token { id, audience: token.audience, scope: token.scope },
+            },
+            user_name,
+            tenant_name,
+            csrf: String::new(),
+        }))
+    }
+}

@@ -1,0 +1,143 @@
+//! One-time codes that set a password: the set-up link of an owner, the invitation of everybody else.
+//!
+//! Invariant: a code works once, only until its end, and only while its person is enabled; stored is its SHA-256.
+
+use std::time::Duration;
+
+use thinkwork_database::{Tx, routes};
+use thinkwork_primitives::{InvitationId, Requester, Secret, TenantId, Timestamp, UserId, crypto};
+
+use super::{Access, Client, Error, NewSession, rules, store};
+use crate::audit::{self, Event};
+
+/// Leads from a code to its row, before the tenant is known.
+const ROUTE: &str = "invitation";
+
+/// What a code is for.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose {
+    Setup,
+    Invitation,
+}
+
+impl Purpose {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Invitation => "invitation",
+        }
+    }
+
+    const fn lifetime(self) -> Duration {
+        match self {
+            Self::Setup => rules::SETUP_LIFETIME,
+            Self::Invitation => rules::INVITATION_LIFETIME,
+        }
+    }
+}
+
+/// Whom a code lets in: what its page greets them with.
+pub struct Expected {
+    /// Their name.
+    pub name: String,
+    /// Their e-mail.
+    pub email: String,
+    /// The tenant's name.
+    pub tenant_name: String,
+}
+
+pub(super) async fn code_insert(
+    tx: &mut Tx,
+    user: UserId,
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<(Secret, Timestamp), Error> {
+    let (id, expires_at) = (InvitationId::new(), now.plus(purpose.lifetime()));
+    let (code, hash) = crypto::token("")?;
+    store::invitation_insert(tx, id, user, purpose.word(), &hash, now, expires_at).await?;
+    routes::add(tx, ROUTE, code.expose_str().unwrap_or_default(), id.uuid()).await?;
+    Ok((code, expires_at))
+}
+
+pub(super) async fn codes_end(tx: &mut Tx, user: UserId, now: Timestamp) -> Result<(), Error> {
+    for id in store::invitations_end(tx, user, now).await? {
+        routes::remove(tx, ROUTE, id).await?;
+    }
+    Ok(())
+}
+
+impl Access {
+    /// A new one-time set-up code for a person, for the commands on the machine; those before stop working.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], the database's.
+    pub async fn setup_code(&self, tenant: TenantId, user: UserId) -> Result<Secret, Error> {
+        let now = self.now();
+        let mut tx = self.db.write(tenant).await?;
+        store::user_find(&mut tx, user).await?.ok_or(Error::NotFound)?;
+        codes_end(&mut tx, user, now).await?;
+        let (code, _) = code_insert(&mut tx, user, Purpose::Setup, now).await?;
+        let event = Event::by(Requester::server(), "user.setup_link_made").on("user", user);
+        audit::record(&mut tx, now, event).await?;
+        tx.commit().await?;
+        Ok(code)
+    }
+
+    /// The absolute set-up link with this code.
+    pub fn setup_url(&self, code: &Secret) -> Secret {
+        self.link("/setup", code)
+    }
+
+    /// Whom a code lets in; `None` once it does not work any more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn code_look(&self, code: &str) -> Result<Option<Expected>, Error> {
+        let Some(route) = routes::find(&self.db, ROUTE, code).await? else { return Ok(None) };
+        let mut tx = self.db.read(route.tenant).await?;
+        let Some(invitation) = store::invitation_find(&mut tx, route.row).await? else { return Ok(None) };
+        if invitation.expires_at <= self.now() {
+            return Ok(None);
+        }
+        let (_, tenant_name) = self.tenant(&mut tx).await?;
+        let user = store::user_find(&mut tx, invitation.user).await?.filter(|user| !user.disabled);
+        Ok(user.map(|user| Expected { name: user.name, email: user.email, tenant_name }))
+    }
+
+    /// Uses a code up: sets the password, and the name if one is given, and signs the person in.
+    ///
+    /// # Errors
+    /// [`Error::CodeExpired`], [`Error::Invalid`], the database's.
+    pub async fn code_accept(
+        &self,
+        code: &str,
+        name: Option<&str>,
+        password: &Secret,
+        client: &Client,
+    ) -> Result<NewSession, Error> {
+        rules::check_password(password)?;
+        let name = name.map(rules::check_name).transpose()?;
+        // Looked at before hashing, so that a stranger's guesses cost us no work.
+        self.code_look(code).await?.ok_or(Error::CodeExpired)?;
+        let phc = self.hashing.hash(password).await?;
+        let route = routes::find(&self.db, ROUTE, code).await?.ok_or(Error::CodeExpired)?;
+        let now = self.now();
+        let mut tx = self.db.write(route.tenant).await?;
+        let invitation = store::invitation_find(&mut tx, route.row).await?.ok_or(Error::CodeExpired)?;
+        let user = invitation.user;
+        if !store::invitation_use(&mut tx, route.row, now).await? || !self.is_active(&mut tx, user).await? {
+            return Err(Error::CodeExpired);
+        }
+        routes::remove(&mut tx, ROUTE, route.row).await?;
+        codes_end(&mut tx, user, now).await?;
+        if let Some(name) = name {
+            store::user_set_name(&mut tx, user, &name).await?;
+        }
+        self.password_replace(&mut tx, user, &phc, now).await?;
+        let event = Event::by(Requester::User(user), "user.accepted").on("user", user);
+        audit::record(&mut tx, now, event).await?;
+        let session = self.session_start(&mut tx, user, client, Some(&phc), now).await?;
+        tx.commit().await?;
+        Ok(session)
+    }
+}

@@ -1,0 +1,119 @@
+//! `/me/account`: the person's own browsers and personal tokens.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use thinkwork_primitives::{SessionId, TokenId, Via};
+
+use super::super::{Access, Error, TokenKind};
+use super::tokens::{MintForm, Shown, TokenRow};
+use super::{Nothing, bad, failed, sign_in_again};
+use crate::edge::{ApiError, CheckedForm, Frame, Id, Moment, Notice, Once, Page, PageCaller, PageError, PageMember};
+
+const PAGE: &str = "/me/account";
+
+pub(super) fn routes() -> Router<Access> {
+    Router::new()
+        .route(PAGE, get(account_page))
+        .route("/me/account/sessions/{id}/end", post(session_end))
+        .route("/me/account/tokens", post(mint))
+        .route("/me/account/tokens/{id}/revoke", post(revoke))
+}
+
+struct SessionRow {
+    id: String,
+    browser: String,
+    current: bool,
+    signed_in: Moment,
+    seen: Moment,
+}
+
+#[derive(Template)]
+#[template(path = "access/templates/account.html")]
+struct AccountPage {
+    frame: Frame,
+    email: String,
+    role: &'static str,
+    is_operator: bool,
+    sessions: Vec<SessionRow>,
+    tokens: Vec<TokenRow>,
+    shown: Option<Shown>,
+    form: MintForm,
+}
+
+async fn account_page(State(access): State<Access>, PageMember(caller): PageMember) -> Result<Response, PageError> {
+    Ok(page(&access, &caller, None, None, MintForm::default()).await?.into_response())
+}
+
+async fn page(
+    access: &Access,
+    caller: &PageCaller,
+    notice: Option<Notice>,
+    shown: Option<Shown>,
+    form: MintForm,
+) -> Result<Page<AccountPage>, ApiError> {
+    let now = access.now();
+    let user = {
+        let mut tx = access.db.read(caller.tenant()).await?;
+        access.user(&mut tx, caller.user).await?.ok_or(Error::NotFound)?
+    };
+    let current = match caller.principal.via {
+        Via::Session { id, .. } => Some(id),
+        Via::Token { .. } | Via::Turn { .. } => None,
+    };
+    let sessions = access.sessions(caller.tenant(), caller.user).await?.into_iter().map(|session| SessionRow {
+        id: session.id.to_string(),
+        current: current == Some(session.id),
+        signed_in: Moment::of(session.signed_in_at, now),
+        seen: Moment::of(session.last_seen_at, now),
+        browser: if session.user_agent.is_empty() { "A browser without a name".to_owned() } else { session.user_agent },
+    });
+    let tokens = access.tokens_own(caller.tenant(), caller.user).await?;
+    Ok(Page(AccountPage {
+        frame: Frame::me(caller, "My account", "account").with_notice(notice),
+        email: user.email,
+        role: user.role.word(),
+        is_operator: caller.is_operator(),
+        sessions: sessions.collect(),
+        tokens: tokens.into_iter().map(|token| TokenRow::new(token, String::new(), now)).collect(),
+        shown,
+        form,
+    }))
+}
+
+async fn session_end(State(access): State<Access>, Id(id): Id<SessionId>, checked: CheckedForm<Nothing>) -> Response {
+    match access.session_end(checked.caller.tenant(), checked.caller.user, id).await {
+        Ok(()) => Redirect::to(PAGE).into_response(),
+        Err(error) => failed(error, PAGE),
+    }
+}
+
+async fn mint(State(access): State<Access>, checked: CheckedForm<MintForm>) -> Result<Response, PageError> {
+    let CheckedForm { caller, form } = checked;
+    let minted = match form.token(TokenKind::Personal) {
+        Ok(new) => access.token_mint(&caller.principal, new, &Once::unkeyed(access.now())).await,
+        Err(error) => Err(error),
+    };
+    match minted {
+        Ok(minted) => {
+            let text = minted.secret.expose_str().unwrap_or_default().to_owned();
+            let shown = Some(Shown { label: format!("Token “{}”", minted.token.name), text });
+            Ok(page(&access, &caller, None, shown, MintForm::default()).await?.into_response())
+        }
+        Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
+        Err(error) => {
+            let page = page(&access, &caller, Some(bad(error)), None, form).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
+}
+
+async fn revoke(State(access): State<Access>, Id(id): Id<TokenId>, checked: CheckedForm<Nothing>) -> Response {
+    match access.token_revoke(&checked.caller.principal, id).await {
+        Ok(()) => Redirect::to(PAGE).into_response(),
+        Err(error) => failed(error, PAGE),
+    }
+}

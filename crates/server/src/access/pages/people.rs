@@ -1,0 +1,201 @@
+//! `/admin/people`: who is here, inviting, roles, disabling.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use thinkwork_primitives::{Role, UserId};
+
+use super::super::{Access, Error, NewUser, UserChange};
+use super::{Nothing, bad, failed, sign_in_again};
+use crate::edge::{
+    ApiError, CheckedForm, Frame, Id, Moment, Notice, Once, Page, PageCaller, PageError, PageOperator, Paging,
+};
+
+const PAGE: &str = "/admin/people";
+
+pub(super) fn routes() -> Router<Access> {
+    Router::new()
+        .route(PAGE, get(people_page).post(invite))
+        .route("/admin/people/{id}/role", post(role))
+        .route("/admin/people/{id}/disable", post(disable))
+        .route("/admin/people/{id}/enable", post(enable))
+        .route("/admin/people/{id}/invitation", post(renew))
+}
+
+struct PersonRow {
+    id: String,
+    name: String,
+    email: String,
+    role: &'static str,
+    disabled: bool,
+    accepted: bool,
+    is_self: bool,
+    /// Whether this caller may change them: owners are changed by owners only.
+    changeable: bool,
+    added: Moment,
+}
+
+struct Link {
+    name: String,
+    url: String,
+}
+
+#[derive(Template)]
+#[template(path = "access/templates/people.html")]
+struct PeoplePage {
+    frame: Frame,
+    people: Vec<PersonRow>,
+    link: Option<Link>,
+    next: String,
+    is_owner: bool,
+    form: InviteForm,
+}
+
+#[derive(Default, Deserialize)]
+struct InviteForm {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    role: String,
+}
+
+async fn people_page(
+    State(access): State<Access>,
+    PageOperator(caller): PageOperator,
+    paging: Paging,
+) -> Result<Response, PageError> {
+    Ok(page(&access, &caller, &paging, None, None, InviteForm::default()).await?.into_response())
+}
+
+async fn page(
+    access: &Access,
+    caller: &PageCaller,
+    paging: &Paging,
+    notice: Option<Notice>,
+    link: Option<Link>,
+    form: InviteForm,
+) -> Result<Page<PeoplePage>, ApiError> {
+    let now = access.now();
+    let list = crate::edge::List::cut(access.users(caller.tenant(), paging).await?, paging, |user| user.id.to_string());
+    let is_owner = matches!(caller.principal.who, thinkwork_primitives::Who::User { role: Role::Owner, .. });
+    let row = |user: super::super::User| PersonRow {
+        id: user.id.to_string(),
+        role: user.role.word(),
+        disabled: user.disabled,
+        accepted: user.accepted,
+        is_self: user.id == caller.user,
+        changeable: is_owner || user.role != Role::Owner,
+        added: Moment::of(user.created_at, now),
+        name: user.name,
+        email: user.email,
+    };
+    let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
+    let people = list.items.into_iter().map(row).collect();
+    let frame = Frame::admin(caller, "People", "people").with_notice(notice);
+    Ok(Page(PeoplePage { frame, people, link, next, is_owner, form }))
+}
+
+async fn invite(State(access): State<Access>, checked: CheckedForm<InviteForm>) -> Result<Response, PageError> {
+    let CheckedForm { caller, form } = checked;
+    caller.require_operator()?;
+    let role = Role::parse(&form.role).unwrap_or(Role::Member);
+    let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
+    let paging = Paging::default();
+    match access.user_invite(&caller.principal, new, &Once::unkeyed(access.now())).await {
+        Ok(invited) => show_link(&access, &caller, invited).await,
+        Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
+        Err(error) => {
+            let page = page(&access, &caller, &paging, Some(bad(error)), None, form).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
+}
+
+async fn show_link(
+    access: &Access,
+    caller: &PageCaller,
+    invited: super::super::Invited,
+) -> Result<Response, PageError> {
+    let link = Link { name: invited.user.name, url: invited.invite_url.expose_str().unwrap_or_default().to_owned() };
+    Ok(page(access, caller, &Paging::default(), None, Some(link), InviteForm::default()).await?.into_response())
+}
+
+async fn renew(
+    State(access): State<Access>,
+    Id(id): Id<UserId>,
+    checked: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    checked.caller.require_operator()?;
+    match access.invitation_renew(&checked.caller.principal, id).await {
+        Ok(invited) => show_link(&access, &checked.caller, invited).await,
+        Err(error) => Ok(failed(error, PAGE)),
+    }
+}
+
+#[derive(Deserialize)]
+struct RoleForm {
+    role: String,
+}
+
+async fn role(
+    State(access): State<Access>,
+    Id(id): Id<UserId>,
+    checked: CheckedForm<RoleForm>,
+) -> Result<Response, PageError> {
+    let role = Role::parse(&checked.form.role).ok_or_else(|| ApiError::invalid("role", "choose one of the list."))?;
+    change(&access, &checked.caller, id, UserChange { role: Some(role), ..UserChange::default() }).await
+}
+
+#[derive(Deserialize)]
+struct DisableForm {
+    confirm_name: String,
+}
+
+async fn disable(
+    State(access): State<Access>,
+    Id(id): Id<UserId>,
+    checked: CheckedForm<DisableForm>,
+) -> Result<Response, PageError> {
+    checked.caller.require_operator()?;
+    let name = access.user_names_of(checked.caller.tenant(), id).await?;
+    if name != checked.form.confirm_name.trim() {
+        let text = "Nothing was changed: the name you typed is not theirs. Type it as it is shown.".to_owned();
+        let notice = Some(Notice { kind: "bad", text });
+        let page = page(&access, &checked.caller, &Paging::default(), notice, None, InviteForm::default()).await?;
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
+    }
+    change(&access, &checked.caller, id, UserChange { disabled: Some(true), ..UserChange::default() }).await
+}
+
+async fn enable(
+    State(access): State<Access>,
+    Id(id): Id<UserId>,
+    checked: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    change(&access, &checked.caller, id, UserChange { disabled: Some(false), ..UserChange::default() }).await
+}
+
+async fn change(access: &Access, caller: &PageCaller, id: UserId, change: UserChange) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    match access.user_change(&caller.principal, id, change).await {
+        Ok(_) => Ok(Redirect::to(PAGE).into_response()),
+        Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::Changed)) => {
+            let page = page(access, caller, &Paging::default(), Some(bad(error)), None, InviteForm::default()).await?;
+            Ok((StatusCode::CONFLICT, page).into_response())
+        }
+        Err(error) => Ok(failed(error, PAGE)),
+    }
+}
+
+impl Access {
+    async fn user_names_of(&self, tenant: thinkwork_primitives::TenantId, id: UserId) -> Result<String, Error> {
+        let mut tx = self.db.read(tenant).await?;
+        Ok(self.user(&mut tx, id).await?.ok_or(Error::NotFound)?.name)
+    }
+}

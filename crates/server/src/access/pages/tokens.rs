@@ -1,0 +1,190 @@
+//! `/admin/tokens`: the tenant's tokens, making one, revoking.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
+
+use super::super::{Access, Error, NewToken, Token, TokenKind};
+use super::{Nothing, bad, failed, sign_in_again};
+use crate::edge::{
+    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Once, Page, PageCaller, PageError, PageOperator, Paging,
+};
+
+const PAGE: &str = "/admin/tokens";
+
+pub(super) fn routes() -> Router<Access> {
+    Router::new().route(PAGE, get(tokens_page).post(mint)).route("/admin/tokens/{id}/revoke", post(revoke))
+}
+
+/// A token as a row of a list.
+pub(super) struct TokenRow {
+    pub id: String,
+    pub name: String,
+    /// Whose it is: a person's name, or that it is a service's.
+    pub whose: String,
+    pub audience: &'static str,
+    pub scope: &'static str,
+    pub last_four: String,
+    pub used: Option<Moment>,
+    pub ends: Option<Moment>,
+    /// `active`, `expired` or `revoked`.
+    pub status: &'static str,
+}
+
+impl TokenRow {
+    pub(super) fn new(token: Token, whose: String, now: thinkwork_primitives::Timestamp) -> Self {
+        let status = match (token.revoked_at, token.expires_at) {
+            (Some(_), _) => "revoked",
+            (None, Some(end)) if end <= now => "expired",
+            _ => "active",
+        };
+        Self {
+            id: token.id.to_string(),
+            name: token.name,
+            whose,
+            audience: match token.audience {
+                Audience::Api => "/v1",
+                Audience::Mcp => "/mcp",
+            },
+            scope: match token.scope {
+                Scope::Read => "Read",
+                Scope::Write => "Read and write",
+                Scope::Admin => "Everything, configuration too",
+            },
+            last_four: token.last_four,
+            used: token.last_used_at.map(|at| Moment::of(at, now)),
+            ends: token.expires_at.map(|at| Moment::of(at, now)),
+            status,
+        }
+    }
+}
+
+/// A token that was just made.
+pub(super) struct Shown {
+    pub label: String,
+    pub text: String,
+}
+
+/// What the two forms for tokens send.
+#[derive(Default, Deserialize)]
+pub(super) struct MintForm {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub audience: String,
+    #[serde(default)]
+    pub scope: String,
+    #[serde(default)]
+    pub days: String,
+}
+
+impl MintForm {
+    /// What is asked for; anything unknown is the least.
+    pub(super) fn token(&self, kind: TokenKind) -> Result<NewToken, Error> {
+        let problem = "use 1 to 366 days.";
+        let days: u64 = self.days.trim().parse().map_err(|_| Error::Invalid { field: "days", problem })?;
+        Ok(NewToken {
+            name: self.name.clone(),
+            kind,
+            audience: if self.audience == "mcp" { Audience::Mcp } else { Audience::Api },
+            scope: match self.scope.as_str() {
+                "admin" => Scope::Admin,
+                "write" => Scope::Write,
+                _ => Scope::Read,
+            },
+            expires_in: Some(Duration::from_secs(days.saturating_mul(86_400))),
+        })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "access/templates/tokens.html")]
+struct TokensPage {
+    frame: Frame,
+    tokens: Vec<TokenRow>,
+    shown: Option<Shown>,
+    next: String,
+    form: MintForm,
+}
+
+async fn tokens_page(
+    State(access): State<Access>,
+    PageOperator(caller): PageOperator,
+    paging: Paging,
+) -> Result<Response, PageError> {
+    Ok(page(&access, &caller, &paging, None, None, MintForm::default()).await?.into_response())
+}
+
+async fn page(
+    access: &Access,
+    caller: &PageCaller,
+    paging: &Paging,
+    notice: Option<Notice>,
+    shown: Option<Shown>,
+    form: MintForm,
+) -> Result<Page<TokensPage>, ApiError> {
+    let now = access.now();
+    let list = List::cut(access.tokens(&caller.principal, paging).await?, paging, |token| token.id.to_string());
+    let ids: Vec<UserId> = list.items.iter().filter_map(|token| token.user).collect();
+    let names = access.names(caller.tenant(), &ids).await?;
+    let whose = |token: &Token| match token.user {
+        Some(user) => names.iter().find(|(id, _)| *id == user).map_or_else(String::new, |(_, name)| name.clone()),
+        None => "Service".to_owned(),
+    };
+    let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
+    let tokens = list.items.into_iter().map(|token| TokenRow::new(token.clone(), whose(&token), now)).collect();
+    let frame = Frame::admin(caller, "Tokens", "tokens").with_notice(notice);
+    Ok(Page(TokensPage { frame, tokens, shown, next, form }))
+}
+
+async fn mint(State(access): State<Access>, checked: CheckedForm<MintForm>) -> Result<Response, PageError> {
+    let CheckedForm { caller, form } = checked;
+    caller.require_operator()?;
+    let paging = Paging::default();
+    let minted = match form.token(TokenKind::Service) {
+        Ok(new) => access.token_mint(&caller.principal, new, &Once::unkeyed(access.now())).await,
+        Err(error) => Err(error),
+    };
+    match minted {
+        Ok(minted) => {
+            let text = minted.secret.expose_str().unwrap_or_default().to_owned();
+            let shown = Some(Shown { label: format!("Token “{}”", minted.token.name), text });
+            Ok(page(&access, &caller, &paging, None, shown, MintForm::default()).await?.into_response())
+        }
+        Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
+        Err(error) => {
+            let page = page(&access, &caller, &paging, Some(bad(error)), None, form).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
+}
+
+async fn revoke(
+    State(access): State<Access>,
+    Id(id): Id<TokenId>,
+    checked: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    checked.caller.require_operator()?;
+    match access.token_revoke(&checked.caller.principal, id).await {
+        Ok(()) => Ok(Redirect::to(PAGE).into_response()),
+        Err(error) => Ok(failed(error, PAGE)),
+    }
+}
+
+impl Access {
+    async fn names(
+        &self,
+        tenant: thinkwork_primitives::TenantId,
+        ids: &[UserId],
+    ) -> Result<Vec<(UserId, String)>, Error> {
+        let mut tx = self.db.read(tenant).await?;
+        self.user_names(&mut tx, ids).await
+    }
+}

@@ -1,0 +1,104 @@
+//! Passwords: hashed with argon2id (RFC 9106), off the async threads and a few at a time.
+//!
+//! Invariant: checking takes the same work whether or not there is a hash to check against. Only this slice hashes.
+
+use std::sync::Arc;
+
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use thinkwork_primitives::{Secret, crypto};
+use tokio::sync::Semaphore;
+
+use super::Error;
+
+/// 19 MiB, two passes, one lane: the smaller of OWASP's recommended settings, so that a small machine can take a
+/// burst of sign-ins.
+const MEMORY_KIB: u32 = 19 * 1_024;
+const PASSES: u32 = 2;
+/// Hashes at a time: bounds what a burst takes from memory and from everybody else's cores.
+const AT_ONCE_MAX: usize = 2;
+
+/// What every check runs against where there is no account: a hash that no password has, of the same cost.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWhhcy10aGlz$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Hashes and checks.
+pub(super) struct Hashing {
+    permits: Arc<Semaphore>,
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self { permits: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+    }
+}
+
+fn argon2() -> Result<Argon2<'static>, Error> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::Hashing(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+impl Hashing {
+    /// The PHC string of this password with a fresh salt.
+    pub(super) async fn hash(&self, password: &Secret) -> Result<String, Error> {
+        let salt = crypto::random::<16>()?;
+        self.work(password, move |password| {
+            argon2()?
+                .hash_password_with_salt(password.expose(), &salt)
+                .map(|hash| hash.to_string())
+                .map_err(|error| Error::Hashing(error.to_string()))
+        })
+        .await
+    }
+
+    /// Whether the password is the one behind `phc`. Without one the answer is no, after the same work.
+    pub(super) async fn check(&self, password: &Secret, phc: Option<String>) -> Result<bool, Error> {
+        self.work(password, move |password| {
+            let hash = phc.as_deref().unwrap_or(NOBODY);
+            let holds = argon2()?.verify_password(password.expose(), hash).is_ok();
+            Ok(holds && phc.is_some())
+        })
+        .await
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        password: &Secret,
+        f: impl FnOnce(&Secret) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let failed = |error: &dyn std::error::Error| Error::Hashing(error.to_string());
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|error| failed(&error))?;
+        let password = Secret::from_bytes(password.expose().to_vec());
+        let work = tokio::task::spawn_blocking(move || {
+            let done = f(&password);
+            drop(permit);
+            done
+        });
+        work.await.map_err(|error| failed(&error))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_is_known_again_and_another_is_not() {
+        let hashing = Hashing::default();
+        let password = Secret::from_text("correct horse battery".to_owned());
+        let phc = hashing.hash(&password).await.unwrap();
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert!(hashing.check(&password, Some(phc.clone())).await.unwrap());
+        let other = Secret::from_text("correct horse batterz".to_owned());
+        assert!(!hashing.check(&other, Some(phc)).await.unwrap());
+        assert!(!hashing.check(&password, None).await.unwrap());
+    }
+
+    #[test]
+    fn the_hash_of_nobody_costs_as_much_as_a_real_one() {
+        let nobody = argon2::password_hash::phc::PasswordHash::new(NOBODY).unwrap();
+        let real = argon2().unwrap().hash_password_with_salt(b"a password", b"0123456789abcdef").unwrap();
+        assert_eq!(nobody.algorithm, real.algorithm);
+        assert_eq!(nobody.params, real.params);
+        assert_eq!(nobody.hash.unwrap().len(), real.hash.unwrap().len());
+    }
+}

@@ -1,0 +1,235 @@
+//! Tenants and their people: making, inviting, changing, looking up.
+//!
+//! Invariant: whoever is disabled loses sessions, tokens and open invitations in the same transaction.
+
+use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_primitives::{Clock, Principal, Requester, Role, TenantId, Timestamp, TokenId, UserId};
+
+use super::store::proof;
+use super::{Access, Error, Invited, NewTenant, NewUser, User, UserChange, codes, rules, store};
+use crate::audit::{self, Event};
+use crate::edge::{Once, Paging};
+
+/// Leads from a hashed e-mail to the accounts that have it, before the tenant is known.
+pub(super) const EMAIL_ROUTE: &str = "email";
+
+impl Access {
+    /// The time, as every rule here sees it.
+    pub(crate) fn now(&self) -> Timestamp {
+        Clock::now(&self.clock)
+    }
+
+    /// Makes a tenant with its owner and a one-time set-up link.
+    ///
+    /// # Errors
+    /// [`Error::SlugTaken`], [`Error::Invalid`], the database's.
+    pub async fn tenant_create(
+        &self,
+        slug: &str,
+        name: &str,
+        owner_email: &str,
+        owner_name: &str,
+    ) -> Result<NewTenant, Error> {
+        rules::check_slug(slug)?;
+        let (now, tenant) = (self.now(), TenantId::new());
+        let mut tx = self.db.write(tenant).await?;
+        if store::tenant_by_slug(&mut tx, slug).await?.is_some() {
+            return Err(Error::SlugTaken);
+        }
+        store::tenant_insert(&mut tx, slug, &rules::check_name(name)?, now).await?;
+        let owner = NewUser { email: owner_email.to_owned(), name: owner_name.to_owned(), role: Role::Owner };
+        let owner = user_insert(&mut tx, owner, now).await?.id;
+        let event = Event::by(Requester::server(), "tenant.created").on("tenant", tenant);
+        audit::record(&mut tx, now, event).await?;
+        let event = Event::by(Requester::server(), "user.created").on("user", owner).detail("role", "owner");
+        audit::record(&mut tx, now, event).await?;
+        let (setup_code, _) = codes::code_insert(&mut tx, owner, codes::Purpose::Setup, now).await?;
+        tx.commit().await?;
+        Ok(NewTenant { tenant, owner, setup_code })
+    }
+
+    /// Every tenant with its slug, for sweeps and short commands.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn tenants(&self) -> Result<Vec<(TenantId, String)>, Error> {
+        store::tenant_list(&mut self.db.read_shared().await?).await
+    }
+
+    /// Slug and name of the transaction's tenant.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn tenant(&self, tx: &mut Tx) -> Result<(String, String), Error> {
+        store::tenant_find(tx).await?.ok_or(Error::NotFound)
+    }
+
+    /// One person of the transaction's tenant.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn user(&self, tx: &mut Tx, id: UserId) -> Result<Option<User>, Error> {
+        store::user_find(tx, id).await
+    }
+
+    /// Names of these people, for showing; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn user_names(&self, tx: &mut Tx, ids: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
+        store::user_names(tx, ids).await
+    }
+
+    /// Whether the person exists, is enabled and of the transaction's tenant: re-checked at every event and call.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_active(&self, tx: &mut Tx, id: UserId) -> Result<bool, Error> {
+        Ok(store::user_find(tx, id).await?.is_some_and(|user| !user.disabled))
+    }
+
+    /// The people of a tenant, in the order in which they were added; one more than the page holds, for its cut.
+    ///
+    /// # Errors
+    /// The database's; 422 for a cursor that is none.
+    pub async fn users(&self, tenant: TenantId, paging: &Paging) -> Result<Vec<User>, Error> {
+        let after = paging.after_id::<UserId>().map_err(|error| Error::Once(Box::new(error)))?;
+        let mut tx = self.db.read(tenant).await?;
+        store::user_list(&mut tx, after, paging.limit.saturating_add(1)).await
+    }
+
+    /// Adds a person without a link, on behalf of `by`: for the demonstration and for tests.
+    ///
+    /// # Errors
+    /// [`Error::EmailTaken`], [`Error::Invalid`], the database's.
+    pub async fn user_create(
+        &self,
+        tenant: TenantId,
+        by: UserId,
+        email: &str,
+        name: &str,
+        role: Role,
+    ) -> Result<UserId, Error> {
+        let now = self.now();
+        let mut tx = self.db.write(tenant).await?;
+        let new = NewUser { email: email.to_owned(), name: name.to_owned(), role };
+        let user = user_insert(&mut tx, new, now).await?;
+        let event = Event::by(Requester::User(by), "user.created").on("user", user.id).detail("role", role.word());
+        audit::record(&mut tx, now, event).await?;
+        tx.commit().await?;
+        Ok(user.id)
+    }
+
+    /// Adds a person and makes the link with which they set their password; it works for seven days.
+    ///
+    /// # Errors
+    /// [`Error::EmailTaken`], [`Error::OnlyOwners`], [`Error::NeedsOperator`], [`Error::Invalid`], the database's.
+    pub async fn user_invite(&self, by: &Principal, new: NewUser, once: &Once) -> Result<Invited, Error> {
+        let now = self.now();
+        rules::check_invite(by, new.role, now)?;
+        let mut tx = self.db.write(by.tenant).await?;
+        if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
+            return Err(Error::Once(Box::new(Once::secret_already_shown(&id))));
+        }
+        let role = new.role.word();
+        let user = user_insert(&mut tx, new, now).await?;
+        let (code, expires_at) = codes::code_insert(&mut tx, user.id, codes::Purpose::Invitation, now).await?;
+        let event = Event::by(by.requester(), "user.invited").on("user", user.id).detail("role", role);
+        audit::record(&mut tx, now, event).await?;
+        once.keep(&mut tx, &user.id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+        tx.commit().await?;
+        Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
+    }
+
+    /// A new link for a person who has not accepted yet; the one before stops working. Whoever has a password keeps
+    /// it: an operator's link never takes an account over.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::AlreadyAccepted`], [`Error::OnlyOwners`], the database's.
+    pub async fn invitation_renew(&self, by: &Principal, id: UserId) -> Result<Invited, Error> {
+        let now = self.now();
+        let mut tx = self.db.write(by.tenant).await?;
+        let user = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        rules::check_invite(by, user.role, now)?;
+        if user.accepted || user.disabled {
+            return Err(Error::AlreadyAccepted);
+        }
+        codes::codes_end(&mut tx, id, now).await?;
+        let (code, expires_at) = codes::code_insert(&mut tx, id, codes::Purpose::Invitation, now).await?;
+        audit::record(&mut tx, now, Event::by(by.requester(), "user.invited_again").on("user", id)).await?;
+        tx.commit().await?;
+        Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
+    }
+
+    /// Changes name, role or standing of a person.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::OnlyOwners`], [`Error::LastOwner`], [`Error::ReauthRequired`],
+    /// [`Error::Changed`], the database's.
+    pub async fn user_change(&self, by: &Principal, id: UserId, change: UserChange) -> Result<User, Error> {
+        let now = self.now();
+        let mut tx = self.db.write(by.tenant).await?;
+        let other_owners = store::owners_besides(&mut tx, id).await?;
+        let before = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        rules::check_change(by, &before, &change, other_owners, now)?;
+        let mut after = before.clone();
+        if let Some(name) = &change.name {
+            after.name = rules::check_name(name)?;
+        }
+        after.role = change.role.unwrap_or(before.role);
+        after.disabled = change.disabled.unwrap_or(before.disabled);
+        if !store::user_save(&mut tx, &after, now).await? {
+            return Err(Error::Changed);
+        }
+        after.version = after.version.saturating_add(1);
+        let mut event = Event::by(by.requester(), "user.changed").on("user", id);
+        if after.role != before.role {
+            event = event.detail("role", after.role.word()).detail("role_before", before.role.word());
+        }
+        if after.disabled != before.disabled {
+            event = event.detail("disabled", after.disabled);
+        }
+        if after.disabled && !before.disabled {
+            let (sessions, tokens) = self.everything_end(&mut tx, id, now).await?;
+            event = event.detail("sessions_ended", sessions).detail("tokens_revoked", tokens);
+        }
+        audit::record(&mut tx, now, event).await?;
+        tx.wake(Topic::Access, id.uuid());
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Ends sessions, tokens and open invitations of a person, and says how many sessions and tokens.
+    async fn everything_end(&self, tx: &mut Tx, user: UserId, now: Timestamp) -> Result<(usize, usize), Error> {
+        let sessions = self.sessions_end(tx, user, now).await?;
+        let tokens: Vec<TokenId> = proof::tokens_live(tx, user).await?;
+        for token in &tokens {
+            proof::token_revoke(tx, *token, now).await?;
+            routes::remove(tx, super::tokens::ROUTE, token.uuid()).await?;
+            tx.wake(Topic::Access, token.uuid());
+        }
+        codes::codes_end(tx, user, now).await?;
+        Ok((sessions, tokens.len()))
+    }
+}
+
+async fn user_insert(tx: &mut Tx, new: NewUser, now: Timestamp) -> Result<User, Error> {
+    let user = User {
+        id: UserId::new(),
+        email: rules::check_email(&new.email)?,
+        name: rules::check_name(&new.name)?,
+        role: new.role,
+        disabled: false,
+        accepted: false,
+        created_at: now,
+        version: 1,
+    };
+    let key = rules::email_key(&user.email);
+    // Asked first, because on PostgreSQL a refused insert would end the transaction; the index catches the rest.
+    if store::user_has_email(tx, &key).await? {
+        return Err(Error::EmailTaken);
+    }
+    store::user_insert(tx, &user, &key).await?;
+    routes::add(tx, EMAIL_ROUTE, &key, user.id.uuid()).await?;
+    Ok(user)
+}

@@ -1,0 +1,293 @@
+//! Pure decisions: who may make, change and sign in what, and when.
+//!
+//! Invariant: no I/O and no clock here; `now` is an argument.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use thinkwork_primitives::{Audience, Principal, Role, Scope, Secret, Timestamp, Via, Who, crypto, limits};
+
+use super::{Error, NewToken, TokenKind, User, UserChange};
+use crate::edge::caller::may_configure;
+
+/// A session that is not used this long ends.
+pub(super) const SESSION_IDLE: Duration = Duration::from_secs(12 * 3_600);
+/// A session ends this long after the sign-in, whatever happens.
+pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+/// What changes who may do what needs a sign-in that is no older.
+pub(super) const SIGN_IN_FRESH: Duration = Duration::from_secs(600);
+/// "Last used" is written once in this time: a write with each request would cost more than it tells.
+pub(super) const LAST_USED_STEP: Duration = Duration::from_secs(60);
+/// How long the set-up link works.
+pub(super) const SETUP_LIFETIME: Duration = Duration::from_secs(3_600);
+/// How long an invitation works.
+pub(super) const INVITATION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+/// How long a token works that names no end.
+const TOKEN_LIFETIME_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
+/// How long any token works: a year, so that each is looked at again.
+const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Shorter ends are typing mistakes.
+const TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(60);
+/// Shortest password: long enough that the throttle makes guessing hopeless.
+const PASSWORD_CHARS_MIN: usize = 12;
+/// Longest password: hashing costs the same, reading it should not.
+const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Longest e-mail address (RFC 5321 section 4.5.3.1.3).
+const EMAIL_BYTES_MAX: usize = 254;
+/// Longest name that a browser may give itself in our list.
+const USER_AGENT_CHARS_MAX: usize = 200;
+
+/// Tries are counted in windows of this many seconds.
+pub(super) const THROTTLE_WINDOW_SECONDS: i64 = 300;
+/// Tries from one address: an office behind one address still fits.
+const TRIES_PER_ADDRESS: i64 = 100;
+/// Tries for one account from one address.
+const TRIES_PER_ACCOUNT_AND_ADDRESS: i64 = 10;
+/// Tries for one account from everywhere: bounds a guess spread over many machines.
+const TRIES_PER_ACCOUNT: i64 = 50;
+/// Tries of a browser that signed in as this person before; counted apart, so that strangers cannot lock it out.
+const TRIES_PER_DEVICE: i64 = 20;
+
+/// One count that a try at signing in is held against.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Throttle {
+    pub key: String,
+    pub limit: i64,
+}
+
+/// The counts of a try, in the order in which they are taken: the narrowest last, so that one flooding address does
+/// not use up the account's own.
+///
+/// A browser with the account's device cookie is counted by that cookie alone: whatever strangers do, the owner's
+/// own browser still gets in.
+pub(super) fn throttles(email_key: &str, address: Option<IpAddr>, device: Option<&str>) -> Vec<Throttle> {
+    let digest = |parts: &[&str]| crypto::hex(&crypto::sha256(parts.join("\n").as_bytes()));
+    if let Some(device) = device {
+        return vec![Throttle { key: format!("sign_in:device:{}", digest(&[device])), limit: TRIES_PER_DEVICE }];
+    }
+    let address = address.map_or_else(|| "unknown".to_owned(), network);
+    vec![
+        Throttle { key: format!("sign_in:address:{}", digest(&[&address])), limit: TRIES_PER_ADDRESS },
+        Throttle {
+            key: format!("sign_in:pair:{}", digest(&[email_key, &address])),
+            limit: TRIES_PER_ACCOUNT_AND_ADDRESS,
+        },
+        Throttle { key: format!("sign_in:account:{}", digest(&[email_key])), limit: TRIES_PER_ACCOUNT },
+    ]
+}
+
+/// The address as one customer has it: an IPv4 address, or the /64 of an IPv6 one.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}
+
+/// The window that `now` is in.
+pub(super) const fn throttle_window(now: Timestamp) -> i64 {
+    now.seconds().div_euclid(THROTTLE_WINDOW_SECONDS)
+}
+
+/// Seconds until the next window.
+pub(super) fn throttle_retry_after(now: Timestamp) -> u64 {
+    u64::try_from(THROTTLE_WINDOW_SECONDS.saturating_sub(now.seconds().rem_euclid(THROTTLE_WINDOW_SECONDS)))
+        .unwrap_or(1)
+}
+
+/// The device cookie that this password hash stands behind. It proves that the password was given in that browser
+/// before; it signs nobody in, and a new password ends it.
+pub(super) fn device_cookie(nonce: &str, phc: &str) -> String {
+    format!("{nonce}.{}", crypto::base64url(&crypto::hmac_sha256(phc.as_bytes(), &[b"device", nonce.as_bytes()])))
+}
+
+/// Whether the device cookie belongs to the account with this password hash.
+pub(super) fn device_holds(cookie: &str, phc: &str) -> bool {
+    cookie
+        .split_once('.')
+        .is_some_and(|(nonce, _)| crypto::equal(cookie.as_bytes(), device_cookie(nonce, phc).as_bytes()))
+}
+
+/// The CSRF token of a session: derived from the cookie, so that nothing is stored.
+pub(super) fn csrf(cookie: &str) -> String {
+    crypto::base64url(&crypto::hmac_sha256(cookie.as_bytes(), &[b"csrf"]))
+}
+
+/// Whether a session still works.
+pub(super) fn session_lives(now: Timestamp, last_seen_at: Timestamp, expires_at: Timestamp) -> bool {
+    now < expires_at && now.since(last_seen_at) <= SESSION_IDLE
+}
+
+/// Whether "last used" is worth writing again.
+pub(super) fn worth_noting(now: Timestamp, last: Option<Timestamp>) -> bool {
+    last.is_none_or(|last| now.since(last) >= LAST_USED_STEP)
+}
+
+/// A session must have been signed in to recently; a token was given its scope and needs no more.
+pub(super) fn check_fresh(principal: &Principal, now: Timestamp) -> Result<(), Error> {
+    match principal.via {
+        Via::Session { signed_in_at, .. } if now.since(signed_in_at) > SIGN_IN_FRESH => Err(Error::ReauthRequired),
+        Via::Session { .. } | Via::Token { .. } => Ok(()),
+        Via::Turn { .. } => Err(Error::NeedsSession),
+    }
+}
+
+/// Who may make which token: a person their own, in a session signed in to recently; an operator, or a token with
+/// scope `admin`, a service token.
+pub(super) fn check_mint(principal: &Principal, new: &NewToken, now: Timestamp) -> Result<(), Error> {
+    let session = matches!((principal.who, principal.via), (Who::User { .. }, Via::Session { .. }));
+    match new.kind {
+        // A token that acts as a person could consent to anything by making one with more rights.
+        TokenKind::Personal if !session => return Err(Error::NeedsSession),
+        TokenKind::Service if !may_configure(principal) => return Err(Error::NeedsOperator),
+        // The person may be promoted one day; the token should not be promoted with them.
+        TokenKind::Personal if new.scope == Scope::Admin && !may_configure(principal) => {
+            return Err(Error::NeedsOperator);
+        }
+        TokenKind::Personal | TokenKind::Service => {}
+    }
+    if new.audience == Audience::Mcp && new.scope == Scope::Admin {
+        return Err(Error::Invalid { field: "scopes", problem: "on /mcp nothing is configured; use read or write." });
+    }
+    check_fresh(principal, now)
+}
+
+/// When a new token ends.
+pub(super) fn token_end(now: Timestamp, expires_in: Option<Duration>) -> Result<Timestamp, Error> {
+    let lifetime = expires_in.unwrap_or(TOKEN_LIFETIME_DEFAULT);
+    if (TOKEN_LIFETIME_MIN..=TOKEN_LIFETIME_MAX).contains(&lifetime) {
+        Ok(now.plus(lifetime))
+    } else {
+        Err(Error::Invalid { field: "expires_in_seconds", problem: "use 60 seconds to 366 days." })
+    }
+}
+
+/// The widest of the scopes asked for; each holds those before it.
+pub(super) fn widest(scopes: &[Scope]) -> Result<Scope, Error> {
+    scopes
+        .iter()
+        .copied()
+        .max()
+        .ok_or(Error::Invalid { field: "scopes", problem: "name at least one of read, write, admin." })
+}
+
+fn is_owner(principal: &Principal) -> bool {
+    matches!(principal.who, Who::User { role: Role::Owner, .. })
+}
+
+/// Who may invite somebody with this role.
+pub(super) fn check_invite(principal: &Principal, role: Role, now: Timestamp) -> Result<(), Error> {
+    if !may_configure(principal) {
+        return Err(Error::NeedsOperator);
+    }
+    if role == Role::Owner && !is_owner(principal) {
+        return Err(Error::OnlyOwners);
+    }
+    if role > Role::Member { check_fresh(principal, now) } else { Ok(()) }
+}
+
+/// Who may change what about a person. `other_owners` counts enabled owners besides them who can sign in.
+pub(super) fn check_change(
+    principal: &Principal,
+    target: &User,
+    change: &UserChange,
+    other_owners: u64,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if !may_configure(principal) {
+        return Err(Error::NeedsOperator);
+    }
+    if change.if_version.is_some_and(|version| version != target.version) {
+        return Err(Error::Changed);
+    }
+    let owners_concerned = target.role == Role::Owner || change.role == Some(Role::Owner);
+    if owners_concerned && !is_owner(principal) {
+        return Err(Error::OnlyOwners);
+    }
+    let demoted = change.role.is_some_and(|role| role != Role::Owner);
+    let disabled = change.disabled == Some(true);
+    if target.role == Role::Owner && !target.disabled && (demoted || disabled) && other_owners == 0 {
+        return Err(Error::LastOwner);
+    }
+    if change.role.is_some_and(|role| role != target.role) || change.disabled.is_some() {
+        check_fresh(principal, now)?;
+    }
+    Ok(())
+}
+
+/// The e-mail as it is compared: without outer blanks, in lower case.
+pub(super) fn email_key(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+/// The e-mail to store, if it can be one.
+pub(super) fn check_email(email: &str) -> Result<String, Error> {
+    let email = email.trim();
+    let plausible = email.len() <= EMAIL_BYTES_MAX
+        && !email.chars().any(|c| c.is_whitespace() || c.is_control())
+        && email
+            .split_once('@')
+            .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
+    if plausible {
+        Ok(email.to_owned())
+    } else {
+        Err(Error::Invalid { field: "email", problem: "enter one address, like ana@acme.test." })
+    }
+}
+
+/// The name to store.
+pub(super) fn check_name(name: &str) -> Result<String, Error> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        Err(Error::Invalid { field: "name", problem: "enter 1 to 120 characters." })
+    } else {
+        Ok(name.to_owned())
+    }
+}
+
+/// The slug of a tenant.
+pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
+    let inner = slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if inner && (1..=40).contains(&slug.len()) && !slug.starts_with('-') && !slug.ends_with('-') {
+        Ok(())
+    } else {
+        Err(Error::Invalid { field: "tenant", problem: "use 1 to 40 of a-z, 0-9 and -, not at the ends." })
+    }
+}
+
+/// A password to set.
+pub(super) fn check_password(password: &Secret) -> Result<(), Error> {
+    let chars = password.expose_str().map_or(0, |text| text.chars().count());
+    if chars >= PASSWORD_CHARS_MIN && password.expose().len() <= PASSWORD_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(Error::Invalid { field: "password", problem: "use at least 12 characters; several words are fine." })
+    }
+}
+
+/// What a browser calls itself, cut to what a list shows.
+pub(super) fn user_agent(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect()
+}
+
+/// Where to go after signing in: a path of this site, or its start.
+///
+/// Refused are other origins in every spelling that browsers take for one: `//host`, `/\host`, control characters
+/// that browsers drop, and anything outside ASCII.
+pub(super) fn next_path(next: Option<&str>) -> &str {
+    let Some(path) = next else { return "/" };
+    let second = path.as_bytes().get(1).copied();
+    let fine = path.starts_with('/')
+        && second != Some(b'/')
+        && path.len() <= limits::URL_BYTES_MAX
+        && path.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'\\')
+        && !path.starts_with("/sign-in")
+        && !path.starts_with("/sign-out");
+    if fine { path } else { "/" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Tables of the pure decisions.
+
+use thinkwork_primitives::{SessionId, TenantId, TokenId, UserId};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_micros(1_764_000_000_000_000);
+
+fn session(role: Role, age_seconds: u64) -> Principal {
+    let signed_in_at = NOW.minus(Duration::from_secs(age_seconds));
+    Principal {
+        tenant: TenantId::new(),
+        who: Who::User { id: UserId::new(), role },
+        via: Via::Session { id: SessionId::new(), signed_in_at },
+    }
+}
+
+fn token(who: Who, scope: Scope) -> Principal {
+    let via = Via::Token { id: TokenId::new(), audience: Audience::Api, scope };
+    Principal { tenant: TenantId::new(), who, via }
+}
+
+fn owner_token(scope: Scope) -> Principal {
+    token(Who::User { id: UserId::new(), role: Role::Owner }, scope)
+}
+
+fn person(role: Role) -> User {
+    User {
+        id: UserId::new(),
+        email: "ana@acme.test".to_owned(),
+        name: "Ana".to_owned(),
+        role,
+        disabled: false,
+        accepted: true,
+        created_at: NOW,
+        version: 3,
+    }
+}
+
+/// The variant's name, which is all that the tables compare.
+fn word<T>(result: Result<T, Error>) -> String {
+    match result {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => format!("{error:?}").split([' ', '{', '(']).next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[test]
+fn l05_where_to_go_after_sign_in_is_a_path_of_this_site() {
+    let check = |next: &str, expect: &str| assert_eq!(next_path(Some(next)), expect, "{next:?}");
+    check("/me/spaces?x=1#top", "/me/spaces?x=1#top");
+    check("/", "/");
+    for refused in [
+        "",
+        "//evil.test",
+        "/\\evil.test",
+        "\\/evil.test",
+        "https://evil.test",
+        "evil.test",
+        "javascript:alert(1)",
+        "/a\\b",
+        "/a\nb",
+        "/\t/evil.test",
+        "/a b",
+        "/é",
+        "/sign-in?next=/sign-in",
+        "/sign-out",
+        " /me",
+        "@evil.test",
+    ] {
+        check(refused, "/");
+    }
+    assert_eq!(next_path(None), "/");
+    assert_eq!(next_path(Some(&format!("/{}", "a".repeat(limits::URL_BYTES_MAX)))), "/");
+}
+
+#[test]
+fn s07_a_token_makes_no_token_that_acts_as_a_person() {
+    let service = token(Who::Service, Scope::Admin);
+    let check = |by: &Principal, kind: TokenKind, audience: Audience, scope: Scope, expect: &str| {
+        let new = NewToken { name: "x".to_owned(), kind, audience, scope, expires_in: None };
+        assert_eq!(word(check_mint(by, &new, NOW)), expect, "{by:?} {kind:?} {audience:?} {scope:?}");
+    };
+    use Audience::{Api, Mcp};
+    use TokenKind::{Personal, Service};
+    for audience in [Api, Mcp] {
+        check(&session(Role::Member, 600), Personal, audience, Scope::Write, "ok");
+        check(&session(Role::Member, 601), Personal, audience, Scope::Write, "ReauthRequired");
+        check(&owner_token(Scope::Admin), Personal, audience, Scope::Read, "NeedsSession");
+        check(&service, Personal, audience, Scope::Read, "NeedsSession");
+        check(&session(Role::Member, 0), Service, audience, Scope::Read, "NeedsOperator");
+        check(&session(Role::Operator, 0), Service, audience, Scope::Read, "ok");
+        check(&session(Role::Operator, 601), Service, audience, Scope::Read, "ReauthRequired");
+        check(&service, Service, audience, Scope::Write, "ok");
+        check(&owner_token(Scope::Admin), Service, audience, Scope::Write, "ok");
+        check(&owner_token(Scope::Write), Service, audience, Scope::Read, "NeedsOperator");
+    }
+    check(&session(Role::Member, 0), Personal, Api, Scope::Admin, "NeedsOperator");
+    check(&session(Role::Owner, 0), Personal, Api, Scope::Admin, "ok");
+    check(&session(Role::Owner, 0), Personal, Mcp, Scope::Admin, "Invalid");
+}
+
+#[test]
+fn only_owners_touch_owners_and_one_stays() {
+    let check = |by: &Principal, target: Role, change: UserChange, others: u64, expect: &str| {
+        let label = format!("{by:?} {target:?} {:?} {:?} {others}", change.role, change.disabled);
+        assert_eq!(word(check_change(by, &person(target), &change, others, NOW)), expect, "{label}");
+    };
+    let to = |role: Role| UserChange { role: Some(role), ..UserChange::default() };
+    let disable = || UserChange { disabled: Some(true), ..UserChange::default() };
+    let (owner, operator) = (session(Role::Owner, 0), session(Role::Operator, 0));
+    check(&operator, Role::Member, to(Role::Operator), 1, "ok");
+    check(&operator, Role::Member, to(Role::Owner), 1, "OnlyOwners");
+    check(&operator, Role::Owner, to(Role::Member), 1, "OnlyOwners");
+    check(&operator, Role::Owner, disable(), 1, "OnlyOwners");
+    check(&token(Who::Service, Scope::Admin), Role::Member, to(Role::Owner), 1, "OnlyOwners");
+    check(&session(Role::Member, 0), Role::Member, disable(), 1, "NeedsOperator");
+    check(&owner, Role::Member, to(Role::Owner), 0, "ok");
+    check(&owner, Role::Owner, to(Role::Operator), 0, "LastOwner");
+    check(&owner, Role::Owner, disable(), 0, "LastOwner");
+    check(&owner, Role::Owner, disable(), 1, "ok");
+    check(&session(Role::Operator, 601), Role::Member, to(Role::Operator), 1, "ReauthRequired");
+    check(&session(Role::Operator, 601), Role::Member, disable(), 1, "ReauthRequired");
+    let rename =
+        |version| UserChange { name: Some("B".to_owned()), if_version: Some(version), ..UserChange::default() };
+    check(&session(Role::Operator, 601), Role::Member, rename(3), 1, "ok");
+    check(&operator, Role::Member, rename(2), 1, "Changed");
+}
+
+#[test]
+fn a_strangers_tries_do_not_count_against_the_owners_own_browser() {
+    let address = "203.0.113.7".parse().ok();
+    let stranger = throttles("ana@acme.test", address, None);
+    let owner = throttles("ana@acme.test", address, Some("cookie"));
+    assert_eq!((stranger.len(), owner.len()), (3, 1));
+    assert!(stranger.iter().all(|throttle| !owner.contains(throttle)));
+    assert!(stranger.iter().all(|throttle| !throttle.key.contains("acme") && !throttle.key.contains("203")));
+}
+
+#[test]
+fn one_customer_has_one_network() {
+    let check = |address: &str, expect: &str| assert_eq!(network(address.parse().unwrap()), expect);
+    check("203.0.113.7", "203.0.113.7");
+    check("::ffff:203.0.113.7", "203.0.113.7");
+    check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64");
+}
+
+#[test]
+fn a_device_cookie_belongs_to_one_password() {
+    let cookie = device_cookie("nonce", "$argon2id$one");
+    assert!(device_holds(&cookie, "$argon2id$one"));
+    assert!(!device_holds(&cookie, "$argon2id$two"));
+    assert!(!device_holds("nonce.", "$argon2id$one"));
+    assert!(!device_holds("", "$argon2id$one"));
+}
+
+#[test]
+fn a_session_ends_when_idle_and_at_its_end() {
+    let end = NOW.plus(SESSION_LIFETIME);
+    assert!(session_lives(NOW, NOW.minus(SESSION_IDLE), end));
+    assert!(!session_lives(NOW, NOW.minus(SESSION_IDLE + Duration::from_secs(1)), end));
+    assert!(!session_lives(end, end, end));
+}
+
+#[test]
+fn what_is_entered_is_checked() {
+    let email = |text: &str| word(check_email(text));
+    assert_eq!(check_email(" Ana@Acme.test ").unwrap(), "Ana@Acme.test");
+    assert_eq!(email_key(" Ana@Acme.test "), "ana@acme.test");
+    for wrong in ["", "ana", "@acme.test", "ana@", "a@b@c", "a b@c.test", "a\r\n@c.test"] {
+        assert_eq!(email(wrong), "Invalid", "{wrong:?}");
+    }
+    let password = |text: &str| word(check_password(&Secret::from_text(text.to_owned())));
+    assert_eq!((password("eleven char").as_str(), password("twelve chars").as_str()), ("Invalid", "ok"));
+    assert_eq!(password(&"a".repeat(1_025)), "Invalid");
+    let end = |seconds| word(token_end(NOW, Some(Duration::from_secs(seconds))));
+    assert_eq!((end(59).as_str(), end(60).as_str()), ("Invalid", "ok"));
+    assert_eq!(end(367 * 86_400), "Invalid");
+    assert_eq!(token_end(NOW, None).unwrap(), NOW.plus(Duration::from_secs(90 * 86_400)));
+    assert_eq!(widest(&[Scope::Write, Scope::Read]).unwrap(), Scope::Write);
+    assert_eq!(word(widest(&[])), "Invalid");
+}

@@ -1,0 +1,153 @@
+//! Signing in with e-mail and password: throttled, the same work for known and unknown e-mails, recorded.
+
+use thinkwork_database::{Tx, quota, routes};
+use thinkwork_primitives::{Requester, Secret, TenantId, Timestamp, UserId};
+
+use super::people::EMAIL_ROUTE;
+use super::store::Account;
+use super::{Access, Client, Error, NewSession, rules, store};
+use crate::audit::{self, Event};
+
+/// Accounts of one e-mail that a sign-in without a tenant is tried against; each costs a hash.
+const ACCOUNTS_MAX: usize = 5;
+
+/// Who wants to sign in.
+pub struct SignIn<'a> {
+    /// The tenant's slug; needed only where several know the e-mail.
+    pub tenant: Option<&'a str>,
+    /// The e-mail.
+    pub email: &'a str,
+    /// The password.
+    pub password: &'a Secret,
+}
+
+struct Candidate {
+    tenant: TenantId,
+    account: Account,
+}
+
+impl Access {
+    /// Signs a person in.
+    ///
+    /// # Errors
+    /// [`Error::WrongPassword`], [`Error::TooManyTries`], [`Error::WhichTenant`], the database's.
+    pub async fn sign_in(&self, sign_in: SignIn<'_>, client: &Client) -> Result<NewSession, Error> {
+        let email_key = rules::email_key(sign_in.email);
+        let candidates = self.candidates(sign_in.tenant, &email_key).await?;
+        let device = client.device.as_deref().filter(|cookie| {
+            let hashes = candidates.iter().filter_map(|one| one.account.password_hash.as_deref());
+            hashes.into_iter().any(|phc| rules::device_holds(cookie, phc))
+        });
+        self.throttle(&email_key, client, device).await?;
+        let mut matching = Vec::new();
+        if candidates.is_empty() {
+            self.hashing.check(sign_in.password, None).await?;
+            // Takes the place of the event that a known account would get, and its time.
+            quota::lease(&self.db, "sign_in:unknown", rules::throttle_window(self.now()), 1, i64::MAX).await?;
+        }
+        for candidate in candidates {
+            let usable = if candidate.account.disabled { None } else { candidate.account.password_hash.clone() };
+            if self.hashing.check(sign_in.password, usable).await? {
+                matching.push(candidate);
+            } else {
+                self.refused(&candidate).await?;
+            }
+        }
+        match (matching.pop(), matching.is_empty()) {
+            (None, _) => Err(Error::WrongPassword),
+            (Some(_), false) => Err(Error::WhichTenant),
+            (Some(candidate), true) => self.signed_in(candidate, client).await,
+        }
+    }
+
+    async fn candidates(&self, tenant: Option<&str>, email_key: &str) -> Result<Vec<Candidate>, Error> {
+        let only = match tenant {
+            Some(slug) => match store::tenant_by_slug(&mut self.db.read_shared().await?, slug.trim()).await? {
+                Some(id) => Some(id),
+                None => return Ok(Vec::new()),
+            },
+            None => None,
+        };
+        let mut candidates = Vec::new();
+        for route in routes::find_all(&self.db, EMAIL_ROUTE, email_key).await? {
+            if candidates.len() >= ACCOUNTS_MAX || only.is_some_and(|only| only != route.tenant) {
+                continue;
+            }
+            let mut tx = self.db.read(route.tenant).await?;
+            if let Some(account) = store::account_find(&mut tx, UserId::from_uuid(route.row)).await? {
+                candidates.push(Candidate { tenant: route.tenant, account });
+            }
+        }
+        Ok(candidates)
+    }
+
+    async fn throttle(&self, email_key: &str, client: &Client, device: Option<&str>) -> Result<(), Error> {
+        let now = self.now();
+        for throttle in rules::throttles(email_key, client.address, device) {
+            let window = rules::throttle_window(now);
+            if quota::lease(&self.db, &throttle.key, window, 1, throttle.limit).await? < 1 {
+                tracing::warn!("a sign-in was throttled");
+                return Err(Error::TooManyTries { retry_after_seconds: rules::throttle_retry_after(now) });
+            }
+        }
+        Ok(())
+    }
+
+    async fn refused(&self, candidate: &Candidate) -> Result<(), Error> {
+        let reason = match (&candidate.account.password_hash, candidate.account.disabled) {
+            (_, true) => "disabled",
+            (None, false) => "not_accepted",
+            (Some(_), false) => "wrong_password",
+        };
+        let mut tx = self.db.write(candidate.tenant).await?;
+        let event = Event::by(Requester::server(), "sign_in.refused")
+            .on("user", candidate.account.user)
+            .detail("reason", reason);
+        audit::record(&mut tx, self.now(), event).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn signed_in(&self, candidate: Candidate, client: &Client) -> Result<NewSession, Error> {
+        let now = self.now();
+        let user = candidate.account.user;
+        let mut tx = self.db.write(candidate.tenant).await?;
+        // Read again: while we hashed, the account may have been disabled or its password changed.
+        let account = store::account_find(&mut tx, user).await?.ok_or(Error::WrongPassword)?;
+        if account.disabled || account.password_hash != candidate.account.password_hash {
+            return Err(Error::WrongPassword);
+        }
+        let session = self.session_start(&mut tx, user, client, account.password_hash.as_deref(), now).await?;
+        tx.commit().await?;
+        Ok(session)
+    }
+
+    /// Sets the password at once (`setup --owner-password-stdin`, demonstration); sessions made before end.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::NotFound`], the database's.
+    pub async fn password_set(&self, tenant: TenantId, user: UserId, password: &Secret) -> Result<(), Error> {
+        rules::check_password(password)?;
+        let phc = self.hashing.hash(password).await?;
+        let now = self.now();
+        let mut tx = self.db.write(tenant).await?;
+        self.password_replace(&mut tx, user, &phc, now).await?;
+        audit::record(&mut tx, now, Event::by(Requester::server(), "user.password_set").on("user", user)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn password_replace(
+        &self,
+        tx: &mut Tx,
+        user: UserId,
+        phc: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if !store::user_set_password(tx, user, phc).await? {
+            return Err(Error::NotFound);
+        }
+        self.sessions_end(tx, user, now).await?;
+        Ok(())
+    }
+}

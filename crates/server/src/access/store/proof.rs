@@ -1,0 +1,333 @@
+//! Rows of `session` and `token`.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+use thinkwork_database::Tx;
+use thinkwork_primitives::{Audience, Scope, SessionId, Timestamp, TokenId, UserId};
+use uuid::Uuid;
+
+use super::super::{Error, Session, Token, TokenKind};
+
+fn db(error: DbErr) -> Error {
+    Error::Database(error.into())
+}
+
+/// A session with what proves it.
+pub(in super::super) struct SessionProof {
+    pub session: Session,
+    pub user: UserId,
+    pub hash: Vec<u8>,
+}
+
+/// A token with what proves it.
+pub(in super::super) struct TokenProof {
+    pub token: Token,
+    pub hash: Vec<u8>,
+}
+
+pub(in super::super) async fn session_insert(
+    tx: &mut Tx,
+    user: UserId,
+    session: &Session,
+    hash: &[u8],
+) -> Result<(), Error> {
+    let row = session::ActiveModel {
+        id: Set(session.id.uuid()),
+        tenant_id: Set(tx.tenant().uuid()),
+        user_id: Set(user.uuid()),
+        token_hash: Set(hash.to_vec()),
+        created_at: Set(session.signed_in_at.micros()),
+        signed_in_at: Set(session.signed_in_at.micros()),
+        last_seen_at: Set(session.last_seen_at.micros()),
+        expires_at: Set(session.expires_at.micros()),
+        revoked_at: Set(None),
+        user_agent: Set(session.user_agent.clone()),
+    };
+    session::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+fn sessions(tx: &Tx) -> sea_orm::Select<session::Entity> {
+    session::Entity::find()
+        .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(session::Column::RevokedAt.is_null())
+}
+
+fn session(row: &session::Model) -> Session {
+    Session {
+        id: SessionId::from_uuid(row.id),
+        user_agent: row.user_agent.clone(),
+        signed_in_at: Timestamp::from_micros(row.signed_in_at),
+        last_seen_at: Timestamp::from_micros(row.last_seen_at),
+        expires_at: Timestamp::from_micros(row.expires_at),
+    }
+}
+
+/// The session, unless it was ended.
+pub(in super::super) async fn session_find(tx: &mut Tx, id: SessionId) -> Result<Option<SessionProof>, Error> {
+    let row = sessions(tx).filter(session::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    Ok(row.map(|row| SessionProof {
+        session: session(&row),
+        user: UserId::from_uuid(row.user_id),
+        hash: row.token_hash,
+    }))
+}
+
+/// A person's sessions that were not ended, newest first.
+pub(in super::super) async fn session_list(tx: &mut Tx, user: UserId, count: u64) -> Result<Vec<Session>, Error> {
+    let rows = sessions(tx)
+        .filter(session::Column::UserId.eq(user.uuid()))
+        .order_by_desc(session::Column::Id)
+        .limit(count)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(rows.iter().map(session).collect())
+}
+
+pub(in super::super) async fn session_seen(tx: &mut Tx, id: SessionId, now: Timestamp) -> Result<(), Error> {
+    session::Entity::update_many()
+        .col_expr(session::Column::LastSeenAt, Expr::value(now.micros()))
+        .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(session::Column::Id.eq(id.uuid()))
+        .filter(session::Column::LastSeenAt.lt(now.micros()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Ends one session of this person; false where there is none.
+pub(in super::super) async fn session_end(
+    tx: &mut Tx,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let done = session::Entity::update_many()
+        .col_expr(session::Column::RevokedAt, Expr::value(now.micros()))
+        .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(session::Column::UserId.eq(user.uuid()))
+        .filter(session::Column::Id.eq(id.uuid()))
+        .filter(session::Column::RevokedAt.is_null())
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Deletes a person's sessions that ended by themselves or otherwise, and returns which they were.
+pub(in super::super) async fn sessions_sweep(
+    tx: &mut Tx,
+    user: UserId,
+    now: Timestamp,
+    idle_since: Timestamp,
+) -> Result<Vec<Uuid>, Error> {
+    let over = session::Column::ExpiresAt
+        .lte(now.micros())
+        .or(session::Column::LastSeenAt.lt(idle_since.micros()))
+        .or(session::Column::RevokedAt.is_not_null());
+    let own = session::Column::TenantId.eq(tx.tenant().uuid()).and(session::Column::UserId.eq(user.uuid()));
+    let condition = own.and(over);
+    let rows = session::Entity::find().filter(condition.clone()).all(tx.orm()).await.map_err(db)?;
+    session::Entity::delete_many().filter(condition).exec(tx.orm()).await.map_err(db)?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+pub(in super::super) async fn token_insert(
+    tx: &mut Tx,
+    token: &Token,
+    hash: &[u8],
+    created_by: String,
+) -> Result<(), Error> {
+    let row = token::ActiveModel {
+        id: Set(token.id.uuid()),
+        tenant_id: Set(tx.tenant().uuid()),
+        name: Set(token.name.clone()),
+        kind: Set(kind_word(token.kind).to_owned()),
+        audience: Set(audience_word(token.audience).to_owned()),
+        scope: Set(scope_word(token.scope).to_owned()),
+        user_id: Set(token.user.map(|id| id.uuid())),
+        token_hash: Set(hash.to_vec()),
+        last_four: Set(token.last_four.clone()),
+        created_at: Set(token.created_at.micros()),
+        expires_at: Set(token.expires_at.map(Timestamp::micros)),
+        revoked_at: Set(None),
+        last_used_at: Set(None),
+        created_by: Set(created_by),
+    };
+    token::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+fn tokens(tx: &Tx) -> sea_orm::Select<token::Entity> {
+    token::Entity::find().filter(token::Column::TenantId.eq(tx.tenant().uuid()))
+}
+
+pub(in super::super) const fn kind_word(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Personal => "personal",
+        TokenKind::Service => "service",
+    }
+}
+
+pub(in super::super) const fn audience_word(audience: Audience) -> &'static str {
+    match audience {
+        Audience::Api => "api",
+        Audience::Mcp => "mcp",
+    }
+}
+
+pub(in super::super) const fn scope_word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Read => "read",
+        Scope::Write => "write",
+        Scope::Admin => "admin",
+    }
+}
+
+/// The token of this row; `None` where a word was not written by us.
+fn token(row: &token::Model) -> Option<Token> {
+    Some(Token {
+        id: TokenId::from_uuid(row.id),
+        name: row.name.clone(),
+        kind: [TokenKind::Personal, TokenKind::Service].into_iter().find(|kind| kind_word(*kind) == row.kind)?,
+        audience: [Audience::Api, Audience::Mcp].into_iter().find(|word| audience_word(*word) == row.audience)?,
+        scope: [Scope::Read, Scope::Write, Scope::Admin].into_iter().find(|word| scope_word(*word) == row.scope)?,
+        user: row.user_id.map(UserId::from_uuid),
+        last_four: row.last_four.clone(),
+        created_at: Timestamp::from_micros(row.created_at),
+        expires_at: row.expires_at.map(Timestamp::from_micros),
+        last_used_at: row.last_used_at.map(Timestamp::from_micros),
+        revoked_at: row.revoked_at.map(Timestamp::from_micros),
+    })
+}
+
+/// Whose token it must be to be found.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Whose {
+    /// Any of the tenant: for operators and for the proof itself.
+    Tenant,
+    /// This person's own.
+    User(UserId),
+}
+
+impl Whose {
+    fn narrow(self, select: sea_orm::Select<token::Entity>) -> sea_orm::Select<token::Entity> {
+        match self {
+            Self::Tenant => select,
+            Self::User(user) => select.filter(token::Column::UserId.eq(user.uuid())),
+        }
+    }
+}
+
+pub(in super::super) async fn token_find(tx: &mut Tx, whose: Whose, id: TokenId) -> Result<Option<TokenProof>, Error> {
+    let select = whose.narrow(tokens(tx)).filter(token::Column::Id.eq(id.uuid()));
+    let row = select.one(tx.orm()).await.map_err(db)?;
+    Ok(row.and_then(|row| Some(TokenProof { token: token(&row)?, hash: row.token_hash })))
+}
+
+/// Tokens, newest first.
+pub(in super::super) async fn token_list(
+    tx: &mut Tx,
+    whose: Whose,
+    before: Option<TokenId>,
+    count: u64,
+) -> Result<Vec<Token>, Error> {
+    let mut select = whose.narrow(tokens(tx));
+    if let Some(before) = before {
+        select = select.filter(token::Column::Id.lt(before.uuid()));
+    }
+    let rows = select.order_by_desc(token::Column::Id).limit(count).all(tx.orm()).await.map_err(db)?;
+    Ok(rows.iter().filter_map(token).collect())
+}
+
+/// The tokens of a person that were not revoked.
+pub(in super::super) async fn tokens_live(tx: &mut Tx, user: UserId) -> Result<Vec<TokenId>, Error> {
+    let rows = Whose::User(user)
+        .narrow(tokens(tx))
+        .filter(token::Column::RevokedAt.is_null())
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(rows.into_iter().map(|row| TokenId::from_uuid(row.id)).collect())
+}
+
+pub(in super::super) async fn token_revoke(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<bool, Error> {
+    let done = token::Entity::update_many()
+        .col_expr(token::Column::RevokedAt, Expr::value(now.micros()))
+        .filter(token::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(token::Column::Id.eq(id.uuid()))
+        .filter(token::Column::RevokedAt.is_null())
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(done.rows_affected == 1)
+}
+
+pub(in super::super) async fn token_used(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<(), Error> {
+    token::Entity::update_many()
+        .col_expr(token::Column::LastUsedAt, Expr::value(now.micros()))
+        .filter(token::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(token::Column::Id.eq(id.uuid()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+mod session {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "session")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub user_id: Uuid,
+        pub token_hash: Vec<u8>,
+        pub created_at: i64,
+        pub signed_in_at: i64,
+        pub last_seen_at: i64,
+        pub expires_at: i64,
+        pub revoked_at: Option<i64>,
+        pub user_agent: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod token {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "token")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub name: String,
+        pub kind: String,
+        pub audience: String,
+        pub scope: String,
+        pub user_id: Option<Uuid>,
+        pub token_hash: Vec<u8>,
+        pub last_four: String,
+        pub created_at: i64,
+        pub expires_at: Option<i64>,
+        pub revoked_at: Option<i64>,
+        pub last_used_at: Option<i64>,
+        pub created_by: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -1,0 +1,187 @@
+//! Tests of this slice that need no HTTP, through a real database.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use thinkwork_database::{Db, Options, schema};
+use thinkwork_primitives::{Clock, Principal, Role, Secret, SessionId, TenantId, UserId, Via, Who};
+
+use super::sign_in::SignIn;
+use super::{Access, Client, Error, NewTenant, UserChange};
+use crate::edge::caller::{Authenticate as _, Presented};
+
+struct Stage {
+    access: Access,
+    clock: Clock,
+    _folder: TempDir,
+}
+
+const PASSWORD: &str = "correct horse battery";
+
+fn secret(text: &str) -> Secret {
+    Secret::from_text(text.to_owned())
+}
+
+async fn stage() -> Stage {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("thinkwork.db").display());
+    let db = Db::open(&Options { url, connections_max: 4 }).await.unwrap();
+    schema::migrate(&db, crate::schema::MIGRATIONS).await.unwrap();
+    let clock = Clock::system();
+    let access = Access::new(db, clock.clone(), "https://work.acme.test".parse().unwrap());
+    Stage { access, clock, _folder: folder }
+}
+
+impl Stage {
+    async fn tenant(&self, slug: &str) -> NewTenant {
+        let made = self.access.tenant_create(slug, slug, "ana@acme.test", "Ana").await.unwrap();
+        self.access.password_set(made.tenant, made.owner, &secret(PASSWORD)).await.unwrap();
+        made
+    }
+
+    async fn try_sign_in(&self, password: &str, client: &Client) -> Result<super::NewSession, Error> {
+        let sign_in = SignIn { tenant: None, email: "Ana@Acme.test", password: &secret(password) };
+        self.access.sign_in(sign_in, client).await
+    }
+
+    async fn known(&self, cookie: &Secret) -> bool {
+        let presented = Presented::Session(cookie.expose_str().unwrap());
+        self.access.authenticate(presented).await.unwrap().is_some()
+    }
+}
+
+fn session_of(tenant: TenantId, id: UserId, now: thinkwork_primitives::Timestamp) -> Principal {
+    let via = Via::Session { id: SessionId::new(), signed_in_at: now };
+    Principal { tenant, who: Who::User { id, role: Role::Owner }, via }
+}
+
+fn from(address: &str) -> Client {
+    Client { address: address.parse::<IpAddr>().ok(), ..Client::default() }
+}
+
+#[tokio::test]
+async fn a_code_works_once_and_only_until_its_end() {
+    let stage = stage().await;
+    let made = stage.access.tenant_create("acme", "Acme", "ana@acme.test", "Ana").await.unwrap();
+    let code = made.setup_code.expose_str().unwrap();
+    assert_eq!(stage.access.code_look(code).await.unwrap().unwrap().email, "ana@acme.test");
+    let accept = |password: &'static str| {
+        let (access, code) = (stage.access.clone(), code.to_owned());
+        async move { access.code_accept(&code, None, &secret(password), &Client::default()).await }
+    };
+    assert!(matches!(accept("short").await, Err(Error::Invalid { field: "password", .. })));
+    let (one, two) = tokio::join!(accept(PASSWORD), accept("another long password"));
+    assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "exactly one may use the code");
+    assert!(matches!(accept(PASSWORD).await, Err(Error::CodeExpired)));
+    assert!(stage.access.code_look(code).await.unwrap().is_none());
+
+    let late = stage.access.setup_code(made.tenant, made.owner).await.unwrap();
+    stage.clock.advance(Duration::from_secs(3_600));
+    let late = late.expose_str().unwrap();
+    assert!(stage.access.code_look(late).await.unwrap().is_none());
+    let refused = stage.access.code_accept(late, None, &secret(PASSWORD), &Client::default()).await;
+    assert!(matches!(refused, Err(Error::CodeExpired)));
+}
+
+#[tokio::test]
+async fn sign_in_names_the_tenant_only_where_it_must() {
+    let stage = stage().await;
+    let one = stage.tenant("one").await;
+    assert_eq!(stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await.unwrap().user, one.owner);
+    assert!(matches!(stage.try_sign_in("wrong password", &from("192.0.2.1")).await, Err(Error::WrongPassword)));
+    let two = stage.tenant("two").await;
+    assert!(matches!(stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await, Err(Error::WhichTenant)));
+    // A wrong password does not tell that several tenants know the e-mail.
+    assert!(matches!(stage.try_sign_in("wrong password", &from("192.0.2.1")).await, Err(Error::WrongPassword)));
+    let password = secret(PASSWORD);
+    let named = SignIn { tenant: Some("two"), email: "ana@acme.test", password: &password };
+    assert_eq!(stage.access.sign_in(named, &from("192.0.2.1")).await.unwrap().user, two.owner);
+    let unknown = SignIn { tenant: Some("three"), email: "ana@acme.test", password: &password };
+    assert!(matches!(stage.access.sign_in(unknown, &from("192.0.2.1")).await, Err(Error::WrongPassword)));
+}
+
+#[tokio::test]
+async fn s13_a_flood_of_tries_locks_strangers_out_and_not_the_owner() {
+    let stage = stage().await;
+    stage.tenant("acme").await;
+    let own = stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await.unwrap();
+    let device = own.device.unwrap();
+    let mut refused = 0;
+    for host in 1..=8 {
+        for _ in 0..12 {
+            match stage.try_sign_in("wrong password", &from(&format!("203.0.113.{host}"))).await {
+                Err(Error::WrongPassword) => refused += 1,
+                Err(Error::TooManyTries { retry_after_seconds }) => assert!((1..=300).contains(&retry_after_seconds)),
+                Err(other) => panic!("{other:?}"),
+                Ok(_) => panic!("a wrong password signed in"),
+            }
+        }
+    }
+    // A window may end while the test runs, so that at most two windows' worth is let through.
+    assert!((40..=100).contains(&refused), "{refused}");
+    let stranger = stage.try_sign_in(PASSWORD, &from("198.51.100.9")).await;
+    assert!(refused > 50 || matches!(stranger, Err(Error::TooManyTries { .. })));
+    let owner = Client { device: Some(device), ..from("198.51.100.9") };
+    stage.try_sign_in(PASSWORD, &owner).await.unwrap();
+    let forged = Client { device: Some("nonce.mac".to_owned()), ..from("203.0.113.1") };
+    assert!(refused > 50 || matches!(stage.try_sign_in(PASSWORD, &forged).await, Err(Error::TooManyTries { .. })));
+}
+
+#[tokio::test]
+async fn a_sign_in_replaces_the_session_and_idleness_ends_it() {
+    let stage = stage().await;
+    let made = stage.tenant("acme").await;
+    let first = stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await.unwrap();
+    assert!(stage.known(&first.cookie).await);
+    let replaces = first.cookie.expose_str().map(str::to_owned);
+    let second = stage.try_sign_in(PASSWORD, &Client { replaces, ..from("192.0.2.1") }).await.unwrap();
+    assert!(!stage.known(&first.cookie).await, "the old session's id must not go on");
+    assert!(stage.known(&second.cookie).await);
+    assert_eq!(stage.access.sessions(made.tenant, made.owner).await.unwrap().len(), 1);
+    stage.clock.advance(Duration::from_secs(12 * 3_600 - 60));
+    assert!(stage.known(&second.cookie).await, "twelve hours are not yet idle");
+    stage.clock.advance(Duration::from_secs(12 * 3_600 - 60));
+    assert!(stage.known(&second.cookie).await, "its use was noted");
+    stage.clock.advance(Duration::from_secs(12 * 3_600 + 1));
+    assert!(!stage.known(&second.cookie).await);
+    assert!(stage.access.sessions(made.tenant, made.owner).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_password_ends_every_session() {
+    let stage = stage().await;
+    let made = stage.tenant("acme").await;
+    let session = stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await.unwrap();
+    stage.access.password_set(made.tenant, made.owner, &secret("a wholly new password")).await.unwrap();
+    assert!(!stage.known(&session.cookie).await);
+    assert!(matches!(stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await, Err(Error::WrongPassword)));
+}
+
+#[tokio::test]
+async fn two_owners_cannot_demote_each_other_at_once() {
+    let stage = stage().await;
+    let made = stage.tenant("acme").await;
+    let other = stage.access.user_create(made.tenant, made.owner, "ben@acme.test", "Ben", Role::Owner).await.unwrap();
+    let now = stage.access.now();
+    let demote = |by: UserId, target: UserId| {
+        let access = stage.access.clone();
+        let change = UserChange { role: Some(Role::Member), ..UserChange::default() };
+        async move { access.user_change(&session_of(made.tenant, by, now), target, change).await }
+    };
+    // Ben has not accepted, so he is no owner who could sign in.
+    assert!(matches!(demote(other, made.owner).await, Err(Error::LastOwner)));
+    stage.access.password_set(made.tenant, other, &secret(PASSWORD)).await.unwrap();
+    let (one, two) = tokio::join!(demote(made.owner, other), demote(other, made.owner));
+    assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1);
+}
+
+#[tokio::test]
+async fn an_e_mail_is_one_person_of_a_tenant_however_it_is_spelled() {
+    let stage = stage().await;
+    let made = stage.tenant("acme").await;
+    let again = stage.access.user_create(made.tenant, made.owner, "ANA@acme.test", "Ana", Role::Member).await;
+    assert!(matches!(again, Err(Error::EmailTaken)));
+    let slug = stage.access.tenant_create("acme", "Acme", "x@y.test", "X").await;
+    assert!(matches!(slug, Err(Error::SlugTaken)));
+}

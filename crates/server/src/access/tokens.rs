@@ -1,0 +1,148 @@
+//! Bearer tokens: made for one audience, shown once, expiring, revocable.
+//!
+//! Invariant: stored is the SHA-256; who may make which is decided in `rules.rs`, and nowhere else.
+
+use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_primitives::{
+    Audience, Principal, Requester, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto,
+};
+
+use super::store::proof::{self, Whose};
+use super::{Access, Error, MintedToken, NewToken, Token, TokenKind, rules, store};
+use crate::audit::{self, Event};
+use crate::edge::caller::may_configure;
+use crate::edge::{Once, Paging};
+
+/// Leads from a token to its row.
+pub(super) const ROUTE: &str = "token";
+
+/// What the text of a token of this kind begins with.
+pub(super) const fn prefix(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Personal => "twp_",
+        TokenKind::Service => "tws_",
+    }
+}
+
+impl Access {
+    /// Makes a token for this caller (personal) or the tenant (service).
+    ///
+    /// # Errors
+    /// [`Error::NeedsSession`], [`Error::ReauthRequired`], [`Error::NeedsOperator`], [`Error::Invalid`], the
+    /// database's.
+    pub async fn token_mint(&self, by: &Principal, new: NewToken, once: &Once) -> Result<MintedToken, Error> {
+        let now = self.now();
+        rules::check_mint(by, &new, now)?;
+        let user = match new.kind {
+            TokenKind::Personal => Some(by.user().ok_or(Error::NeedsSession)?),
+            TokenKind::Service => None,
+        };
+        let mut tx = self.db.write(by.tenant).await?;
+        if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
+            return Err(Error::Once(Box::new(Once::secret_already_shown(&id))));
+        }
+        let minted = token_insert(&mut tx, new, user, by.requester(), now).await?;
+        once.keep(&mut tx, &minted.token.id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+        tx.commit().await?;
+        Ok(minted)
+    }
+
+    /// The owner token that `thinkwork setup --json` prints: personal, for `/v1`, with scope `admin`. The person at
+    /// the machine's own terminal stands in for the session.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], the database's.
+    pub async fn setup_token(&self, tenant: TenantId, owner: UserId) -> Result<Secret, Error> {
+        let now = self.now();
+        let mut tx = self.db.write(tenant).await?;
+        store::user_find(&mut tx, owner).await?.ok_or(Error::NotFound)?;
+        let new = NewToken {
+            name: "thinkwork setup".to_owned(),
+            kind: TokenKind::Personal,
+            audience: Audience::Api,
+            scope: Scope::Admin,
+            expires_in: None,
+        };
+        let minted = token_insert(&mut tx, new, Some(owner), Requester::server(), now).await?;
+        tx.commit().await?;
+        Ok(minted.secret)
+    }
+
+    /// Tokens that this caller may see, newest first; one more than the page holds, for its cut. Operators see the
+    /// tenant's, everybody else their own.
+    ///
+    /// # Errors
+    /// [`Error::NeedsOperator`] for a service token without scope `admin`; the database's.
+    pub async fn tokens(&self, by: &Principal, paging: &Paging) -> Result<Vec<Token>, Error> {
+        let before = paging.after_id::<TokenId>().map_err(|error| Error::Once(Box::new(error)))?;
+        let mut tx = self.db.read(by.tenant).await?;
+        proof::token_list(&mut tx, whose(by)?, before, paging.limit.saturating_add(1)).await
+    }
+
+    /// A person's own tokens that still work, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn tokens_own(&self, tenant: TenantId, user: UserId) -> Result<Vec<Token>, Error> {
+        let mut tx = self.db.read(tenant).await?;
+        let all = proof::token_list(&mut tx, Whose::User(user), None, 200).await?;
+        Ok(all.into_iter().filter(|token| token.revoked_at.is_none()).collect())
+    }
+
+    /// Revokes a token for good: people their own, operators any of the tenant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], the database's.
+    pub async fn token_revoke(&self, by: &Principal, id: TokenId) -> Result<(), Error> {
+        let now = self.now();
+        let mut tx = self.db.write(by.tenant).await?;
+        proof::token_find(&mut tx, whose(by)?, id).await?.ok_or(Error::NotFound)?;
+        if proof::token_revoke(&mut tx, id, now).await? {
+            routes::remove(&mut tx, ROUTE, id.uuid()).await?;
+            audit::record(&mut tx, now, Event::by(by.requester(), "token.revoked").on("token", id)).await?;
+            tx.wake(Topic::Access, id.uuid());
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+fn whose(by: &Principal) -> Result<Whose, Error> {
+    match by.user() {
+        _ if may_configure(by) => Ok(Whose::Tenant),
+        Some(user) => Ok(Whose::User(user)),
+        None => Err(Error::NeedsOperator),
+    }
+}
+
+async fn token_insert(
+    tx: &mut Tx,
+    new: NewToken,
+    user: Option<UserId>,
+    by: Requester,
+    now: Timestamp,
+) -> Result<MintedToken, Error> {
+    let (secret, hash) = crypto::token(prefix(new.kind))?;
+    let token = Token {
+        id: TokenId::new(),
+        name: rules::check_name(&new.name)?,
+        kind: new.kind,
+        audience: new.audience,
+        scope: new.scope,
+        user,
+        last_four: secret.last_four().unwrap_or_default(),
+        created_at: now,
+        expires_at: Some(rules::token_end(now, new.expires_in)?),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    proof::token_insert(tx, &token, &hash, by.id()).await?;
+    routes::add(tx, ROUTE, secret.expose_str().unwrap_or_default(), token.id.uuid()).await?;
+    let event = Event::by(by, "token.created")
+        .on("token", token.id)
+        .detail("kind", proof::kind_word(token.kind))
+        .detail("audience", proof::audience_word(token.audience))
+        .detail("scope", proof::scope_word(token.scope));
+    audit::record(tx, now, event).await?;
+    Ok(MintedToken { token, secret })
+}

@@ -1,0 +1,194 @@
+//! The record: who did or asked what, with whose credential. Append-only, in the change's own transaction.
+//!
+//! Invariants: payloads hold ids and allow-listed words, never names, secrets or bodies; an event is written in the
+//! transaction of what it tells. Every slice below may call [`record`]; the sealer chains events afterwards.
+
+pub mod http;
+pub mod pages;
+mod rules;
+mod seal;
+mod store;
+mod verify;
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use thinkwork_database::{Db, Topic, Tx};
+use thinkwork_primitives::{
+    AuditId, Clock, CredentialSubject, Requester, Surface, TenantId, ThreadId, Timestamp, TurnId, UserId,
+};
+use thinkwork_vault::Vault;
+
+pub use seal::Sealer;
+pub use store::uses::{Use, uses_of};
+pub use verify::{Finding, Verified};
+
+/// What can go wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+    /// An event could not be put into canonical form.
+    #[error("an audit event could not be written down: {0}")]
+    Canonical(#[from] serde_json::Error),
+    /// A checkpoint could not be signed.
+    #[error("a checkpoint of the record could not be signed")]
+    Signing,
+}
+
+/// One event to record. Begin with [`Event::by`].
+pub struct Event {
+    pub(crate) action: &'static str,
+    pub(crate) requester: Requester,
+    pub(crate) subject: CredentialSubject,
+    pub(crate) surface: Option<Surface>,
+    pub(crate) target: Option<(&'static str, String)>,
+    pub(crate) thread: Option<ThreadId>,
+    pub(crate) turn: Option<TurnId>,
+    pub(crate) detail: Map<String, Value>,
+}
+
+impl Event {
+    /// `requester` did `action`, a word like `webhook.created`; nobody's credential was used.
+    pub fn by(requester: Requester, action: &'static str) -> Self {
+        Self {
+            action,
+            requester,
+            subject: CredentialSubject::None,
+            surface: None,
+            target: None,
+            thread: None,
+            turn: None,
+            detail: Map::new(),
+        }
+    }
+
+    /// To what, as its kind and printed id.
+    #[must_use]
+    pub fn on(mut self, kind: &'static str, id: impl ToString) -> Self {
+        self.target = Some((kind, id.to_string()));
+        self
+    }
+
+    /// With whose credential, opened for which surface.
+    #[must_use]
+    pub const fn using(mut self, subject: CredentialSubject, surface: Surface) -> Self {
+        self.subject = subject;
+        self.surface = Some(surface);
+        self
+    }
+
+    /// In which thread and turn.
+    #[must_use]
+    pub const fn within(mut self, thread: Option<ThreadId>, turn: Option<TurnId>) -> Self {
+        self.thread = thread;
+        self.turn = turn;
+        self
+    }
+
+    /// One more fact: an id, a number or a fixed word; never a name, an e-mail, a secret or a body.
+    #[must_use]
+    pub fn detail(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.detail.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+/// Records an event in the transaction of what it tells.
+///
+/// # Errors
+/// The database's.
+pub async fn record(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
+    let tenant = tx.tenant().uuid();
+    let id = store::event_insert(tx, now, event).await?;
+    tx.wake(Topic::Audit, tenant);
+    Ok(id)
+}
+
+/// The slice: reading, sealing and verifying the record.
+#[derive(Clone)]
+pub struct Audit {
+    db: Db,
+    clock: Clock,
+    vault: Vault,
+}
+
+/// One event as it was recorded.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The event.
+    pub id: AuditId,
+    /// When.
+    pub at: Timestamp,
+    /// What, like `webhook.created`.
+    pub action: String,
+    /// On whose request.
+    pub requester: Requester,
+    /// With whose credential.
+    pub subject: CredentialSubject,
+    /// For which part of the runtime a credential was opened.
+    pub surface: Option<String>,
+    /// To what, as kind and printed id.
+    pub target: Option<(String, String)>,
+    /// In which thread.
+    pub thread: Option<ThreadId>,
+    /// In which turn.
+    pub turn: Option<TurnId>,
+    /// The further facts.
+    pub detail: Value,
+    /// The event exactly as it is hashed.
+    pub payload: String,
+}
+
+/// Which events are asked for; all that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// At this time or later.
+    pub since: Option<Timestamp>,
+    /// The printed id of the requester.
+    pub actor: Option<String>,
+    /// The person whose credential was used.
+    pub subject: Option<UserId>,
+    /// The action; one that ends with a dot is a beginning, like `webhook.`.
+    pub action: Option<String>,
+    /// The thread.
+    pub thread: Option<ThreadId>,
+}
+
+impl Audit {
+    /// Over this database; checkpoints are signed with a key derived from these keys.
+    pub const fn new(db: Db, clock: Clock, vault: Vault) -> Self {
+        Self { db, clock, vault }
+    }
+
+    /// Events of a tenant, newest first, after (older than) `after`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list(
+        &self,
+        tenant: TenantId,
+        filter: &Filter,
+        limit: u64,
+        after: Option<AuditId>,
+    ) -> Result<Vec<Recorded>, Error> {
+        let mut tx = self.db.read(tenant).await?;
+        store::event_list(&mut tx, filter, limit, after).await
+    }
+
+    /// The sealer of this record.
+    pub fn sealer(&self) -> Sealer {
+        Sealer::new(self.clone())
+    }
+
+    /// How old the oldest event is that is not sealed yet.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sealing_behind(&self) -> Result<Duration, Error> {
+        let mut tx = self.db.read_shared().await?;
+        let oldest = store::unsealed_oldest(&mut tx).await?;
+        Ok(oldest.map_or(Duration::ZERO, |at| self.clock.now().since(at)))
+    }
+}

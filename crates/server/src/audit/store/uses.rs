@@ -1,0 +1,74 @@
+//! What used a person's credentials: their own view of the record.
+//!
+//! Invariant: every finder takes the person; nobody reads another's uses here.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+use serde_json::Value;
+use thinkwork_database::Tx;
+use thinkwork_primitives::{AuditId, ConnectionId, Requester, ThreadId, Timestamp, TurnId, UserId};
+
+use super::event::{Column, Entity, Model};
+use crate::audit::Error;
+
+/// One opening of a person's credential.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// The event.
+    pub id: AuditId,
+    /// When.
+    pub at: Timestamp,
+    /// By which part of the runtime: `tool_call`, `oauth`, ….
+    pub surface: String,
+    /// Of which connection.
+    pub connection: Option<ConnectionId>,
+    /// For which tool, by its full name.
+    pub tool: Option<String>,
+    /// In which thread.
+    pub thread: Option<ThreadId>,
+    /// In which turn.
+    pub turn: Option<TurnId>,
+    /// On whose request; `None` for a row that was not written by us.
+    pub requester: Option<Requester>,
+}
+
+/// The openings of this person's credentials, newest first; of one connection where one is named.
+///
+/// # Errors
+/// The database's.
+pub async fn uses_of(
+    tx: &mut Tx,
+    user: UserId,
+    connection: Option<ConnectionId>,
+    count: u64,
+    after: Option<AuditId>,
+) -> Result<Vec<Use>, Error> {
+    let mut query = Entity::find()
+        .filter(Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(Column::SubjectUserId.eq(user.uuid()))
+        .filter(Column::Action.eq("credential.opened"))
+        .order_by_desc(Column::Id)
+        .limit(count);
+    if let Some(connection) = connection {
+        query = query.filter(Column::SubjectConnectionId.eq(connection.uuid()));
+    }
+    if let Some(after) = after {
+        query = query.filter(Column::Id.lt(after.uuid()));
+    }
+    let rows = query.all(tx.orm()).await.map_err(|error| Error::Database(error.into()))?;
+    Ok(rows.into_iter().map(shown).collect())
+}
+
+fn shown(row: Model) -> Use {
+    let payload: Value = serde_json::from_str(&row.payload).unwrap_or_default();
+    Use {
+        id: AuditId::from_uuid(row.id),
+        at: Timestamp::from_micros(row.at),
+        surface: row.surface.unwrap_or_default(),
+        connection: row.subject_connection_id.map(ConnectionId::from_uuid),
+        tool: payload.pointer("/detail/tool").and_then(Value::as_str).map(str::to_owned),
+        thread: row.thread_id.map(ThreadId::from_uuid),
+        turn: row.turn_id.map(TurnId::from_uuid),
+        requester: Requester::from_columns(&row.requester_kind, &row.requester_id),
+    }
+}

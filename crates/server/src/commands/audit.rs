@@ -1,0 +1,76 @@
+//! `thinkwork audit`: verify the record here, or list it over the API.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::json;
+use thinkwork_primitives::Clock;
+
+use super::{Failure, Shared, client};
+use crate::access::Access;
+use crate::app::open_foundation;
+
+/// What to do with the record.
+#[derive(Subcommand)]
+pub enum Audit {
+    /// Verify the chain and its checkpoints in the database.
+    Verify {
+        /// Checkpoints kept elsewhere, as the log has them: JSON lines.
+        #[arg(long, value_name = "FILE")]
+        checkpoints: Option<PathBuf>,
+    },
+    /// List events over the API.
+    List {
+        /// Only this action, or a beginning that ends with a dot.
+        #[arg(long)]
+        action: Option<String>,
+        /// Only events of this thread.
+        #[arg(long)]
+        thread: Option<String>,
+    },
+}
+
+/// Verifies or lists.
+///
+/// # Errors
+/// Exit code 1 where something is wrong with the record.
+pub async fn run(shared: &Shared, command: Audit) -> Result<(), Failure> {
+    match command {
+        Audit::List { action, thread } => client::audit(shared, action, thread).await,
+        Audit::Verify { checkpoints } => verify(shared, checkpoints).await,
+    }
+}
+
+async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Failure> {
+    let outside = match checkpoints {
+        Some(path) => std::fs::read_to_string(&path)
+            .map_err(|error| Failure::wrong_use(format!("{} cannot be read: {error}", path.display())))?,
+        None => String::new(),
+    };
+    let config = shared.load(&[])?;
+    let clock = Clock::system();
+    let (db, _, vault) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
+    let audit = crate::audit::Audit::new(db.clone(), clock.clone(), vault);
+    let access = Access::new(db.clone(), clock, config.public_url.clone());
+    let mut wrong: usize = 0;
+    for (tenant, slug) in access.tenants().await.map_err(Failure::failed)? {
+        let verified = audit.verify(tenant, &outside).await.map_err(Failure::failed)?;
+        wrong = wrong.saturating_add(verified.findings.len());
+        let findings: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
+        if shared.json {
+            println!(
+                "{}",
+                json!({ "tenant": slug, "links": verified.links, "checkpoints": verified.checkpoints, "findings": findings })
+            );
+        } else {
+            println!("{slug}: {} events in the chain, {} checkpoints compared", verified.links, verified.checkpoints);
+            findings.iter().for_each(|finding| println!("  {finding}"));
+        }
+    }
+    db.close().await;
+    if wrong == 0 {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("the record has {wrong} findings; compare it with a backup before you go on")))
+    }
+}

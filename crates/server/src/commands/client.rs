@@ -1,0 +1,106 @@
+//! The commands that talk to a running server over its API, as any other caller would.
+//!
+//! Invariants: what a command may do is what its token may do; `--json` prints the API's answer as it came; a secret is
+//! printed once, where it was made; a failure is the API's own sentence and exit code 1.
+
+mod api;
+mod mcp;
+mod people;
+mod show;
+mod webhook;
+mod work;
+
+pub use mcp::Mcp;
+pub use people::{Token, User};
+pub use webhook::Webhook;
+pub use work::{Space, Thread};
+
+use super::{Failure, Shared};
+use api::Api;
+
+/// One of the commands over the API.
+pub enum Command {
+    /// MCP servers.
+    Mcp(Mcp),
+    /// Webhooks.
+    Webhook(Webhook),
+    /// Spaces.
+    Space(Space),
+    /// Threads.
+    Thread(Thread),
+    /// Tokens.
+    Token(Token),
+    /// People.
+    User(User),
+}
+
+macro_rules! commands {
+    ($($name:ident),*) => {$(
+        impl From<$name> for Command {
+            fn from(command: $name) -> Self {
+                Self::$name(command)
+            }
+        }
+    )*};
+}
+
+commands!(Mcp, Webhook, Space, Thread, Token, User);
+
+/// Which part of a list to ask for.
+#[derive(clap::Args)]
+pub struct Part {
+    /// How many at most, 1 to 200.
+    #[arg(long, default_value_t = 50)]
+    limit: u64,
+    /// The cursor that the part before ended with.
+    #[arg(long)]
+    after: Option<String>,
+}
+
+impl Part {
+    /// The path of a list with this part and these filters in its query.
+    fn of(&self, path: &str, filters: &[(&str, Option<&str>)]) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &self.limit.to_string());
+        let given = filters.iter().copied().chain([("after", self.after.as_deref())]);
+        query.extend_pairs(given.filter_map(|(name, value)| Some((name, value?))));
+        format!("{path}?{}", query.finish())
+    }
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// Exit code 2 without a token or with an address that cannot be asked, 1 with the API's sentence.
+pub async fn run(shared: &Shared, command: Command) -> Result<(), Failure> {
+    let api = Api::new(shared)?;
+    match command {
+        Command::Mcp(command) => mcp::run(&api, command).await,
+        Command::Webhook(command) => webhook::run(&api, command).await,
+        Command::Space(command) => work::run_space(&api, command).await,
+        Command::Thread(command) => work::run_thread(&api, command).await,
+        Command::Token(command) => people::run_token(&api, command).await,
+        Command::User(command) => people::run_user(&api, command).await,
+    }
+}
+
+/// Lists the record over the API, newest first, of this action and thread where they are named.
+///
+/// # Errors
+/// As [`run`].
+pub async fn audit(shared: &Shared, action: Option<String>, thread: Option<String>) -> Result<(), Failure> {
+    let api = Api::new(shared)?;
+    let part = Part { limit: 50, after: None };
+    let filters = [("action", action.as_deref()), ("thread", thread.as_deref())];
+    let answer = api.get(&part.of("/v1/audit", &filters)).await?;
+    let columns = [
+        ("WHEN", "/at"),
+        ("WHAT", "/action"),
+        ("WHO ASKED", "/requester/id"),
+        ("WHOSE CREDENTIAL", "/credential_subject/kind"),
+        ("ON", "/target/id"),
+        ("THREAD", "/thread_id"),
+    ];
+    api.show(&answer, |answer| show::table(answer, &columns, "Nothing is recorded that fits."));
+    Ok(())
+}

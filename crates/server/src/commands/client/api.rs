@@ -1,0 +1,212 @@
+//! One caller of the API: its address, its token, and what becomes of an answer.
+//!
+//! Invariants: the token goes to the address that was typed and nowhere else, never in the clear over a network; it is
+//! in no message.
+
+use http::Method;
+use serde::Serialize;
+use serde_json::Value;
+use thinkwork_outbound::{Outbound, Policy, Request};
+use thinkwork_primitives::Secret;
+use url::{Host, Url};
+
+use super::super::{Failure, Shared};
+use crate::config::is_loopback;
+
+/// A long thread as a whole is the largest answer; the server that sends it is the operator's own.
+const ANSWER_BYTES_MAX: usize = 64 * 1_048_576;
+
+/// The ranges that a policy can open: whoever types an address may reach it, wherever it lies.
+const PRIVATE_RANGES: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+
+/// The API, asked with the operator's token.
+pub(super) struct Api {
+    outbound: Outbound,
+    base: String,
+    token: Secret,
+    json: bool,
+}
+
+impl Api {
+    pub(super) fn new(shared: &Shared) -> Result<Self, Failure> {
+        let wrong =
+            || Failure::wrong_use(format!("--url {} is no address like https://thinkwork.example.com", shared.url));
+        let url = Url::parse(&shared.url).ok().filter(|url| url.has_host()).ok_or_else(wrong)?;
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
+            return Err(Failure::wrong_use(format!(
+                "--url {} would send the token in the clear; use https://, or http:// on this machine",
+                shared.url
+            )));
+        }
+        let token = token(shared)?;
+        let outbound = Outbound::new(policy(&url)?).map_err(Failure::failed)?;
+        Ok(Self { outbound, base: url.as_str().trim_end_matches('/').to_owned(), token, json: shared.json })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::GET, path, None::<&Value>).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    pub(super) async fn patch(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::DELETE, path, None::<&Value>).await
+    }
+
+    /// Prints the answer: as JSON where that was asked for, else by `people`, which writes for people.
+    pub(super) fn show(&self, answer: &Value, people: impl FnOnce(&Value)) {
+        if self.json {
+            println!("{answer:#}");
+        } else {
+            people(answer);
+        }
+    }
+
+    /// Says that it is done, where the API has nothing to say.
+    pub(super) fn done(&self, sentence: &str) {
+        if self.json {
+            println!("{}", serde_json::json!({ "ok": true }));
+        } else {
+            println!("{sentence}");
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Value, Failure> {
+        let mut request = Request::new(method, format!("{}{path}", self.base))
+            .secret_header("authorization", "Bearer ", &self.token)
+            .header("accept", "application/json")
+            .body_bytes_max(ANSWER_BYTES_MAX);
+        if let Some(body) = body {
+            request = request.json(body).map_err(Failure::failed)?;
+        }
+        let response = self.outbound.send(request).await.map_err(Failure::failed)?;
+        let answer = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+        if response.is_success() { Ok(answer) } else { Err(refusal(response.status, &answer)) }
+    }
+}
+
+/// The API's own sentence, and the request's id where only the server's log knows more.
+fn refusal(status: u16, answer: &Value) -> Failure {
+    let text = |pointer| answer.pointer(pointer).and_then(Value::as_str);
+    match (text("/error/message"), text("/error/request_id")) {
+        (Some(message), Some(id)) if status >= 500 => Failure::failed(format!("{message} (request {id})")),
+        (Some(message), _) => Failure::failed(message),
+        (None, _) => Failure::failed(format!(
+            "the address answered {status}, but not as thinkwork does; check --url or THINKWORK_URL"
+        )),
+    }
+}
+
+/// Exactly the typed address is open: its port, loopback only where it is loopback.
+fn policy(url: &Url) -> Result<Policy, Failure> {
+    let loopback = is_loopback(url);
+    let ranges = if loopback { &[][..] } else { &PRIVATE_RANGES[..] };
+    let allowed_private: Result<Vec<_>, _> = match url.host() {
+        Some(Host::Ipv4(address)) => covering(ranges, &address.to_string()),
+        Some(Host::Ipv6(address)) => covering(ranges, &address.to_string()),
+        // Where a name leads is known when it is looked up.
+        _ => ranges.iter().map(|range| range.parse()).collect(),
+    };
+    Ok(Policy {
+        allow_loopback: loopback,
+        allowed_private: allowed_private.map_err(Failure::failed)?,
+        ports: url.port_or_known_default().into_iter().collect(),
+        ..Policy::default()
+    })
+}
+
+/// The address alone, where one of the ranges holds it.
+fn covering(ranges: &[&str], address: &str) -> Result<Vec<thinkwork_outbound::Cidr>, thinkwork_outbound::CidrError> {
+    let Ok(ip) = address.parse() else { return Ok(Vec::new()) };
+    for range in ranges {
+        if range.parse::<thinkwork_outbound::Cidr>()?.contains(ip) {
+            return Ok(vec![address.parse()?]);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The token of `--token-file`, else of the environment.
+fn token(shared: &Shared) -> Result<Secret, Failure> {
+    let text = match &shared.token_file {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::wrong_use(format!("--token-file {} cannot be read: {error}", path.display())))?,
+        None => {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the token is no setting of the server, so config does not read it"
+            )]
+            let token = std::env::var("THINKWORK_TOKEN");
+            token.unwrap_or_default()
+        }
+    };
+    let token = Secret::from_text(text.trim().to_owned());
+    if token.is_empty() {
+        return Err(Failure::wrong_use(
+            "there is no token: put one into THINKWORK_TOKEN, or into a file that --token-file names; \
+             `thinkwork setup` prints the first one, the page Tokens makes others",
+        ));
+    }
+    Ok(token)
+}
+
+/// A secret from standard input, so that it is in no list of processes and no history of a shell.
+pub(super) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
+    use std::io::{IsTerminal as _, Read as _};
+    if std::io::stdin().is_terminal() {
+        eprintln!("Enter {what}, then press Enter and Ctrl-D:");
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
+    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+    if text.is_empty() { Err(Failure::wrong_use(format!("{what} is expected on standard input"))) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_opens_what_was_typed_and_no_more() {
+        let check = |url: &str, loopback: bool, private: usize, port: u16| {
+            let policy = policy(&Url::parse(url).unwrap()).ok().unwrap();
+            assert_eq!(
+                (policy.allow_loopback, policy.allowed_private.len(), policy.ports),
+                (loopback, private, vec![port]),
+                "{url}"
+            );
+        };
+        check("http://127.0.0.1:8080", true, 0, 8080);
+        check("http://localhost:9", true, 0, 9);
+        check("https://thinkwork.example", false, PRIVATE_RANGES.len(), 443);
+        check("https://10.1.2.3:8443/", false, 1, 8443);
+        check("https://[fd00::1]", false, 1, 443);
+        check("https://93.184.216.34", false, 0, 443);
+    }
+
+    #[test]
+    fn a_token_never_travels_in_the_clear() {
+        for url in ["http://thinkwork.example", "http://10.0.0.1", "ftp://127.0.0.1", "nonsense"] {
+            let shared = Shared { url: url.to_owned(), ..Shared::default() };
+            assert_eq!(Api::new(&shared).err().map(|failure| failure.exit_code), Some(2), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_the_apis_sentence() {
+        let answer = serde_json::json!({ "error": { "message": "Ask an operator.", "request_id": "req_1" } });
+        assert_eq!(refusal(403, &answer).message, "Ask an operator.");
+        assert_eq!(refusal(500, &answer).message, "Ask an operator. (request req_1)");
+        assert!(refusal(502, &Value::Null).message.contains("--url"));
+    }
+}

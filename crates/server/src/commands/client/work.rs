@@ -1,0 +1,249 @@
+//! `thinkwork space` and `thinkwork thread`: workrooms and the work in them.
+
+use std::io::Read as _;
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use thinkwork_primitives::{SpaceId, ThreadId, UserId};
+
+use super::super::Failure;
+use super::api::Api;
+use super::{Part, show};
+
+/// What to do with Spaces.
+#[derive(Subcommand)]
+pub enum Space {
+    /// List the Spaces that you can see.
+    List {
+        /// Which part of the list.
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Make a Space.
+    Add {
+        /// Its short name, like finance.
+        slug: String,
+        /// Its name for people.
+        name: String,
+        /// Who sees it.
+        #[arg(long, value_enum, default_value = "private")]
+        access: Access,
+        /// What the agent is told in each of its turns.
+        #[arg(long)]
+        prompt: Option<String>,
+    },
+    /// List the members of a Space.
+    Members {
+        /// The Space, spc_….
+        space: SpaceId,
+        /// Which part of the list.
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Let a person into a Space.
+    MemberAdd {
+        /// The Space, spc_….
+        space: SpaceId,
+        /// The person, usr_….
+        user: UserId,
+    },
+    /// Take a person out of a Space.
+    MemberRemove {
+        /// The Space, spc_….
+        space: SpaceId,
+        /// The person, usr_….
+        user: UserId,
+    },
+}
+
+/// Who sees a Space.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Access {
+    /// Everyone of the tenant.
+    Public,
+    /// Its members alone.
+    Private,
+}
+
+/// What to do with threads.
+#[derive(Subcommand)]
+pub enum Thread {
+    /// List the threads that you can see, the latest first.
+    List {
+        /// Only of this Space, spc_….
+        #[arg(long)]
+        space: Option<SpaceId>,
+        /// Only with this status: backlog, todo, in_progress, in_review, blocked, done or cancelled.
+        #[arg(long)]
+        status: Option<String>,
+        /// Only with these words.
+        #[arg(long, value_name = "WORDS")]
+        search: Option<String>,
+        /// Which part of the list.
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Show a thread: its messages, its turns and their steps.
+    Show {
+        /// The thread, like CHAT-….
+        id: ThreadId,
+    },
+    /// Write a message.
+    Say {
+        /// The thread, like CHAT-….
+        id: ThreadId,
+        /// The text; - reads it from standard input.
+        text: String,
+    },
+    /// Begin a thread with a first message.
+    New {
+        /// The Space, spc_….
+        #[arg(long)]
+        space: SpaceId,
+        /// Its title [default: the first line of the text].
+        #[arg(long)]
+        title: Option<String>,
+        /// The text; - reads it from standard input.
+        text: String,
+    },
+}
+
+pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> {
+    let member = |space: SpaceId, user: UserId| format!("/v1/spaces/{space}/members/{user}");
+    match command {
+        Space::List { part } => {
+            let answer = api.get(&part.of("/v1/spaces", &[])).await?;
+            let columns = [("ID", "/id"), ("SLUG", "/slug"), ("NAME", "/name"), ("ACCESS", "/access")];
+            let empty = "There are no Spaces that you can see; make one with `thinkwork space add SLUG NAME`.";
+            api.show(&answer, |answer| show::table(answer, &columns, empty));
+        }
+        Space::Add { slug, name, access, prompt } => {
+            let access = match access {
+                Access::Public => "public",
+                Access::Private => "private",
+            };
+            let body = json!({ "slug": slug, "name": name, "access": access, "prompt": prompt });
+            let answer = api.post("/v1/spaces", &body).await?;
+            let labels = [("Id", "/id"), ("Slug", "/slug"), ("Name", "/name"), ("Access", "/access")];
+            api.show(&answer, |answer| show::lines(answer, &labels));
+        }
+        Space::Members { space, part } => {
+            let answer = api.get(&part.of(&format!("/v1/spaces/{space}/members"), &[])).await?;
+            let columns = [("PERSON", "/user_id"), ("SINCE", "/joined_at")];
+            api.show(&answer, |answer| show::table(answer, &columns, "Nobody is a member of this Space."));
+        }
+        Space::MemberAdd { space, user } => {
+            let answer = api.put(&member(space, user), &json!({})).await?;
+            api.show(&answer, |_| println!("They are a member of this Space now."));
+        }
+        Space::MemberRemove { space, user } => {
+            api.delete(&member(space, user)).await?;
+            api.done("They are no longer a member of this Space.");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn run_thread(api: &Api, command: Thread) -> Result<(), Failure> {
+    match command {
+        Thread::List { space, status, search, part } => {
+            let space = space.map(|space| space.to_string());
+            let filters = [("space", space.as_deref()), ("status", status.as_deref()), ("q", search.as_deref())];
+            let answer = api.get(&part.of("/v1/threads", &filters)).await?;
+            let columns = [
+                ("ID", "/id"),
+                ("STATUS", "/status"),
+                ("WHO ASKED", "/requester/kind"),
+                ("UPDATED", "/updated_at"),
+                ("TITLE", "/title"),
+            ];
+            let empty = "There are no threads that fit; begin one with `thinkwork thread new --space spc_… TEXT`.";
+            api.show(&answer, |answer| show::table(answer, &columns, empty));
+        }
+        Thread::Show { id } => {
+            let answer = api.get(&format!("/v1/threads/{id}/export")).await?;
+            api.show(&answer, whole);
+        }
+        Thread::Say { id, text } => {
+            let body = json!({ "text": given(text)? });
+            let answer = api.post(&format!("/v1/threads/{id}/messages"), &body).await?;
+            api.show(&answer, |answer| show::lines(answer, &[("Message", "/id"), ("Number", "/seq")]));
+        }
+        Thread::New { space, title, text } => {
+            let body = json!({ "space_id": space, "title": title, "text": given(text)? });
+            let answer = api.post("/v1/threads", &body).await?;
+            api.show(&answer, |answer| show::lines(answer, &[("Thread", "/id"), ("Title", "/title")]));
+        }
+    }
+    Ok(())
+}
+
+/// The text itself, or standard input for `-`.
+fn given(text: String) -> Result<String, Failure> {
+    if text != "-" {
+        return Ok(text);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
+    Ok(text)
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Who asked and whose credential: on every piece of work that is shown.
+fn attribution(work: &Value) -> String {
+    format!("asked by {} {}, {}", text(work, "/requester/kind"), text(work, "/requester/id"), credential(work))
+}
+
+/// Whose credential; all that a step says of itself, since who asked is its turn's.
+fn credential(work: &Value) -> String {
+    match text(work, "/credential_subject/kind") {
+        "user" => format!("using the credential of {}", text(work, "/credential_subject/user_id")),
+        "tenant" => "using the tenant's credential".to_owned(),
+        _ => "no personal credential".to_owned(),
+    }
+}
+
+fn whole(answer: &Value) {
+    let labels = [
+        ("Thread", "/thread/id"),
+        ("Title", "/thread/title"),
+        ("Status", "/thread/status"),
+        ("Space", "/thread/space_id"),
+    ];
+    show::lines(answer, &labels);
+    for message in items(answer, "messages") {
+        println!("\n{}  {}  ({})", text(message, "/created_at"), text(message, "/role"), attribution(message));
+        show::plain(text(message, "/text")).lines().for_each(|line| println!("  {line}"));
+    }
+    for turn in items(answer, "turns") {
+        println!("\nTurn {}  {}  ({})", text(turn, "/id"), text(turn, "/status"), attribution(turn));
+        for step in items(turn, "steps") {
+            let name = show::plain(text(step, "/name"));
+            println!("  {}  {name}  {}  ({})", text(step, "/kind"), text(step, "/status"), credential(step));
+        }
+        for left in items(turn, "tools_left_out") {
+            println!("  left out: {} because {}", show::plain(text(left, "/server")), text(left, "/reason"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_shown_with_who_asked_and_whose_credential() {
+        let work = json!({ "requester": { "kind": "user", "id": "usr_1" }, "credential_subject": { "kind": "user", "user_id": "usr_1" } });
+        assert_eq!(attribution(&work), "asked by user usr_1, using the credential of usr_1");
+        let work =
+            json!({ "requester": { "kind": "webhook", "id": "whk_1" }, "credential_subject": { "kind": "none" } });
+        assert_eq!(attribution(&work), "asked by webhook whk_1, no personal credential");
+    }
+}

@@ -1,0 +1,227 @@
+//! `thinkwork demo`: everything at once, offline, in a temporary folder. `--check` does it without a person.
+
+use std::future::Future;
+use std::io::BufRead as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use thinkwork_primitives::{Clock, Secret};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep_until};
+
+use super::{Failure, Shared};
+use crate::app::App;
+use crate::config;
+use crate::demo::{House, Narrator, OWNER_EMAIL, Outside, STEPS, Stage, check, password};
+
+/// How often the record is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// When the first event is sent by itself, and how long between the others.
+const FIRST_EVENT_AFTER: Duration = Duration::from_secs(8);
+const EVENT_EVERY: Duration = Duration::from_secs(60);
+/// Events that are sent by themselves; a demonstration that is left alone falls silent. Enter always sends one.
+const EVENTS_BY_THEMSELVES_MAX: u32 = 30;
+/// How long open pages may take to end after Ctrl-C.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Arguments of `demo`.
+#[derive(Args)]
+pub struct Demo {
+    /// Do everything without a person, print one JSON line per step, and end: 0 when all is well, else 1.
+    #[arg(long)]
+    check: bool,
+    /// With --check: write a summary to this file.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    json_summary: Option<PathBuf>,
+}
+
+/// The running server, and what belongs to it.
+struct Running {
+    app: Arc<App>,
+    stage: Stage,
+    stop: oneshot::Sender<()>,
+    server: JoinSet<Result<(), Failure>>,
+    folder: tempfile::TempDir,
+}
+
+/// Runs until Ctrl-C, or until the check has ended.
+///
+/// # Errors
+/// Whatever stops the start, and a check that failed.
+pub async fn run(shared: &Shared, command: Demo) -> Result<(), Failure> {
+    let running = start(shared.listen.as_deref()).await?;
+    let outcome = if command.check {
+        run_check(&running.stage, command.json_summary.as_deref()).await
+    } else {
+        show(&running.stage).await
+    };
+    let Running { app, stage, stop, mut server, folder } = running;
+    drop((stop, stage));
+    // Open pages hold their stream; nobody who presses Ctrl-C wants to wait for them.
+    drop(tokio::time::timeout(PATIENCE, server.join_next()).await);
+    server.shutdown().await;
+    app.db.close().await;
+    folder.close().map_err(|error| Failure::failed(format!("the temporary folder could not be removed: {error}")))?;
+    outcome
+}
+
+/// Starts the server on SQLite in a temporary folder, and the sample outside world beside it.
+async fn start(listen: Option<&str>) -> Result<Running, Failure> {
+    let listen: SocketAddr = (listen.unwrap_or("127.0.0.1:0").parse())
+        .map_err(|_| Failure::wrong_use("--listen is an address and a port, like 127.0.0.1:8080"))?;
+    if !listen.ip().is_loopback() {
+        return Err(Failure::wrong_use("the demonstration stays on this machine: --listen takes a loopback address"));
+    }
+    let busy = |error| Failure::failed(format!("cannot listen on {listen}: {error}; choose another --listen"));
+    let listener = TcpListener::bind(listen).await.map_err(busy)?;
+    let address = listener.local_addr().map_err(busy)?;
+    let folder = tempfile::Builder::new().prefix("thinkwork-demo-").tempdir().map_err(Failure::failed)?;
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let flags = [
+        ("listen", address.to_string()),
+        ("data_dir", place("data")),
+        ("key_file", place("key")),
+        ("outbound.allow_loopback", "true".to_owned()),
+    ];
+    let config = config::load(None, &[], &flags).map_err(Failure::wrong_use)?;
+    let (url, clock) = (config.public_url.clone(), Clock::system());
+    let outside = Outside::open(&clock).await.map_err(Failure::failed)?;
+    let app = App::build(config, clock.clone()).await.map_err(Failure::failed)?;
+    let made =
+        app.access.tenant_create("demo", "Demo company", OWNER_EMAIL, "Olivia").await.map_err(Failure::failed)?;
+    let owner_password = password().map_err(Failure::failed)?;
+    let secret = Secret::from_text(owner_password.clone());
+    app.access.password_set(made.tenant, made.owner, &secret).await.map_err(Failure::failed)?;
+    let stage = Stage { url, clock, tenant: made.tenant, owner_password, audit: app.audit.clone(), outside };
+    let (stop, stopping) = oneshot::channel::<()>();
+    let mut server = JoinSet::new();
+    server.spawn(super::serve::serve(Arc::clone(&app), listener, async { drop(stopping.await) }));
+    Ok(Running { app, stage, stop, server, folder })
+}
+
+async fn run_check(stage: &Stage, summary_file: Option<&Path>) -> Result<(), Failure> {
+    let mut print = |line: &serde_json::Value| println!("{line}");
+    let summary = check(stage, &mut print).await.map_err(Failure::failed)?;
+    if let Some(file) = summary_file {
+        let text = format!("{:#}\n", summary.json());
+        std::fs::write(file, text)
+            .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", file.display())))?;
+    }
+    if summary.ok {
+        return Ok(());
+    }
+    let failed = STEPS.get(summary.steps.len().saturating_sub(1)).copied().unwrap_or("the beginning");
+    let skipped = summary.skipped.len();
+    Err(Failure::failed(format!("the check failed at {failed}; {skipped} steps after it were not tried")))
+}
+
+/// Furnishes the house, prints where to go, and tells what happens until Ctrl-C.
+async fn show(stage: &Stage) -> Result<(), Failure> {
+    let mut house = House::new(stage.url.clone(), stage.owner_password.clone()).map_err(Failure::failed)?;
+    house.furnish(&stage.outside).await.map_err(Failure::failed)?;
+    let mut narrator = Narrator::default();
+    narrator.begin(&mut house).await.map_err(Failure::failed)?;
+    println!("{}", welcome(&house, &stage.outside));
+    let (mut enter, mut look) = (lines(), interval(LOOK_EVERY));
+    let mut next_event = Instant::now() + FIRST_EVENT_AFTER;
+    let mut left: u32 = EVENTS_BY_THEMSELVES_MAX;
+    let mut stopped = std::pin::pin!(super::serve::stopped());
+    loop {
+        let send = tokio::select! {
+            () = &mut stopped => break,
+            Some(()) = enter.recv() => true,
+            () = sleep_until(next_event), if left > 0 => {
+                left = left.saturating_sub(1);
+                true
+            }
+            _ = look.tick() => false,
+        };
+        if send {
+            next_event = Instant::now() + EVENT_EVERY;
+            println!("{}", sent(stage.outside.sender.send_next()).await);
+        }
+        match narrator.look(&mut house).await {
+            Ok(told) => told.iter().for_each(|line| println!("{line}")),
+            Err(error) => tracing::warn!(%error, "the account has a gap"),
+        }
+    }
+    println!("\nEnded; the temporary folder is removed.");
+    Ok(())
+}
+
+async fn sent(sending: impl Future<Output = Option<crate::demo::Sent>>) -> String {
+    match sending.await {
+        Some(sent) => {
+            let time = sent.at.to_string();
+            let (time, status) = (time.get(11..19).unwrap_or_default(), sent.status.unwrap_or_default());
+            format!("{time}  Sample Billing sent {}, signed: answered {status}", sent.about)
+        }
+        None => "Sample Billing knows no endpoint".to_owned(),
+    }
+}
+
+/// A message for each line typed, until the input ends. A thread of its own, because reading a terminal cannot be
+/// called off; it ends with the process.
+fn lines() -> mpsc::Receiver<()> {
+    let (typed, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if line.is_err() || typed.blocking_send(()).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn welcome(house: &House, outside: &Outside) -> String {
+    let (admin, me) = (house.at("/admin"), house.at("/me"));
+    let (olivia, ben) = (&house.olivia, &house.ben);
+    let qr = QrCode::new(me.as_str()).map(|code| {
+        // Light on dark, as most terminals are.
+        code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build()
+    });
+    let port = house.url.port_or_known_default().unwrap_or_default();
+    format!(
+        "\nThinkWork demonstration, on this machine alone. Nothing is kept; Ctrl-C ends it.\n\n\
+         Operator's page   {admin}\n\
+         Member's page     {me}\n    \
+         sign in as {}, password {}\n    \
+         ({} is the owner and the first member)\n\n\
+         Second member     {me}   (open it in a private window)\n    \
+         sign in as {}, password {}\n\n{}\n\
+         The code is the member's page; a phone needs port {port} forwarded to it\n\
+         (Android: adb reverse tcp:{port} tcp:{port}).\n\n\
+         The outside world, each on its own address:\n    \
+         Sample ID (signs people in)      {}\n    \
+         Notes (an MCP server)            {}\n    \
+         Sample Billing (sends events)    {}\n\n\
+         Try this:\n    \
+         1. As {}, connect Notes on {}.\n    \
+         2. In the Space “Invoices” ({}), begin a thread with\n         /tool notes__search {{\"query\":\"invoice\"}}\n    \
+         3. As {}, write the same line in that thread: no tool, a link to connect, nobody else's notes.\n    \
+         4. Press Enter here: Sample Billing sends a signed event. It also does so by itself now and then.\n    \
+         5. Wait two minutes and repeat 2: the token is refreshed. Then disconnect, and the tool is gone.\n\n\
+         What happens (times in UTC):\n",
+        olivia.email,
+        olivia.password,
+        olivia.name,
+        ben.email,
+        ben.password,
+        qr.unwrap_or_default(),
+        outside.sample_id,
+        outside.notes_endpoint(),
+        outside.billing,
+        olivia.name,
+        house.at("/me/mcp-servers"),
+        house.at(&format!("/me/spaces/{}", house.space)),
+        ben.name,
+    )
+}

@@ -1,0 +1,56 @@
+//! `thinkwork keys rotate`: a new key, and every credential re-wrapped under it, online.
+
+use clap::Subcommand;
+use thinkwork_primitives::Clock;
+use thinkwork_vault::Vault;
+
+use super::{Failure, Shared};
+use crate::access::Access;
+use crate::app::open_foundation;
+
+/// Credentials re-wrapped in one transaction.
+const BATCH: u64 = 200;
+
+/// What to do with the keys.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Add a new key and re-wrap every credential under it. May be interrupted and run again with --resume.
+    Rotate {
+        /// Add no key; go on with what an earlier run left.
+        #[arg(long)]
+        resume: bool,
+    },
+}
+
+/// Rotates.
+///
+/// # Errors
+/// Where the key file or the database does not answer; what was re-wrapped stays so.
+pub async fn run(shared: &Shared, command: Keys) -> Result<(), Failure> {
+    let Keys::Rotate { resume } = command;
+    let config = shared.load(&[])?;
+    let clock = Clock::system();
+    // Refuses a wrong key file before it is touched.
+    let (db, _, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
+    db.close().await;
+    if !resume {
+        let key = Vault::add_key(&config.key_file).map_err(Failure::failed)?;
+        println!("added the key {key}; servers that run take it up when they meet it");
+    }
+    let (db, credentials, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
+    let access = Access::new(db.clone(), clock, config.public_url.clone());
+    let mut all: usize = 0;
+    for (tenant, _) in access.tenants().await.map_err(Failure::failed)? {
+        loop {
+            let count = credentials.rewrap(tenant, BATCH).await.map_err(Failure::failed)?;
+            all = all.saturating_add(count);
+            if count == 0 {
+                break;
+            }
+            println!("re-wrapped {all} credentials");
+        }
+    }
+    println!("done: every credential is under the active key");
+    db.close().await;
+    Ok(())
+}

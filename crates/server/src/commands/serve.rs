@@ -1,0 +1,122 @@
+//! `thinkwork serve`: the server.
+
+use std::fs::File;
+use std::future::IntoFuture as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use thinkwork_primitives::Clock;
+use tokio::net::TcpListener;
+
+use super::{Failure, Shared};
+use crate::app::{App, StartError};
+use crate::config::Config;
+use crate::router::router;
+use crate::worker::Worker;
+
+/// How long open requests and running work may take to end after the signal.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Arguments of `serve`.
+#[derive(Args)]
+pub struct Serve {
+    /// What this process does: web, worker or both.
+    #[arg(long, value_name = "ROLES")]
+    roles: Option<String>,
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Whatever stops the start, in one sentence.
+pub async fn run(shared: &Shared, command: Serve) -> Result<(), Failure> {
+    let more: Vec<_> = command.roles.into_iter().map(|roles| ("roles", roles)).collect();
+    let config = shared.load(&more)?;
+    let _lock = lock(&config).map_err(Failure::failed)?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        Failure::failed(format!("cannot listen on {}: {error}; choose another --listen", config.listen))
+    })?;
+    let app = App::build(config, Clock::system()).await.map_err(Failure::failed)?;
+    first_start(&app).await?;
+    serve(app, listener, stopped()).await
+}
+
+/// On SQLite one process serves a data folder; the lock goes with the process.
+fn lock(config: &Config) -> Result<Option<File>, StartError> {
+    if !config.database_url.starts_with("sqlite:") {
+        return Ok(None);
+    }
+    let unusable = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    std::fs::create_dir_all(&config.data_dir).map_err(unusable)?;
+    let file = File::create(config.data_dir.join("serve.lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => Err(StartError::AlreadyServing(config.data_dir.clone())),
+    }
+}
+
+/// On an empty database: makes the first tenant and prints its one-time set-up link, to the terminal only.
+async fn first_start(app: &App) -> Result<(), Failure> {
+    if !app.access.tenants().await.map_err(Failure::failed)?.is_empty() {
+        return Ok(());
+    }
+    let made =
+        app.access.tenant_create("main", "My company", "owner@localhost", "Owner").await.map_err(Failure::failed)?;
+    let link = super::setup::link(&app.config, &made.setup_code);
+    println!("\nThis is the first start. Open this link within an hour to set the owner's password:\n\n  {link}\n");
+    Ok(())
+}
+
+/// Serves `app` on `listener` until `stop`, with the roles of its configuration, then drains.
+///
+/// # Errors
+/// Where the listener breaks.
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Failure> {
+    let worker = app.config.worker.then(|| Worker::start(&app));
+    let url = app.config.public_url.clone();
+    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
+    let routes = if app.config.web { router(&app) } else { crate::health::routes(&app) };
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
+        .with_graceful_shutdown(async move {
+            stop.await;
+            // Whoever waits below starts to count only now.
+            drop(drain);
+        })
+        .into_future();
+    tracing::info!(%url, "thinkwork serves");
+    let patience = async {
+        drop(draining.await);
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        ended = server => ended.map_err(Failure::failed)?,
+        () = patience => tracing::warn!("some requests did not end in time"),
+    }
+    if let Some(worker) = worker {
+        worker.drain(PATIENCE).await;
+    }
+    app.db.close().await;
+    tracing::info!("thinkwork stopped");
+    Ok(())
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub(super) async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(interrupt.await),
+    }
+}

@@ -1,0 +1,287 @@
+//! One commented default file, embedded; overlaid by a file, the environment and the flags.
+//!
+//! Invariants: unknown keys are errors; all errors are reported at once; the environment is read here and in the
+//! client commands only.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+use url::{Host, Url};
+
+const DEFAULT: &str = include_str!("default.toml");
+const PREFIX: &str = "THINKWORK_";
+/// Names of the client commands and of tests, which are no settings.
+const NOT_SETTINGS: [&str; 3] = ["URL", "TOKEN", "CONFIG"];
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// The address of the deployment; https or loopback.
+    pub public_url: Url,
+    /// Where SQLite keeps its file.
+    pub data_dir: PathBuf,
+    /// The file of the key ring.
+    pub key_file: PathBuf,
+    /// `sqlite:PATH` or `postgres://…`.
+    pub database_url: String,
+    /// Connections to PostgreSQL.
+    pub database_connections_max: u32,
+    /// Whether this process answers requests.
+    pub web: bool,
+    /// Whether this process applies events and runs turns.
+    pub worker: bool,
+    /// What requests to the outside may reach.
+    pub outbound: OutboundConfig,
+}
+
+/// What requests to the outside may reach.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OutboundConfig {
+    /// Ports.
+    pub ports: Vec<u16>,
+    /// Private networks that are reachable all the same.
+    pub allowed_private: Vec<String>,
+    /// Whether loopback is reachable.
+    pub allow_loopback: bool,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    listen: String,
+    public_url: String,
+    data_dir: String,
+    key_file: String,
+    database_url: String,
+    database_connections_max: u32,
+    roles: Vec<String>,
+    outbound: OutboundConfig,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has {} that must be mended first:\n  - {}", counted(.0.len()), .0.join("\n  - "))]
+pub struct ConfigError(pub Vec<String>);
+
+fn counted(problems: usize) -> String {
+    if problems == 1 { "one problem".to_owned() } else { format!("{problems} problems") }
+}
+
+/// Reads the configuration. `flags` are (key, value) pairs of the command line, `environment` is usually
+/// [`environment`].
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn load(
+    file: Option<&Path>,
+    environment: &[(String, String)],
+    flags: &[(&str, String)],
+) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let mut settings: Table = DEFAULT.parse().map_err(|error| ConfigError(vec![format!("{error}")]))?;
+    if let Some(path) = file {
+        match std::fs::read_to_string(path) {
+            Ok(text) => match text.parse::<Table>() {
+                Ok(table) => overlay(&mut settings, table, "", &mut problems),
+                Err(error) => problems.push(format!("{} is not TOML: {}", path.display(), error.message())),
+            },
+            Err(error) => problems.push(format!("{} cannot be read: {error}", path.display())),
+        }
+    }
+    for (name, value) in environment {
+        let key = name.to_lowercase().replace("__", ".");
+        set(&mut settings, &key, value, &format!("{PREFIX}{name}"), &mut problems);
+    }
+    for (key, value) in flags {
+        set(&mut settings, key, value, &format!("--{}", key.replace('_', "-")), &mut problems);
+    }
+    let checked = match settings.try_into::<Raw>() {
+        Ok(raw) => check(raw, &mut problems),
+        Err(error) => {
+            problems.push(error.message().to_owned());
+            None
+        }
+    };
+    match checked {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(ConfigError(problems)),
+    }
+}
+
+/// The settings of the environment, without their prefix.
+pub fn environment() -> Vec<(String, String)> {
+    #[expect(clippy::disallowed_methods, reason = "settings from the environment are read here, once")]
+    std::env::vars()
+        .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value)))
+        .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with("TEST_"))
+        .collect()
+}
+
+fn overlay(settings: &mut Table, over: Table, path: &str, problems: &mut Vec<String>) {
+    for (key, value) in over {
+        let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match (settings.get_mut(&key), value) {
+            (None, _) => problems.push(format!("there is no setting {name}; see `thinkwork serve --help`")),
+            (Some(Value::Table(inner)), Value::Table(over)) => overlay(inner, over, &name, problems),
+            (Some(known), value) if known.same_type(&value) => *known = value,
+            (Some(known), _) => problems.push(format!("{name} must be {}", kind(known))),
+        }
+    }
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "text",
+        Value::Integer(_) => "a whole number",
+        Value::Boolean(_) => "true or false",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a section",
+        Value::Float(_) => "a number",
+        Value::Datetime(_) => "a time",
+    }
+}
+
+/// Sets one value given as text, read as what the default is.
+fn set(settings: &mut Table, key: &str, text: &str, name: &str, problems: &mut Vec<String>) {
+    let mut place = settings;
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        match (place.get_mut(part), parts.peek().is_some()) {
+            (Some(Value::Table(inner)), true) => place = inner,
+            (Some(known), false) => {
+                match read(known, text) {
+                    Some(value) => *known = value,
+                    None => problems.push(format!("{name} must be {}", kind(known))),
+                }
+                return;
+            }
+            _ => break,
+        }
+    }
+    problems.push(format!("there is no setting {name}; see `thinkwork serve --help`"));
+}
+
+fn read(known: &Value, text: &str) -> Option<Value> {
+    match known {
+        Value::String(_) => Some(Value::String(text.to_owned())),
+        Value::Integer(_) => text.parse().ok().map(Value::Integer),
+        Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
+        Value::Array(_) => Some(Value::Array(
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer))
+                .collect(),
+        )),
+        _ => None,
+    }
+}
+
+fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
+    let listen = raw.listen.parse::<SocketAddr>().ok();
+    if listen.is_none() {
+        problems.push("listen must be an address and a port, like 127.0.0.1:8080".to_owned());
+    }
+    let public_url = match (raw.public_url.as_str(), listen) {
+        ("", Some(listen)) => format!("http://{listen}"),
+        (given, _) => given.to_owned(),
+    };
+    let public_url = Url::parse(&public_url).ok().filter(|url| url.scheme() == "https" || is_loopback(url));
+    if public_url.is_none() {
+        problems.push("public_url must be https, or http on a loopback address".to_owned());
+    }
+    if let Some(url) = public_url.as_ref().filter(|url| raw.outbound.allow_loopback && !is_loopback(url)) {
+        problems.push(format!("outbound.allow_loopback is only for a loopback public_url, and this is {url}"));
+    }
+    let (web, worker) = roles(&raw.roles, problems);
+    let data_dir = PathBuf::from(&raw.data_dir);
+    let key_file = if raw.key_file.is_empty() {
+        let mut name = data_dir.clone().into_os_string();
+        name.push(".key");
+        PathBuf::from(name)
+    } else {
+        PathBuf::from(&raw.key_file)
+    };
+    if key_file.starts_with(&data_dir) {
+        problems.push("key_file must not lie inside data_dir: a backup of the data would hold its own key".to_owned());
+    }
+    let database_url = match raw.database_url.as_str() {
+        "" => format!("sqlite:{}", data_dir.join("thinkwork.db").display()),
+        url if ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) => url.to_owned(),
+        _ => {
+            problems.push("database_url must begin with sqlite: or postgres:".to_owned());
+            String::new()
+        }
+    };
+    Some(Config {
+        listen: listen?,
+        public_url: public_url?,
+        data_dir,
+        key_file,
+        database_url,
+        database_connections_max: raw.database_connections_max,
+        web,
+        worker,
+        outbound: raw.outbound,
+    })
+}
+
+fn roles(roles: &[String], problems: &mut Vec<String>) -> (bool, bool) {
+    if roles.is_empty() || roles.iter().any(|role| role != "web" && role != "worker") {
+        problems.push("roles must be web, worker or both".to_owned());
+    }
+    let has = |name: &str| roles.iter().any(|role| role == name);
+    (has("web"), has("worker"))
+}
+
+/// Whether a URL leads to this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_complete_and_right() {
+        let config = load(None, &[], &[]).unwrap();
+        assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(config.key_file, PathBuf::from("thinkwork-data.key"));
+        assert!(config.web && config.worker);
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let environment = [("COLOUR".to_owned(), "red".to_owned()), ("OUTBOUND__PORTS".to_owned(), "443,x".to_owned())];
+        let flags = [("listen", "nowhere".to_owned()), ("public_url", "http://example.com".to_owned())];
+        let text = load(None, &environment, &flags).unwrap_err().to_string();
+        for part in ["THINKWORK_COLOUR", "invalid type"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let text = load(None, &[], &flags).unwrap_err().to_string();
+        for part in ["2 problems", "listen must be", "public_url must be https"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn loopback_outside_is_refused_for_a_public_deployment() {
+        let flags = [("public_url", "https://tw.example".to_owned()), ("outbound.allow_loopback", "true".to_owned())];
+        assert!(load(None, &[], &flags).unwrap_err().to_string().contains("allow_loopback"));
+    }
+
+    #[test]
+    fn the_key_may_not_lie_with_the_data() {
+        let flags = [("data_dir", "d".to_owned()), ("key_file", "d/key".to_owned())];
+        assert!(load(None, &[], &flags).unwrap_err().to_string().contains("key_file"));
+    }
+}

@@ -1,0 +1,368 @@
+//! Sealed secrets: one way in ([`Credentials::create`], [`Credentials::rotate`]), one way out ([`Credentials::open`]).
+//!
+//! Invariants: no secret is opened without an audit event in the same transaction, committed before the secret is
+//! used; a revoked or replaced version is erased, not flagged. Callers of `open` are listed in the architecture test.
+
+mod rules;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use thinkwork_database::{Db, Topic, Tx};
+use thinkwork_primitives::{
+    Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, McpServerId, OauthClientId, Requester, Secret,
+    StepId, Surface, TenantId, ThreadId, Timestamp, TurnId, WebhookId, limits,
+};
+use thinkwork_vault::{Context, Vault};
+
+use crate::audit::{self, Event};
+
+/// The name under which the ring's root is checked.
+const ROOT_KEY: &str = "root";
+
+/// What can go wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such credential, or it was revoked.
+    #[error("the credential {0} does not exist or was revoked")]
+    Gone(CredentialId),
+    /// An empty secret or one that is too long or holds line breaks where none may be.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// The sealed material does not open.
+    #[error(transparent)]
+    Vault(#[from] thinkwork_vault::Error),
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+    /// The record refused.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+}
+
+/// Whose a credential is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A user's grant.
+    Connection(ConnectionId),
+    /// The tenant's key for an MCP server.
+    McpServer(McpServerId),
+    /// A webhook's signing secret.
+    Webhook(WebhookId),
+    /// A client registration's secret.
+    OauthClient(OauthClientId),
+    /// A flow's PKCE verifier.
+    OauthFlow(FlowId),
+    /// The tenant platform agent's model key.
+    Agent,
+}
+
+/// Why a credential is opened: what the audit event will say.
+pub struct Opening {
+    /// The part of the runtime that opens it.
+    pub surface: Surface,
+    /// On whose request.
+    pub requester: Requester,
+    /// Whose credential it is.
+    pub subject: CredentialSubject,
+    /// In which thread.
+    pub thread: Option<ThreadId>,
+    /// In which turn.
+    pub turn: Option<TurnId>,
+    /// For which tool, by its full name.
+    pub tool: Option<String>,
+    /// The step of a turn that notes in its own row what was opened.
+    pub step: Option<StepId>,
+}
+
+/// An opened secret. Use it only after the transaction that opened it is committed.
+pub struct Opened {
+    /// The secret.
+    pub secret: Secret,
+    /// Its credential.
+    pub credential: CredentialId,
+    /// Its version.
+    pub version: i64,
+}
+
+/// What may be shown of a credential.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The credential.
+    pub id: CredentialId,
+    /// The current version.
+    pub version: i64,
+    /// The last four characters of secrets of 16 or more.
+    pub last_four: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its current version was made.
+    pub rotated_at: Timestamp,
+    /// When it was last opened, to the minute.
+    pub last_used_at: Option<Timestamp>,
+    /// Until when the version before still works, while both do.
+    pub previous_ends_at: Option<Timestamp>,
+}
+
+/// The slice.
+#[derive(Clone)]
+pub struct Credentials {
+    db: Db,
+    clock: Clock,
+    vault: Vault,
+    verification: moka::sync::Cache<CredentialId, std::sync::Arc<Vec<Secret>>>,
+}
+
+impl Credentials {
+    /// Over this database and these keys.
+    pub fn new(db: Db, clock: Clock, vault: Vault) -> Self {
+        let verification =
+            moka::sync::Cache::builder().max_capacity(10_000).time_to_live(limits::SECRET_CACHE_LIFETIME).build();
+        Self { db, clock, vault, verification }
+    }
+
+    /// Whether this database was ever sealed under a key.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn has_keys(db: &Db) -> Result<bool, Error> {
+        let mut tx = db.read_shared().await?;
+        Ok(!store::key_checks(&mut tx).await?.is_empty())
+    }
+
+    /// Compares the key ring with the fingerprints in the database and notes new keys there. Touches nothing where a
+    /// key is wrong.
+    ///
+    /// # Errors
+    /// [`Error::KeyMissing`], [`Error::Vault`] where a key is another one.
+    pub async fn check_keys(&self) -> Result<(), Error> {
+        let mut tx = self.db.read_shared().await?;
+        let known = store::key_checks(&mut tx).await?;
+        drop(tx);
+        for (key, fingerprint) in &known {
+            if key == ROOT_KEY {
+                self.vault.verify_root_fingerprint(fingerprint)?;
+            } else {
+                self.vault.verify_fingerprint(key, fingerprint)?;
+            }
+        }
+        let root = (ROOT_KEY.to_owned(), self.vault.root_fingerprint());
+        let ring = self.vault.key_ids().into_iter().filter_map(|key| {
+            let fingerprint = self.vault.fingerprint(&key)?;
+            Some((key, fingerprint))
+        });
+        let new: Vec<_> =
+            ring.chain(std::iter::once(root)).filter(|(key, _)| !known.iter().any(|(known, _)| known == key)).collect();
+        if !new.is_empty() {
+            let mut tx = self.db.write_shared().await?;
+            store::key_checks_insert(&mut tx, &new).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Seals a new credential of `owner`. `kind` is a fixed word like `webhook_secret`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for an empty or oversized secret.
+    pub async fn create(
+        &self,
+        tx: &mut Tx,
+        owner: Owner,
+        kind: &'static str,
+        secret: &Secret,
+        by: &Requester,
+    ) -> Result<CredentialId, Error> {
+        rules::check_secret(secret)?;
+        let (id, now) = (CredentialId::new(), self.clock.now());
+        store::credential_insert(tx, id, owner, kind, now).await?;
+        self.seal_version(tx, id, owner, kind, 1, secret, now).await?;
+        let event = Event::by(by.clone(), "credential.created").on("credential", id);
+        audit::record(tx, now, rules::describe_owner(event, owner)).await?;
+        Ok(id)
+    }
+
+    /// Puts a new version in place. The one before ends after `overlap`; with none it is erased at once.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Refused`].
+    pub async fn rotate(
+        &self,
+        tx: &mut Tx,
+        id: CredentialId,
+        secret: &Secret,
+        overlap: Duration,
+        by: &Requester,
+    ) -> Result<i64, Error> {
+        let row = store::credential_find(tx, id).await?.ok_or(Error::Gone(id))?;
+        self.replace(tx, &row, secret, overlap, by).await
+    }
+
+    /// Puts a new version in place only if `expected` is still the current one: the compare-and-set of a refresh.
+    /// False when another version won.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Refused`].
+    pub async fn rotate_if(
+        &self,
+        tx: &mut Tx,
+        id: CredentialId,
+        expected: i64,
+        secret: &Secret,
+        by: &Requester,
+    ) -> Result<bool, Error> {
+        let row = store::credential_find(tx, id).await?.ok_or(Error::Gone(id))?;
+        if row.version != expected {
+            return Ok(false);
+        }
+        self.replace(tx, &row, secret, Duration::ZERO, by).await.map(|_| true)
+    }
+
+    async fn replace(
+        &self,
+        tx: &mut Tx,
+        row: &store::Credential,
+        secret: &Secret,
+        overlap: Duration,
+        by: &Requester,
+    ) -> Result<i64, Error> {
+        rules::check_secret(secret)?;
+        let now = self.clock.now();
+        let version = row.version.saturating_add(1);
+        store::versions_end(tx, row.id, row.version, now, overlap).await?;
+        store::credential_set_version(tx, row.id, version, now).await?;
+        self.seal_version(tx, row.id, row.owner, row.kind, version, secret, now).await?;
+        let event = Event::by(by.clone(), "credential.rotated").on("credential", row.id).detail("version", version);
+        audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
+        tx.wake(Topic::Credential, row.id.uuid());
+        Ok(version)
+    }
+
+    /// Ends a credential for good and erases its material.
+    ///
+    /// # Errors
+    /// The database's. Revoking what is gone changes nothing.
+    pub async fn revoke(&self, tx: &mut Tx, id: CredentialId, by: &Requester) -> Result<(), Error> {
+        let now = self.clock.now();
+        let Some(row) = store::credential_find(tx, id).await? else { return Ok(()) };
+        store::versions_end(tx, id, row.version, now, Duration::ZERO).await?;
+        store::credential_revoke(tx, id, now).await?;
+        let event = Event::by(by.clone(), "credential.revoked").on("credential", id);
+        audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
+        tx.wake(Topic::Credential, id.uuid());
+        Ok(())
+    }
+
+    /// What may be shown.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn describe(&self, tx: &mut Tx, id: CredentialId) -> Result<Option<Described>, Error> {
+        store::credential_describe(tx, id, self.clock.now()).await
+    }
+
+    /// Opens the current version and records it. `tx` is a write transaction; commit it before using the secret.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] where it was revoked; [`Error::Vault`] where the material does not open.
+    pub async fn open(&self, tx: &mut Tx, id: CredentialId, opening: Opening) -> Result<Opened, Error> {
+        let now = self.clock.now();
+        let row = store::credential_find(tx, id).await?.ok_or(Error::Gone(id))?;
+        let material = store::version_find(tx, id, row.version).await?.ok_or(Error::Gone(id))?;
+        let secret = self.vault.open(&context(tx.tenant(), &row, row.version), &material)?;
+        store::credential_used(tx, id, now).await?;
+        if let Some(step) = opening.step {
+            store::step_note(tx, step, opening.subject, id, row.version).await?;
+        }
+        let mut event = Event::by(opening.requester, "credential.opened")
+            .on("credential", id)
+            .using(opening.subject, opening.surface)
+            .within(opening.thread, opening.turn)
+            .detail("version", row.version);
+        if let Some(tool) = opening.tool {
+            event = event.detail("tool", tool);
+        }
+        audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
+        Ok(Opened { secret, credential: id, version: row.version })
+    }
+
+    /// The live versions of a webhook's secret, newest first, for checking a signature and nothing else. Served from
+    /// memory for at most 60 s; the delivery row is the record.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Vault`].
+    pub async fn open_for_verification(
+        &self,
+        tenant: TenantId,
+        id: CredentialId,
+    ) -> Result<std::sync::Arc<Vec<Secret>>, Error> {
+        if let Some(secrets) = self.verification.get(&id) {
+            return Ok(secrets);
+        }
+        let mut tx = self.db.read(tenant).await?;
+        let row = store::credential_find(&mut tx, id).await?.ok_or(Error::Gone(id))?;
+        if !matches!(row.owner, Owner::Webhook(_)) {
+            return Err(Error::Gone(id));
+        }
+        let mut secrets = Vec::new();
+        for (version, material) in store::versions_live(&mut tx, id, self.clock.now()).await? {
+            secrets.push(self.vault.open(&context(tenant, &row, version), &material)?);
+        }
+        let secrets = std::sync::Arc::new(secrets);
+        self.verification.insert(id, std::sync::Arc::clone(&secrets));
+        Ok(secrets)
+    }
+
+    /// Forgets what is in memory of this credential; called for each hint that it changed.
+    pub fn forget(&self, id: CredentialId) {
+        self.verification.invalidate(&id);
+    }
+
+    /// Re-wraps up to `count` versions of a tenant that an older key wraps. Returns how many; zero when all is done.
+    ///
+    /// # Errors
+    /// The database's, the vault's.
+    pub async fn rewrap(&self, tenant: TenantId, count: u64) -> Result<usize, Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let stale = store::versions_under_other_keys(&mut tx, &self.vault.active_key_id(), count).await?;
+        let mut done: usize = 0;
+        for (row, version, material) in stale {
+            if let Some(sealed) = self.vault.rewrap(&context(tenant, &row, version), &material)? {
+                store::version_rewrap(&mut tx, row.id, version, &sealed).await?;
+                done = done.saturating_add(1);
+            }
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each part of the associated data stands for itself")]
+    async fn seal_version(
+        &self,
+        tx: &mut Tx,
+        id: CredentialId,
+        owner: Owner,
+        kind: &'static str,
+        version: i64,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let row = store::Credential { id, owner, kind, version };
+        let sealed = self.vault.seal(&context(tx.tenant(), &row, version), secret)?;
+        store::version_insert(tx, id, version, &sealed, secret.last_four(), now).await
+    }
+}
+
+fn context(tenant: TenantId, row: &store::Credential, version: i64) -> Context {
+    let (owner_kind, owner_id) = rules::owner_words(row.owner);
+    Context {
+        tenant,
+        owner_kind,
+        owner_id,
+        credential: row.id,
+        kind: row.kind,
+        version: i32::try_from(version).unwrap_or(i32::MAX),
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of this slice that need no HTTP.

@@ -1,0 +1,330 @@
+//! Who calls. Authorisation is an argument: a handler names [`Caller`], [`Member`], [`Operator`], [`Consent`],
+//! [`McpCaller`] or [`Public`] and gets it or never runs.
+//!
+//! Invariants: the tenant comes from the session or token, never from a header or path; a cookie proves nothing on
+//! `/mcp`; a token never consents; an unsafe method with a cookie needs the session's CSRF token.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use thinkwork_primitives::{Audience, Principal, Requester, Role, Scope, TenantId, UserId, Via, Who, crypto};
+
+use super::{ApiError, PageError};
+
+/// A boxed future, so that [`Authenticate`] can be an object.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a request presents to prove its caller.
+#[derive(Clone, Copy)]
+pub enum Presented<'a> {
+    /// `Authorization: Bearer …`.
+    Bearer(&'a str),
+    /// The session cookie's value.
+    Session(&'a str),
+}
+
+/// A caller as the `access` slice knows them.
+#[derive(Clone)]
+pub struct Known {
+    /// Who, and how they proved it.
+    pub principal: Principal,
+    /// The person's or token's name.
+    pub user_name: String,
+    /// The tenant's name.
+    pub tenant_name: String,
+    /// The session's CSRF token; empty for bearers.
+    pub csrf: String,
+}
+
+/// Implemented by the `access` slice; put into each request by the router.
+pub trait Authenticate: Send + Sync {
+    /// Who this is, or nobody. Reads the database with each call: a revoked session or token is nobody at once.
+    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> Boxed<'a, Result<Option<Known>, ApiError>>;
+}
+
+/// The name of the session cookie.
+pub const SESSION_COOKIE: &str = "__Host-tw_session";
+
+/// The value of a cookie; the first one where a name repeats.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (kind, token) = value.split_once(' ')?;
+    kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Known>, ApiError> {
+    let Some(presented) = presented else { return Ok(None) };
+    let Some(access) = parts.extensions.get::<Arc<dyn Authenticate>>() else {
+        return Err(ApiError::internal(&std::io::Error::other("the router lacks its Authenticate layer")));
+    };
+    access.authenticate(presented).await
+}
+
+fn unsafe_method(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// The caller of a `/v1` request: bearer first, else the session cookie with its CSRF token where needed.
+async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
+    if let Some(token) = bearer(&parts.headers) {
+        let known = known(parts, Some(Presented::Bearer(token))).await?.ok_or_else(ApiError::not_signed_in)?;
+        return match known.principal.via {
+            Via::Token { audience: Audience::Api, scope, .. } => {
+                if unsafe_method(&parts.method) && scope < Scope::Write {
+                    Err(ApiError::forbidden("scope", "This token only reads; make one with scope write."))
+                } else {
+                    Ok(known.principal)
+                }
+            }
+            _ => Err(ApiError::not_signed_in()),
+        };
+    }
+    let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
+    let known = known(parts, session).await?.ok_or_else(ApiError::not_signed_in)?;
+    if unsafe_method(&parts.method) {
+        let sent = parts.headers.get("x-csrf-token").map(|value| value.as_bytes()).unwrap_or_default();
+        if !crypto::equal(sent, known.csrf.as_bytes()) {
+            return Err(ApiError::forbidden("csrf", "Send the csrf_token of your sign-in in the header X-CSRF-Token."));
+        }
+    }
+    Ok(known.principal)
+}
+
+/// Anyone who proved who they are on `/v1`: a person or a service token.
+pub struct Caller(pub Principal);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        api_caller(parts).await.map(Self)
+    }
+}
+
+/// A person of the tenant on `/v1`.
+pub struct Member {
+    /// Who, and how they proved it.
+    pub principal: Principal,
+    /// The person.
+    pub user: UserId,
+}
+
+impl Member {
+    /// The tenant.
+    pub const fn tenant(&self) -> TenantId {
+        self.principal.tenant
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Member {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let principal = api_caller(parts).await?;
+        match principal.who {
+            Who::User { id, .. } => Ok(Self { principal, user: id }),
+            Who::Service => Err(ApiError::forbidden("needs_person", "Only a person may do this; sign in.")),
+        }
+    }
+}
+
+/// An operator or owner, or a token with scope `admin` of one of them or of a service.
+pub struct Operator(pub Principal);
+
+impl Operator {
+    /// The tenant.
+    pub const fn tenant(&self) -> TenantId {
+        self.0.tenant
+    }
+
+    /// As whom the change is recorded.
+    pub fn requester(&self) -> Requester {
+        self.0.requester()
+    }
+}
+
+/// Whether this caller may configure the tenant.
+pub fn may_configure(principal: &Principal) -> bool {
+    let role_allows = match principal.who {
+        Who::User { role, .. } => role >= Role::Operator,
+        Who::Service => true,
+    };
+    let proof_allows = match principal.via {
+        Via::Session { .. } => true,
+        Via::Token { audience, scope, .. } => audience == Audience::Api && scope >= Scope::Admin,
+        Via::Turn { .. } => false,
+    };
+    role_allows && proof_allows
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let principal = api_caller(parts).await?;
+        if may_configure(&principal) {
+            Ok(Self(principal))
+        } else {
+            Err(ApiError::forbidden("needs_operator", "Only an operator of your tenant may do this; ask one."))
+        }
+    }
+}
+
+/// A person in a browser session: the only one who can consent. A token gets 403.
+pub struct Consent {
+    /// Who, and how they proved it.
+    pub principal: Principal,
+    /// The person.
+    pub user: UserId,
+}
+
+impl Consent {
+    /// The consenting person behind this caller, if it is a session.
+    pub const fn of(principal: Principal) -> Option<Self> {
+        match (principal.who, principal.via) {
+            (Who::User { id, .. }, Via::Session { .. }) => Some(Self { principal, user: id }),
+            _ => None,
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Consent {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let principal = api_caller(parts).await?;
+        Self::of(principal).ok_or_else(|| {
+            ApiError::forbidden("needs_session", "A token cannot consent; do this signed in, in a browser.")
+        })
+    }
+}
+
+/// The bearer of a `/mcp` request. A cookie proves nothing here.
+pub struct McpCaller(pub Principal);
+
+impl<S: Send + Sync> FromRequestParts<S> for McpCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let presented = bearer(&parts.headers).map(Presented::Bearer);
+        let known = known(parts, presented).await?.ok_or_else(ApiError::not_signed_in)?;
+        match known.principal.via {
+            Via::Token { audience: Audience::Mcp, .. } | Via::Turn { .. } => Ok(Self(known.principal)),
+            _ => Err(ApiError::not_signed_in()),
+        }
+    }
+}
+
+/// Nobody in particular: the route is open to all, and says so.
+pub struct Public;
+
+impl<S: Send + Sync> FromRequestParts<S> for Public {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(_parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self)
+    }
+}
+
+/// A person who looks at a page.
+#[derive(Clone)]
+pub struct PageCaller {
+    /// Who, and how they proved it.
+    pub principal: Principal,
+    /// The person.
+    pub user: UserId,
+    /// Their name.
+    pub user_name: String,
+    /// The tenant's name.
+    pub tenant_name: String,
+    /// The session's CSRF token.
+    pub csrf: String,
+}
+
+impl PageCaller {
+    /// The tenant.
+    pub const fn tenant(&self) -> TenantId {
+        self.principal.tenant
+    }
+
+    /// Whether the operator's face is theirs.
+    pub fn is_operator(&self) -> bool {
+        may_configure(&self.principal)
+    }
+
+    /// Refuses members on the operator's face.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_operator(&self) -> Result<(), PageError> {
+        if self.is_operator() {
+            Ok(())
+        } else {
+            Err(PageError(ApiError::forbidden("needs_operator", "This page is for operators of your tenant.")))
+        }
+    }
+
+    /// As the consenting person that they are: a page's caller is always a session.
+    pub const fn consent(&self) -> Consent {
+        Consent { principal: self.principal, user: self.user }
+    }
+}
+
+/// Any signed-in person on a page; others are sent to sign in and back.
+pub struct PageMember(pub PageCaller);
+
+impl<S: Send + Sync> FromRequestParts<S> for PageMember {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
+        let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
+        match known {
+            Some(Known { principal, user_name, tenant_name, csrf }) => match principal.who {
+                Who::User { id, .. } => Ok(Self(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
+                Who::Service => Err(PageError(ApiError::not_found()).into_response()),
+            },
+            None if unsafe_method(&parts.method) => Err(PageError(ApiError::not_signed_in()).into_response()),
+            None => {
+                let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+                let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+                Err(Redirect::to(&format!("/sign-in?next={next}")).into_response())
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for PageMember {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Response> {
+        Ok(<Self as FromRequestParts<S>>::from_request_parts(parts, state).await.ok())
+    }
+}
+
+/// An operator on a page; members get 403.
+pub struct PageOperator(pub PageCaller);
+
+impl<S: Send + Sync> FromRequestParts<S> for PageOperator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let PageMember(caller) = <PageMember as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        caller.require_operator().map_err(IntoResponse::into_response)?;
+        Ok(Self(caller))
+    }
+}

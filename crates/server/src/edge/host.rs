@@ -1,0 +1,82 @@
+//! Which Host and Origin a request may name.
+//!
+//! Invariants: nothing is ever built from Host; a foreign Host is 421; a foreign Origin is 403 on every unsafe method
+//! and on `/mcp`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use url::Url;
+
+use super::ApiError;
+
+/// What `public_url` allows.
+pub struct Allowed {
+    public_url: Url,
+    host: String,
+    origin: String,
+    loopback: bool,
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, port)| if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host });
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+impl Allowed {
+    /// From the configured public URL, which is https or loopback by then.
+    pub fn new(public_url: &Url) -> Arc<Self> {
+        let host = match (public_url.host_str(), public_url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_owned(),
+            (None, _) => String::new(),
+        };
+        Arc::new(Self {
+            origin: public_url.origin().ascii_serialization(),
+            loopback: is_loopback_name(&host),
+            public_url: public_url.clone(),
+            host,
+        })
+    }
+}
+
+/// The middleware.
+pub async fn check(State(allowed): State<Arc<Allowed>>, request: Request, next: Next) -> Response {
+    match refusal(&allowed, &request) {
+        Some(response) => response,
+        None => next.run(request).await,
+    }
+}
+
+/// The answer to a request that may not go on.
+fn refusal(allowed: &Allowed, request: &Request) -> Option<Response> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let host = header(header::HOST).unwrap_or("");
+    if !host.eq_ignore_ascii_case(&allowed.host) {
+        if !(allowed.loopback && is_loopback_name(host)) {
+            let message = "This server does not answer for that host; use its public address.";
+            return Some(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message).into_response());
+        }
+        let is_page = header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+        if *request.method() == Method::GET && is_page {
+            let mut target = allowed.public_url.clone();
+            target.set_path(request.uri().path());
+            target.set_query(request.uri().query());
+            return Some(Redirect::permanent(target.as_str()).into_response());
+        }
+    }
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let path = request.uri().path();
+    let guarded = !safe || path == "/mcp" || path.starts_with("/mcp/");
+    let origin = request.headers().get(header::ORIGIN);
+    let foreign = origin.is_some_and(|origin| origin.as_bytes() != allowed.origin.as_bytes());
+    (guarded && foreign).then(|| {
+        ApiError::forbidden("foreign_origin", "Requests from other sites are refused; open the page here.")
+            .into_response()
+    })
+}

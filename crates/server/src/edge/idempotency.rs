@@ -1,0 +1,137 @@
+//! `Idempotency-Key` on POSTs that create: the same key and body lead to the resource that was made, for 24 hours.
+//!
+//! Invariant: kept is the resource's id, never the answer, so a secret that was shown once is never shown again.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use std::time::Duration;
+use thinkwork_database::Tx;
+use thinkwork_primitives::{Principal, Timestamp, crypto};
+use uuid::Uuid;
+
+use super::ApiError;
+
+/// How long a key is remembered.
+pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+/// Longest key taken.
+const KEY_BYTES_MAX: usize = 200;
+
+/// The header as sent, if it was.
+pub struct OnceKey(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for OnceKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        match value.to_str() {
+            Ok(text) if (1..=KEY_BYTES_MAX).contains(&text.len()) => Ok(Self(Some(text.to_owned()))),
+            _ => Err(ApiError::invalid("Idempotency-Key", "use 1 to 200 visible characters.")),
+        }
+    }
+}
+
+/// One creation that happens once per key. Make it in the handler, check it first thing in the creating
+/// transaction, keep the new id last.
+pub struct Once {
+    key: Option<Vec<u8>>,
+    body_hash: Vec<u8>,
+    now: Timestamp,
+}
+
+impl Once {
+    /// For pages and the server itself, which need no key.
+    pub const fn unkeyed(now: Timestamp) -> Self {
+        Self { key: None, body_hash: Vec::new(), now }
+    }
+
+    /// For this caller, operation (like `webhooks.create`) and request body, given as the parsed body serialized
+    /// or described again.
+    pub fn new(key: OnceKey, caller: &Principal, operation: &str, body: &str, now: Timestamp) -> Self {
+        let requester = caller.requester();
+        let key = key.0.map(|key| {
+            crypto::sha256(format!("{operation}\n{}\n{}\n{key}", requester.kind(), requester.id()).as_bytes()).to_vec()
+        });
+        Self { key, body_hash: crypto::sha256(body.as_bytes()).to_vec(), now }
+    }
+
+    /// The printed id of what this key made before.
+    ///
+    /// # Errors
+    /// 409 where the key came with another body; the driver's error.
+    pub async fn made_before(&self, tx: &mut Tx) -> Result<Option<String>, ApiError> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let found = row::Entity::find()
+            .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+            .filter(row::Column::KeyHash.eq(key.clone()))
+            .filter(row::Column::CreatedAt.gt(self.now.minus(KEY_LIFETIME).micros()))
+            .one(tx.orm())
+            .await
+            .map_err(thinkwork_database::Error::from)?;
+        match found {
+            Some(row) if row.body_hash == self.body_hash => Ok(Some(row.resource)),
+            Some(_) => Err(ApiError::conflict(
+                "idempotency_key_reused",
+                "This Idempotency-Key came with another body before; use a new key.",
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// Remembers what was made.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub async fn keep(&self, tx: &mut Tx, resource: &str) -> Result<(), ApiError> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let row = row::ActiveModel {
+            id: Set(Uuid::now_v7()),
+            tenant_id: Set(tx.tenant().uuid()),
+            key_hash: Set(key.clone()),
+            body_hash: Set(self.body_hash.clone()),
+            resource: Set(resource.to_owned()),
+            created_at: Set(self.now.micros()),
+        };
+        let replace = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash])
+            .update_columns([row::Column::BodyHash, row::Column::Resource, row::Column::CreatedAt])
+            .to_owned();
+        row::Entity::insert(row)
+            .on_conflict(replace)
+            .exec_without_returning(tx.orm())
+            .await
+            .map_err(thinkwork_database::Error::from)?;
+        Ok(())
+    }
+
+    /// The answer where a secret was shown with the first creation.
+    pub fn secret_already_shown(id: &str) -> ApiError {
+        ApiError::conflict(
+            "secret_already_shown",
+            format!("This key made {id} before, and its secret was shown then; rotate it to get a new one."),
+        )
+    }
+}
+
+mod row {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "idempotency_key")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub key_hash: Vec<u8>,
+        pub body_hash: Vec<u8>,
+        pub resource: String,
+        pub created_at: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

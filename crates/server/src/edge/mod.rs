@@ -1,0 +1,32 @@
+//! What every slice's `http.rs` and `pages.rs` share: the caller, errors, paging, idempotency, forms, the page frame.
+//!
+//! Invariant: it uses no slice. The `access` slice implements [`Authenticate`].
+
+pub mod assets;
+pub mod caller;
+pub mod error;
+pub mod form;
+pub mod headers;
+pub mod host;
+pub mod idempotency;
+pub mod json;
+pub mod moment;
+pub mod pages;
+pub mod paging;
+pub mod path;
+pub mod recheck;
+pub mod version;
+
+pub use caller::{
+    Authenticate, Caller, Consent, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public,
+};
+pub use error::{ApiError, PageError};
+pub use form::CheckedForm;
+pub use idempotency::{Once, OnceKey};
+pub use json::Json;
+pub use moment::Moment;
+pub use pages::{Face, Frame, Notice, Page};
+pub use paging::{List, Paging};
+pub use path::{Id, Ids};
+pub use recheck::Recheck;
+pub use version::IfVersion;

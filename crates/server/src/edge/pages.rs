@@ -1,0 +1,118 @@
+//! The frame every page stands in, and how a page becomes an answer.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::{ApiError, PageCaller, PageError};
+
+/// Which face a page belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// The member's.
+    Me,
+    /// The operator's.
+    Admin,
+    /// Nobody's: sign-in, set-up, errors.
+    Public,
+}
+
+/// One sentence above a page's content.
+pub struct Notice {
+    /// `good`, `bad` or `info`.
+    pub kind: &'static str,
+    /// The sentence.
+    pub text: String,
+}
+
+/// What `frame.html` draws around a page.
+pub struct Frame {
+    /// The page's title.
+    pub title: String,
+    /// Its face.
+    pub face: Face,
+    /// The key of its entry in the navigation.
+    pub active: &'static str,
+    /// The person's name.
+    pub user_name: String,
+    /// The tenant's name.
+    pub tenant_name: String,
+    /// Whether to offer the operator's face.
+    pub is_operator: bool,
+    /// The token for forms.
+    pub csrf: String,
+    /// A sentence about what just happened.
+    pub notice: Option<Notice>,
+}
+
+impl Frame {
+    /// A page outside both faces.
+    pub fn public(title: &str) -> Self {
+        Self {
+            title: title.to_owned(),
+            face: Face::Public,
+            active: "",
+            user_name: String::new(),
+            tenant_name: String::new(),
+            is_operator: false,
+            csrf: String::new(),
+            notice: None,
+        }
+    }
+
+    /// A page of the member's face.
+    pub fn me(caller: &PageCaller, title: &str, active: &'static str) -> Self {
+        Self::of(caller, title, Face::Me, active)
+    }
+
+    /// A page of the operator's face.
+    pub fn admin(caller: &PageCaller, title: &str, active: &'static str) -> Self {
+        Self::of(caller, title, Face::Admin, active)
+    }
+
+    fn of(caller: &PageCaller, title: &str, face: Face, active: &'static str) -> Self {
+        Self {
+            title: title.to_owned(),
+            face,
+            active,
+            user_name: caller.user_name.clone(),
+            tenant_name: caller.tenant_name.clone(),
+            is_operator: caller.is_operator(),
+            csrf: caller.csrf.clone(),
+            notice: None,
+        }
+    }
+
+    /// The same frame with a sentence.
+    #[must_use]
+    pub fn with_notice(mut self, notice: Option<Notice>) -> Self {
+        self.notice = notice;
+        self
+    }
+
+    /// Whether this is the member's face.
+    pub fn is_me(&self) -> bool {
+        self.face == Face::Me
+    }
+
+    /// Whether this is the operator's face.
+    pub fn is_admin(&self) -> bool {
+        self.face == Face::Admin
+    }
+
+    /// Whether this is neither.
+    pub fn is_public(&self) -> bool {
+        self.face == Face::Public
+    }
+}
+
+/// A template as an answer.
+pub struct Page<T>(pub T);
+
+impl<T: Template> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(body) => Html(body).into_response(),
+            Err(error) => PageError(ApiError::internal(&error)).into_response(),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Lists by cursor: `?limit=` (1-200, default 50) and `?after=` the `next` of the page before.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
+use thinkwork_primitives::limits;
+use utoipa::ToSchema;
+
+use super::ApiError;
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct List<T> {
+    /// The items, in the list's order.
+    pub items: Vec<T>,
+    /// Where the next page begins, if there is more.
+    pub next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// Cuts what a store returned for `limit + 1` into a page; `cursor` names an item's place.
+    pub fn cut(mut items: Vec<T>, paging: &Paging, cursor: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().map(cursor) } else { None };
+        Self { items, next }
+    }
+
+    /// The same page of other items.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> List<U> {
+        List { items: self.items.into_iter().map(f).collect(), next: self.next }
+    }
+}
+
+/// Which page is asked for. A store reads `limit + 1` items after the cursor.
+#[derive(Clone, Debug)]
+pub struct Paging {
+    /// Items of the page.
+    pub limit: u64,
+    /// The cursor: the `next` of the page before, as the list made it.
+    pub after: Option<String>,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self { limit: limits::PAGE_ITEMS_DEFAULT, after: None }
+    }
+}
+
+impl Paging {
+    /// The cursor as an id of this kind; an error where it is none.
+    ///
+    /// # Errors
+    /// 422 where the cursor was not made by this list.
+    pub fn after_id<I: std::str::FromStr>(&self) -> Result<Option<I>, ApiError> {
+        self.after
+            .as_deref()
+            .map(|text| text.parse().map_err(|_| ApiError::invalid("after", "use the `next` of the page before.")))
+            .transpose()
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    limit: Option<u64>,
+    after: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Paging {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(raw) = Query::<Raw>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::invalid("limit", "use a whole number from 1 to 200."))?;
+        let limit = raw.limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
+        if (1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
+            Ok(Self { limit, after: raw.after })
+        } else {
+            Err(ApiError::invalid("limit", "use a whole number from 1 to 200."))
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The product, as slices. Listing this folder prints the product.
+//!
+//! Architecture Invariant: a slice uses only slices listed above it here; `app`, `router` and `worker` use all.
+
+pub mod edge;
+pub mod schema;
+
+pub mod access;
+pub mod audit;
+pub mod credentials;
+pub mod demo;
+pub mod home;
+pub mod mcp;
+pub mod oauth;
+pub mod spaces;
+pub mod threads;
+pub mod tools;
+pub mod turns;
+pub mod webhooks;
+
+pub mod app;
+pub mod commands;
+pub mod config;
+pub mod health;
+pub mod router;
+pub mod worker;

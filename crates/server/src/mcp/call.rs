@@ -1,0 +1,191 @@
+//! Calling one tool: checked again, opened and recorded in one transaction, sent, scrubbed.
+//!
+//! Invariants: nothing is sent before its record is committed; a server or tool that is no longer as approved answers
+//! like one that does not exist; nothing of an inbound request reaches the upstream.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use thinkwork_database::Tx;
+use thinkwork_primitives::Surface;
+
+use super::grant::{Grant, Problem};
+use super::list::inside;
+use super::{Auth, Error, Failure, Mcp, Server, store};
+use crate::audit::{self, Event};
+use crate::oauth::TokenUse;
+use crate::threads::Threads;
+use crate::tools::{self, Call, LeftOutReason, Outcome, Receipt};
+
+/// How long a tool of a turn may work.
+const TURN_CALL_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a tool of a gateway call may work: a little less than the gateway's own request may take.
+const GATEWAY_CALL_DEADLINE: Duration = Duration::from_secs(27);
+
+impl Mcp {
+    /// Calls one tool that the assembly has checked.
+    pub(super) async fn run(&self, call: &Call) -> Result<Outcome, tools::Error> {
+        let deadline = match call.receipt {
+            Receipt::Step(_) => TURN_CALL_DEADLINE,
+            Receipt::Gateway => GATEWAY_CALL_DEADLINE,
+        };
+        let (server, grant) = match self.admit(call).await {
+            Ok(admitted) => admitted,
+            Err(problem) => return Err(self.error(call, problem)),
+        };
+        match self.send(call, &server, &grant, deadline).await {
+            Err(Failure::Unauthorized { .. }) => self.run_refused(call, &server, grant, deadline).await,
+            other => self.outcome(call, &grant, other),
+        }
+    }
+
+    /// After a 401: a person's token is refreshed once and the call sent once more; else the way in is closed.
+    async fn run_refused(
+        &self,
+        call: &Call,
+        server: &Server,
+        grant: Grant,
+        deadline: Duration,
+    ) -> Result<Outcome, tools::Error> {
+        let Grant::Token(user, token) = &grant else {
+            let sentence = self.sentence(server, &Problem::Failed(Failure::Unauthorized { challenge: None }));
+            self.note_problem(call.ask.tenant, server, sentence.clone()).await.map_err(inside)?;
+            return Err(match grant {
+                Grant::Nothing => self.error(call, Problem::Barred(LeftOutReason::NeedsConnection)),
+                _ => tools::Error::Upstream { message: sentence, unknown_outcome: false },
+            });
+        };
+        let step = step_of(call);
+        let fresh = self
+            .oauth
+            .access_token_after_refusal(call.ask.tenant, *user, server.id, token.version, &use_of(call), step)
+            .await;
+        let fresh = match fresh {
+            Ok(fresh) => Grant::Token(*user, fresh),
+            Err(error) => return Err(self.error(call, error.into())),
+        };
+        match self.send(call, server, &fresh, deadline).await {
+            Err(Failure::Unauthorized { .. }) => Err(self.error(call, Problem::Barred(LeftOutReason::Expired))),
+            other => self.outcome(call, &fresh, other),
+        }
+    }
+
+    async fn send(&self, call: &Call, server: &Server, grant: &Grant, deadline: Duration) -> Result<Value, Failure> {
+        let peer = grant.peer(call.ask.tenant, server, deadline);
+        self.upstreams.call(&peer, &call.tool.upstream_name, call.arguments.clone()).await
+    }
+
+    /// Checks server and tool again and opens what the call needs; all recorded and committed.
+    async fn admit(&self, call: &Call) -> Result<(Server, Grant), Problem> {
+        let tenant = call.ask.tenant;
+        let is_step = matches!(call.receipt, Receipt::Step(_));
+        let mut tx = match (call.tool.needs, is_step) {
+            // The record is written by `oauth`, with the opening; here is only to be read.
+            (tools::Needs::UserGrant, true) => self.db.read(tenant).await?,
+            _ => self.db.write(tenant).await?,
+        };
+        let server = self.still_approved(&mut tx, call).await?;
+        let use_ = use_of(call);
+        match &server.auth {
+            Auth::None => {
+                self.record_call(&mut tx, call).await?;
+                tx.commit().await?;
+                Ok((server, Grant::Nothing))
+            }
+            Auth::TenantKey { .. } => {
+                let opened = self.key_open(&mut tx, &server, &use_).await?;
+                let grant = Grant::Key(opened);
+                let used = grant.used();
+                match (call.receipt, used.credential, used.version) {
+                    (Receipt::Step(step), Some(credential), Some(version)) => {
+                        Threads::step_used(&mut tx, step, used.subject, credential, version)
+                            .await
+                            .map_err(|error| Problem::Inside(Error::NotNow(error.to_string())))?;
+                    }
+                    _ => self.record_call(&mut tx, call).await?,
+                }
+                tx.commit().await?;
+                Ok((server, grant))
+            }
+            Auth::UserOauth(_) => {
+                let user = call.ask.may_use.user().ok_or(Problem::Barred(LeftOutReason::NoUser))?;
+                if is_step {
+                    drop(tx);
+                } else {
+                    self.record_call(&mut tx, call).await?;
+                    tx.commit().await?;
+                }
+                let token = self.oauth.access_token(tenant, user, server.id, &use_, step_of(call)).await?;
+                Ok((server, Grant::Token(user, token)))
+            }
+        }
+    }
+
+    /// The server, if it and the tool are still what the assembly saw.
+    async fn still_approved(&self, tx: &mut Tx, call: &Call) -> Result<Server, Error> {
+        let server =
+            store::server_find(tx, call.tool.server).await?.filter(Server::is_usable).ok_or(Error::NotFound)?;
+        let tool = store::tool_find(tx, server.id, &call.tool.upstream_name).await?;
+        let same = tool.is_some_and(|tool| tool.is_usable() && tool.definition_hash == call.tool.definition_hash);
+        let needs = match &server.auth {
+            Auth::None => tools::Needs::Nothing,
+            Auth::TenantKey { .. } => tools::Needs::TenantKey,
+            Auth::UserOauth(_) => tools::Needs::UserGrant,
+        };
+        if same && needs == call.tool.needs { Ok(server) } else { Err(Error::NotFound) }
+    }
+
+    /// The record of a call that opens nothing here, or that belongs to no step.
+    async fn record_call(&self, tx: &mut Tx, call: &Call) -> Result<(), Error> {
+        let mut event = Event::by(call.ask.requester.clone(), "tool.called")
+            .on("mcp_server", call.tool.server)
+            .within(call.ask.thread, call.ask.turn)
+            .detail("tool", call.tool.name.clone());
+        if call.tool.needs != tools::Needs::Nothing {
+            event = event.using(call.ask.may_use, Surface::ToolCall);
+        }
+        audit::record(tx, self.clock.now(), event).await?;
+        Ok(())
+    }
+
+    fn outcome(&self, call: &Call, grant: &Grant, sent: Result<Value, Failure>) -> Result<Outcome, tools::Error> {
+        let result = sent.map_err(|failure| self.error(call, Problem::Failed(failure)))?;
+        let content = result.get("content").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(Outcome {
+            content,
+            structured: result.get("structuredContent").cloned(),
+            is_error: result.get("isError").and_then(Value::as_bool).unwrap_or(false),
+            used: grant.used(),
+        })
+    }
+
+    fn error(&self, call: &Call, problem: Problem) -> tools::Error {
+        match problem {
+            Problem::Barred(reason) => {
+                tools::Error::LeftOut(self.left_out(call.tool.server, &call.tool.server_slug, reason))
+            }
+            Problem::Failed(failure) => {
+                let unknown_outcome = failure.may_have_acted();
+                tools::Error::Upstream { message: failure.to_string(), unknown_outcome }
+            }
+            Problem::Inside(Error::NotFound) => tools::Error::Unknown,
+            Problem::Inside(error) => inside(error),
+        }
+    }
+}
+
+const fn step_of(call: &Call) -> Option<thinkwork_primitives::StepId> {
+    match call.receipt {
+        Receipt::Step(step) => Some(step),
+        Receipt::Gateway => None,
+    }
+}
+
+fn use_of(call: &Call) -> TokenUse {
+    TokenUse {
+        requester: call.ask.requester.clone(),
+        thread: call.ask.thread,
+        turn: call.ask.turn,
+        tool: Some(call.tool.name.clone()),
+    }
+}

@@ -1,0 +1,242 @@
+//! Looking at a server on an operator's behalf: its authorization server, its tools, whether it works.
+//!
+//! Invariant: a look uses the operator's own grant, never another person's.
+
+use thinkwork_primitives::{McpServerId, Requester, TenantId};
+
+use super::grant::Problem;
+use super::{Auth, Error, Failure, Mcp, Server, ServerTool, Status, registry, rules, store};
+use crate::audit::{self, Event};
+use crate::oauth::TokenUse;
+use crate::tools::LeftOutReason;
+
+/// One tool that a test found.
+#[derive(Clone, Debug)]
+pub struct TestedTool {
+    /// The upstream's own name.
+    pub name: String,
+    /// What the server says it does; not trusted.
+    pub description: String,
+}
+
+/// How a test ended.
+#[derive(Clone, Debug, Default)]
+pub struct TestResult {
+    /// Whether the tools were listed.
+    pub ok: bool,
+    /// The protocol that was agreed.
+    pub protocol_version: Option<String>,
+    /// What the server offers.
+    pub tools: Vec<TestedTool>,
+    /// What is in the way, and the next step.
+    pub error: Option<String>,
+    /// Where connecting mends it.
+    pub connect_url: Option<String>,
+}
+
+impl Mcp {
+    /// Lists the server's tools as the runtime would, with the operator's own grant where one is needed. Changes
+    /// nothing but what is known of the tools.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; what is wrong with the server is in the result.
+    pub async fn test(&self, tenant: TenantId, id: McpServerId, by: &Requester) -> Result<TestResult, Error> {
+        let server = self.find(tenant, id).await?;
+        let result = match self.look(tenant, &server, by).await {
+            Ok((protocol_version, tools)) => TestResult {
+                ok: true,
+                protocol_version: Some(protocol_version),
+                tools: tools
+                    .into_iter()
+                    .filter(|tool| tool.gone_at.is_none())
+                    .map(|tool| TestedTool { name: tool.name, description: tool.description })
+                    .collect(),
+                ..TestResult::default()
+            },
+            Err(Problem::Inside(error)) => return Err(error),
+            Err(problem) => self.test_failed(tenant, &server, &problem).await?,
+        };
+        let mut tx = self.db.write(tenant).await?;
+        let event = Event::by(by.clone(), "mcp_server.tested").on("mcp_server", id).detail("ok", result.ok);
+        audit::record(&mut tx, self.clock.now(), event).await?;
+        tx.commit().await?;
+        Ok(result)
+    }
+
+    async fn test_failed(&self, tenant: TenantId, server: &Server, problem: &Problem) -> Result<TestResult, Error> {
+        let sentence = self.sentence(server, problem);
+        if !matches!(
+            problem,
+            Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::Expired | LeftOutReason::NoUser)
+        ) {
+            self.note_problem(tenant, server, sentence.clone()).await?;
+        }
+        let connect_url = match problem {
+            Problem::Barred(reason) if server.is_usable() => {
+                self.left_out(server.id, &server.slug, *reason).connect_url
+            }
+            _ => None,
+        };
+        Ok(TestResult { error: Some(sentence), connect_url, ..TestResult::default() })
+    }
+
+    /// Asks the server for its tools now; what changed is held.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Upstream`] and [`Error::NotNow`] say what is in the way.
+    pub async fn tools_refresh(
+        &self,
+        tenant: TenantId,
+        id: McpServerId,
+        by: &Requester,
+    ) -> Result<Vec<ServerTool>, Error> {
+        let server = self.find(tenant, id).await?;
+        match self.look(tenant, &server, by).await {
+            Ok((_, tools)) => {
+                let mut tx = self.db.write(tenant).await?;
+                let event = Event::by(by.clone(), "mcp_server.tools_refreshed").on("mcp_server", id);
+                audit::record(&mut tx, self.clock.now(), event).await?;
+                tx.commit().await?;
+                Ok(tools)
+            }
+            Err(Problem::Inside(error)) => Err(error),
+            Err(problem) => Err(Error::NotNow(self.sentence(&server, &problem))),
+        }
+    }
+
+    /// The first look, right after registration or a change: what goes wrong is noted, nothing fails.
+    pub(super) async fn first_look(&self, tenant: TenantId, id: McpServerId, by: &Requester) {
+        let looked = async {
+            let server = self.find(tenant, id).await?;
+            if matches!(server.auth, Auth::UserOauth(_)) {
+                return match self.discover(tenant, &server, None, by).await {
+                    Ok(_) => Ok(()),
+                    Err(error) => self.note_problem(tenant, &server, sentence_of(&error)).await,
+                };
+            }
+            match self.look(tenant, &server, by).await {
+                Ok(_) => Ok(()),
+                Err(problem) => self.note_problem(tenant, &server, self.sentence(&server, &problem)).await,
+            }
+        };
+        let looked: Result<(), Error> = looked.await;
+        if let Err(error) = looked {
+            tracing::warn!(server = %id, %error, "the first look at an MCP server failed here");
+        }
+    }
+
+    async fn look(
+        &self,
+        tenant: TenantId,
+        server: &Server,
+        by: &Requester,
+    ) -> Result<(String, Vec<ServerTool>), Problem> {
+        let use_ = TokenUse { requester: by.clone(), thread: None, turn: None, tool: None };
+        let listed = match self.ask_tools(tenant, server, by.user(), &use_).await {
+            Err(Problem::Barred(LeftOutReason::NeedsConnection)) if server.discovered.is_none() => {
+                self.discover(tenant, server, None, by).await?;
+                return Err(Problem::Barred(LeftOutReason::NeedsConnection));
+            }
+            other => other?,
+        };
+        let tools = self.snapshot_keep(tenant, server, &listed, by).await?;
+        Ok((listed.protocol_version, tools))
+    }
+
+    /// Finds the authorization server of a server with user grants and notes its issuer, which is part of what is
+    /// approved. Another issuer than the one before makes the server pending, and its grants need their owners.
+    ///
+    /// # Errors
+    /// [`Error::Oauth`] with what discovery says; [`Error::NotFound`].
+    pub(super) async fn discover(
+        &self,
+        tenant: TenantId,
+        server: &Server,
+        challenge: Option<String>,
+        by: &Requester,
+    ) -> Result<Server, Error> {
+        let challenge = match challenge {
+            Some(challenge) => Some(challenge),
+            None => self.challenge(tenant, server).await,
+        };
+        let discovered = self.oauth.discover(&server.url, challenge.as_deref()).await?;
+        let mut tx = self.db.write(tenant).await?;
+        let mut current = registry::find(&mut tx, server.id).await?;
+        if current.url != server.url || !matches!(current.auth, Auth::UserOauth(_)) {
+            return Err(Error::NotNow("The server was changed meanwhile; look again.".to_owned()));
+        }
+        let moved = current.issuer.as_ref().is_some_and(|issuer| *issuer != discovered.issuer);
+        current.issuer = Some(discovered.issuer.clone());
+        current.discovered = Some(discovered);
+        current.last_error = None;
+        current.checked_at = Some(self.clock.now());
+        let hash = rules::definition_hash(&current);
+        if hash != current.definition_hash {
+            current.definition_hash = hash;
+            current.status = Status::Pending;
+        }
+        if moved && let Some(secret) = current.credential.take() {
+            // A client secret goes only to the issuer it was entered for.
+            self.credentials.revoke(&mut tx, secret, by).await?;
+        }
+        store::server_update(&mut tx, &current).await?;
+        let event = Event::by(by.clone(), "mcp_server.discovered").on("mcp_server", server.id).detail("moved", moved);
+        audit::record(&mut tx, self.clock.now(), event).await?;
+        tx.commit().await?;
+        if moved {
+            self.oauth.suspend_server(tenant, server.id, "issuer_changed", by).await?;
+        }
+        self.find(tenant, server.id).await
+    }
+
+    /// The `WWW-Authenticate` of the server's 401 to somebody who presents nothing, if it answers so.
+    async fn challenge(&self, tenant: TenantId, server: &Server) -> Option<String> {
+        let grant = super::grant::Grant::Nothing;
+        let peer = grant.peer(tenant, server, super::upstream::LIST_DEADLINE);
+        match self.upstreams.tools(&peer).await {
+            Err(Failure::Unauthorized { challenge }) => challenge,
+            _ => None,
+        }
+    }
+
+    /// What is in the way, for the operator, with the next step.
+    pub(super) fn sentence(&self, server: &Server, problem: &Problem) -> String {
+        match (problem, &server.auth) {
+            (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) if server.is_usable() => {
+                "This server needs a person's own grant: connect it as yourself, then test again.".to_owned()
+            }
+            (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) => {
+                "This server needs a person's own grant: approve it, connect it as yourself, then test again."
+                    .to_owned()
+            }
+            (Problem::Barred(LeftOutReason::Expired), _) => {
+                "Your own grant at this server has ended: connect it again, then test again.".to_owned()
+            }
+            (Problem::Barred(_), _) => {
+                "The authorization server of this server does not answer; try again later.".to_owned()
+            }
+            (Problem::Failed(Failure::Unauthorized { .. }), Auth::None) => {
+                "The server asks for authorization; change its sign-in to a tenant key or to each person's grant."
+                    .to_owned()
+            }
+            (Problem::Failed(Failure::Unauthorized { .. }), Auth::TenantKey { .. }) => {
+                "The server refused the tenant's key; enter a new one.".to_owned()
+            }
+            (Problem::Failed(failure), _) => failure.to_string(),
+            (Problem::Inside(error), _) => sentence_of(error),
+        }
+    }
+}
+
+/// An error of ours as a sentence for the operator, without the inside.
+fn sentence_of(error: &Error) -> String {
+    match error {
+        Error::Oauth(crate::oauth::Error::Refused(text)) => rules::plain(text),
+        Error::Oauth(crate::oauth::Error::Unreachable(text)) => {
+            rules::plain(&format!("The authorization server does not answer: {text}. Try again later."))
+        }
+        Error::NotNow(text) => text.clone(),
+        Error::Upstream(failure) => failure.to_string(),
+        _ => "The server could not be looked at; test it again.".to_owned(),
+    }
+}

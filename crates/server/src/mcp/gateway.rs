@@ -1,0 +1,257 @@
+//! `/mcp/spaces/{space_id}`: a Space's tools for a foreign MCP client, over `rmcp`'s stateless server.
+//!
+//! Invariants: a bearer for `/mcp` alone opens it, and none of the request is passed on; each request is resolved
+//! afresh, so any process serves it; tools come from the one assembly; a foreign client's context is unknown, so it
+//! counts as carrying both marks; nothing is approved here.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as McpTool,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::{Map, Value, json};
+use thinkwork_primitives::{CredentialSubject, Marks, Principal, SpaceId, Via, limits};
+use url::Url;
+
+use super::Mcp;
+use crate::edge::{ApiError, Id, McpCaller, Public};
+use crate::tools::{Ask, Error as ToolsError, LeftOut, LeftOutReason, Outcome, Receipt, Tools, Typed};
+
+/// Where a client learns how to be authorised (RFC 9728).
+const METADATA_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
+
+/// What is in the context of a client that we do not see: anything.
+const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true };
+
+/// The upstream name of the hint that stands for a server which its user has not connected.
+const CONNECT_HINT: &str = "connect";
+
+type Service = StreamableHttpService<Handler, NeverSessionManager>;
+
+#[derive(Clone)]
+struct Gateway {
+    mcp: Mcp,
+    service: Service,
+    challenge: HeaderValue,
+}
+
+/// The routes.
+pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
+    let base = mcp.public_url.as_str().trim_end_matches('/').to_owned();
+    let challenge = format!("Bearer resource_metadata=\"{base}{METADATA_PATH}\"");
+    let gateway = Gateway {
+        mcp: mcp.clone(),
+        service: service(tools, &mcp.public_url),
+        challenge: HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer")),
+    };
+    let metadata = json!({
+        "resource": format!("{base}/mcp"),
+        "resource_name": "ThinkWork",
+        "bearer_methods_supported": ["header"],
+    });
+    Router::new()
+        .route("/mcp/spaces/{space_id}", any(serve))
+        .with_state(gateway)
+        .route(METADATA_PATH, get(move |_: Public| async move { axum::Json(metadata) }))
+}
+
+fn service(tools: &Tools, public_url: &Url) -> Service {
+    let tools = tools.clone();
+    // Host and Origin are checked for every route before this; here they are checked once more, as the SDK advises.
+    let mut hosts: Vec<String> = public_url.host_str().map(str::to_owned).into_iter().collect();
+    if matches!(public_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+        hosts.extend(["localhost", "127.0.0.1", "::1", "[::1]"].map(str::to_owned));
+    }
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_allowed_hosts(hosts)
+        .with_allowed_origins([public_url.origin().ascii_serialization()])
+        .enforce_origin_validation()
+        .with_max_request_body_bytes(limits::API_BODY_BYTES_MAX);
+    let factory = move || Ok(Handler { tools: tools.clone() });
+    StreamableHttpService::new(factory, Arc::new(NeverSessionManager::default()), config)
+}
+
+async fn serve(
+    State(gateway): State<Gateway>,
+    caller: Result<McpCaller, ApiError>,
+    Id(space): Id<SpaceId>,
+    mut request: Request,
+) -> Response {
+    let principal = match caller {
+        Ok(McpCaller(principal)) => principal,
+        Err(error) => return refused(error, &gateway),
+    };
+    if matches!(*request.method(), Method::OPTIONS | Method::HEAD | Method::PUT | Method::PATCH) {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let ask = match ask(&gateway.mcp, &principal, space).await {
+        Ok(ask) => ask,
+        Err(error) => return refused(error, &gateway),
+    };
+    request.extensions_mut().insert(ask);
+    // What proved the caller ends here.
+    request.headers_mut().remove(header::AUTHORIZATION);
+    gateway.service.handle(request).await.map(Body::new).into_response()
+}
+
+fn refused(error: ApiError, gateway: &Gateway) -> Response {
+    let mut response = error.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, gateway.challenge.clone());
+    }
+    response
+}
+
+/// For whom tools are asked for: the token's person, or nobody for a service.
+async fn ask(mcp: &Mcp, principal: &Principal, space: SpaceId) -> Result<Ask, ApiError> {
+    if matches!(principal.via, Via::Turn { .. }) {
+        return Err(ApiError::forbidden("turn_token", "A turn's own token does not open a Space; use a personal one."));
+    }
+    let mut tx = mcp.db.read(principal.tenant).await?;
+    mcp.spaces.visible(&mut tx, space, principal).await.map_err(super::Error::Spaces)?;
+    let may_use = match principal.user() {
+        Some(user) => CredentialSubject::User { user, connection: None },
+        None => CredentialSubject::None,
+    };
+    Ok(Ask { tenant: principal.tenant, space, requester: principal.requester(), may_use, thread: None, turn: None })
+}
+
+/// One request's MCP server.
+struct Handler {
+    tools: Tools,
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("thinkwork", env!("CARGO_PKG_VERSION")))
+            .with_instructions("The tools of one Space. Tools that send something outside need a person's approval.")
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let ask = ask_of(&context)?;
+        let offer = self.tools.assemble(&ask).await.map_err(|error| failed(&error))?;
+        let mut tools: Vec<McpTool> = offer
+            .tools
+            .into_iter()
+            .map(|tool| McpTool::new(tool.name, tool.description, schema(tool.input_schema)))
+            .collect();
+        tools.extend(offer.left_out.iter().filter_map(hint));
+        Ok(ListToolsResult::with_all_items(tools))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let ask = ask_of(&context)?;
+        let arguments = request.arguments.unwrap_or_default();
+        let called =
+            self.tools.call(&ask, &request.name, arguments, MARKS_UNKNOWN, Typed::Otherwise, Receipt::Gateway).await;
+        match called {
+            Ok(outcome) => Ok(result(outcome).into()),
+            Err(ToolsError::Unknown) => Err(unknown(&request.name)),
+            Err(ToolsError::LeftOut(left_out)) => left_out_result(&left_out, &request.name).map(CallToolResponse::from),
+            Err(ToolsError::ApprovalRequired) => Ok(told(
+                "This call needs a person's approval, which cannot be given here yet. Ask for it in a thread of the Space.",
+            )
+            .into()),
+            Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments do not fit: {problem}")).into()),
+            Err(ToolsError::Upstream { message, unknown_outcome }) => {
+                let unknown = if unknown_outcome { " It is not known whether it acted." } else { "" };
+                Ok(told(&format!("{message}.{unknown}")).into())
+            }
+            Err(error @ (ToolsError::Database(_) | ToolsError::Other(_))) => Err(failed(&error)),
+        }
+    }
+}
+
+/// The ask that [`serve`] put into this request.
+fn ask_of(context: &RequestContext<RoleServer>) -> Result<Ask, ErrorData> {
+    let parts = context.extensions.get::<Parts>();
+    let ask = parts.and_then(|parts| parts.extensions.get::<Ask>());
+    ask.cloned().ok_or_else(|| ErrorData::internal_error("The request lost its caller; send it again.", None))
+}
+
+fn schema(schema: Value) -> Arc<Map<String, Value>> {
+    match schema {
+        Value::Object(schema) => Arc::new(schema),
+        _ => Arc::new(Map::from_iter([("type".to_owned(), json!("object"))])),
+    }
+}
+
+fn failed(error: &ToolsError) -> ErrorData {
+    if matches!(error, ToolsError::Unknown) {
+        // The requester may not be here any more.
+        return ErrorData::invalid_params("There is no such Space for you.", None);
+    }
+    tracing::error!(%error, "a gateway request failed");
+    ErrorData::internal_error("Something failed here; try again.", None)
+}
+
+fn unknown(name: &str) -> ErrorData {
+    ErrorData::invalid_params(format!("Unknown tool: {}", super::rules::plain(name)), None)
+}
+
+fn hint_name(left_out: &LeftOut) -> Option<String> {
+    left_out.connect_url.as_ref()?;
+    let mends = matches!(left_out.reason, LeftOutReason::NeedsConnection | LeftOutReason::Expired);
+    mends.then(|| format!("{}__{CONNECT_HINT}", left_out.server))
+}
+
+/// The one tool of a server that its user has not connected: it says where to.
+fn hint(left_out: &LeftOut) -> Option<McpTool> {
+    let description =
+        format!("{} is not connected for you. Call this for the link where you connect it.", left_out.server);
+    let schema = schema(json!({ "type": "object", "properties": {}, "additionalProperties": false }));
+    Some(McpTool::new(hint_name(left_out)?, description, schema))
+}
+
+/// A call of a server that is left out: the hint answers with its link, any other name says why there is no tool.
+fn left_out_result(left_out: &LeftOut, name: &str) -> Result<CallToolResult, ErrorData> {
+    match (&left_out.connect_url, hint_name(left_out)) {
+        (Some(url), Some(hint)) if hint == name => {
+            let text = format!("Open {url} in a browser, sign in and connect {}. Then try again.", left_out.server);
+            Ok(CallToolResult::success(vec![ContentBlock::text(text)]))
+        }
+        (Some(url), _) => Ok(told(&format!("{} is not connected for you. Connect it at {url}", left_out.server))),
+        (None, _) => Err(unknown(name)),
+    }
+}
+
+fn told(text: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+/// What the tool answered; a block that is no known content is shown as its JSON.
+fn result(outcome: Outcome) -> CallToolResult {
+    let blocks = outcome.content.into_iter().map(|block| {
+        let text = block.to_string();
+        serde_json::from_value(block).unwrap_or_else(|_| ContentBlock::text(text))
+    });
+    let mut result = if outcome.is_error {
+        CallToolResult::error(blocks.collect())
+    } else {
+        CallToolResult::success(blocks.collect())
+    };
+    result.structured_content = outcome.structured;
+    result
+}

@@ -1,0 +1,141 @@
+//! What a caller may present to an upstream: nothing, the tenant's key, or the person's own token.
+//!
+//! Invariants: a token is looked up by (tenant, user, server) through `oauth`, which binds the issuer; there is no
+//! fallback to another person or to the tenant; every opening is recorded and committed before it is used.
+
+use std::time::Duration;
+
+use thinkwork_primitives::{CredentialSubject, McpServerId, Secret, TenantId, UserId};
+
+use super::upstream::{Peer, Presents, SessionKey};
+use super::{Auth, Error, Failure, Mcp, Server};
+use crate::credentials::{Opened, Opening};
+use crate::oauth::{AccessToken, Error as OauthError, TokenUse};
+use crate::tools::{LeftOut, LeftOutReason, Used};
+
+/// What may be presented, opened and recorded.
+pub(super) enum Grant {
+    /// The server asks for nothing.
+    Nothing,
+    /// The tenant's key.
+    Key(Opened),
+    /// A person's token.
+    Token(UserId, AccessToken),
+}
+
+impl Grant {
+    /// The upstream as this grant's holder may use it.
+    pub(super) fn peer<'a>(&'a self, tenant: TenantId, server: &'a Server, deadline: Duration) -> Peer<'a> {
+        let (presents, user, credential): (Presents<'a>, _, _) = match self {
+            Self::Nothing => (Presents::Nothing, None, None),
+            Self::Key(opened) => (header(server, &opened.secret), None, Some((opened.credential, opened.version))),
+            Self::Token(user, token) => {
+                (Presents::Bearer(&token.secret), Some(*user), Some((token.credential, token.version)))
+            }
+        };
+        let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
+        Peer { key, url: &server.url, presents, deadline }
+    }
+
+    /// Whose credential this is.
+    pub(super) fn used(&self) -> Used {
+        match self {
+            Self::Nothing => Used { subject: CredentialSubject::None, credential: None, version: None },
+            Self::Key(opened) => Used {
+                subject: CredentialSubject::Tenant,
+                credential: Some(opened.credential),
+                version: Some(opened.version),
+            },
+            Self::Token(user, token) => Used {
+                subject: CredentialSubject::User { user: *user, connection: Some(token.connection) },
+                credential: Some(token.credential),
+                version: Some(token.version),
+            },
+        }
+    }
+}
+
+fn header<'a>(server: &'a Server, secret: &'a Secret) -> Presents<'a> {
+    match &server.auth {
+        Auth::TenantKey { header: Some(header) } => Presents::Header(header, secret),
+        _ => Presents::Bearer(secret),
+    }
+}
+
+/// Why nothing came of asking an upstream.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The caller has no way in; what would mend it.
+    Barred(LeftOutReason),
+    /// The upstream failed.
+    Failed(Failure),
+    /// We failed.
+    Inside(Error),
+}
+
+impl<E: Into<Error>> From<E> for Problem {
+    fn from(error: E) -> Self {
+        match error.into() {
+            Error::Oauth(error) => match error {
+                OauthError::NotConnected | OauthError::NotFound => Self::Barred(LeftOutReason::NeedsConnection),
+                OauthError::NeedsReauth(_) | OauthError::Refused(_) => Self::Barred(LeftOutReason::Expired),
+                OauthError::Unreachable(_) => Self::Barred(LeftOutReason::Unreachable),
+                other => Self::Inside(Error::Oauth(other)),
+            },
+            Error::Upstream(failure) => Self::Failed(failure),
+            other => Self::Inside(other),
+        }
+    }
+}
+
+impl Mcp {
+    /// Opens what a look at the server's tools needs, for no call of a tool.
+    pub(super) async fn grant_for_look(
+        &self,
+        tenant: TenantId,
+        server: &Server,
+        user: Option<UserId>,
+        use_: &TokenUse,
+    ) -> Result<Grant, Problem> {
+        match &server.auth {
+            Auth::None => Ok(Grant::Nothing),
+            Auth::TenantKey { .. } => {
+                let mut tx = self.db.write(tenant).await?;
+                let opened = self.key_open(&mut tx, server, use_).await?;
+                tx.commit().await?;
+                Ok(Grant::Key(opened))
+            }
+            Auth::UserOauth(_) => {
+                let user = user.ok_or(Problem::Barred(LeftOutReason::NoUser))?;
+                let token = self.oauth.access_token(tenant, user, server.id, use_, None).await?;
+                Ok(Grant::Token(user, token))
+            }
+        }
+    }
+
+    /// Opens the tenant's key in this transaction, with its audit event.
+    pub(super) async fn key_open(
+        &self,
+        tx: &mut thinkwork_database::Tx,
+        server: &Server,
+        use_: &TokenUse,
+    ) -> Result<Opened, Error> {
+        let missing = || Error::NotNow("This server has no key; enter one on its page.".to_owned());
+        let opening = Opening {
+            surface: thinkwork_primitives::Surface::ToolCall,
+            requester: use_.requester.clone(),
+            subject: CredentialSubject::Tenant,
+            thread: use_.thread,
+            turn: use_.turn,
+            tool: use_.tool.clone(),
+            step: None,
+        };
+        Ok(self.credentials.open(tx, server.credential.ok_or_else(missing)?, opening).await?)
+    }
+
+    /// The left-out entry of a server, with the page that mends it where connecting does.
+    pub(super) fn left_out(&self, server: McpServerId, slug: &str, reason: LeftOutReason) -> LeftOut {
+        let mends = matches!(reason, LeftOutReason::NeedsConnection | LeftOutReason::Expired);
+        LeftOut { server: slug.to_owned(), reason, connect_url: mends.then(|| self.connect_url(server)) }
+    }
+}

@@ -1,0 +1,69 @@
+//! A person and their own connections to the servers: the list, connecting, disconnecting.
+
+use thinkwork_database::Tx;
+use thinkwork_primitives::{McpServerId, Principal, UserId};
+
+use super::{Auth, Error, Mcp, MyServer, Server, registry, rules, store};
+use crate::edge::Consent;
+use crate::oauth::{ConnectionStatus, Revocation, Started};
+
+/// Servers shown to one person: more than a tenant registers.
+const MINE_MAX: u64 = 500;
+
+impl Mcp {
+    /// The usable servers with this person's connection to each.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn mine(&self, tx: &mut Tx, user: UserId) -> Result<Vec<MyServer>, Error> {
+        let servers: Vec<Server> =
+            store::server_list(tx, MINE_MAX, None).await?.into_iter().filter(Server::is_usable).collect();
+        let ids: Vec<McpServerId> = servers.iter().map(|server| server.id).collect();
+        let tools = store::tool_list_of(tx, &ids).await?;
+        let connections = self.oauth.connections_of(tx, user).await?;
+        let mine = servers.into_iter().map(|server| {
+            let connection = matches!(server.auth, Auth::UserOauth(_)).then(|| {
+                let found = connections.iter().find(|connection| connection.server == server.id);
+                found.map_or(ConnectionStatus::NotConnected, |connection| connection.status)
+            });
+            let offered = tools.iter().filter(|(id, tool)| {
+                *id == server.id && tool.is_usable() && rules::is_listed(&server.tool_allowlist, &tool.name)
+            });
+            let tool_count = offered.count();
+            MyServer { server, connection, tool_count }
+        });
+        Ok(mine.collect())
+    }
+
+    /// Starts connecting this person, in their own session. `return_to` is a page of ours.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotNow`] where there is nothing to connect, and those of the OAuth core.
+    pub async fn connect(&self, consent: &Consent, id: McpServerId, return_to: Option<&str>) -> Result<Started, Error> {
+        let server = self.find(consent.principal.tenant, id).await?;
+        if !matches!(server.auth, Auth::UserOauth(_)) {
+            return Err(Error::NotNow("This server needs no connection of yours; use it right away.".to_owned()));
+        }
+        if !server.is_usable() {
+            return Err(Error::NotNow("An operator has not approved this server yet; ask one.".to_owned()));
+        }
+        Ok(self.oauth.start(consent, id, return_to.unwrap_or("/me/mcp-servers")).await?)
+    }
+
+    /// Ends this person's own connection to a server, also to one that is no longer approved.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where there is none, and those of the OAuth core.
+    pub async fn disconnect(
+        &self,
+        caller: &Principal,
+        user: UserId,
+        id: McpServerId,
+    ) -> Result<Vec<Revocation>, Error> {
+        let mut tx = self.db.read(caller.tenant).await?;
+        registry::find(&mut tx, id).await?;
+        let connection = self.oauth.connection(&mut tx, user, id).await?.ok_or(Error::NotFound)?;
+        drop(tx);
+        Ok(self.oauth.disconnect(caller, connection.id).await?)
+    }
+}

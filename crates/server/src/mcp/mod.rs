@@ -1,0 +1,330 @@
+//! MCP servers: registry, approval, upstream calls, gateway. A tool source. Alone names `rmcp` (so may `demo`).
+//!
+//! Invariants: a server is used only while its definition is the one an operator approved; a tool only while its
+//! definition is the one that was approved; a user's grant is looked up by (tenant, user, server, issuer) and nothing
+//! else; nothing of an inbound request is passed on to an upstream; no transaction is held across a call.
+
+mod call;
+mod checks;
+pub mod gateway;
+mod grant;
+pub mod http;
+mod list;
+mod mine;
+pub mod pages;
+mod registry;
+mod review;
+mod rules;
+mod snapshot;
+mod sse;
+mod store;
+mod upstream;
+
+use thinkwork_database::{Db, Tx};
+use thinkwork_outbound::Outbound;
+use thinkwork_primitives::{Clock, CredentialId, Effect, McpServerId, Timestamp, UserId};
+use url::Url;
+
+use crate::credentials::Credentials;
+use crate::edge::caller::Boxed;
+use crate::oauth::{ConnectionStatus, Discovered, Oauth};
+use crate::spaces::Spaces;
+use crate::tools::{Ask, Call, Offer, Outcome, ToolSource};
+
+pub use checks::{TestResult, TestedTool};
+pub use registry::{Change, NewAuth, NewServer};
+pub use review::Decision;
+pub use upstream::Failure;
+
+/// What can go wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such server in this tenant, or it was deleted.
+    #[error("there is no such MCP server")]
+    NotFound,
+    /// A field is not acceptable: its name and a sentence that says what to do.
+    #[error("the field {field} is not acceptable: {problem}")]
+    Field {
+        /// The field of the request.
+        field: &'static str,
+        /// What to do about it.
+        problem: String,
+    },
+    /// Another server of the tenant has this slug.
+    #[error("another MCP server has the slug {0}")]
+    SlugTaken(String),
+    /// The definition is not the one that was reviewed; the current hash.
+    #[error("the definition changed; the current hash is {current}")]
+    DefinitionChanged {
+        /// What to review now.
+        current: String,
+    },
+    /// `If-Match` named an older version.
+    #[error("the MCP server was changed meanwhile; its version is {current}")]
+    VersionChanged {
+        /// The current version.
+        current: i64,
+    },
+    /// The act does not fit the server's state; a sentence that says what to do first.
+    #[error("{0}")]
+    NotNow(String),
+    /// The upstream did not do what was asked.
+    #[error(transparent)]
+    Upstream(#[from] Failure),
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+    /// The credential refused.
+    #[error(transparent)]
+    Credentials(#[from] crate::credentials::Error),
+    /// The OAuth core refused.
+    #[error(transparent)]
+    Oauth(#[from] crate::oauth::Error),
+    /// The Spaces refused.
+    #[error(transparent)]
+    Spaces(#[from] crate::spaces::Error),
+    /// The record refused.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::Error),
+    /// An idempotency key was used before with another body.
+    #[error("the request was made before: {}", .0.message)]
+    Once(Box<crate::edge::ApiError>),
+}
+
+/// Whether a server may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Waits for an operator.
+    Pending,
+    /// Used while its definition is the approved one.
+    Approved,
+    /// An operator refused it; a changed definition makes it pending again.
+    Rejected,
+}
+
+impl Status {
+    /// The stored word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// How a server is authorised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Anybody may call it.
+    None,
+    /// One key of the tenant; in which header. `None`: `Authorization: Bearer …`.
+    TenantKey {
+        /// The header that carries the bare key.
+        header: Option<String>,
+    },
+    /// Each person's own grant.
+    UserOauth(OauthSettings),
+}
+
+impl Auth {
+    /// The word of the API.
+    pub const fn mode(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::TenantKey { .. } => "tenant_key",
+            Self::UserOauth(_) => "user_oauth",
+        }
+    }
+}
+
+/// What the operator decided about a server's OAuth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OauthSettings {
+    /// A client that the operator registered by hand; else dynamic registration.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// "Supports PKCE though silent": the metadata lacks `S256` and the operator accepts that.
+    #[serde(default)]
+    pub pkce_though_silent: bool,
+    /// "Leave out `resource`" (RFC 8707): a named deviation.
+    #[serde(default)]
+    pub without_resource: bool,
+    /// Scopes to ask for instead of those of the metadata.
+    #[serde(default)]
+    pub scopes: Option<Vec<String>>,
+}
+
+/// A tenant's registration of a remote MCP endpoint.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its id.
+    pub id: McpServerId,
+    /// For people.
+    pub name: String,
+    /// The first part of its tools' names.
+    pub slug: String,
+    /// The endpoint.
+    pub url: String,
+    /// How it is authorised.
+    pub auth: Auth,
+    /// What discovery found, as reviewed.
+    pub discovered: Option<Discovered>,
+    /// The only tools that may be used, by upstream name; `None`: all.
+    pub tool_allowlist: Option<Vec<String>>,
+    /// The tenant's key, or the secret of a client registered by hand.
+    pub credential: Option<CredentialId>,
+    /// Whether it may be used.
+    pub status: Status,
+    /// SHA-256 in hex over what the operator decides.
+    pub definition_hash: String,
+    /// The hash that was approved last.
+    pub approved_hash: Option<String>,
+    /// Who decided last, printed.
+    pub decided_by: Option<String>,
+    /// When.
+    pub decided_at: Option<Timestamp>,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    /// The authorization server that was found; part of what is approved.
+    pub issuer: Option<String>,
+    /// Whether `/mcp` without a Space offers it.
+    pub outside_spaces: bool,
+    /// What went wrong at the last check, as a sentence for the operator.
+    pub last_error: Option<String>,
+    /// When it was last asked for its tools.
+    pub checked_at: Option<Timestamp>,
+    /// Who registered it, printed.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// Grows with each change of the registration.
+    pub version: i64,
+}
+
+impl Server {
+    /// Whether its tools may be offered: approved, and still what was approved.
+    pub fn is_usable(&self) -> bool {
+        self.status == Status::Approved && self.approved_hash.as_deref() == Some(self.definition_hash.as_str())
+    }
+}
+
+/// One tool as the server last described it, and what the operator decided of it.
+#[derive(Clone, Debug)]
+pub struct ServerTool {
+    /// The upstream's own name.
+    pub name: String,
+    /// What the server says it does; not trusted.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub input_schema: serde_json::Value,
+    /// The server's own hints; never trusted.
+    pub annotations: serde_json::Value,
+    /// SHA-256 in hex over the whole definition.
+    pub definition_hash: String,
+    /// The definition that was approved.
+    pub approved_hash: Option<String>,
+    /// As the operator decided; unset counts as `send`.
+    pub effect: Option<Effect>,
+    /// Whether a call may be repeated, as the operator decided.
+    pub idempotent: bool,
+    /// When the server last described it.
+    pub seen_at: Timestamp,
+    /// Since when the server no longer offers it.
+    pub gone_at: Option<Timestamp>,
+}
+
+impl ServerTool {
+    /// Its definition is not the approved one: no call until an operator approves it.
+    pub fn is_held(&self) -> bool {
+        self.approved_hash.as_deref() != Some(self.definition_hash.as_str())
+    }
+
+    /// Offered by the server, and as approved.
+    pub fn is_usable(&self) -> bool {
+        self.gone_at.is_none() && !self.is_held()
+    }
+}
+
+/// A server in a person's list, with what they can do about it.
+#[derive(Clone, Debug)]
+pub struct MyServer {
+    /// The server.
+    pub server: Server,
+    /// Their connection's state; `None` where no person's grant is needed.
+    pub connection: Option<ConnectionStatus>,
+    /// How many tools it offers.
+    pub tool_count: usize,
+}
+
+/// The slice.
+#[derive(Clone)]
+pub struct Mcp {
+    db: Db,
+    clock: Clock,
+    credentials: Credentials,
+    oauth: Oauth,
+    outbound: Outbound,
+    spaces: Spaces,
+    public_url: Url,
+    upstreams: upstream::Upstreams,
+}
+
+impl Mcp {
+    /// Over this database; `public_url` is where connect links lead.
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        credentials: Credentials,
+        oauth: Oauth,
+        outbound: Outbound,
+        spaces: Spaces,
+        public_url: Url,
+    ) -> Self {
+        let upstreams = upstream::Upstreams::new(outbound.clone());
+        Self { db, clock, credentials, oauth, outbound, spaces, public_url, upstreams }
+    }
+
+    /// Names of these servers, deleted ones included, for showing; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn names(&self, tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, String)>, Error> {
+        store::server_names(tx, ids).await
+    }
+
+    /// How many servers wait for approval, for the operator's home.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn pending_count(&self, tx: &mut Tx) -> Result<u64, Error> {
+        store::server_pending_count(tx).await
+    }
+
+    /// Servers that this person could connect and has not, for the member's home.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn unconnected(&self, tx: &mut Tx, user: UserId) -> Result<Vec<(McpServerId, String)>, Error> {
+        let mine = self.mine(tx, user).await?;
+        let open =
+            mine.into_iter().filter(|mine| mine.connection.is_some_and(|status| status != ConnectionStatus::Connected));
+        Ok(open.map(|mine| (mine.server.id, mine.server.name)).collect())
+    }
+
+    /// The plain page where a person connects a server: no flow, user or state in it.
+    pub(crate) fn connect_url(&self, server: McpServerId) -> String {
+        let base = self.public_url.as_str().trim_end_matches('/');
+        format!("{base}/me/mcp-servers/{server}/connect")
+    }
+}
+
+impl ToolSource for Mcp {
+    fn list<'a>(&'a self, ask: &'a Ask) -> Boxed<'a, Result<Offer, crate::tools::Error>> {
+        Box::pin(self.offer(ask))
+    }
+
+    fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, crate::tools::Error>> {
+        Box::pin(self.run(call))
+    }
+}

@@ -1,0 +1,86 @@
+//! Pages of MCP servers: `/admin/mcp-servers…` for operators, `/me/mcp-servers…` for members.
+
+mod admin;
+mod me;
+mod register;
+mod review;
+
+use axum::Router;
+use axum::routing::{get, post};
+use serde::Deserialize;
+
+use super::{Error, Mcp};
+use crate::edge::{ApiError, Notice};
+
+/// Every page of the slice.
+pub fn routes(mcp: &Mcp) -> Router {
+    Router::new()
+        .route("/admin/mcp-servers", get(admin::list).post(register::register))
+        .route("/admin/mcp-servers/new", get(register::form))
+        .route("/admin/mcp-servers/{id}", get(review::show))
+        .route("/admin/mcp-servers/{id}/change", post(admin::change))
+        .route("/admin/mcp-servers/{id}/approve", post(admin::approve))
+        .route("/admin/mcp-servers/{id}/reject", post(admin::reject))
+        .route("/admin/mcp-servers/{id}/test", post(review::test))
+        .route("/admin/mcp-servers/{id}/secret", post(admin::secret))
+        .route("/admin/mcp-servers/{id}/spaces", post(admin::space_add))
+        .route("/admin/mcp-servers/{id}/spaces/{space_id}/remove", post(admin::space_remove))
+        .route("/admin/mcp-servers/{id}/delete", post(admin::delete))
+        .route("/me/mcp-servers", get(me::list))
+        .route("/me/mcp-servers/{id}/connect", get(me::ask).post(me::connect))
+        .with_state(mcp.clone())
+}
+
+/// What just happened, as the address of a page names it.
+#[derive(Deserialize)]
+struct Done {
+    done: Option<String>,
+    status: Option<String>,
+    reason: Option<String>,
+}
+
+impl Done {
+    fn notice(&self) -> Option<Notice> {
+        let good = |text: &str| Some(Notice { kind: "good", text: text.to_owned() });
+        match (self.done.as_deref(), self.status.as_deref()) {
+            (Some("registered"), _) => good("Registered. Review it below; nothing is used before you approve it."),
+            (Some("changed"), _) => good("Changed. If the definition changed, it waits for your approval again."),
+            (Some("approved"), _) => good("Approved. Choose below which Spaces it serves."),
+            (Some("rejected"), _) => good("Rejected. Its grants have ended."),
+            (Some("secret"), _) => good("The new secret is in place."),
+            (Some("spaces"), _) => good("The Spaces are changed."),
+            (Some("deleted"), _) => good("Deleted. Its secret and all grants have ended; its history stays."),
+            (_, Some("connected")) => good("Connected. The agent may use it when you ask."),
+            (_, Some("error")) => Some(Notice {
+                kind: "bad",
+                text: format!(
+                    "Nothing was connected: {}. Try again.",
+                    super::rules::plain(self.reason.as_deref().unwrap_or("the sign-in did not finish"))
+                        .replace('_', " ")
+                ),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The sentence of a refused form.
+fn bad(error: Error) -> Notice {
+    let error = ApiError::from(error);
+    if let Some(log) = &error.log {
+        tracing::error!(code = error.code, error = %log, "a form failed");
+    }
+    Notice { kind: "bad", text: error.message }
+}
+
+/// Names that somebody typed, one a line or with commas; nothing means no list.
+fn names_typed(text: Option<&str>) -> Option<Vec<String>> {
+    let names: Vec<String> =
+        text?.split(['\n', ',']).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    (!names.is_empty()).then_some(names)
+}
+
+/// A field that was left empty is not there.
+fn filled(text: Option<String>) -> Option<String> {
+    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}

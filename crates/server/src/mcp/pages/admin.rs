@@ -1,0 +1,258 @@
+//! `/admin/mcp-servers`: the list, and every act on one server.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use thinkwork_primitives::{Effect, McpServerId, Secret, SpaceId};
+
+use super::review::{Shown, page};
+use super::{Done, bad, names_typed};
+use crate::edge::path::Ids;
+use crate::edge::{CheckedForm, Frame, Id, List, Page, PageError, PageOperator, Paging};
+use crate::mcp::review::EffectChoice;
+use crate::mcp::{Change, Decision, Error, Mcp, Server};
+use crate::spaces::SpaceServer;
+
+struct Row {
+    id: String,
+    name: String,
+    url: String,
+    status: &'static str,
+    sign_in: &'static str,
+    last_error: String,
+}
+
+#[derive(Template)]
+#[template(path = "mcp/templates/servers.html")]
+struct ListPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    next: String,
+}
+
+/// How a server signs in, in words.
+pub(super) fn sign_in_words(server: &Server) -> &'static str {
+    match server.auth.mode() {
+        "tenant_key" => "The tenant's key",
+        "user_oauth" => "Each person's own grant",
+        _ => "Nothing",
+    }
+}
+
+/// Every server of the tenant.
+pub(super) async fn list(
+    PageOperator(caller): PageOperator,
+    State(mcp): State<Mcp>,
+    Query(done): Query<Done>,
+    paging: Paging,
+) -> Result<impl IntoResponse, PageError> {
+    let servers = mcp.list(caller.tenant(), paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let page = List::cut(servers, &paging, |server| server.id.to_string());
+    let rows = page.items.into_iter().map(|server| Row {
+        id: server.id.to_string(),
+        status: server.status.word(),
+        sign_in: sign_in_words(&server),
+        last_error: server.last_error.unwrap_or_default(),
+        name: server.name,
+        url: server.url,
+    });
+    Ok(Page(ListPage {
+        frame: Frame::admin(&caller, "MCP servers", "mcp-servers").with_notice(done.notice()),
+        rows: rows.collect(),
+        next: page.next.map(|next| format!("/admin/mcp-servers?after={next}")).unwrap_or_default(),
+    }))
+}
+
+/// Back to the server's page with what was done, or that page with why not.
+async fn settle<T>(
+    mcp: &Mcp,
+    caller: &crate::edge::PageCaller,
+    id: McpServerId,
+    done: &str,
+    result: Result<T, Error>,
+) -> Result<Response, PageError> {
+    match result {
+        Ok(_) => Ok(Redirect::to(&format!("/admin/mcp-servers/{id}?done={done}")).into_response()),
+        Err(Error::NotFound) => Err(Error::NotFound.into()),
+        Err(error) => page(mcp, caller, id, Shown { notice: Some(bad(error)), test: None }).await,
+    }
+}
+
+/// The registration's fields that may be changed here.
+#[derive(Deserialize)]
+pub(super) struct ChangeForm {
+    name: String,
+    tool_allowlist: Option<String>,
+}
+
+/// Changes name and allowlist.
+pub(super) async fn change(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form }: CheckedForm<ChangeForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let change = Change {
+        name: Some(form.name),
+        tool_allowlist: Some(names_typed(form.tool_allowlist.as_deref())),
+        ..Change::default()
+    };
+    let result = mcp.change(caller.tenant(), id, change, &caller.principal.requester()).await;
+    settle(&mcp, &caller, id, "changed", result).await
+}
+
+/// Approves what the form shows: the hash, and of each tool its definition (`seen.<tool>`), effect (`effect.<tool>`)
+/// and whether it may be repeated (`idempotent.<tool>`).
+pub(super) async fn approve(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form }: CheckedForm<BTreeMap<String, String>>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let mut effects = BTreeMap::new();
+    let mut tool_hashes = BTreeMap::new();
+    for (field, value) in &form {
+        if let Some(tool) = field.strip_prefix("seen.") {
+            tool_hashes.insert(tool.to_owned(), value.clone());
+        } else if let Some(tool) = field.strip_prefix("effect.") {
+            let idempotent = form.contains_key(&format!("idempotent.{tool}"));
+            effects.insert(tool.to_owned(), EffectChoice { effect: Effect::from_column(Some(value)), idempotent });
+        }
+    }
+    // A page without tools leaves it to the approval to look for them.
+    let tool_hashes = (!tool_hashes.is_empty()).then_some(tool_hashes);
+    let definition_hash = form.get("definition_hash").cloned().unwrap_or_default();
+    let decision = Decision { definition_hash, effects, tool_hashes };
+    let result = mcp.approve(caller.tenant(), id, decision, &caller.principal.requester()).await;
+    settle(&mcp, &caller, id, "approved", result).await
+}
+
+/// Why a server is refused.
+#[derive(Deserialize)]
+pub(super) struct RejectForm {
+    reason: String,
+}
+
+/// Rejects.
+pub(super) async fn reject(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form }: CheckedForm<RejectForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let result = mcp.reject(caller.tenant(), id, &form.reason, &caller.principal.requester()).await;
+    settle(&mcp, &caller, id, "rejected", result).await
+}
+
+/// A new secret.
+#[derive(Deserialize)]
+pub(super) struct SecretForm {
+    secret: Secret,
+}
+
+/// Puts a new secret in place.
+pub(super) async fn secret(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form }: CheckedForm<SecretForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let result = mcp.secret_put(caller.tenant(), id, &form.secret, &caller.principal.requester()).await;
+    settle(&mcp, &caller, id, "secret", result).await
+}
+
+/// Which Space, and with which tools.
+#[derive(Deserialize)]
+pub(super) struct SpaceForm {
+    space: String,
+    tool_allowlist: Option<String>,
+}
+
+/// Lets the server serve a Space that the operator sees, or changes with what.
+pub(super) async fn space_add(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form }: CheckedForm<SpaceForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let space: SpaceId = form.space.parse().map_err(|_| Error::NotFound)?;
+    let allowlist = names_typed(form.tool_allowlist.as_deref());
+    let result = mcp.space_serve(&caller.principal, id, space, allowlist).await;
+    settle(&mcp, &caller, id, "spaces", result).await
+}
+
+/// Nothing but the token.
+#[derive(Deserialize)]
+pub(super) struct Nothing {}
+
+/// Ends that the server serves a Space.
+pub(super) async fn space_remove(
+    State(mcp): State<Mcp>,
+    Ids(id, space): Ids<McpServerId, SpaceId>,
+    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let result = mcp.space_leave(&caller.principal, id, space).await;
+    settle(&mcp, &caller, id, "spaces", result).await
+}
+
+/// The server's name, typed.
+#[derive(Deserialize)]
+pub(super) struct DeleteForm {
+    confirm_name: String,
+}
+
+/// Deletes, if the name is the server's.
+pub(super) async fn delete(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form }: CheckedForm<DeleteForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let server = mcp.find(caller.tenant(), id).await?;
+    if form.confirm_name.trim() != server.name {
+        let error =
+            Error::NotNow("Nothing was deleted: the name does not match. Type it as it stands there.".to_owned());
+        return settle(&mcp, &caller, id, "deleted", Err::<(), _>(error)).await;
+    }
+    mcp.delete(caller.tenant(), id, &caller.principal.requester()).await?;
+    Ok(Redirect::to("/admin/mcp-servers?done=deleted").into_response())
+}
+
+impl Mcp {
+    /// Lets a server serve a Space that the caller sees; approvals stay as they are.
+    async fn space_serve(
+        &self,
+        by: &thinkwork_primitives::Principal,
+        id: McpServerId,
+        space: SpaceId,
+        tool_allowlist: Option<Vec<String>>,
+    ) -> Result<(), Error> {
+        let mut tx = self.db.write(by.tenant).await?;
+        crate::mcp::registry::find(&mut tx, id).await?;
+        self.spaces.visible(&mut tx, space, by).await?;
+        let served = self.spaces.servers(&mut tx, space).await?;
+        let approvals = served.into_iter().find(|served| served.server == id).map(|served| served.approvals);
+        let serves = SpaceServer { server: id, tool_allowlist, approvals: approvals.unwrap_or_default() };
+        self.spaces.server_put(&mut tx, space, serves, &by.requester()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Ends that a server serves a Space that the caller sees.
+    async fn space_leave(
+        &self,
+        by: &thinkwork_primitives::Principal,
+        id: McpServerId,
+        space: SpaceId,
+    ) -> Result<(), Error> {
+        let mut tx = self.db.write(by.tenant).await?;
+        self.spaces.visible(&mut tx, space, by).await?;
+        self.spaces.server_remove(&mut tx, space, id, &by.requester()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}

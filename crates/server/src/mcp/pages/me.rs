@@ -1,0 +1,137 @@
+//! `/me/mcp-servers`: what a member can connect, and the page that asks before it starts.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use thinkwork_primitives::McpServerId;
+use url::Url;
+
+use super::admin::Nothing;
+use super::{Done, bad};
+use crate::edge::{CheckedForm, Frame, Id, Page, PageCaller, PageError, PageMember};
+use crate::mcp::{Auth, Mcp, Server};
+use crate::oauth::ConnectionStatus;
+
+struct Row {
+    id: String,
+    name: String,
+    host: String,
+    status: &'static str,
+    word: &'static str,
+    tools: String,
+    /// What the one button says; empty for none.
+    act: &'static str,
+    href: String,
+}
+
+#[derive(Template)]
+#[template(path = "mcp/templates/mine.html")]
+struct MinePage {
+    frame: Frame,
+    rows: Vec<Row>,
+}
+
+#[derive(Template)]
+#[template(path = "mcp/templates/connect.html")]
+struct ConnectPage {
+    frame: Frame,
+    id: String,
+    name: String,
+    host: String,
+    provider: String,
+    /// `connect`, `connected`, `not_needed` or `not_yet`.
+    state: &'static str,
+}
+
+/// The servers, each with its state and one button.
+pub(super) async fn list(
+    PageMember(caller): PageMember,
+    State(mcp): State<Mcp>,
+    Query(done): Query<Done>,
+) -> Result<impl IntoResponse, PageError> {
+    let mut tx = mcp.db.read(caller.tenant()).await?;
+    let mut rows = Vec::new();
+    for mine in mcp.mine(&mut tx, caller.user).await? {
+        let connect = format!("/me/mcp-servers/{}/connect", mine.server.id);
+        let (status, word, act, href) = match mine.connection {
+            None => ("enabled", "Ready", "", String::new()),
+            Some(ConnectionStatus::Connected) => {
+                let connection = mcp.oauth.connection(&mut tx, caller.user, mine.server.id).await;
+                let connection = connection.map_err(crate::mcp::Error::from)?;
+                let href = connection.map(|connection| format!("/me/connections/{}/disconnect", connection.id));
+                ("connected", "", "Disconnect", href.unwrap_or_else(|| "/me/connections".to_owned()))
+            }
+            Some(ConnectionStatus::NeedsReauth | ConnectionStatus::Expired) => ("expired", "", "Reconnect", connect),
+            Some(ConnectionStatus::NotConnected) => ("needs_connection", "", "Connect", connect),
+        };
+        rows.push(Row {
+            id: mine.server.id.to_string(),
+            host: host(&mine.server.url),
+            name: mine.server.name,
+            status,
+            word,
+            tools: match mine.tool_count {
+                0 => "tools appear after the first use".to_owned(),
+                1 => "1 tool".to_owned(),
+                count => format!("{count} tools"),
+            },
+            act,
+            href,
+        });
+    }
+    let frame = Frame::me(&caller, "MCP servers", "mcp-servers").with_notice(done.notice());
+    Ok(Page(MinePage { frame, rows }))
+}
+
+/// Asks, and changes nothing: who asks, for what, where it leads.
+pub(super) async fn ask(
+    PageMember(caller): PageMember,
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+) -> Result<Response, PageError> {
+    let server = mcp.find(caller.tenant(), id).await?;
+    let mut tx = mcp.db.read(caller.tenant()).await?;
+    let connection = mcp.oauth.connection(&mut tx, caller.user, id).await.map_err(crate::mcp::Error::from)?;
+    let state = match (&server.auth, server.is_usable(), connection.map(|connection| connection.status)) {
+        (_, false, _) => "not_yet",
+        (Auth::None | Auth::TenantKey { .. }, true, _) => "not_needed",
+        (Auth::UserOauth(_), true, Some(ConnectionStatus::Connected)) => "connected",
+        (Auth::UserOauth(_), true, _) => "connect",
+    };
+    Ok(connect_page(&caller, &server, state).into_response())
+}
+
+/// Starts the flow of whoever is signed in, and hands over to the provider.
+pub(super) async fn connect(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    let server = mcp.find(caller.tenant(), id).await?;
+    match mcp.connect(&caller.consent(), id, None).await {
+        Ok(started) => {
+            let frame = Frame::me(&caller, &format!("Connect {}", server.name), "mcp-servers");
+            Ok(crate::oauth::pages::handoff(frame, &started))
+        }
+        Err(error) => {
+            let mut page = connect_page(&caller, &server, "connect");
+            page.0.frame.notice = Some(bad(error));
+            Ok(page.into_response())
+        }
+    }
+}
+
+fn connect_page(caller: &PageCaller, server: &Server, state: &'static str) -> Page<ConnectPage> {
+    Page(ConnectPage {
+        frame: Frame::me(caller, &format!("Connect {}", server.name), "mcp-servers"),
+        id: server.id.to_string(),
+        name: server.name.clone(),
+        host: host(&server.url),
+        provider: server.discovered.as_ref().map(|found| host(&found.authorization_endpoint)).unwrap_or_default(),
+        state,
+    })
+}
+
+fn host(url: &str) -> String {
+    Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,240 @@
+//! `/admin/mcp-servers/{id}`: everything an operator decides about one server, and how its test ended.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use thinkwork_primitives::{Effect, McpServerId};
+
+use super::Done;
+use super::admin::{Nothing, sign_in_words};
+use crate::edge::{CheckedForm, Frame, Id, Moment, Notice, Page, PageCaller, PageError, PageOperator};
+use crate::mcp::{Auth, Mcp, Server, ServerTool, Status, TestResult, rules};
+
+/// Spaces offered in the choice: more than one operator sees at once.
+const SPACES_MAX: u64 = 200;
+
+/// What stands above the page this time.
+pub(super) struct Shown {
+    pub notice: Option<Notice>,
+    pub test: Option<TestResult>,
+}
+
+struct Fact {
+    label: &'static str,
+    value: String,
+}
+
+struct ToolRow {
+    name: String,
+    description: String,
+    schema: String,
+    claims: String,
+    hash: String,
+    status: &'static str,
+    /// Where nothing is decided yet, what the server's hints suggest.
+    effect: &'static str,
+    decided: bool,
+    idempotent: bool,
+}
+
+struct SpaceRow {
+    id: String,
+    name: String,
+    tools: String,
+}
+
+struct SecretRow {
+    version: String,
+    last_four: String,
+    rotated: Moment,
+    used: Option<Moment>,
+}
+
+struct TestRow {
+    ok: bool,
+    protocol: String,
+    tools: Vec<String>,
+    error: String,
+    connect_url: String,
+}
+
+#[derive(Template)]
+#[template(path = "mcp/templates/server.html")]
+struct ReviewPage {
+    frame: Frame,
+    id: String,
+    name: String,
+    status: &'static str,
+    is_approved: bool,
+    needs_issuer: bool,
+    takes_secret: bool,
+    hash: String,
+    facts: Vec<Fact>,
+    reason: String,
+    last_error: String,
+    allowlist: String,
+    allowlist_missing: String,
+    tools: Vec<ToolRow>,
+    held: usize,
+    secret: Option<SecretRow>,
+    spaces: Vec<SpaceRow>,
+    spaces_other: Vec<SpaceRow>,
+    test: Option<TestRow>,
+}
+
+/// The page.
+pub(super) async fn show(
+    PageOperator(caller): PageOperator,
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    Query(done): Query<Done>,
+) -> Result<Response, PageError> {
+    page(&mcp, &caller, id, Shown { notice: done.notice(), test: None }).await
+}
+
+/// Tests and shows how it ended.
+pub(super) async fn test(
+    State(mcp): State<Mcp>,
+    Id(id): Id<McpServerId>,
+    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let test = mcp.test(caller.tenant(), id, &caller.principal.requester()).await?;
+    page(&mcp, &caller, id, Shown { notice: None, test: Some(test) }).await
+}
+
+/// The page with what stands above it.
+pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown: Shown) -> Result<Response, PageError> {
+    let (server, tools) = mcp.find_with_tools(caller.tenant(), id).await?;
+    let now = mcp.clock.now();
+    let (spaces, spaces_other) = space_rows(mcp, caller, id).await?;
+    let secret = mcp.secret_described(caller.tenant(), &server).await?.map(|secret| SecretRow {
+        version: secret.version.to_string(),
+        last_four: secret.last_four.unwrap_or_default(),
+        rotated: Moment::of(secret.rotated_at, now),
+        used: secret.last_used_at.map(|at| Moment::of(at, now)),
+    });
+    let missing = rules::names_missing(&server.tool_allowlist, &tools);
+    let listed: Vec<ToolRow> = tools
+        .iter()
+        .filter(|tool| tool.gone_at.is_none() && rules::is_listed(&server.tool_allowlist, &tool.name))
+        .map(tool_row)
+        .collect();
+    Ok(Page(ReviewPage {
+        frame: Frame::admin(caller, &server.name, "mcp-servers").with_notice(shown.notice),
+        id: id.to_string(),
+        status: server.status.word(),
+        is_approved: server.status == Status::Approved,
+        needs_issuer: matches!(server.auth, Auth::UserOauth(_)) && server.issuer.is_none(),
+        takes_secret: takes_secret(&server),
+        hash: server.definition_hash.clone(),
+        facts: facts(&server),
+        reason: server.reason.clone().unwrap_or_default(),
+        last_error: server.last_error.clone().unwrap_or_default(),
+        allowlist: server.tool_allowlist.clone().unwrap_or_default().join("\n"),
+        // Before anything is known of the tools, every name would be missing.
+        allowlist_missing: if tools.is_empty() { String::new() } else { missing.join(", ") },
+        held: if server.status == Status::Approved {
+            listed.iter().filter(|row| row.status == "on_hold").count()
+        } else {
+            0
+        },
+        tools: listed,
+        secret,
+        spaces,
+        spaces_other,
+        test: shown.test.map(test_row),
+        name: server.name,
+    })
+    .into_response())
+}
+
+fn takes_secret(server: &Server) -> bool {
+    match &server.auth {
+        Auth::None => false,
+        Auth::TenantKey { .. } => true,
+        Auth::UserOauth(settings) => settings.client_id.is_some(),
+    }
+}
+
+/// What the hash covers, in words.
+fn facts(server: &Server) -> Vec<Fact> {
+    let fact = |label, value: &str| Fact { label, value: value.to_owned() };
+    let mut facts = vec![fact("Address", &server.url), fact("Signs in with", sign_in_words(server))];
+    match &server.auth {
+        Auth::None => {}
+        Auth::TenantKey { header } => {
+            facts.push(fact("Key sent as", header.as_deref().unwrap_or("Authorization: Bearer")));
+        }
+        Auth::UserOauth(settings) => {
+            facts.push(fact("Authorization server", server.issuer.as_deref().unwrap_or("not found yet")));
+            if let Some(scopes) = &settings.scopes {
+                facts.push(fact("Scopes asked for", &scopes.join(" ")));
+            }
+            if settings.pkce_though_silent {
+                facts.push(fact("Deviation", "Supports PKCE though its metadata does not say so"));
+            }
+            if settings.without_resource {
+                facts.push(fact("Deviation", "Tokens are asked for without naming this server (RFC 8707)"));
+            }
+        }
+    }
+    let allowed = server.tool_allowlist.as_ref().map_or_else(|| "All".to_owned(), |names| names.join(", "));
+    facts.push(fact("Tools allowed", &allowed));
+    facts.push(fact("Offered outside Spaces", if server.outside_spaces { "Yes" } else { "No" }));
+    facts
+}
+
+fn tool_row(tool: &ServerTool) -> ToolRow {
+    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let effect = tool.effect.unwrap_or_else(|| {
+        if tool.approved_hash.is_some() { Effect::Send } else { rules::effect_suggested(&tool.annotations) }
+    });
+    ToolRow {
+        name: tool.name.clone(),
+        description: tool.description.clone(),
+        schema: pretty(&tool.input_schema),
+        claims: if tool.annotations.is_null() { String::new() } else { pretty(&tool.annotations) },
+        hash: tool.definition_hash.clone(),
+        status: if tool.is_held() { "on_hold" } else { "approved" },
+        effect: effect.word(),
+        decided: tool.effect.is_some(),
+        idempotent: tool.idempotent,
+    }
+}
+
+fn test_row(test: TestResult) -> TestRow {
+    TestRow {
+        ok: test.ok,
+        protocol: test.protocol_version.unwrap_or_default(),
+        tools: test.tools.into_iter().map(|tool| tool.name).collect(),
+        error: test.error.unwrap_or_default(),
+        connect_url: test.connect_url.unwrap_or_default(),
+    }
+}
+
+/// The Spaces that the operator sees: those that the server serves, and the others.
+async fn space_rows(
+    mcp: &Mcp,
+    caller: &PageCaller,
+    id: McpServerId,
+) -> Result<(Vec<SpaceRow>, Vec<SpaceRow>), PageError> {
+    let mut tx = mcp.db.read(caller.tenant()).await?;
+    let all = mcp.spaces.list(&mut tx, &caller.principal, SPACES_MAX, None).await.map_err(crate::mcp::Error::from)?;
+    let serves = mcp.spaces.spaces_of_server(&mut tx, id).await.map_err(crate::mcp::Error::from)?;
+    let (mut served, mut others) = (Vec::new(), Vec::new());
+    for space in all {
+        let mut row = SpaceRow { id: space.id.to_string(), name: space.name, tools: String::new() };
+        if serves.contains(&space.id) {
+            let servers = mcp.spaces.servers(&mut tx, space.id).await.map_err(crate::mcp::Error::from)?;
+            let found = servers.into_iter().find(|served| served.server == id);
+            row.tools = found
+                .and_then(|served| served.tool_allowlist)
+                .map_or_else(|| "all approved tools".to_owned(), |names| names.join(", "));
+            served.push(row);
+        } else {
+            others.push(row);
+        }
+    }
+    Ok((served, others))
+}

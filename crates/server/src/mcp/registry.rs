@@ -1,0 +1,395 @@
+//! Registering, changing and deleting MCP servers, and their secrets.
+//!
+//! Invariants: a new server is pending; whatever changes its definition makes it pending again; a stored secret goes
+//! only to the address it was entered for; deleting ends every grant and leaves the history readable.
+
+use std::time::Duration;
+
+use thinkwork_database::Tx;
+use thinkwork_primitives::{CredentialId, McpServerId, Requester, Secret, TenantId};
+
+use super::{Auth, Error, Mcp, OauthSettings, Server, ServerTool, Status, rules, store};
+use crate::audit::{self, Event};
+use crate::credentials::{Described, Owner};
+use crate::edge::Once;
+
+/// Slugs that are tried for a name before the operator is asked for one.
+const SLUG_TRIES_MAX: usize = 20;
+
+/// A server to register.
+pub struct NewServer {
+    /// For people.
+    pub name: String,
+    /// The first part of its tools' names; made from the name where absent.
+    pub slug: Option<String>,
+    /// The endpoint.
+    pub url: String,
+    /// How it is authorised.
+    pub auth: NewAuth,
+    /// The only tools that may be used.
+    pub tool_allowlist: Option<Vec<String>>,
+    /// Whether `/mcp` without a Space offers it.
+    pub outside_spaces: bool,
+}
+
+/// How a server is to be authorised, with the secret itself where there is one: never a reference to a stored one.
+pub enum NewAuth {
+    /// Anybody may call it.
+    None,
+    /// One key of the tenant.
+    TenantKey {
+        /// The key; absent in a change that keeps the stored one.
+        secret: Option<Secret>,
+        /// The header that carries the bare key; else `Authorization: Bearer`.
+        header: Option<String>,
+    },
+    /// Each person's own grant.
+    UserOauth {
+        /// What the operator decided.
+        settings: OauthSettings,
+        /// The secret of a client registered by hand.
+        client_secret: Option<Secret>,
+    },
+}
+
+/// What to change; absent parts stay.
+#[derive(Default)]
+pub struct Change {
+    /// For people.
+    pub name: Option<String>,
+    /// The endpoint.
+    pub url: Option<String>,
+    /// How it is authorised, as a whole.
+    pub auth: Option<NewAuth>,
+    /// The only tools that may be used; `Some(None)` allows all.
+    pub tool_allowlist: Option<Option<Vec<String>>>,
+    /// Whether `/mcp` without a Space offers it.
+    pub outside_spaces: Option<bool>,
+    /// The version that the caller saw (`If-Match`).
+    pub if_version: Option<i64>,
+}
+
+impl Mcp {
+    /// Registers a server, pending, and takes a first look at it: its authorization server, or its tools. What goes
+    /// wrong with that look is noted on the server and changes nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Field`], [`Error::SlugTaken`].
+    pub async fn register(
+        &self,
+        tenant: TenantId,
+        new: NewServer,
+        by: &Requester,
+        once: &Once,
+    ) -> Result<Server, Error> {
+        let now = self.clock.now();
+        let url = self.check_address(&new.url)?;
+        let (auth, secret) = new_auth(new.auth)?;
+        if matches!(auth, Auth::TenantKey { .. }) && secret.is_none() {
+            return Err(Error::Field { field: "auth.secret", problem: "enter the key.".to_owned() });
+        }
+        let mut server = Server {
+            id: McpServerId::new(),
+            name: rules::check_name(&new.name)?,
+            slug: new.slug.as_deref().map(rules::check_slug).transpose()?.unwrap_or_default(),
+            url,
+            auth,
+            discovered: None,
+            tool_allowlist: rules::check_allowlist(new.tool_allowlist)?,
+            credential: None,
+            status: Status::Pending,
+            definition_hash: String::new(),
+            approved_hash: None,
+            decided_by: None,
+            decided_at: None,
+            reason: None,
+            issuer: None,
+            outside_spaces: new.outside_spaces,
+            last_error: None,
+            checked_at: None,
+            created_by: by.id(),
+            created_at: now,
+            version: 1,
+        };
+        server.definition_hash = rules::definition_hash(&server);
+        let mut tx = self.db.write(tenant).await?;
+        if let Some(made) = once.made_before(&mut tx).await.map_err(|error| Error::Once(Box::new(error)))? {
+            return find(&mut tx, made.parse().map_err(|_| Error::NotFound)?).await;
+        }
+        if server.slug.is_empty() {
+            server.slug = slug_free(&mut tx, &server.name).await?;
+        }
+        server.credential = self.secret_keep(&mut tx, &server, secret.as_ref(), by).await?;
+        store::server_insert(&mut tx, &server).await?;
+        let event = Event::by(by.clone(), "mcp_server.registered").on("mcp_server", server.id);
+        audit::record(&mut tx, now, event.detail("auth_mode", server.auth.mode())).await?;
+        let id = server.id.to_string();
+        once.keep(&mut tx, &id).await.map_err(|error| Error::Once(Box::new(error)))?;
+        tx.commit().await?;
+        self.first_look(tenant, server.id, by).await;
+        self.find(tenant, server.id).await
+    }
+
+    /// The server, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn find(&self, tenant: TenantId, id: McpServerId) -> Result<Server, Error> {
+        find(&mut self.db.read(tenant).await?, id).await
+    }
+
+    /// The server and what is known of its tools.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn find_with_tools(&self, tenant: TenantId, id: McpServerId) -> Result<(Server, Vec<ServerTool>), Error> {
+        let mut tx = self.db.read(tenant).await?;
+        let server = find(&mut tx, id).await?;
+        let tools = store::tool_list(&mut tx, id).await?;
+        Ok((server, tools))
+    }
+
+    /// What may be shown of the server's secret, if it has one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn secret_described(&self, tenant: TenantId, server: &Server) -> Result<Option<Described>, Error> {
+        let Some(credential) = server.credential else { return Ok(None) };
+        Ok(self.credentials.describe(&mut self.db.read(tenant).await?, credential).await?)
+    }
+
+    /// Servers in the order of their registration.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list(&self, tenant: TenantId, limit: u64, after: Option<McpServerId>) -> Result<Vec<Server>, Error> {
+        store::server_list(&mut self.db.read(tenant).await?, limit, after).await
+    }
+
+    /// Changes a registration. What changes the definition makes the server pending; another address forgets what was
+    /// known of its tools and ends the grants that people gave for the old one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Field`], [`Error::VersionChanged`].
+    pub async fn change(
+        &self,
+        tenant: TenantId,
+        id: McpServerId,
+        change: Change,
+        by: &Requester,
+    ) -> Result<Server, Error> {
+        let url = change.url.as_deref().map(|url| self.check_address(url)).transpose()?;
+        let auth = change.auth.map(new_auth).transpose()?;
+        let mut tx = self.db.write(tenant).await?;
+        let before = find(&mut tx, id).await?;
+        if change.if_version.is_some_and(|version| version != before.version) {
+            return Err(Error::VersionChanged { current: before.version });
+        }
+        let mut server = before.clone();
+        if let Some(name) = change.name {
+            server.name = rules::check_name(&name)?;
+        }
+        if let Some(list) = change.tool_allowlist {
+            server.tool_allowlist = rules::check_allowlist(list)?;
+        }
+        server.outside_spaces = change.outside_spaces.unwrap_or(server.outside_spaces);
+        server.url = url.unwrap_or(server.url);
+        let secret = match auth {
+            Some((auth, secret)) => {
+                server.auth = auth;
+                secret
+            }
+            None => None,
+        };
+        let moved = server.url != before.url;
+        if moved || server.auth != before.auth {
+            self.auth_change(&mut tx, &before, &mut server, secret.as_ref(), by).await?;
+        } else if let Some(secret) = &secret {
+            server.credential = self.secret_keep(&mut tx, &server, Some(secret), by).await?;
+        }
+        if moved {
+            self.tools_forget(&mut tx, id).await?;
+        }
+        server.definition_hash = rules::definition_hash(&server);
+        if server.definition_hash != before.definition_hash {
+            server.status = Status::Pending;
+            server.reason = None;
+        }
+        store::server_update(&mut tx, &server).await?;
+        let event = Event::by(by.clone(), "mcp_server.changed").on("mcp_server", id);
+        audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.word())).await?;
+        tx.commit().await?;
+        let was_oauth = matches!(before.auth, Auth::UserOauth(_));
+        if was_oauth && (moved || !matches!(server.auth, Auth::UserOauth(_))) {
+            self.oauth.end_server(tenant, id, "server_changed", by).await?;
+        }
+        if moved || server.auth != before.auth {
+            self.first_look(tenant, id, by).await;
+        }
+        self.find(tenant, id).await
+    }
+
+    /// Settles what another address or another way of authorising means for secrets and discovery.
+    async fn auth_change(
+        &self,
+        tx: &mut Tx,
+        before: &Server,
+        server: &mut Server,
+        secret: Option<&Secret>,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        server.discovered = None;
+        server.issuer = None;
+        let same_client =
+            server.auth.mode() == before.auth.mode() && client_id(&server.auth) == client_id(&before.auth);
+        let keeps = same_client && server.url == before.url;
+        let asks = match &server.auth {
+            Auth::None => false,
+            Auth::TenantKey { .. } => !keeps,
+            Auth::UserOauth(_) => !keeps && same_client && before.credential.is_some(),
+        };
+        if asks && secret.is_none() {
+            return Err(Error::Field {
+                field: "auth.secret",
+                problem: "enter the secret again: a stored one goes only to the address it was entered for.".to_owned(),
+            });
+        }
+        if let Some(old) = before.credential.filter(|_| !keeps) {
+            self.credentials.revoke(tx, old, by).await?;
+            server.credential = None;
+        }
+        server.credential = self.secret_keep(tx, server, secret, by).await?;
+        Ok(())
+    }
+
+    /// Puts a secret in place: the tenant's key, or that of a client registered by hand.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotNow`] where the server takes none, [`Error::Field`].
+    pub async fn secret_put(
+        &self,
+        tenant: TenantId,
+        id: McpServerId,
+        secret: &Secret,
+        by: &Requester,
+    ) -> Result<Server, Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let mut server = find(&mut tx, id).await?;
+        match &server.auth {
+            Auth::TenantKey { .. } => {}
+            Auth::UserOauth(settings) if settings.client_id.is_some() => {}
+            _ => {
+                return Err(Error::NotNow(
+                    "This server has no secret of the tenant; change how it signs in first.".to_owned(),
+                ));
+            }
+        }
+        server.credential = self.secret_keep(&mut tx, &server, Some(secret), by).await?;
+        store::server_update(&mut tx, &server).await?;
+        let event = Event::by(by.clone(), "mcp_server.secret_rotated").on("mcp_server", id);
+        audit::record(&mut tx, self.clock.now(), event).await?;
+        tx.commit().await?;
+        if matches!(server.auth, Auth::UserOauth(_)) && server.is_usable() {
+            self.client_register(tenant, &server, by).await?;
+        }
+        self.find(tenant, id).await
+    }
+
+    /// Deletes a server, also one that was used: its slug is free, its secret and grants end, its history stays.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, tenant: TenantId, id: McpServerId, by: &Requester) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let server = find(&mut tx, id).await?;
+        if let Some(credential) = server.credential {
+            self.credentials.revoke(&mut tx, credential, by).await?;
+        }
+        store::server_delete(&mut tx, id, self.clock.now()).await?;
+        let event = Event::by(by.clone(), "mcp_server.deleted").on("mcp_server", id);
+        audit::record(&mut tx, self.clock.now(), event).await?;
+        tx.commit().await?;
+        self.oauth.end_server(tenant, id, "server_deleted", by).await?;
+        Ok(())
+    }
+
+    /// Seals a new secret of the server, in place where there is one.
+    async fn secret_keep(
+        &self,
+        tx: &mut Tx,
+        server: &Server,
+        secret: Option<&Secret>,
+        by: &Requester,
+    ) -> Result<Option<CredentialId>, Error> {
+        let Some(secret) = secret else { return Ok(server.credential) };
+        rules::check_header_secret(secret)?;
+        if let Some(known) = server.credential {
+            self.credentials.rotate(tx, known, secret, Duration::ZERO, by).await?;
+            return Ok(Some(known));
+        }
+        let kind = if matches!(server.auth, Auth::UserOauth(_)) { "client_secret" } else { "tenant_key" };
+        Ok(Some(self.credentials.create(tx, Owner::McpServer(server.id), kind, secret, by).await?))
+    }
+
+    /// What was approved of the tools at the old address says nothing about the new one.
+    async fn tools_forget(&self, tx: &mut Tx, id: McpServerId) -> Result<(), Error> {
+        let now = self.clock.now();
+        for tool in store::tool_list(tx, id).await? {
+            let forgotten =
+                ServerTool { approved_hash: None, effect: None, idempotent: false, gone_at: Some(now), ..tool };
+            store::tool_put(tx, id, &forgotten).await?;
+        }
+        Ok(())
+    }
+
+    fn check_address(&self, url: &str) -> Result<String, Error> {
+        let refused = |problem: String| Error::Field { field: "url", problem };
+        let url = self.outbound.check_url(url.trim()).map_err(|error| refused(error.to_string()))?;
+        if url.fragment().is_some() {
+            return Err(refused("leave out the part after #.".to_owned()));
+        }
+        Ok(url.to_string())
+    }
+}
+
+pub(super) async fn find(tx: &mut Tx, id: McpServerId) -> Result<Server, Error> {
+    store::server_find(tx, id).await?.ok_or(Error::NotFound)
+}
+
+async fn slug_free(tx: &mut Tx, name: &str) -> Result<String, Error> {
+    for number in 1..=SLUG_TRIES_MAX {
+        let slug = rules::slug_from(name, number);
+        if !store::server_slug_used(tx, &slug).await? {
+            return Ok(slug);
+        }
+    }
+    Err(Error::SlugTaken(rules::slug_from(name, 1)))
+}
+
+fn client_id(auth: &Auth) -> Option<&str> {
+    match auth {
+        Auth::UserOauth(settings) => settings.client_id.as_deref(),
+        Auth::None | Auth::TenantKey { .. } => None,
+    }
+}
+
+/// The authorisation and its secret, both checked.
+fn new_auth(new: NewAuth) -> Result<(Auth, Option<Secret>), Error> {
+    let (auth, secret) = match new {
+        NewAuth::None => (Auth::None, None),
+        NewAuth::TenantKey { secret, header } => {
+            (Auth::TenantKey { header: rules::check_header(header.as_deref())? }, secret)
+        }
+        NewAuth::UserOauth { settings, client_secret } => {
+            if client_secret.is_some() && settings.client_id.is_none() {
+                let problem = "a client secret needs its auth.client_id.".to_owned();
+                return Err(Error::Field { field: "auth.client_id", problem });
+            }
+            (Auth::UserOauth(settings), client_secret)
+        }
+    };
+    if let Some(secret) = &secret {
+        rules::check_header_secret(secret)?;
+    }
+    Ok((auth, secret))
+}

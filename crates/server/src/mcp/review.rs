@@ -1,0 +1,174 @@
+//! Approving and rejecting: what an operator decides about a server and its tools.
+//!
+//! Invariants: an approval names the hash that the reviewer saw; a tool is approved only with the definition that was
+//! shown; the client at the authorization server is registered before the server becomes usable.
+
+use std::collections::BTreeMap;
+
+use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Requester, Surface, TenantId};
+
+use super::{Auth, Error, Mcp, Server, ServerTool, Status, registry, rules, store};
+use crate::audit::{self, Event};
+use crate::credentials::Opening;
+use crate::oauth::{PreRegistered, ServerClient};
+
+/// What an operator decided of one tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectChoice {
+    /// What it does to the world.
+    pub effect: Effect,
+    /// Whether a call may be repeated.
+    pub idempotent: bool,
+}
+
+/// An approval.
+pub struct Decision {
+    /// The hash that the reviewer saw.
+    pub definition_hash: String,
+    /// Effects by upstream tool name; tools that are not named keep theirs, unset at first.
+    pub effects: BTreeMap<String, EffectChoice>,
+    /// The tools that the reviewer saw, with their hashes: only these are approved. Absent: all as they are now.
+    pub tool_hashes: Option<BTreeMap<String, String>>,
+}
+
+impl Mcp {
+    /// Approves the server as it is now, and its tools. Where the authorization server was not found yet, it is looked
+    /// for; what is found changes the definition, so it has to be reviewed first.
+    ///
+    /// # Errors
+    /// [`Error::DefinitionChanged`], [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and what the
+    /// authorization server says against a registration.
+    pub async fn approve(
+        &self,
+        tenant: TenantId,
+        id: McpServerId,
+        decision: Decision,
+        by: &Requester,
+    ) -> Result<Server, Error> {
+        let server = self.find(tenant, id).await?;
+        same_hash(&server, &decision)?;
+        if matches!(server.auth, Auth::UserOauth(_)) {
+            if server.discovered.is_none() {
+                let found = self.discover(tenant, &server, None, by).await?;
+                return Err(Error::DefinitionChanged { current: found.definition_hash });
+            }
+            self.client_register(tenant, &server, by).await?;
+        } else if self.find_with_tools(tenant, id).await?.1.is_empty() {
+            self.first_look(tenant, id, by).await;
+        }
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        let mut server = registry::find(&mut tx, id).await?;
+        same_hash(&server, &decision)?;
+        let tools = store::tool_list(&mut tx, id).await?;
+        let decided = decide(tools, &decision)?;
+        for tool in &decided {
+            store::tool_put(&mut tx, id, tool).await?;
+        }
+        server.status = Status::Approved;
+        server.approved_hash = Some(server.definition_hash.clone());
+        server.decided_by = Some(by.id());
+        server.decided_at = Some(now);
+        server.reason = None;
+        store::server_update(&mut tx, &server).await?;
+        let event = Event::by(by.clone(), "mcp_server.approved")
+            .on("mcp_server", id)
+            .detail("definition_hash", server.definition_hash.clone())
+            .detail("tools", decided.len());
+        audit::record(&mut tx, now, event).await?;
+        tx.commit().await?;
+        self.find(tenant, id).await
+    }
+
+    /// Refuses a server; its grants end. Another definition makes it pending again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Field`].
+    pub async fn reject(
+        &self,
+        tenant: TenantId,
+        id: McpServerId,
+        reason: &str,
+        by: &Requester,
+    ) -> Result<Server, Error> {
+        let reason = rules::plain(reason);
+        if reason.is_empty() {
+            return Err(Error::Field { field: "reason", problem: "say in a sentence why.".to_owned() });
+        }
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        let mut server = registry::find(&mut tx, id).await?;
+        server.status = Status::Rejected;
+        server.decided_by = Some(by.id());
+        server.decided_at = Some(now);
+        server.reason = Some(reason);
+        store::server_update(&mut tx, &server).await?;
+        audit::record(&mut tx, now, Event::by(by.clone(), "mcp_server.rejected").on("mcp_server", id)).await?;
+        tx.commit().await?;
+        self.oauth.end_server(tenant, id, "server_rejected", by).await?;
+        self.find(tenant, id).await
+    }
+
+    /// Registers us as a client at the reviewed authorization server.
+    pub(super) async fn client_register(&self, tenant: TenantId, server: &Server, by: &Requester) -> Result<(), Error> {
+        let (Auth::UserOauth(settings), Some(discovered)) = (&server.auth, &server.discovered) else { return Ok(()) };
+        let client_secret = match server.credential {
+            Some(credential) => {
+                let opening = Opening {
+                    surface: Surface::Oauth,
+                    requester: by.clone(),
+                    subject: CredentialSubject::Tenant,
+                    thread: None,
+                    turn: None,
+                    tool: None,
+                    step: None,
+                };
+                let mut tx = self.db.write(tenant).await?;
+                let opened = self.credentials.open(&mut tx, credential, opening).await?;
+                tx.commit().await?;
+                Some(opened.secret)
+            }
+            None => None,
+        };
+        let pre_registered = settings.client_id.clone().map(|client_id| PreRegistered { client_id, client_secret });
+        let client = ServerClient {
+            server: server.id,
+            discovered: discovered.clone(),
+            pre_registered,
+            pkce_though_silent: settings.pkce_though_silent,
+            without_resource: settings.without_resource,
+            scopes: settings.scopes.clone(),
+        };
+        Ok(self.oauth.register(tenant, client, by).await?)
+    }
+}
+
+fn same_hash(server: &Server, decision: &Decision) -> Result<(), Error> {
+    if server.definition_hash == decision.definition_hash {
+        Ok(())
+    } else {
+        Err(Error::DefinitionChanged { current: server.definition_hash.clone() })
+    }
+}
+
+/// The rows that an approval changes.
+fn decide(tools: Vec<ServerTool>, decision: &Decision) -> Result<Vec<ServerTool>, Error> {
+    let here = |name: &String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == *name);
+    let unknown: Vec<&str> = decision.effects.keys().filter(|name| !here(name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let problem = format!("the server has no tool named {}; look at its tools again.", unknown.join(", "));
+        return Err(Error::Field { field: "effects", problem });
+    }
+    let shown = |tool: &ServerTool| {
+        decision.tool_hashes.as_ref().is_none_or(|hashes| hashes.get(&tool.name) == Some(&tool.definition_hash))
+    };
+    let decided = tools.into_iter().filter(|tool| tool.gone_at.is_none() && shown(tool)).map(|mut tool| {
+        tool.approved_hash = Some(tool.definition_hash.clone());
+        if let Some(choice) = decision.effects.get(&tool.name) {
+            tool.effect = Some(choice.effect);
+            tool.idempotent = choice.idempotent;
+        }
+        tool
+    });
+    Ok(decided.collect())
+}

@@ -1,0 +1,285 @@
+//! Pure decisions: what a definition's hash covers, what is taken as input, how tools are named, which are held.
+
+use serde_json::{Value, json};
+use thinkwork_primitives::{Effect, Secret, Timestamp, crypto, limits};
+
+use super::{Auth, Error, Server, ServerTool};
+
+/// A slug at most: leaves 38 characters of a full tool name for the tool.
+const SLUG_CHARS_MAX: usize = 24;
+/// Names of one allowlist: more than any server we know has tools.
+const ALLOWLIST_NAMES_MAX: usize = 500;
+/// An upstream's own tool name, as the specification recommends.
+pub(super) const UPSTREAM_NAME_BYTES_MAX: usize = 128;
+/// One tool's whole definition as JSON: a longer one is not meant for a model.
+const TOOL_DEFINITION_BYTES_MAX: usize = 65_536;
+
+/// Headers that an upstream request of ours has anyway, or that belong to the connection.
+const HEADERS_RESERVED: &[&str] = &[
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn refused(field: &'static str, problem: impl Into<String>) -> Error {
+    Error::Field { field, problem: problem.into() }
+}
+
+/// JSON with sorted keys and no spaces (RFC 8785 for text, whole numbers and flags).
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            let parts: Vec<String> = keys
+                .into_iter()
+                .filter_map(|key| {
+                    map.get(key).map(|value| format!("{}:{}", Value::from(key.as_str()), canonical(value)))
+                })
+                .collect();
+            format!("{{{}}}", parts.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+/// The hash of what the operator decides about a server, and of nothing else: no secret, no client registration, no
+/// name, no tools.
+pub(super) fn definition_hash(server: &Server) -> String {
+    let auth = match &server.auth {
+        Auth::None => json!({ "mode": "none" }),
+        Auth::TenantKey { header } => json!({ "mode": "tenant_key", "header": header }),
+        Auth::UserOauth(settings) => json!({
+            "mode": "user_oauth",
+            "issuer": server.issuer,
+            "pkce_though_silent": settings.pkce_though_silent,
+            "without_resource": settings.without_resource,
+            "scopes": sorted(settings.scopes.as_deref()),
+        }),
+    };
+    let decided = json!({
+        "url": server.url,
+        "transport": "streamable_http",
+        "auth": auth,
+        "tool_allowlist": sorted(server.tool_allowlist.as_deref()),
+        "outside_spaces": server.outside_spaces,
+    });
+    crypto::hex(&crypto::sha256(canonical(&decided).as_bytes()))
+}
+
+fn sorted(names: Option<&[String]>) -> Option<Vec<String>> {
+    let mut names = names?.to_vec();
+    names.sort();
+    names.dedup();
+    Some(names)
+}
+
+/// A name that people read.
+pub(super) fn check_name(name: &str) -> Result<String, Error> {
+    let name = name.trim();
+    let count = name.chars().count();
+    if count == 0 || count > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        return Err(refused("name", "use 1 to 120 visible characters."));
+    }
+    Ok(name.to_owned())
+}
+
+/// `[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?`.
+pub(super) fn check_slug(slug: &str) -> Result<String, Error> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = slug.as_bytes();
+    let ends = bytes.first().is_some_and(|byte| inner(*byte)) && bytes.last().is_some_and(|byte| inner(*byte));
+    if ends && bytes.len() <= SLUG_CHARS_MAX && bytes.iter().all(|byte| inner(*byte) || *byte == b'-') {
+        return Ok(slug.to_owned());
+    }
+    Err(refused("slug", "use 1 to 24 of a-z, 0-9 and hyphens, not at the ends."))
+}
+
+/// A slug made of a name; `number` from 2 makes another one where the first is used.
+pub(super) fn slug_from(name: &str, number: usize) -> String {
+    let mut slug = String::new();
+    for char in name.to_lowercase().chars() {
+        if char.is_ascii_alphanumeric() {
+            slug.push(char);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let suffix = if number < 2 { String::new() } else { format!("-{number}") };
+    let mut cut: String = slug.chars().take(SLUG_CHARS_MAX.saturating_sub(suffix.len())).collect();
+    while cut.ends_with('-') {
+        cut.pop();
+    }
+    if cut.is_empty() {
+        cut.push_str("server");
+    }
+    cut + &suffix
+}
+
+/// The header that carries a tenant's key, in lower case; `None` for `Authorization: Bearer`.
+pub(super) fn check_header(header: Option<&str>) -> Result<Option<String>, Error> {
+    let Some(header) = header.map(str::trim).filter(|header| !header.is_empty()) else { return Ok(None) };
+    let name = header.to_ascii_lowercase();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.len() > 64 || !name.bytes().all(token) {
+        return Err(refused("auth.header", "use the plain name of a header, like X-Api-Key."));
+    }
+    if HEADERS_RESERVED.contains(&name.as_str()) {
+        return Err(refused("auth.header", "this header belongs to the connection; use the one that carries the key."));
+    }
+    Ok(Some(name))
+}
+
+/// A secret that goes into a header: visible ASCII, no line break.
+pub(super) fn check_header_secret(secret: &Secret) -> Result<(), Error> {
+    if secret.is_empty() || secret.expose().iter().all(u8::is_ascii_whitespace) {
+        return Err(refused("auth.secret", "it is empty; enter the key again."));
+    }
+    if secret.expose().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
+        return Ok(());
+    }
+    Err(refused("auth.secret", "it holds a line break or another character that no header can carry; paste it again."))
+}
+
+/// The names of an allowlist, without doubles.
+pub(super) fn check_allowlist(names: Option<Vec<String>>) -> Result<Option<Vec<String>>, Error> {
+    let Some(names) = names else { return Ok(None) };
+    let bad = |name: &String| !is_upstream_name(name);
+    if names.len() > ALLOWLIST_NAMES_MAX || names.iter().any(bad) {
+        return Err(refused("tool_allowlist", "list at most 500 tool names as the server spells them."));
+    }
+    Ok(sorted(Some(&names)))
+}
+
+/// Whether an allowlist lets this tool through.
+pub(super) fn is_listed(allowlist: &Option<Vec<String>>, name: &str) -> bool {
+    allowlist.as_ref().is_none_or(|names| names.iter().any(|listed| listed == name))
+}
+
+/// Names of an allowlist that the server does not have.
+pub(super) fn names_missing(allowlist: &Option<Vec<String>>, tools: &[ServerTool]) -> Vec<String> {
+    let has = |name: &&String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == **name);
+    allowlist.iter().flatten().filter(|name| !has(name)).cloned().collect()
+}
+
+/// An upstream's tool name that can be shown and sent in a header.
+fn is_upstream_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= UPSTREAM_NAME_BYTES_MAX && !name.chars().any(char::is_control)
+}
+
+/// A tool as an upstream described it just now; `None` where it is no usable definition.
+pub(super) fn tool_from(definition: &rmcp::model::Tool, now: Timestamp) -> Option<ServerTool> {
+    let whole = json!({
+        "name": definition.name,
+        "title": definition.title,
+        "description": definition.description,
+        "input_schema": *definition.input_schema,
+        "output_schema": definition.output_schema.as_deref(),
+        "annotations": definition.annotations,
+    });
+    let text = canonical(&whole);
+    if !is_upstream_name(&definition.name) || text.len() > TOOL_DEFINITION_BYTES_MAX {
+        return None;
+    }
+    Some(ServerTool {
+        name: definition.name.to_string(),
+        description: definition.description.as_deref().unwrap_or_default().to_owned(),
+        input_schema: Value::Object((*definition.input_schema).clone()),
+        annotations: serde_json::to_value(&definition.annotations).unwrap_or_default(),
+        definition_hash: crypto::hex(&crypto::sha256(text.as_bytes())),
+        approved_hash: None,
+        effect: None,
+        idempotent: false,
+        seen_at: now,
+        gone_at: None,
+    })
+}
+
+/// What a look at the server's tools changes.
+#[derive(Debug, Default)]
+pub(super) struct Merged {
+    /// Rows to write.
+    pub write: Vec<ServerTool>,
+    /// Tools that were not known.
+    pub added: usize,
+    /// Known tools with another definition: on hold now.
+    pub changed: usize,
+    /// Known tools that the server no longer has.
+    pub gone: usize,
+}
+
+/// Whether the next look at the server's tools is the first one: none is known, or all went with an earlier address.
+pub(super) fn is_first_look(known: &[ServerTool]) -> bool {
+    known.iter().all(|tool| tool.gone_at.is_some() && tool.approved_hash.is_none())
+}
+
+/// Merges what the server has now into what is known. `approve_first`: this is the first look at an approved server,
+/// so the snapshot is taken as it is, with every effect unset.
+pub(super) fn merge(known: &[ServerTool], seen: Vec<ServerTool>, approve_first: bool, now: Timestamp) -> Merged {
+    let mut merged = Merged::default();
+    for old in known.iter().filter(|old| old.gone_at.is_none() && !seen.iter().any(|new| new.name == old.name)) {
+        merged.gone = merged.gone.saturating_add(1);
+        merged.write.push(ServerTool { gone_at: Some(now), ..old.clone() });
+    }
+    for mut new in seen {
+        if merged.write.iter().any(|other| other.name == new.name) {
+            continue;
+        }
+        match known.iter().find(|old| old.name == new.name) {
+            Some(old) => {
+                if old.definition_hash == new.definition_hash && old.gone_at.is_none() {
+                    continue;
+                }
+                if old.definition_hash != new.definition_hash {
+                    merged.changed = merged.changed.saturating_add(1);
+                }
+                new.approved_hash.clone_from(&old.approved_hash);
+                new.effect = old.effect;
+                new.idempotent = old.idempotent;
+            }
+            None => merged.added = merged.added.saturating_add(1),
+        }
+        if approve_first {
+            new.approved_hash = Some(new.definition_hash.clone());
+        }
+        merged.write.push(new);
+    }
+    merged
+}
+
+/// What the server's own hints suggest; shown beside the choice, never taken without the operator.
+pub(super) fn effect_suggested(annotations: &Value) -> Effect {
+    let hint = |name: &str| annotations.get(name).and_then(Value::as_bool);
+    match (hint("readOnlyHint"), hint("openWorldHint")) {
+        (Some(true), None | Some(false)) => Effect::Read,
+        (None | Some(false), Some(false)) => Effect::Write,
+        _ => Effect::Send,
+    }
+}
+
+/// A sentence of an upstream, made short and plain for people and models.
+pub(super) fn plain(text: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    let clean: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(CHARS_MAX).collect();
+    clean.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! What the pure decisions hold.
+
+use super::*;
+use crate::mcp::{OauthSettings, Status};
+use thinkwork_primitives::McpServerId;
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(1_764_000_000_000_000)
+}
+
+fn server() -> Server {
+    Server {
+        id: McpServerId::new(),
+        name: "Notes".to_owned(),
+        slug: "notes".to_owned(),
+        url: "https://notes.example/mcp".to_owned(),
+        auth: Auth::UserOauth(OauthSettings::default()),
+        discovered: None,
+        tool_allowlist: None,
+        credential: None,
+        status: Status::Pending,
+        definition_hash: String::new(),
+        approved_hash: None,
+        decided_by: None,
+        decided_at: None,
+        reason: None,
+        issuer: Some("https://issuer.example".to_owned()),
+        outside_spaces: false,
+        last_error: None,
+        checked_at: None,
+        created_by: "usr_x".to_owned(),
+        created_at: now(),
+        version: 1,
+    }
+}
+
+fn tool(name: &str, description: &str) -> ServerTool {
+    let definition = serde_json::from_value(json!({
+        "name": name, "description": description, "inputSchema": { "type": "object" },
+    }))
+    .unwrap();
+    tool_from(&definition, now()).unwrap()
+}
+
+#[test]
+fn l40_a_definition_hash_is_never_empty_and_each_decision_changes_it() {
+    let hash = definition_hash(&server());
+    assert_eq!(hash.len(), 64);
+    let settings = |change: fn(&mut OauthSettings)| {
+        let mut settings = OauthSettings::default();
+        change(&mut settings);
+        Auth::UserOauth(settings)
+    };
+    let changes: Vec<fn(&mut Server)> = vec![
+        |server| server.url.push('x'),
+        |server| server.auth = Auth::None,
+        |server| server.issuer = Some("https://other.example".to_owned()),
+        |server| server.issuer = None,
+        |server| server.tool_allowlist = Some(vec!["search".to_owned()]),
+        |server| server.tool_allowlist = Some(Vec::new()),
+        |server| server.outside_spaces = true,
+    ];
+    let mut hashes = vec![hash];
+    for change in changes {
+        let mut changed = server();
+        change(&mut changed);
+        hashes.push(definition_hash(&changed));
+    }
+    for auth in [
+        settings(|settings| settings.pkce_though_silent = true),
+        settings(|settings| settings.without_resource = true),
+        settings(|settings| settings.scopes = Some(vec!["read".to_owned()])),
+        Auth::TenantKey { header: None },
+        Auth::TenantKey { header: Some("x-api-key".to_owned()) },
+    ] {
+        hashes.push(definition_hash(&Server { auth, ..server() }));
+    }
+    let count = hashes.len();
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), count, "two decisions share a hash");
+}
+
+#[test]
+fn l41_client_registration_secrets_names_and_checks_leave_the_hash_alone() {
+    let hash = definition_hash(&server());
+    let mut changed = server();
+    changed.auth =
+        Auth::UserOauth(OauthSettings { client_id: Some("client-1".to_owned()), ..OauthSettings::default() });
+    changed.credential = Some(thinkwork_primitives::CredentialId::new());
+    changed.name = "Other".to_owned();
+    changed.last_error = Some("it was down".to_owned());
+    changed.checked_at = Some(now());
+    changed.status = Status::Approved;
+    changed.version = 9;
+    assert_eq!(definition_hash(&changed), hash);
+    let list = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());
+    let one = Server { tool_allowlist: list(["a", "b"]), ..server() };
+    let other = Server { tool_allowlist: list(["b", "a"]), ..server() };
+    assert_eq!(definition_hash(&one), definition_hash(&other));
+}
+
+#[test]
+fn slugs_fit_their_form() {
+    for good in ["a", "a1", "notes-2", &"a".repeat(24)] {
+        assert!(check_slug(good).is_ok(), "{good}");
+    }
+    for bad in ["", "-a", "a-", "A", "a_b", "ä", &"a".repeat(25)] {
+        assert!(check_slug(bad).is_err(), "{bad}");
+    }
+    for (name, number, expect) in
+        [("My Notes!", 1, "my-notes"), ("My Notes", 2, "my-notes-2"), ("日本", 1, "server"), ("--x--", 1, "x")]
+    {
+        assert_eq!(slug_from(name, number), expect);
+        assert!(check_slug(&slug_from(name, number)).is_ok());
+    }
+    assert!(check_slug(&slug_from(&"a very long name of a server".repeat(3), 12)).is_ok());
+}
+
+#[test]
+fn l55_headers_and_secrets_that_would_break_the_request_are_refused() {
+    assert_eq!(check_header(Some("X-Api-Key")).unwrap().as_deref(), Some("x-api-key"));
+    assert_eq!(check_header(Some(" ")).unwrap(), None);
+    for bad in ["X Api", "X-Key:", "X-Key\r\nEvil", "Host", "mcp-session-id", "Content-Length", "ключ"] {
+        assert!(check_header(Some(bad)).is_err(), "{bad}");
+    }
+    assert!(check_header_secret(&Secret::from_text("Abc def~123".to_owned())).is_ok());
+    for bad in ["", "  ", "abc\r\nX-Evil: 1", "abc\n", "a\0b", "schlüssel"] {
+        assert!(check_header_secret(&Secret::from_text(bad.to_owned())).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn l51_a_changed_or_added_tool_is_held_and_a_first_snapshot_is_not() {
+    let first = merge(&[], vec![tool("search", "Finds notes")], true, now());
+    assert_eq!((first.added, first.changed, first.gone), (1, 0, 0));
+    let mut known = first.write;
+    assert!(known.iter().all(|tool| tool.is_usable() && tool.effect.is_none()));
+
+    let same = merge(&known, vec![tool("search", "Finds notes")], false, now());
+    assert!(same.write.is_empty());
+
+    known.iter_mut().for_each(|tool| tool.effect = Some(Effect::Read));
+    let pulled = merge(&known, vec![tool("search", "Finds notes. Also mail them out"), tool("new", "x")], false, now());
+    assert_eq!((pulled.added, pulled.changed, pulled.gone), (1, 1, 0));
+    assert!(pulled.write.iter().all(|tool| tool.is_held() && !tool.is_usable()));
+
+    let gone = merge(&known, Vec::new(), false, now());
+    assert_eq!(gone.gone, 1);
+    let back = merge(&gone.write, vec![tool("search", "Finds notes")], false, now());
+    assert!(back.write.iter().all(|tool| tool.is_usable() && tool.effect == Some(Effect::Read)));
+
+    let pending = merge(&[], vec![tool("search", "Finds notes")], false, now());
+    assert!(pending.write.iter().all(ServerTool::is_held));
+}
+
+#[test]
+fn l43_names_that_do_not_exist_are_told() {
+    let tools = [tool("search", ""), ServerTool { gone_at: Some(now()), ..tool("old", "") }];
+    let list = Some(["search", "old", "typo"].map(str::to_owned).to_vec());
+    assert_eq!(names_missing(&list, &tools), ["old", "typo"]);
+    assert!(names_missing(&None, &tools).is_empty());
+    assert!(is_listed(&None, "search") && is_listed(&list, "typo") && !is_listed(&list, "delete"));
+}
+
+#[test]
+fn hints_only_suggest_and_silence_suggests_send() {
+    let check =
+        |annotations: Value, expect: Effect| assert_eq!(effect_suggested(&annotations), expect, "{annotations}");
+    check(json!(null), Effect::Send);
+    check(json!({}), Effect::Send);
+    check(json!({ "readOnlyHint": true }), Effect::Read);
+    check(json!({ "readOnlyHint": true, "openWorldHint": true }), Effect::Send);
+    check(json!({ "openWorldHint": false }), Effect::Write);
+    check(json!({ "readOnlyHint": "true" }), Effect::Send);
+}

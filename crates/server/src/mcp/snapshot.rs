@@ -1,0 +1,85 @@
+//! Asking a server for its tools and keeping what it says.
+
+use thinkwork_primitives::{Requester, TenantId, UserId};
+
+use super::grant::{Grant, Problem};
+use super::upstream::{LIST_DEADLINE, Listed};
+use super::{Error, Failure, Mcp, Server, ServerTool, registry, rules, store};
+use crate::audit::{self, Event};
+use crate::oauth::TokenUse;
+use crate::tools::LeftOutReason;
+
+impl Mcp {
+    /// The server's tools as it describes them now to this person (or to the tenant). A refused token is refreshed
+    /// once and the request sent once more.
+    pub(super) async fn ask_tools(
+        &self,
+        tenant: TenantId,
+        server: &Server,
+        user: Option<UserId>,
+        use_: &TokenUse,
+    ) -> Result<Listed, Problem> {
+        let grant = self.grant_for_look(tenant, server, user, use_).await?;
+        let asked = self.upstreams.tools(&grant.peer(tenant, server, LIST_DEADLINE)).await;
+        match (asked, &grant) {
+            (Err(Failure::Unauthorized { .. }), Grant::Token(user, token)) => {
+                let fresh =
+                    self.oauth.access_token_after_refusal(tenant, *user, server.id, token.version, use_, None).await?;
+                let grant = Grant::Token(*user, fresh);
+                match self.upstreams.tools(&grant.peer(tenant, server, LIST_DEADLINE)).await {
+                    Err(Failure::Unauthorized { .. }) => Err(Problem::Barred(LeftOutReason::Expired)),
+                    other => other.map_err(Problem::Failed),
+                }
+            }
+            (other, _) => other.map_err(Problem::Failed),
+        }
+    }
+
+    /// Keeps what the server said: the first snapshot of an approved server as it is, later changes on hold.
+    pub(super) async fn snapshot_keep(
+        &self,
+        tenant: TenantId,
+        server: &Server,
+        listed: &Listed,
+        by: &Requester,
+    ) -> Result<Vec<ServerTool>, Error> {
+        let now = self.clock.now();
+        let seen: Vec<ServerTool> = listed.tools.iter().filter_map(|tool| rules::tool_from(tool, now)).collect();
+        let mut tx = self.db.write(tenant).await?;
+        // Read again: the address that was asked must still be the registered one.
+        let current = registry::find(&mut tx, server.id).await?;
+        if current.url != server.url {
+            return Err(Error::NotNow("The server was changed meanwhile; look again.".to_owned()));
+        }
+        let known = store::tool_list(&mut tx, server.id).await?;
+        let first = current.is_usable() && rules::is_first_look(&known);
+        let skipped = listed.skipped.saturating_add(listed.tools.len().saturating_sub(seen.len()));
+        let merged = rules::merge(&known, seen, first, now);
+        for tool in &merged.write {
+            store::tool_put(&mut tx, server.id, tool).await?;
+        }
+        let note = (skipped > 0)
+            .then(|| format!("{skipped} of its tool definitions are malformed or too long and were left out."));
+        store::server_checked(&mut tx, server.id, now, note).await?;
+        if !merged.write.is_empty() {
+            let action = if first { "mcp_server.tools_first_seen" } else { "mcp_server.tools_changed" };
+            let event = Event::by(by.clone(), action)
+                .on("mcp_server", server.id)
+                .detail("added", merged.added)
+                .detail("changed", merged.changed)
+                .detail("gone", merged.gone);
+            audit::record(&mut tx, now, event).await?;
+        }
+        let tools = store::tool_list(&mut tx, server.id).await?;
+        tx.commit().await?;
+        Ok(tools)
+    }
+
+    /// Notes on the server what went wrong, for its operator.
+    pub(super) async fn note_problem(&self, tenant: TenantId, server: &Server, sentence: String) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
+        store::server_checked(&mut tx, server.id, self.clock.now(), Some(sentence)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,362 @@
+//! Rows of `mcp_server` and `mcp_tool`.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+use thinkwork_database::Tx;
+use thinkwork_primitives::{CredentialId, Effect, McpServerId, Timestamp};
+use uuid::Uuid;
+
+use super::{Auth, Error, OauthSettings, Server, ServerTool, Status};
+use crate::oauth::Discovered;
+
+fn db(error: DbErr) -> Error {
+    Error::Database(error.into())
+}
+
+/// The `auth` column.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct AuthColumn {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oauth: Option<OauthSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    discovered: Option<Discovered>,
+}
+
+fn auth_column(server: &Server) -> String {
+    let mut column = AuthColumn { discovered: server.discovered.clone(), ..AuthColumn::default() };
+    match &server.auth {
+        Auth::None => {}
+        Auth::TenantKey { header } => column.header.clone_from(header),
+        Auth::UserOauth(settings) => column.oauth = Some(settings.clone()),
+    }
+    serde_json::to_string(&column).unwrap_or_default()
+}
+
+fn server_from(row: server::Model) -> Server {
+    let column: AuthColumn = serde_json::from_str(&row.auth).unwrap_or_default();
+    let auth = match row.auth_mode.as_str() {
+        "tenant_key" => Auth::TenantKey { header: column.header },
+        "user_oauth" => Auth::UserOauth(column.oauth.unwrap_or_default()),
+        _ => Auth::None,
+    };
+    Server {
+        id: McpServerId::from_uuid(row.id),
+        name: row.name,
+        slug: row.slug,
+        url: row.url,
+        auth,
+        discovered: column.discovered,
+        // A list that does not read back allows nothing rather than everything.
+        tool_allowlist: row.tool_allowlist.map(|text| serde_json::from_str(&text).unwrap_or_default()),
+        credential: row.credential_id.map(CredentialId::from_uuid),
+        status: match row.status.as_str() {
+            "approved" => Status::Approved,
+            "rejected" => Status::Rejected,
+            _ => Status::Pending,
+        },
+        definition_hash: row.definition_hash,
+        approved_hash: row.approved_hash,
+        decided_by: row.decided_by,
+        decided_at: row.decided_at.map(Timestamp::from_micros),
+        reason: row.reason,
+        issuer: row.issuer,
+        outside_spaces: row.outside_spaces,
+        last_error: row.last_error,
+        checked_at: row.checked_at.map(Timestamp::from_micros),
+        created_by: row.created_by,
+        created_at: Timestamp::from_micros(row.created_at),
+        version: row.version,
+    }
+}
+
+fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
+    server::ActiveModel {
+        id: Set(server.id.uuid()),
+        tenant_id: Set(tx.tenant().uuid()),
+        name: Set(server.name.clone()),
+        slug: Set(server.slug.clone()),
+        url: Set(server.url.clone()),
+        transport: Set("streamable_http".to_owned()),
+        auth_mode: Set(server.auth.mode().to_owned()),
+        auth: Set(auth_column(server)),
+        tool_allowlist: Set(server.tool_allowlist.as_ref().and_then(|list| serde_json::to_string(list).ok())),
+        credential_id: Set(server.credential.map(|id| id.uuid())),
+        status: Set(server.status.word().to_owned()),
+        definition_hash: Set(server.definition_hash.clone()),
+        approved_hash: Set(server.approved_hash.clone()),
+        decided_by: Set(server.decided_by.clone()),
+        decided_at: Set(server.decided_at.map(Timestamp::micros)),
+        reason: Set(server.reason.clone()),
+        issuer: Set(server.issuer.clone()),
+        outside_spaces: Set(server.outside_spaces),
+        last_error: Set(server.last_error.clone()),
+        checked_at: Set(server.checked_at.map(Timestamp::micros)),
+        created_by: Set(server.created_by.clone()),
+        created_at: Set(server.created_at.micros()),
+        deleted_at: Set(None),
+        version: Set(server.version),
+    }
+}
+
+fn taken(server: &Server, error: DbErr) -> Error {
+    let error = thinkwork_database::Error::from(error);
+    if error.is_unique_violation() { Error::SlugTaken(server.slug.clone()) } else { Error::Database(error) }
+}
+
+pub(super) async fn server_insert(tx: &mut Tx, server: &Server) -> Result<(), Error> {
+    let row = server_row(tx, server);
+    server::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(|error| taken(server, error))?;
+    Ok(())
+}
+
+/// Writes the whole registration over the version it was read at, and counts the version up.
+pub(super) async fn server_update(tx: &mut Tx, server: &Server) -> Result<(), Error> {
+    let mut row = server_row(tx, server);
+    row.version = Set(server.version.saturating_add(1));
+    let changed = server::Entity::update_many()
+        .set(row)
+        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(server::Column::Id.eq(server.id.uuid()))
+        .filter(server::Column::Version.eq(server.version))
+        .filter(server::Column::DeletedAt.is_null())
+        .exec(tx.orm())
+        .await
+        .map_err(|error| taken(server, error))?;
+    if changed.rows_affected == 1 { Ok(()) } else { Err(Error::VersionChanged { current: server.version }) }
+}
+
+/// Notes how the last look at a server ended; no change of the registration.
+pub(super) async fn server_checked(
+    tx: &mut Tx,
+    id: McpServerId,
+    now: Timestamp,
+    last_error: Option<String>,
+) -> Result<(), Error> {
+    server::Entity::update_many()
+        .col_expr(server::Column::CheckedAt, Expr::value(now.micros()))
+        .col_expr(server::Column::LastError, Expr::value(last_error))
+        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(server::Column::Id.eq(id.uuid()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+pub(super) async fn server_delete(tx: &mut Tx, id: McpServerId, now: Timestamp) -> Result<(), Error> {
+    server::Entity::update_many()
+        .col_expr(server::Column::DeletedAt, Expr::value(now.micros()))
+        .col_expr(server::Column::CredentialId, Expr::value(Option::<Uuid>::None))
+        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(server::Column::Id.eq(id.uuid()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+fn servers(tx: &Tx) -> sea_orm::Select<server::Entity> {
+    server::Entity::find()
+        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(server::Column::DeletedAt.is_null())
+}
+
+pub(super) async fn server_find(tx: &mut Tx, id: McpServerId) -> Result<Option<Server>, Error> {
+    let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    Ok(row.map(server_from))
+}
+
+pub(super) async fn server_slug_used(tx: &mut Tx, slug: &str) -> Result<bool, Error> {
+    Ok(servers(tx).filter(server::Column::Slug.eq(slug)).count(tx.orm()).await.map_err(db)? > 0)
+}
+
+pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServerId>) -> Result<Vec<Server>, Error> {
+    let mut query = servers(tx).order_by_asc(server::Column::Id).limit(limit);
+    if let Some(after) = after {
+        query = query.filter(server::Column::Id.gt(after.uuid()));
+    }
+    Ok(query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect())
+}
+
+pub(super) async fn server_list_of(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<Server>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = servers(tx)
+        .filter(server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .order_by_asc(server::Column::Id)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(rows.into_iter().map(server_from).collect())
+}
+
+/// Names of servers, deleted ones included: history stays readable.
+pub(super) async fn server_names(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, String)>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = server::Entity::find()
+        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(rows.into_iter().map(|row| (McpServerId::from_uuid(row.id), row.name)).collect())
+}
+
+pub(super) async fn server_pending_count(tx: &mut Tx) -> Result<u64, Error> {
+    servers(tx).filter(server::Column::Status.eq("pending")).count(tx.orm()).await.map_err(db)
+}
+
+fn tool_from(row: tool::Model) -> ServerTool {
+    ServerTool {
+        name: row.name,
+        description: row.description,
+        input_schema: serde_json::from_str(&row.input_schema).unwrap_or_default(),
+        annotations: serde_json::from_str(&row.annotations).unwrap_or_default(),
+        definition_hash: row.definition_hash,
+        approved_hash: row.approved_hash,
+        effect: row.effect.as_deref().map(|word| Effect::from_column(Some(word))),
+        idempotent: row.idempotent,
+        seen_at: Timestamp::from_micros(row.seen_at),
+        gone_at: row.gone_at.map(Timestamp::from_micros),
+    }
+}
+
+fn tools(tx: &Tx) -> sea_orm::Select<tool::Entity> {
+    tool::Entity::find().filter(tool::Column::TenantId.eq(tx.tenant().uuid()))
+}
+
+/// Tools of these servers, by name; those that are gone included.
+pub(super) async fn tool_list_of(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, ServerTool)>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tools(tx)
+        .filter(tool::Column::McpServerId.is_in(ids.iter().map(|id| id.uuid())))
+        .order_by_asc(tool::Column::Name)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(rows.into_iter().map(|row| (McpServerId::from_uuid(row.mcp_server_id), tool_from(row))).collect())
+}
+
+pub(super) async fn tool_list(tx: &mut Tx, server: McpServerId) -> Result<Vec<ServerTool>, Error> {
+    Ok(tool_list_of(tx, &[server]).await?.into_iter().map(|(_, tool)| tool).collect())
+}
+
+pub(super) async fn tool_find(tx: &mut Tx, server: McpServerId, name: &str) -> Result<Option<ServerTool>, Error> {
+    let row = tools(tx)
+        .filter(tool::Column::McpServerId.eq(server.uuid()))
+        .filter(tool::Column::Name.eq(name))
+        .one(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(row.map(tool_from))
+}
+
+/// Writes a tool as it now is, new or known.
+pub(super) async fn tool_put(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result<(), Error> {
+    let row = tool::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        tenant_id: Set(tx.tenant().uuid()),
+        mcp_server_id: Set(server.uuid()),
+        name: Set(tool.name.clone()),
+        description: Set(tool.description.clone()),
+        input_schema: Set(tool.input_schema.to_string()),
+        annotations: Set(tool.annotations.to_string()),
+        definition_hash: Set(tool.definition_hash.clone()),
+        approved_hash: Set(tool.approved_hash.clone()),
+        effect: Set(tool.effect.map(|effect| effect.word().to_owned())),
+        idempotent: Set(tool.idempotent),
+        seen_at: Set(tool.seen_at.micros()),
+        gone_at: Set(tool.gone_at.map(Timestamp::micros)),
+    };
+    let replace = OnConflict::columns([tool::Column::TenantId, tool::Column::McpServerId, tool::Column::Name])
+        .update_columns([
+            tool::Column::Description,
+            tool::Column::InputSchema,
+            tool::Column::Annotations,
+            tool::Column::DefinitionHash,
+            tool::Column::ApprovedHash,
+            tool::Column::Effect,
+            tool::Column::Idempotent,
+            tool::Column::SeenAt,
+            tool::Column::GoneAt,
+        ])
+        .to_owned();
+    tool::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+mod server {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "mcp_server")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub name: String,
+        pub slug: String,
+        pub url: String,
+        pub transport: String,
+        pub auth_mode: String,
+        pub auth: String,
+        pub tool_allowlist: Option<String>,
+        pub credential_id: Option<Uuid>,
+        pub status: String,
+        pub definition_hash: String,
+        pub approved_hash: Option<String>,
+        pub decided_by: Option<String>,
+        pub decided_at: Option<i64>,
+        pub reason: Option<String>,
+        pub issuer: Option<String>,
+        pub outside_spaces: bool,
+        pub last_error: Option<String>,
+        pub checked_at: Option<i64>,
+        pub created_by: String,
+        pub created_at: i64,
+        pub deleted_at: Option<i64>,
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod tool {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "mcp_tool")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub mcp_server_id: Uuid,
+        pub name: String,
+        pub description: String,
+        pub input_schema: String,
+        pub annotations: String,
+        pub definition_hash: String,
+        pub approved_hash: Option<String>,
+        pub effect: Option<String>,
+        pub idempotent: bool,
+        pub seen_at: i64,
+        pub gone_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -1,0 +1,181 @@
+//! One POST of streamable HTTP and its answer: JSON or a stream of events, scrubbed and matched to the request.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use thinkwork_outbound::{Outbound, Request, Scrubber, StreamResponse};
+
+use super::{Failure, Peer, Presents, Session};
+use crate::mcp::rules::plain;
+use crate::mcp::sse::Events;
+
+/// Headers that name what a request is about.
+pub(super) struct Names<'a> {
+    version: Option<&'a str>,
+    session: Option<&'a str>,
+    /// `Mcp-Method` and `Mcp-Name`, from protocol 2026-07-28 on.
+    method: Option<&'a str>,
+    name: Option<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// Before anything is agreed.
+    pub(super) const fn handshake() -> Self {
+        Self { version: None, session: None, method: None, name: None }
+    }
+
+    /// Within a session.
+    pub(super) fn of(session: &'a Session, method: &'a str, name: Option<&'a str>) -> Self {
+        let stateless = session.is_stateless();
+        Self {
+            version: Some(session.version.as_str()),
+            session: session.id.as_deref(),
+            method: stateless.then_some(method),
+            name: name.filter(|_| stateless),
+        }
+    }
+}
+
+/// A JSON-RPC request.
+pub(super) fn request(id: u64, method: &str, params: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
+}
+
+/// Sends one message; the answer's headers are there, its body is not.
+pub(super) async fn post(
+    outbound: &Outbound,
+    peer: &Peer<'_>,
+    names: &Names<'_>,
+    message: &Value,
+) -> Result<StreamResponse, Failure> {
+    let mut request = Request::post(peer.url)
+        .json(message)?
+        .header("accept", "application/json, text/event-stream")
+        .deadline(peer.deadline)
+        .stream_idle(peer.deadline)
+        .stream_lifetime(peer.deadline);
+    let headers =
+        [("mcp-protocol-version", names.version), ("mcp-session-id", names.session), ("mcp-method", names.method)];
+    for (name, value) in headers {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    if let Some(name) = names.name {
+        request = request.header("mcp-name", header_text(name));
+    }
+    request = match peer.presents {
+        Presents::Nothing => request,
+        Presents::Bearer(secret) => request.secret_header("authorization", "Bearer ", secret),
+        Presents::Header(name, secret) => request.secret_header(name, "", secret),
+    };
+    Ok(outbound.stream(request).await?)
+}
+
+/// A name as a header can carry it; others in base64 within `=?base64?…?=` (MCP 2026-07-28, standard headers).
+fn header_text(name: &str) -> String {
+    let plain = name.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) && !name.starts_with("=?base64?");
+    if plain { name.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(name)) }
+}
+
+fn scrubber(peer: &Peer<'_>) -> Scrubber {
+    match peer.presents {
+        Presents::Nothing => Scrubber::new(&[]),
+        Presents::Bearer(secret) | Presents::Header(_, secret) => Scrubber::new(&[secret]),
+    }
+}
+
+/// Reads the answer to a notification.
+pub(super) async fn accepted(response: StreamResponse, peer: &Peer<'_>) -> Result<(), Failure> {
+    if response.is_success() { Ok(()) } else { Err(refusal(response, peer, false).await) }
+}
+
+/// Reads the answer to the request `id`: its result, or why there is none.
+pub(super) async fn answer(
+    mut response: StreamResponse,
+    peer: &Peer<'_>,
+    id: u64,
+    in_session: bool,
+) -> Result<Value, Failure> {
+    if !response.is_success() {
+        return Err(refusal(response, peer, in_session).await);
+    }
+    let scrubber = scrubber(peer);
+    match media_type(&response).as_str() {
+        "application/json" => {
+            let body = scrubber.scrub_bytes(&response.collect().await?.body);
+            let message: Value = serde_json::from_slice(&body).map_err(|_| not_mcp())?;
+            outcome(&message, id).unwrap_or_else(|| Err(not_mcp()))
+        }
+        "text/event-stream" => {
+            let (mut events, mut clean) = (Events::default(), scrubber.stream());
+            while let Some(chunk) = response.next_chunk().await? {
+                if let Some(found) = find(events.push(&clean.push(&chunk)), id) {
+                    return found;
+                }
+            }
+            find(events.push(&clean.finish()), id)
+                .unwrap_or_else(|| Err(Failure::Protocol("its stream ended without an answer".to_owned())))
+        }
+        _ => Err(not_mcp()),
+    }
+}
+
+fn find(events: Vec<String>, id: u64) -> Option<Result<Value, Failure>> {
+    events.iter().filter_map(|data| serde_json::from_str(data).ok()).find_map(|message: Value| outcome(&message, id))
+}
+
+fn not_mcp() -> Failure {
+    Failure::Protocol("its answer is no JSON-RPC response; check the address".to_owned())
+}
+
+fn media_type(response: &StreamResponse) -> String {
+    let kind = response.header("content-type").unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// What the response with this id says; `None` for other messages. Old servers may answer in a batch.
+fn outcome(message: &Value, id: u64) -> Option<Result<Value, Failure>> {
+    if let Some(batch) = message.as_array() {
+        return batch.iter().find_map(|message| outcome(message, id));
+    }
+    if let Some(error) = message.get("error") {
+        // An error about a request that could not be read has no id.
+        let about_this = message.get("id").is_none_or(|other| other.is_null() || is_id(other, id));
+        return about_this.then(|| Err(refused(error)));
+    }
+    let result = message.get("result")?;
+    is_id(message.get("id")?, id).then(|| Ok(result.clone()))
+}
+
+fn is_id(value: &Value, id: u64) -> bool {
+    value.as_u64() == Some(id)
+}
+
+fn refused(error: &Value) -> Failure {
+    let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
+    Failure::Refused { code: error.get("code").and_then(Value::as_i64).unwrap_or(0), message: plain(message) }
+}
+
+/// Why an answer outside 200 to 299 is no result.
+async fn refusal(response: StreamResponse, peer: &Peer<'_>, in_session: bool) -> Failure {
+    let status = response.status;
+    match status {
+        401 => {
+            let challenge = response.header("www-authenticate").map(str::to_owned);
+            return Failure::Unauthorized { challenge };
+        }
+        404 if in_session => return Failure::SessionGone,
+        _ => {}
+    }
+    if media_type(&response) != "application/json" || status >= 500 {
+        return Failure::Status(status);
+    }
+    let scrubber = scrubber(peer);
+    let body = response.collect().await.map(|whole| scrubber.scrub_bytes(&whole.body)).unwrap_or_default();
+    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match message.get("error") {
+        Some(error) if error.get("code").is_some_and(Value::is_i64) => refused(error),
+        _ => Failure::Status(status),
+    }
+}

@@ -1,0 +1,262 @@
+//! The end of a flow: from the callback to the grant.
+//!
+//! Invariants, in this order: the key names the registration, the state's flow is of that registration, the state is
+//! used up by one atomic update, the browser and the session are the starter's, `iss` agrees; only then is a code sent
+//! anywhere or a word of the provider shown.
+
+use axum::http::HeaderMap;
+use thinkwork_database::{Tx, routes};
+use thinkwork_outbound::Field;
+use thinkwork_primitives::{
+    ConnectionId, CredentialSubject, OauthClientId, Requester, Secret, Surface, TenantId, UserId, crypto,
+};
+
+use super::flow::cookie_name;
+use super::registration::CALLBACK_ROUTE;
+use super::rules::{self, Failure, Outcome};
+use super::store::{self, ClientRow, FlowRow, Granted, NewConnection};
+use super::tokens::{self, TokenAnswer};
+use super::{Error, Oauth, TokenUse, revoke};
+use crate::audit::{self, Event};
+use crate::credentials::{Opening, Owner};
+use crate::edge::caller::cookie;
+
+/// Who sits at the browser that came back.
+pub struct Finisher {
+    /// The signed-in person and their tenant, if anybody is signed in.
+    pub person: Option<(TenantId, UserId)>,
+    /// The request's headers, for its cookies.
+    pub headers: HeaderMap,
+}
+
+/// What a callback came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// Go to this path of ours. The second is the Set-Cookie value that removes the flow's cookie.
+    Return {
+        /// The page, with `status` and `connection` or `reason`.
+        to: String,
+        /// Removes the flow's cookie.
+        set_cookie: String,
+    },
+    /// No flow that could be gone on with: unknown key, or unknown, used or expired state.
+    Unknown,
+    /// The link belongs to a flow that somebody else, another browser or nobody signed in started. Nothing was
+    /// exchanged and nothing revoked.
+    NotYours,
+    /// The answer contradicts what the flow recorded; nothing was exchanged.
+    Mismatch,
+    /// Another tab is at it.
+    UnderWay,
+    /// We failed; the log has why.
+    Failed,
+}
+
+/// `address` with parameters added; it has no query of its own.
+fn returning(flow: &FlowRow, parameters: &[(&str, &str)]) -> Finished {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters);
+    Finished::Return {
+        to: format!("{}?{}", flow.return_to, query.finish()),
+        set_cookie: format!("{}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0", cookie_name(flow.flow())),
+    }
+}
+
+fn by(user: UserId) -> TokenUse {
+    TokenUse { requester: Requester::User(user), thread: None, turn: None, tool: None }
+}
+
+/// A state that was taken and may be gone on with.
+struct Taken {
+    tenant: TenantId,
+    flow: FlowRow,
+    client: ClientRow,
+    outcome: Outcome,
+}
+
+impl Oauth {
+    pub(super) async fn flow_finish(&self, key: &str, query: &str, finisher: Finisher) -> Finished {
+        let result = match self.flow_take(key, query, &finisher).await {
+            Ok(Ok(taken)) => {
+                let this = self.clone();
+                self.to_its_end(async move { this.flow_go_on(taken).await }).await
+            }
+            Ok(Err(finished)) => Ok(finished),
+            Err(error) => Err(error),
+        };
+        result.unwrap_or_else(|error| {
+            tracing::error!(%error, "a flow could not be finished");
+            Finished::Failed
+        })
+    }
+
+    /// Checks everything that can be checked without asking anybody, and uses the state up. A flow that fails a check
+    /// has ended: its code goes nowhere.
+    async fn flow_take(&self, key: &str, query: &str, finisher: &Finisher) -> Result<Result<Taken, Finished>, Error> {
+        let Some(route) = routes::find(&self.db, CALLBACK_ROUTE, key).await? else { return Ok(Err(Finished::Unknown)) };
+        let Some(answer) = rules::callback_answer(query) else { return Ok(Err(Finished::Unknown)) };
+        let (now, tenant) = (self.clock.now(), route.tenant);
+        let mut tx = self.db.write(tenant).await?;
+        let of_key = OauthClientId::from_uuid(route.row);
+        let hash = crypto::sha256(answer.state.as_bytes());
+        let (Some(client), Some(flow)) =
+            (store::client_find(&mut tx, of_key).await?, store::flow_by_state(&mut tx, &hash).await?)
+        else {
+            return Ok(Err(Finished::Unknown));
+        };
+        // The key first: another registration's callback must not even learn that the state exists (L08).
+        if flow.client() != of_key {
+            return Ok(Err(Finished::Unknown));
+        }
+        let same_person = finisher.person == Some((tenant, flow.starter()));
+        if !store::flow_consume(&mut tx, flow.flow(), now).await? {
+            return self.flow_again(&mut tx, &flow, same_person).await.map(Err);
+        }
+        let cookie = cookie(&finisher.headers, &cookie_name(flow.flow())).unwrap_or_default();
+        let same_browser = crypto::equal(&crypto::sha256(cookie.as_bytes()), &flow.cookie_hash);
+        let refusal = if !same_person || !same_browser {
+            Some(("not_the_starter", Finished::NotYours))
+        } else if !rules::issuer_agrees(&answer.iss, &flow.issuer, client.iss_required) {
+            Some(("issuer_mismatch", Finished::Mismatch))
+        } else if client.replaced_at.is_some() {
+            Some(("registration_replaced", Finished::Unknown))
+        } else {
+            None
+        };
+        if let Some((outcome, finished)) = refusal {
+            self.flow_close(&mut tx, &flow, outcome).await?;
+            tx.commit().await?;
+            return Ok(Err(finished));
+        }
+        tx.commit().await?;
+        Ok(Ok(Taken { tenant, flow, client, outcome: answer.outcome }))
+    }
+
+    /// A second tap or a reload: harmless for the starter, nothing for anybody else.
+    async fn flow_again(&self, tx: &mut Tx, flow: &FlowRow, same_person: bool) -> Result<Finished, Error> {
+        if !same_person {
+            return Ok(Finished::Unknown);
+        }
+        match flow.outcome.as_deref() {
+            Some("connected") => {
+                let row = store::connection_at(tx, flow.starter(), flow.server()).await?;
+                let id = row.map(|row| row.connection().to_string()).unwrap_or_default();
+                Ok(returning(flow, &[("status", "connected"), ("connection", &id)]))
+            }
+            None if flow.consumed_at.is_some() => Ok(Finished::UnderWay),
+            _ => Ok(Finished::Unknown),
+        }
+    }
+
+    async fn flow_refuse(&self, tenant: TenantId, flow: &FlowRow, reason: &str) -> Result<Finished, Error> {
+        let mut tx = self.db.write(tenant).await?;
+        self.flow_close(&mut tx, flow, reason).await?;
+        tx.commit().await?;
+        Ok(returning(flow, &[("status", "error"), ("reason", reason)]))
+    }
+
+    async fn flow_go_on(&self, taken: Taken) -> Result<Finished, Error> {
+        let Taken { tenant, flow, client, outcome } = taken;
+        let code = match outcome {
+            Outcome::Code(code) => code,
+            Outcome::Refused(reason) => return self.flow_refuse(tenant, &flow, &reason).await,
+            Outcome::Unclear => return self.flow_refuse(tenant, &flow, "unclear_answer").await,
+        };
+        match self.exchange(tenant, &flow, &client, &code).await? {
+            Ok(answer) => {
+                let id = self.connect(tenant, &flow, &client, answer).await?;
+                Ok(returning(&flow, &[("status", "connected"), ("connection", &id.to_string())]))
+            }
+            Err(Failure::Definite(reason)) => self.flow_refuse(tenant, &flow, &reason).await,
+            Err(Failure::Later { what, .. }) => {
+                tracing::warn!(%what, "a code could not be exchanged");
+                self.flow_refuse(tenant, &flow, "provider_unreachable").await
+            }
+        }
+    }
+
+    /// Sends the code with its verifier to the pinned token endpoint.
+    async fn exchange(
+        &self,
+        tenant: TenantId,
+        flow: &FlowRow,
+        client: &ClientRow,
+        code: &Secret,
+    ) -> Result<Result<TokenAnswer, Failure>, Error> {
+        let use_ = by(flow.starter());
+        let mut tx = self.db.write(tenant).await?;
+        let opening = Opening {
+            surface: Surface::Oauth,
+            requester: use_.requester.clone(),
+            subject: CredentialSubject::User { user: flow.starter(), connection: None },
+            thread: None,
+            turn: None,
+            tool: None,
+            step: None,
+        };
+        let verifier = self.credentials.open(&mut tx, flow.verifier(), opening).await?.secret;
+        let proof = self.proof(&mut tx, client, &use_).await?;
+        tx.commit().await?;
+        let mut fields = vec![
+            ("grant_type", Field::Text("authorization_code")),
+            ("code", Field::Secret(code)),
+            ("redirect_uri", Field::Text(&flow.redirect_uri)),
+            ("code_verifier", Field::Secret(&verifier)),
+        ];
+        if let Some(resource) = &flow.resource {
+            fields.push(("resource", Field::Text(resource)));
+        }
+        let now = || self.clock.now();
+        Ok(tokens::request(&self.outbound, &client.token_endpoint, &proof, fields, now).await)
+    }
+
+    /// Stores the grant: in place where the person has a connection there (L13).
+    async fn connect(
+        &self,
+        tenant: TenantId,
+        flow: &FlowRow,
+        client: &ClientRow,
+        answer: TokenAnswer,
+    ) -> Result<ConnectionId, Error> {
+        let (by, now) = (Requester::User(flow.starter()), self.clock.now());
+        let granted = Granted {
+            account: rules::account_label(answer.account.as_deref(), &client.issuer),
+            scopes: answer.scopes.unwrap_or_else(|| store::scopes_from(&flow.scopes)),
+            expires_at: answer.grant.expires_at,
+            has_refresh_token: answer.grant.refresh_token.is_some(),
+        };
+        let secret = answer.grant.to_secret()?;
+        let mut tx = self.db.write(tenant).await?;
+        let before = store::connection_at(&mut tx, flow.starter(), flow.server()).await?;
+        let id = before.as_ref().map_or_else(ConnectionId::new, |row| row.connection());
+        let same_client = before.as_ref().is_some_and(|row| row.client() == client.client());
+        let credential = match &before {
+            // Revoking the old tokens of the same registration could end the new grant with them (RFC 7009 section
+            // 2.1), so there the old ones are erased and left to end by themselves.
+            Some(row) if same_client => {
+                self.credentials.rotate(&mut tx, row.credential(), &secret, std::time::Duration::ZERO, &by).await?;
+                row.credential()
+            }
+            _ => self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &secret, &by).await?,
+        };
+        match &before {
+            Some(row) => {
+                store::connection_reconnect(&mut tx, id, client.client(), credential, &granted, now).await?;
+                if !same_client {
+                    revoke::leave_to_revoke(&mut tx, row, row.credential(), now).await?;
+                }
+            }
+            None => {
+                let (user, server) = (flow.starter(), Some(flow.server()));
+                let new = NewConnection { id, user, server, client: client.client(), credential, ended_at: None };
+                store::connection_insert(&mut tx, &new, &granted, now).await?;
+            }
+        }
+        let action = if before.is_some() { "connection.reconnected" } else { "connection.connected" };
+        let event = Event::by(by, action).on("connection", id).detail("mcp_server_id", flow.server().to_string());
+        audit::record(&mut tx, now, event).await?;
+        self.flow_close(&mut tx, flow, "connected").await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+}

@@ -1,0 +1,137 @@
+//! The beginning of a flow, and its end when nobody finishes it.
+//!
+//! Invariants: the principal is the only source of user and tenant; state and cookie are stored as SHA-256 alone, the
+//! verifier is sealed; PKCE S256 always.
+
+use thinkwork_database::{Tx, jobs, jobs::Job};
+use thinkwork_primitives::{FlowId, McpServerId, Requester, Secret, crypto, limits};
+use url::Url;
+
+use super::rules;
+use super::store::{self, ClientRow, FlowRow};
+use super::{Error, Oauth, Started};
+use crate::audit::{self, Event};
+use crate::credentials::Owner;
+use crate::edge::caller::Consent;
+
+/// Erases what a flow that nobody finished left.
+pub(super) const FLOW_END_JOB: &str = "oauth.flow_end";
+
+pub(super) fn cookie_name(flow: FlowId) -> String {
+    format!("__Host-tw_flow_{flow}")
+}
+
+fn random_failed(error: crypto::RandomError) -> Error {
+    Error::Refused(error.to_string())
+}
+
+impl Oauth {
+    pub(super) async fn flow_start(
+        &self,
+        caller: &Consent,
+        server: McpServerId,
+        return_to: &str,
+    ) -> Result<Started, Error> {
+        let return_to = rules::return_path(return_to).ok_or(Error::ReturnAddress)?;
+        let (now, flow, requester) = (self.clock.now(), FlowId::new(), Requester::User(caller.user));
+        let (state, state_hash) = crypto::token("").map_err(random_failed)?;
+        let (cookie, cookie_hash) = crypto::token("").map_err(random_failed)?;
+        let (verifier, challenge) = crypto::token("").map_err(random_failed)?;
+        let expires_at = now.plus(limits::OAUTH_FLOW_LIFETIME);
+        let mut tx = self.db.write(caller.principal.tenant).await?;
+        let client = store::client_current(&mut tx, server).await?.ok_or(Error::NotFound)?;
+        let redirect_uri = self.redirect_uri_of(&client.callback_key)?;
+        let authorize_url = self.authorize_url(&client, &redirect_uri, &state, &crypto::base64url(&challenge))?;
+        let sealed =
+            self.credentials.create(&mut tx, Owner::OauthFlow(flow), "pkce_verifier", &verifier, &requester).await?;
+        let row = FlowRow {
+            id: flow.uuid(),
+            tenant_id: tx.tenant().uuid(),
+            user_id: caller.user.uuid(),
+            oauth_client_id: client.id,
+            mcp_server_id: server.uuid(),
+            purpose: "connection".to_owned(),
+            state_hash: state_hash.to_vec(),
+            issuer: client.issuer.clone(),
+            redirect_uri,
+            resource: client.resource.clone(),
+            scopes: client.scopes.clone(),
+            return_to: return_to.to_owned(),
+            verifier_credential_id: sealed.uuid(),
+            cookie_hash: cookie_hash.to_vec(),
+            created_at: now.micros(),
+            expires_at: expires_at.micros(),
+            consumed_at: None,
+            outcome: None,
+        };
+        store::flow_insert(&mut tx, row).await?;
+        // A minute later, so that it never meets an exchange that began at the last moment.
+        let end_at = expires_at.plus(rules::LEASE);
+        jobs::enqueue(&mut tx, FLOW_END_JOB, &flow.to_string(), end_at).await?;
+        let event = Event::by(requester, "connection.flow_started").on("flow", flow);
+        audit::record(&mut tx, now, event.detail("mcp_server_id", server.to_string())).await?;
+        tx.commit().await?;
+        let set_cookie = format!(
+            "{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
+            cookie_name(flow),
+            cookie.expose_str().unwrap_or_default(),
+            limits::OAUTH_FLOW_LIFETIME.as_secs()
+        );
+        Ok(Started { flow, authorize_url, expires_at, set_cookie })
+    }
+
+    /// RFC 6749 section 4.1.1 with RFC 7636 and RFC 8707; what the endpoint's own query holds is kept.
+    fn authorize_url(
+        &self,
+        client: &ClientRow,
+        redirect_uri: &str,
+        state: &Secret,
+        challenge: &str,
+    ) -> Result<String, Error> {
+        let checked = self.outbound.check_url(&client.authorization_endpoint);
+        let mut url: Url = checked.map_err(|error| Error::Refused(error.to_string()))?;
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &client.client_id)
+            .append_pair("redirect_uri", redirect_uri)
+            .append_pair("state", state.expose_str().unwrap_or_default())
+            .append_pair("code_challenge", challenge)
+            .append_pair("code_challenge_method", "S256");
+        if !client.scopes.is_empty() {
+            query.append_pair("scope", &client.scopes);
+        }
+        if client.scope_list().iter().any(|scope| scope == "offline_access") {
+            // OpenID Connect Core section 11: without it the scope is ignored.
+            query.append_pair("prompt", "consent");
+        }
+        if let Some(resource) = &client.resource {
+            query.append_pair("resource", resource);
+        }
+        drop(query);
+        Ok(url.into())
+    }
+
+    /// Writes down how a flow ended and erases its verifier.
+    pub(super) async fn flow_close(&self, tx: &mut Tx, flow: &FlowRow, outcome: &str) -> Result<(), Error> {
+        let by = Requester::User(flow.starter());
+        self.credentials.revoke(tx, flow.verifier(), &by).await?;
+        store::flow_outcome(tx, flow.flow(), outcome).await?;
+        jobs::cancel(tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
+        let event = Event::by(by, "connection.flow_ended").on("flow", flow.flow()).detail("outcome", outcome);
+        audit::record(tx, self.clock.now(), event).await?;
+        Ok(())
+    }
+
+    /// Ends a flow that nobody finished in time.
+    pub(super) async fn flow_end_job(&self, job: &Job) -> Result<(), Error> {
+        let Ok(id) = job.key.parse::<FlowId>() else { return Ok(()) };
+        let mut tx = self.db.write(job.tenant).await?;
+        if let Some(flow) = store::flow_find(&mut tx, id).await?.filter(|flow| flow.outcome.is_none()) {
+            self.credentials.revoke(&mut tx, flow.verifier(), &Requester::server()).await?;
+            store::flow_outcome(&mut tx, id, "expired").await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}

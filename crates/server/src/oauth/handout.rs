@@ -1,0 +1,162 @@
+//! Handing out access tokens: looks, waits or has them refreshed, then opens one and records it.
+//!
+//! Invariants: only work that the owner asked for gets a token; it is opened in the transaction that also reads the
+//! grant's state, and never after its end.
+
+use std::time::Duration;
+
+use thinkwork_database::{Topic, WakeUp};
+use thinkwork_primitives::{CredentialId, McpServerId, StepId, Surface, TenantId, UserId};
+use tokio::sync::broadcast::Receiver;
+
+use super::refresh::{gone_is_not_connected, subject};
+use super::rules::{self, Step, Wanted};
+use super::store::{self, ConnectionRow};
+use super::tokens::Grant;
+use super::{AccessToken, Error, Oauth, TokenUse};
+use crate::credentials::Opening;
+
+/// How long a caller waits for a refresh, its own or another's: a little more than one request takes.
+const WAIT_MAX: Duration = Duration::from_secs(25);
+/// How often a waiter looks at the row where no hint comes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Oauth {
+    pub(super) async fn token(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        server: McpServerId,
+        wanted: Wanted,
+        use_: &TokenUse,
+        step: Option<StepId>,
+    ) -> Result<AccessToken, Error> {
+        if !rules::may_use(&use_.requester, user) {
+            return Err(Error::NotConnected);
+        }
+        let ready = self.token_ready(tenant, user, server, wanted, use_);
+        match tokio::time::timeout(WAIT_MAX, ready).await {
+            Ok(result) => result?,
+            Err(_) => return Err(Error::Unreachable("a refresh is still running; try again".to_owned())),
+        }
+        self.token_open(tenant, user, server, wanted, use_, step).await
+    }
+
+    /// Looks, refreshes or waits until there is a token to open or a reason why not.
+    async fn token_ready(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        server: McpServerId,
+        wanted: Wanted,
+        use_: &TokenUse,
+    ) -> Result<(), Error> {
+        // Before the first look, so that no hint falls between look and wait.
+        let mut hints = self.db.wake_ups().subscribe();
+        let mut first = None;
+        loop {
+            let mut tx = self.db.read(tenant).await?;
+            let row = store::connection_at(&mut tx, user, server).await?.ok_or(Error::NotConnected)?;
+            let sealed = self.credentials.describe(&mut tx, row.credential()).await?.ok_or(Error::NotConnected)?;
+            drop(tx);
+            let now = self.clock.now();
+            let seen = (row.credential(), sealed.version);
+            let alive = row.expires_at().is_none_or(|end| end > now);
+            if *first.get_or_insert(seen) != seen && alive && row.dead().is_none() {
+                // Fresh while we waited, however short it lives.
+                return Ok(());
+            }
+            match rules::next_step(&row.facts(sealed.version), wanted, now) {
+                Step::Use => return Ok(()),
+                Step::Wait => wait(&mut hints, row.credential()).await,
+                Step::Pause => {
+                    return Err(Error::Unreachable("it failed a moment ago; try again in a minute".to_owned()));
+                }
+                Step::Dead(reason) => {
+                    self.note_refused_for_good(tenant, &row, sealed.version, &reason).await?;
+                    return Err(Error::NeedsReauth(reason));
+                }
+                Step::Refresh => {
+                    let forced = wanted != Wanted::ForCall;
+                    if let Some(begun) = self.refresh_begin(tenant, &row, sealed.version, forced, use_).await? {
+                        let this = self.clone();
+                        self.to_its_end(async move { this.refresh_run(begun).await }).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A 401 for a token that nothing can replace is final; the page must not go on saying "connected".
+    async fn note_refused_for_good(
+        &self,
+        tenant: TenantId,
+        row: &ConnectionRow,
+        version: i64,
+        reason: &str,
+    ) -> Result<(), Error> {
+        if reason == "token_refused" && !row.has_refresh_token && row.dead().is_none() {
+            self.mark_dead(tenant, row, version, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens the token in the transaction that also reads the grant's state; never one that has ended (L20).
+    async fn token_open(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        server: McpServerId,
+        wanted: Wanted,
+        use_: &TokenUse,
+        step: Option<StepId>,
+    ) -> Result<AccessToken, Error> {
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        let row = store::connection_at(&mut tx, user, server).await?.ok_or(Error::NotConnected)?;
+        if let Some(reason) = row.dead() {
+            return Err(Error::NeedsReauth(reason.to_owned()));
+        }
+        let opening = Opening {
+            surface: Surface::ToolCall,
+            requester: use_.requester.clone(),
+            subject: subject(&row),
+            thread: use_.thread,
+            turn: use_.turn,
+            tool: use_.tool.clone(),
+            step,
+        };
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
+        let grant = Grant::from_secret(&opened.secret)?;
+        if grant.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::NeedsReauth("expired".to_owned()));
+        }
+        if wanted == Wanted::Instead(opened.version) {
+            return Err(Error::NeedsReauth("token_refused".to_owned()));
+        }
+        store::connection_used(&mut tx, row.connection(), now).await?;
+        tx.commit().await?;
+        Ok(AccessToken {
+            secret: grant.access_token,
+            connection: row.connection(),
+            credential: opened.credential,
+            version: opened.version,
+        })
+    }
+}
+
+/// Waits for a hint about this credential, or for the next look.
+async fn wait(hints: &mut Receiver<WakeUp>, credential: CredentialId) {
+    let hint = async {
+        loop {
+            match hints.recv().await {
+                Ok(WakeUp { topic: Topic::Credential, id }) if id == credential.uuid() => return,
+                Ok(_) => {}
+                // Lagged or closed: look for ourselves.
+                Err(_) => return std::future::pending().await,
+            }
+        }
+    };
+    // Without a hint in time the loop looks again.
+    drop(tokio::time::timeout(LOOK_EVERY, hint).await);
+}

@@ -1,0 +1,67 @@
+//! On the way to a provider and back: the hand-off page and the callback.
+//!
+//! Invariant: the callback's words are ours; a provider's text is never shown.
+
+use askama::Template;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::super::{Finished, Finisher, Started, rules};
+use super::{Pages, words};
+use crate::edge::{Frame, Page, PageMember};
+
+/// The page between our button and the provider: names the provider's host and moves on by itself (a plain link
+/// beside it), so that `form-action 'self'` holds while providers hop on to further origins. Sets the flow's cookie.
+pub fn handoff(frame: Frame, started: &Started) -> Response {
+    let page = Handoff { frame, host: rules::host_of(&started.authorize_url), url: started.authorize_url.clone() };
+    let mut response = Page(page).into_response();
+    let refresh = HeaderValue::from_str(&format!("0;url={}", started.authorize_url));
+    let cookie = HeaderValue::from_str(&started.set_cookie);
+    if let (Ok(refresh), Ok(cookie)) = (refresh, cookie) {
+        response.headers_mut().insert(header::REFRESH, refresh);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+#[derive(Template)]
+#[template(path = "oauth/templates/handoff.html")]
+struct Handoff {
+    frame: Frame,
+    host: String,
+    url: String,
+}
+
+#[derive(Template)]
+#[template(path = "oauth/templates/callback.html")]
+struct CallbackPage {
+    frame: Frame,
+    message: &'static str,
+    signed_in: bool,
+}
+
+/// Where authorization servers send browsers back to. A GET by the protocol; what it changes is bound to a state that
+/// is used up, a cookie and a session.
+pub(super) async fn callback(
+    State(pages): State<Pages>,
+    Path(key): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    member: Option<PageMember>,
+) -> Response {
+    let person = member.map(|PageMember(caller)| (caller.tenant(), caller.user));
+    let signed_in = person.is_some();
+    let query = query.unwrap_or_default();
+    let (status, title, message) = match pages.oauth.finish(&key, &query, Finisher { person, headers }).await {
+        Finished::Return { to, set_cookie } => {
+            return ([(header::SET_COOKIE, set_cookie)], Redirect::to(&to)).into_response();
+        }
+        Finished::Unknown => (StatusCode::BAD_REQUEST, "This sign-in has ended", words::UNKNOWN),
+        Finished::NotYours => (StatusCode::FORBIDDEN, "This sign-in is not yours", words::NOT_YOURS),
+        Finished::Mismatch => (StatusCode::BAD_REQUEST, "That answer does not fit", words::MISMATCH),
+        Finished::UnderWay => (StatusCode::OK, "Almost there", words::UNDER_WAY),
+        Finished::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "That did not work", words::FAILED),
+    };
+    (status, Page(CallbackPage { frame: Frame::public(title), message, signed_in })).into_response()
+}

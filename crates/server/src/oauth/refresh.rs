@@ -1,0 +1,221 @@
+//! Refreshing: one refresh per connection across processes.
+//!
+//! Invariants: whoever holds the row's lease refreshes, everyone else takes its result; the start is recorded and the
+//! refresh token's opening committed before anything is sent; nothing is sent with too little of the lease left; the
+//! write is a compare-and-set on the credential's version; a passing failure never marks a grant dead.
+
+use std::time::Duration;
+
+use thinkwork_database::Topic;
+use thinkwork_outbound::Field;
+use thinkwork_primitives::{CredentialSubject, Surface, TenantId, Timestamp};
+use uuid::Uuid;
+
+use super::rules::{self, Failure, LEASE, LEASE_LEFT_MIN};
+use super::store::{self, ClientRow, ConnectionRow, Granted};
+use super::tokens::{self, ClientProof, Grant, TokenAnswer};
+use super::{Error, Oauth, TokenUse, revoke};
+use crate::audit::{self, Event};
+use crate::credentials::{self, Opening};
+
+/// How often new tokens are tried to be stored: they exist nowhere else.
+const STORE_ATTEMPTS: u32 = 4;
+/// Pause before the second of these tries; doubled each time.
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
+/// A refresh whose lease is held and whose secrets are opened and recorded.
+pub(super) struct Begun {
+    tenant: TenantId,
+    row: ConnectionRow,
+    client: ClientRow,
+    lease: Uuid,
+    lease_until: Timestamp,
+    version: i64,
+    /// An earlier refresh began and its answer was never stored.
+    interrupted_before: bool,
+    grant: Grant,
+    proof: ClientProof,
+    use_: TokenUse,
+}
+
+pub(super) fn subject(row: &ConnectionRow) -> CredentialSubject {
+    CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) }
+}
+
+impl Oauth {
+    /// Takes the lease, records the start, opens the secrets: one transaction. `None`: somebody else was faster.
+    pub(super) async fn refresh_begin(
+        &self,
+        tenant: TenantId,
+        seen: &ConnectionRow,
+        version: i64,
+        forced: bool,
+        use_: &TokenUse,
+    ) -> Result<Option<Begun>, Error> {
+        let (now, lease, id) = (self.clock.now(), Uuid::now_v7(), seen.connection());
+        let mut tx = self.db.write(tenant).await?;
+        let Some(row) = store::connection_any(&mut tx, id).await? else { return Ok(None) };
+        if !store::refresh_begin(&mut tx, id, lease, forced, now).await? {
+            return Ok(None);
+        }
+        let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
+        let opening = Opening {
+            surface: Surface::Oauth,
+            requester: use_.requester.clone(),
+            subject: subject(&row),
+            thread: use_.thread,
+            turn: use_.turn,
+            tool: None,
+            step: None,
+        };
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
+        if opened.version != version {
+            return Ok(None);
+        }
+        let proof = self.proof(&mut tx, &client, use_).await?;
+        tx.commit().await?;
+        Ok(Some(Begun {
+            tenant,
+            interrupted_before: row.refresh_started_at.is_some(),
+            row,
+            client,
+            lease,
+            lease_until: now.plus(LEASE),
+            version,
+            grant: Grant::from_secret(&opened.secret)?,
+            proof,
+            use_: use_.clone(),
+        }))
+    }
+
+    /// Asks, and writes down what came of it. What to do next is read from the row afterwards.
+    pub(super) async fn refresh_run(&self, begun: Begun) -> Result<(), Error> {
+        let Some(refresh_token) = &begun.grant.refresh_token else {
+            return self.mark_dead(begun.tenant, &begun.row, begun.version, "expired").await;
+        };
+        // The machine may have stood still since the lease was taken.
+        if self.clock.now().plus(LEASE_LEFT_MIN) > begun.lease_until {
+            return self.refresh_later(&begun, rules::PAUSE_DEFAULT, begun.interrupted_before).await;
+        }
+        let mut fields =
+            vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(refresh_token))];
+        if let Some(resource) = &begun.client.resource {
+            fields.push(("resource", Field::Text(resource)));
+        }
+        let now = || self.clock.now();
+        let endpoint = &begun.client.token_endpoint;
+        match tokens::request(&self.outbound, endpoint, &begun.proof, fields, now).await {
+            Ok(answer) => self.refresh_store(begun, answer).await,
+            Err(Failure::Later { maybe_received, pause, what }) => {
+                tracing::warn!(connection = %begun.row.connection(), %what, "a refresh failed for now");
+                self.refresh_later(&begun, pause, maybe_received || begun.interrupted_before).await
+            }
+            Err(Failure::Definite(code)) => {
+                let reason = rules::dead_reason(code, begun.interrupted_before);
+                self.mark_dead(begun.tenant, &begun.row, begun.version, &reason).await
+            }
+        }
+    }
+
+    async fn refresh_later(&self, begun: &Begun, pause: Duration, keep_mark: bool) -> Result<(), Error> {
+        let until = self.clock.now().plus(pause);
+        let mut tx = self.db.write(begun.tenant).await?;
+        store::refresh_paused(&mut tx, begun.row.connection(), begun.lease, until, keep_mark).await?;
+        tx.wake(Topic::Credential, begun.row.credential_id);
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Marks the grant dead, unless another refresh or a new consent won meanwhile.
+    pub(super) async fn mark_dead(
+        &self,
+        tenant: TenantId,
+        row: &ConnectionRow,
+        version: i64,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let current = store::connection_any(&mut tx, row.connection()).await?;
+        let sealed = self.credentials.describe(&mut tx, row.credential()).await?;
+        let still_ours = current.is_some_and(|current| current.credential_id == row.credential_id)
+            && sealed.is_some_and(|sealed| sealed.version == version);
+        if still_ours {
+            store::connection_needs_reauth(&mut tx, row.connection(), reason).await?;
+            let event = Event::by(thinkwork_primitives::Requester::server(), "connection.needs_reauth")
+                .on("connection", row.connection())
+                .detail("reason", reason);
+            audit::record(&mut tx, self.clock.now(), event).await?;
+            tx.wake(Topic::Credential, row.credential_id);
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Stores new tokens; tries again while the database refuses, since they exist nowhere else (L17).
+    async fn refresh_store(&self, begun: Begun, answer: TokenAnswer) -> Result<(), Error> {
+        let TokenAnswer { mut grant, scopes, .. } = answer;
+        if grant.refresh_token.is_none() {
+            // RFC 6749 section 6: no new refresh token means that the old one goes on (L24).
+            grant.refresh_token = begun.grant.refresh_token;
+        }
+        let granted = Granted {
+            account: begun.row.account.clone(),
+            scopes: scopes.unwrap_or_else(|| store::scopes_from(&begun.row.scopes)),
+            expires_at: grant.expires_at,
+            has_refresh_token: grant.refresh_token.is_some(),
+        };
+        let mut pause = STORE_PAUSE;
+        for attempt in 1..=STORE_ATTEMPTS {
+            match self.refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.use_).await
+            {
+                Err(Error::Database(error)) if attempt < STORE_ATTEMPTS => {
+                    tracing::warn!(%error, attempt, "new tokens could not be stored; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
+    async fn refresh_store_once(
+        &self,
+        tenant: TenantId,
+        row: &ConnectionRow,
+        version: i64,
+        grant: &Grant,
+        granted: &Granted,
+        use_: &TokenUse,
+    ) -> Result<(), Error> {
+        let (now, id, secret) = (self.clock.now(), row.connection(), grant.to_secret()?);
+        let mut tx = self.db.write(tenant).await?;
+        let Some(current) = store::connection_any(&mut tx, id).await? else { return Ok(()) };
+        if current.ended_at.is_some() {
+            // Disconnected while the provider answered: what it gave is revoked like the rest.
+            revoke::late_tokens(&self.credentials, &mut tx, &current, version, &secret, now).await?;
+            tx.commit().await?;
+            return Ok(());
+        }
+        let credential = row.credential();
+        if current.credential() == credential
+            && self.credentials.rotate_if(&mut tx, credential, version, &secret, &use_.requester).await?
+        {
+            store::refresh_done(&mut tx, id, granted, now).await?;
+            let event = Event::by(use_.requester.clone(), "connection.refreshed")
+                .on("connection", id)
+                .using(subject(row), Surface::Oauth)
+                .within(use_.thread, use_.turn);
+            audit::record(&mut tx, now, event).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn gone_is_not_connected(error: credentials::Error) -> Error {
+    match error {
+        credentials::Error::Gone(_) => Error::NotConnected,
+        error => Error::Credentials(error),
+    }
+}

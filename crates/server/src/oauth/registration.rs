@@ -1,0 +1,249 @@
+//! Registering us as a client: by hand or dynamically (RFC 7591). One registration and one callback key per server and
+//! issuer.
+//!
+//! Invariant: endpoints are pinned here; a registration whose issuer, token endpoint or client changes becomes another
+//! row with another callback key, so that an old grant's tokens only ever go where they came from.
+
+use serde::Deserialize;
+use serde_json::json;
+use thinkwork_database::routes;
+use thinkwork_outbound::Request;
+use thinkwork_primitives::{OauthClientId, Requester, Secret, TenantId, crypto};
+use uuid::Uuid;
+
+use super::rules::{self, REQUEST_DEADLINE};
+use super::store::{self, ClientRow};
+use super::{Error, Oauth, ServerClient, discovery};
+use crate::audit::{self, Event};
+use crate::credentials::Owner;
+
+/// The kind of route that leads from a callback key to its registration.
+pub(super) const CALLBACK_ROUTE: &str = "callback";
+/// How we introduce ourselves to authorization servers.
+const CLIENT_NAME: &str = "ThinkWork";
+/// Largest answer of a registration endpoint: real ones have a few kilobytes.
+const ANSWER_BYTES_MAX: usize = 65_536;
+
+/// What an authorization server gave us.
+struct Registered {
+    client_id: String,
+    secret: Option<Secret>,
+    method: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    client_id: String,
+    client_secret: Option<Secret>,
+    token_endpoint_auth_method: Option<String>,
+    redirect_uris: Option<Vec<String>>,
+}
+
+fn refused(text: impl Into<String>) -> Error {
+    Error::Refused(text.into())
+}
+
+impl Oauth {
+    pub(super) async fn register_server(
+        &self,
+        tenant: TenantId,
+        client: ServerClient,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let found = &client.discovered;
+        if !found.pkce_s256 && !client.pkce_though_silent {
+            return Err(refused(format!(
+                "{} does not say that it supports PKCE with S256; record \"supports PKCE though silent\" if you know \
+                 that it does.",
+                rules::host_of(&found.issuer)
+            )));
+        }
+        let mut endpoints = vec![found.authorization_endpoint.clone(), found.token_endpoint.clone()];
+        endpoints.extend(found.registration_endpoint.clone());
+        endpoints.extend(found.revocation_endpoint.clone());
+        for endpoint in &endpoints {
+            discovery::check_endpoint(&self.outbound, endpoint).await?;
+        }
+        if self.renew(tenant, &client, by).await? {
+            return Ok(());
+        }
+        let key = crypto::base64url(&crypto::random::<32>().map_err(|error| refused(error.to_string()))?);
+        let (kind, registered) = match &client.pre_registered {
+            Some(known) => ("pre_registered", self.known(&client, known)?),
+            None => ("dynamic", self.register_dynamically(&client, &key).await?),
+        };
+        self.registration_store(tenant, &client, kind, key, registered, by).await
+    }
+
+    /// Keeps the current registration where it still fits, and brings what is asked for up to date.
+    async fn renew(&self, tenant: TenantId, client: &ServerClient, by: &Requester) -> Result<bool, Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let Some(row) = store::client_current(&mut tx, client.server).await? else { return Ok(false) };
+        let found = &client.discovered;
+        let same_client = match &client.pre_registered {
+            Some(known) => row.registration == "pre_registered" && row.client_id == known.client_id,
+            None => row.registration == "dynamic",
+        };
+        let same_place = row.issuer == found.issuer
+            && row.token_endpoint == found.token_endpoint
+            && row.revocation_endpoint == found.revocation_endpoint
+            && row.resource == resource(client);
+        let offered = client.pre_registered.as_ref().and_then(|known| known.client_secret.as_ref());
+        // A secret that comes or goes changes how the client proves itself: that is another registration.
+        if !same_client
+            || !same_place
+            || (offered.is_some() != row.secret().is_some() && client.pre_registered.is_some())
+        {
+            return Ok(false);
+        }
+        if let (Some(credential), Some(secret)) = (row.secret(), offered) {
+            self.credentials.rotate(&mut tx, credential, secret, std::time::Duration::ZERO, by).await?;
+        }
+        let scopes = scopes(client).join(" ");
+        store::client_renew(&mut tx, row.client(), &scopes, found.iss_required, &found.authorization_endpoint).await?;
+        let event = Event::by(by.clone(), "oauth_client.renewed").on("oauth_client", row.client());
+        audit::record(&mut tx, self.clock.now(), event.detail("mcp_server_id", client.server.to_string())).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    fn known(&self, client: &ServerClient, known: &super::PreRegistered) -> Result<Registered, Error> {
+        if known.client_id.trim().is_empty() {
+            return Err(refused("The client id is empty; enter the one that the authorization server gave you."));
+        }
+        let secret = known.client_secret.as_ref().map(|secret| Secret::from_bytes(secret.expose().to_vec()));
+        let method = auth_method(&client.discovered.token_auth_methods, secret.is_some());
+        Ok(Registered { client_id: known.client_id.clone(), secret, method })
+    }
+
+    /// RFC 7591 section 3.1. The request carries no secret; the answer may.
+    async fn register_dynamically(&self, client: &ServerClient, key: &str) -> Result<Registered, Error> {
+        let host = rules::host_of(&client.discovered.issuer);
+        let Some(endpoint) = &client.discovered.registration_endpoint else {
+            return Err(refused(format!(
+                "{host} lets no client register itself; register ThinkWork there by hand and enter its client id."
+            )));
+        };
+        let methods = &client.discovered.token_auth_methods;
+        let method =
+            if methods.iter().any(|method| method == "none") { "none".to_owned() } else { auth_method(methods, true) };
+        let redirect_uri = self.redirect_uri_of(key)?;
+        // No `scope`: servers refuse the names of a resource's scopes there, and each flow asks for its own.
+        let body = json!({
+            "client_name": CLIENT_NAME,
+            "redirect_uris": [redirect_uri],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": method,
+        });
+        let request = Request::post(endpoint.as_str())
+            .header("accept", "application/json")
+            .deadline(REQUEST_DEADLINE)
+            .body_bytes_max(ANSWER_BYTES_MAX)
+            .json(&body)
+            .map_err(|error| refused(error.to_string()))?;
+        let response = self.outbound.send(request).await.map_err(|error| match error.is_transient() {
+            true => Error::Unreachable(error.to_string()),
+            false => refused(error.to_string()),
+        })?;
+        if response.status == 429 || response.status >= 500 {
+            return Err(Error::Unreachable(format!("{host} answered {}", response.status)));
+        }
+        if !response.is_success() {
+            return Err(refused(format!(
+                "{host} refused to register us ({}); register ThinkWork there by hand and enter its client id.",
+                response.status
+            )));
+        }
+        let answer: Answer =
+            response.json().map_err(|_| refused(format!("The registration answer of {host} cannot be read.")))?;
+        if answer.redirect_uris.is_some_and(|uris| !uris.contains(&redirect_uri)) {
+            return Err(refused(format!("{host} registered another callback than ours; it cannot be used.")));
+        }
+        let secret = answer.client_secret.filter(|secret| !secret.is_empty());
+        let method = answer.token_endpoint_auth_method.unwrap_or(method);
+        Ok(Registered { client_id: answer.client_id, secret: secret.filter(|_| method != "none"), method })
+    }
+
+    async fn registration_store(
+        &self,
+        tenant: TenantId,
+        client: &ServerClient,
+        kind: &str,
+        key: String,
+        registered: Registered,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let (id, now, found) = (OauthClientId::new(), self.clock.now(), &client.discovered);
+        let mut tx = self.db.write(tenant).await?;
+        let before = store::client_current(&mut tx, client.server).await?;
+        if let Some(before) = &before {
+            store::client_replace(&mut tx, before.client(), now).await?;
+        }
+        let credential_id: Option<Uuid> = match &registered.secret {
+            Some(secret) => {
+                let owner = Owner::OauthClient(id);
+                Some(self.credentials.create(&mut tx, owner, "client_secret", secret, by).await?.uuid())
+            }
+            None => None,
+        };
+        routes::add(&mut tx, CALLBACK_ROUTE, &key, id.uuid()).await?;
+        let row = ClientRow {
+            id: id.uuid(),
+            tenant_id: tenant.uuid(),
+            mcp_server_id: client.server.uuid(),
+            registration: kind.to_owned(),
+            issuer: found.issuer.clone(),
+            callback_key: key,
+            client_id: registered.client_id,
+            credential_id,
+            token_auth_method: registered.method,
+            authorization_endpoint: found.authorization_endpoint.clone(),
+            token_endpoint: found.token_endpoint.clone(),
+            revocation_endpoint: found.revocation_endpoint.clone(),
+            iss_required: found.iss_required,
+            scopes: scopes(client).join(" "),
+            resource: resource(client),
+            created_at: now.micros(),
+            replaced_at: None,
+        };
+        store::client_insert(&mut tx, row).await?;
+        if let Some(before) = before {
+            self.retire_client(&mut tx, before.client(), by).await?;
+        }
+        let event = Event::by(by.clone(), "oauth_client.registered")
+            .on("oauth_client", id)
+            .detail("mcp_server_id", client.server.to_string())
+            .detail("registration", kind);
+        audit::record(&mut tx, now, event).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The redirect URI of a callback key; from the configuration alone, never from a request (L06).
+    pub(super) fn redirect_uri_of(&self, key: &str) -> Result<String, Error> {
+        self.public_url
+            .join(&format!("/oauth/callback/{key}"))
+            .map(String::from)
+            .map_err(|_| refused("The public URL of this deployment cannot carry a callback; check public_url."))
+    }
+}
+
+fn scopes(client: &ServerClient) -> Vec<String> {
+    client.scopes.clone().unwrap_or_else(|| client.discovered.scopes.clone())
+}
+
+/// RFC 8707: the resource to ask for, unless the operator recorded that it is left out.
+fn resource(client: &ServerClient) -> Option<String> {
+    (!client.without_resource).then(|| client.discovered.resource.clone())
+}
+
+/// How a client with or without a secret proves itself; a server that says nothing means Basic (RFC 8414 section 2).
+fn auth_method(offered: &[String], has_secret: bool) -> String {
+    let method = match (has_secret, offered.iter().any(|method| method == "client_secret_basic"), offered.is_empty()) {
+        (false, _, _) => "none",
+        (true, true, _) | (true, _, true) => "client_secret_basic",
+        (true, false, false) => "client_secret_post",
+    };
+    method.to_owned()
+}

@@ -1,0 +1,283 @@
+//! Ending connections: at once for every call, then at the issuer (RFC 7009), then the material is erased.
+//!
+//! Invariants: an ended connection is used for nothing but its revocation; its sealed grant stays until the issuer has
+//! answered, and no longer; the job that does it again was enqueued in the transaction that ended it.
+
+use thinkwork_database::jobs::{self, Job};
+use thinkwork_database::{Tx, routes};
+use thinkwork_outbound::Field;
+use thinkwork_primitives::{
+    ConnectionId, CredentialId, CredentialSubject, McpServerId, Requester, Secret, Surface, TenantId, Timestamp, UserId,
+};
+
+use super::registration::CALLBACK_ROUTE;
+use super::rules::{self, Failure, LEASE};
+use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
+use super::tokens::{self, ClientProof, Grant};
+use super::{Ended, Error, Oauth, Revocation, RevocationResult, TokenUse};
+use crate::audit::{self, Event};
+use crate::credentials::{Credentials, Opening, Owner};
+
+/// Revokes the tokens of an ended connection, again if need be.
+pub(super) const REVOKE_JOB: &str = "oauth.revoke";
+
+/// Keeps a grant that is no longer anybody's connection until its tokens are revoked: an ended row of its own.
+pub(super) async fn leave_to_revoke(
+    tx: &mut Tx,
+    row: &ConnectionRow,
+    credential: CredentialId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let id = ConnectionId::new();
+    let kept = Granted {
+        account: row.account.clone(),
+        scopes: store::scopes_from(&row.scopes),
+        expires_at: row.expires_at(),
+        has_refresh_token: row.has_refresh_token,
+    };
+    let (user, server, client) = (row.owner(), row.server(), row.client());
+    let new = NewConnection { id, user, server, client, credential, ended_at: Some(now) };
+    store::connection_insert(tx, &new, &kept, now).await?;
+    jobs::enqueue(tx, REVOKE_JOB, &id.to_string(), now).await?;
+    Ok(())
+}
+
+/// Tokens that an issuer gave for a connection which ended meanwhile: sealed and left to the revocation.
+pub(super) async fn late_tokens(
+    credentials: &Credentials,
+    tx: &mut Tx,
+    row: &ConnectionRow,
+    version: i64,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let by = Requester::server();
+    if credentials.describe(tx, row.credential()).await?.is_some()
+        && credentials.rotate_if(tx, row.credential(), version, secret, &by).await?
+    {
+        return Ok(jobs::enqueue(tx, REVOKE_JOB, &row.connection().to_string(), now).await?);
+    }
+    let owner = Owner::Connection(row.connection());
+    let credential = credentials.create(tx, owner, "oauth_grant", secret, &by).await?;
+    leave_to_revoke(tx, row, credential, now).await
+}
+
+impl Oauth {
+    /// Ends a live connection and tries to revoke its tokens at once.
+    pub(super) async fn end(
+        &self,
+        tenant: TenantId,
+        owner: Option<UserId>,
+        id: ConnectionId,
+        why: Ended,
+        by: Requester,
+    ) -> Result<Vec<Revocation>, Error> {
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        let row = match owner {
+            Some(owner) => store::connection_own(&mut tx, owner, id).await?,
+            None => store::connection_any(&mut tx, id).await?,
+        };
+        let row = row.filter(|row| row.ended_at.is_none()).ok_or(Error::NotFound)?;
+        // The job waits a little: it is for the case that we do not get to it now.
+        end_row(&mut tx, &row, why, &by, now, now.plus(LEASE)).await?;
+        tx.commit().await?;
+        let this = self.clone();
+        self.to_its_end(async move { this.revoke_tokens(tenant, id, by).await }).await
+    }
+
+    pub(super) async fn revoke_job(&self, job: &Job) -> Result<(), Error> {
+        let Ok(id) = job.key.parse::<ConnectionId>() else { return Ok(()) };
+        let results = self.revoke_tokens(job.tenant, id, Requester::server()).await?;
+        if results.iter().any(|revocation| revocation.result == RevocationResult::PendingRetry) {
+            return Err(Error::Unreachable("the tokens are not revoked yet".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Revokes what an ended connection still holds, refresh token first, and erases it once the issuer has answered.
+    async fn revoke_tokens(&self, tenant: TenantId, id: ConnectionId, by: Requester) -> Result<Vec<Revocation>, Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let Some(row) = store::connection_any(&mut tx, id).await?.filter(|row| row.ended_at.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let client = store::client_find(&mut tx, row.client()).await?;
+        let Some(sealed) = self.credentials.describe(&mut tx, row.credential()).await? else { return Ok(Vec::new()) };
+        let endpoint = client.as_ref().and_then(|client| client.revocation_endpoint.clone());
+        let results = match (client, endpoint) {
+            (Some(client), Some(endpoint)) => {
+                let (grant, proof) = self.open_to_revoke(&mut tx, &row, &client, &by).await?;
+                tx.commit().await?;
+                self.revoke_at_issuer(&endpoint, &proof, &grant).await
+            }
+            _ => {
+                drop(tx);
+                let refresh = row.has_refresh_token.then_some("refresh");
+                let not_supported = |token| Revocation { token, result: RevocationResult::NotSupported };
+                refresh.into_iter().chain(["access"]).map(not_supported).collect()
+            }
+        };
+        self.revoked(tenant, &row, sealed.version, &results, by).await?;
+        Ok(results)
+    }
+
+    async fn open_to_revoke(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        client: &ClientRow,
+        by: &Requester,
+    ) -> Result<(Grant, ClientProof), Error> {
+        let opening = Opening {
+            surface: Surface::Oauth,
+            requester: by.clone(),
+            subject: CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) },
+            thread: None,
+            turn: None,
+            tool: None,
+            step: None,
+        };
+        let opened = self.credentials.open(tx, row.credential(), opening).await?;
+        let use_ = TokenUse { requester: by.clone(), thread: None, turn: None, tool: None };
+        let proof = self.proof(tx, client, &use_).await?;
+        Ok((Grant::from_secret(&opened.secret)?, proof))
+    }
+
+    async fn revoke_at_issuer(&self, endpoint: &str, proof: &ClientProof, grant: &Grant) -> Vec<Revocation> {
+        let mut results = Vec::new();
+        if let Some(token) = &grant.refresh_token {
+            let result = self.revoke_one(endpoint, proof, token, "refresh_token").await;
+            results.push(Revocation { token: "refresh", result });
+        }
+        let result = self.revoke_one(endpoint, proof, &grant.access_token, "access_token").await;
+        results.push(Revocation { token: "access", result });
+        results
+    }
+
+    /// RFC 7009 section 2. 200 also for a token that was void already.
+    async fn revoke_one(&self, endpoint: &str, proof: &ClientProof, token: &Secret, hint: &str) -> RevocationResult {
+        let fields = vec![("token", Field::Secret(token)), ("token_type_hint", Field::Text(hint))];
+        let response = match tokens::post(&self.outbound, endpoint, proof, fields).await {
+            Ok(response) => response,
+            Err(_) => return RevocationResult::PendingRetry,
+        };
+        if response.is_success() {
+            return RevocationResult::Revoked;
+        }
+        let body: Option<serde_json::Value> = response.json().ok();
+        let code = body.as_ref().and_then(|body| body.get("error")).and_then(serde_json::Value::as_str);
+        match rules::failure(&rules::host_of(endpoint), response.status, code, None) {
+            Failure::Definite(_) => RevocationResult::NotSupported,
+            Failure::Later { .. } => RevocationResult::PendingRetry,
+        }
+    }
+
+    /// Writes the results down; erases the material unless a try is still to come or newer tokens came meanwhile.
+    async fn revoked(
+        &self,
+        tenant: TenantId,
+        row: &ConnectionRow,
+        version: i64,
+        results: &[Revocation],
+        by: Requester,
+    ) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let pending = results.iter().any(|revocation| revocation.result == RevocationResult::PendingRetry);
+        let sealed = self.credentials.describe(&mut tx, row.credential()).await?;
+        let unchanged = sealed.is_some_and(|sealed| sealed.version == version);
+        if !pending && unchanged {
+            self.credentials.revoke(&mut tx, row.credential(), &by).await?;
+            jobs::cancel(&mut tx, REVOKE_JOB, &row.connection().to_string()).await?;
+            self.retire_client(&mut tx, row.client(), &by).await?;
+        }
+        let mut event = Event::by(by, "connection.tokens_revoked").on("connection", row.connection());
+        for revocation in results {
+            event = event.detail(revocation.token, revocation.result.word());
+        }
+        audit::record(&mut tx, self.clock.now(), event).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Erases the secret of a replaced registration once no grant of it is left.
+    pub(super) async fn retire_client(
+        &self,
+        tx: &mut Tx,
+        id: thinkwork_primitives::OauthClientId,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let Some(client) = store::client_find(tx, id).await?.filter(|client| client.replaced_at.is_some()) else {
+            return Ok(());
+        };
+        for row in store::connections_of_client(tx, id).await? {
+            if self.credentials.describe(tx, row.credential()).await?.is_some() {
+                return Ok(());
+            }
+        }
+        routes::remove(tx, CALLBACK_ROUTE, client.id).await?;
+        if let Some(secret) = client.secret() {
+            self.credentials.revoke(tx, secret, by).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn server_end(
+        &self,
+        tenant: TenantId,
+        server: McpServerId,
+        reason: &'static str,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        for row in store::connections_at(&mut tx, server).await? {
+            end_row(&mut tx, &row, Ended::WithServer(reason), by, now, now).await?;
+        }
+        if let Some(client) = store::client_current(&mut tx, server).await? {
+            store::client_replace(&mut tx, client.client(), now).await?;
+            self.retire_client(&mut tx, client.client(), by).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn server_suspend(
+        &self,
+        tenant: TenantId,
+        server: McpServerId,
+        reason: &'static str,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        for row in store::connections_at(&mut tx, server).await? {
+            store::connection_needs_reauth(&mut tx, row.connection(), reason).await?;
+            let event = Event::by(by.clone(), "connection.needs_reauth").on("connection", row.connection());
+            audit::record(&mut tx, now, event.detail("reason", reason)).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// From here on no call uses the connection.
+async fn end_row(
+    tx: &mut Tx,
+    row: &ConnectionRow,
+    why: Ended,
+    by: &Requester,
+    now: Timestamp,
+    revoke_at: Timestamp,
+) -> Result<(), Error> {
+    if !store::connection_end(tx, row.connection(), now).await? {
+        return Err(Error::NotFound);
+    }
+    jobs::enqueue(tx, REVOKE_JOB, &row.connection().to_string(), revoke_at).await?;
+    let event = Event::by(by.clone(), "connection.ended")
+        .on("connection", row.connection())
+        .detail("reason", rules::ended_word(why))
+        .detail("owner", row.owner().to_string());
+    audit::record(tx, now, event).await?;
+    tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! Rows of `connection`; those of `oauth_client` and `oauth_flow` and the statements of a refresh are in the files below.
+//!
+//! Invariant: every finder takes the tenant from its transaction and, where a person acts, the owner.
+
+mod clients;
+mod flows;
+mod refreshes;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::Expr;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+use thinkwork_database::Tx;
+use thinkwork_primitives::{ConnectionId, CredentialId, McpServerId, OauthClientId, Timestamp, UserId};
+use uuid::Uuid;
+
+pub(super) use clients::*;
+pub(super) use connection::Model as ConnectionRow;
+pub(super) use flows::*;
+pub(super) use refreshes::*;
+
+use super::Error;
+use super::rules::Facts;
+
+fn db(error: DbErr) -> Error {
+    Error::Database(error.into())
+}
+
+/// Scopes as stored: separated by spaces.
+pub(super) fn scopes_from(column: &str) -> Vec<String> {
+    column.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// What a fresh grant says of itself.
+pub(super) struct Granted {
+    pub account: String,
+    pub scopes: Vec<String>,
+    pub expires_at: Option<Timestamp>,
+    pub has_refresh_token: bool,
+}
+
+impl ConnectionRow {
+    pub(super) fn connection(&self) -> ConnectionId {
+        ConnectionId::from_uuid(self.id)
+    }
+
+    pub(super) fn owner(&self) -> UserId {
+        UserId::from_uuid(self.user_id)
+    }
+
+    pub(super) fn credential(&self) -> CredentialId {
+        CredentialId::from_uuid(self.credential_id)
+    }
+
+    pub(super) fn client(&self) -> OauthClientId {
+        OauthClientId::from_uuid(self.oauth_client_id)
+    }
+
+    pub(super) fn server(&self) -> Option<McpServerId> {
+        self.mcp_server_id.map(McpServerId::from_uuid)
+    }
+
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        self.access_expires_at.map(Timestamp::from_micros)
+    }
+
+    /// Why the grant needs its owner, if it does.
+    pub(super) fn dead(&self) -> Option<&str> {
+        (self.status == "needs_reauth").then(|| self.status_reason.as_deref().unwrap_or("provider_error"))
+    }
+
+    pub(super) fn facts(&self, version: i64) -> Facts<'_> {
+        Facts {
+            dead: self.dead(),
+            version,
+            expires_at: self.expires_at(),
+            has_refresh_token: self.has_refresh_token,
+            blocked_until: self.refresh_lease_until.map(Timestamp::from_micros),
+            running: self.refresh_lease.is_some(),
+            forced_at: self.forced_refresh_at.map(Timestamp::from_micros),
+        }
+    }
+}
+
+/// The connections of the tenant, ended ones included.
+fn all(tx: &Tx) -> sea_orm::Select<connection::Entity> {
+    connection::Entity::find().filter(connection::Column::TenantId.eq(tx.tenant().uuid()))
+}
+
+fn live(tx: &Tx) -> sea_orm::Select<connection::Entity> {
+    all(tx).filter(connection::Column::EndedAt.is_null())
+}
+
+fn update(tx: &Tx, id: ConnectionId) -> sea_orm::UpdateMany<connection::Entity> {
+    connection::Entity::update_many()
+        .filter(connection::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(connection::Column::Id.eq(id.uuid()))
+}
+
+/// The one live connection of this person at this server.
+pub(super) async fn connection_at(
+    tx: &mut Tx,
+    user: UserId,
+    server: McpServerId,
+) -> Result<Option<ConnectionRow>, Error> {
+    live(tx)
+        .filter(connection::Column::UserId.eq(user.uuid()))
+        .filter(connection::Column::McpServerId.eq(server.uuid()))
+        .one(tx.orm())
+        .await
+        .map_err(db)
+}
+
+/// A live connection of this person.
+pub(super) async fn connection_own(
+    tx: &mut Tx,
+    user: UserId,
+    id: ConnectionId,
+) -> Result<Option<ConnectionRow>, Error> {
+    live(tx)
+        .filter(connection::Column::UserId.eq(user.uuid()))
+        .filter(connection::Column::Id.eq(id.uuid()))
+        .one(tx.orm())
+        .await
+        .map_err(db)
+}
+
+/// A connection of the tenant, ended or not: for operators, jobs and the refresh.
+pub(super) async fn connection_any(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
+    all(tx).filter(connection::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+}
+
+/// The live connections of a person, oldest first.
+pub(super) async fn connections_of(tx: &mut Tx, user: UserId) -> Result<Vec<ConnectionRow>, Error> {
+    live(tx)
+        .filter(connection::Column::UserId.eq(user.uuid()))
+        .order_by_asc(connection::Column::Id)
+        .all(tx.orm())
+        .await
+        .map_err(db)
+}
+
+/// The live connections at a server.
+pub(super) async fn connections_at(tx: &mut Tx, server: McpServerId) -> Result<Vec<ConnectionRow>, Error> {
+    live(tx).filter(connection::Column::McpServerId.eq(server.uuid())).all(tx.orm()).await.map_err(db)
+}
+
+/// A page of the tenant's live connections, oldest first.
+pub(super) async fn connection_page(
+    tx: &mut Tx,
+    after: Option<ConnectionId>,
+    count: u64,
+) -> Result<Vec<ConnectionRow>, Error> {
+    let mut query = live(tx).order_by_asc(connection::Column::Id).limit(count);
+    if let Some(after) = after {
+        query = query.filter(connection::Column::Id.gt(after.uuid()));
+    }
+    query.all(tx.orm()).await.map_err(db)
+}
+
+/// How many connections of a client registration still hold material to revoke or use.
+pub(super) async fn connections_of_client(tx: &mut Tx, client: OauthClientId) -> Result<Vec<ConnectionRow>, Error> {
+    all(tx).filter(connection::Column::OauthClientId.eq(client.uuid())).all(tx.orm()).await.map_err(db)
+}
+
+/// Who owns a new connection and what it stands on.
+pub(super) struct NewConnection {
+    pub id: ConnectionId,
+    pub user: UserId,
+    pub server: Option<McpServerId>,
+    pub client: OauthClientId,
+    pub credential: CredentialId,
+    /// Set for a grant that is only kept until it is revoked.
+    pub ended_at: Option<Timestamp>,
+}
+
+pub(super) async fn connection_insert(
+    tx: &mut Tx,
+    new: &NewConnection,
+    granted: &Granted,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let row = connection::ActiveModel {
+        id: Set(new.id.uuid()),
+        tenant_id: Set(tx.tenant().uuid()),
+        user_id: Set(new.user.uuid()),
+        mcp_server_id: Set(new.server.map(|server| server.uuid())),
+        oauth_client_id: Set(new.client.uuid()),
+        credential_id: Set(new.credential.uuid()),
+        account: Set(granted.account.clone()),
+        scopes: Set(granted.scopes.join(" ")),
+        status: Set("connected".to_owned()),
+        status_reason: Set(None),
+        access_expires_at: Set(granted.expires_at.map(Timestamp::micros)),
+        has_refresh_token: Set(granted.has_refresh_token),
+        refresh_lease: Set(None),
+        refresh_lease_until: Set(None),
+        refresh_started_at: Set(None),
+        refreshed_at: Set(None),
+        forced_refresh_at: Set(None),
+        created_at: Set(now.micros()),
+        connected_at: Set(now.micros()),
+        ended_at: Set(new.ended_at.map(Timestamp::micros)),
+        last_used_at: Set(None),
+    };
+    connection::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+/// Puts a new grant into a connection's place (L13). Whatever a refresh was doing to the old one is void.
+pub(super) async fn connection_reconnect(
+    tx: &mut Tx,
+    id: ConnectionId,
+    client: OauthClientId,
+    credential: CredentialId,
+    granted: &Granted,
+    now: Timestamp,
+) -> Result<(), Error> {
+    with_tokens(update(tx, id), granted)
+        .col_expr(connection::Column::Status, Expr::value("connected"))
+        .col_expr(connection::Column::StatusReason, Expr::value(Option::<String>::None))
+        .col_expr(connection::Column::OauthClientId, Expr::value(client.uuid()))
+        .col_expr(connection::Column::CredentialId, Expr::value(credential.uuid()))
+        .col_expr(connection::Column::Account, Expr::value(granted.account.clone()))
+        .col_expr(connection::Column::Scopes, Expr::value(granted.scopes.join(" ")))
+        .col_expr(connection::Column::ConnectedAt, Expr::value(now.micros()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+fn with_tokens(
+    statement: sea_orm::UpdateMany<connection::Entity>,
+    granted: &Granted,
+) -> sea_orm::UpdateMany<connection::Entity> {
+    statement
+        .col_expr(connection::Column::AccessExpiresAt, Expr::value(granted.expires_at.map(Timestamp::micros)))
+        .col_expr(connection::Column::HasRefreshToken, Expr::value(granted.has_refresh_token))
+        .col_expr(connection::Column::RefreshLease, Expr::value(Option::<Uuid>::None))
+        .col_expr(connection::Column::RefreshLeaseUntil, Expr::value(Option::<i64>::None))
+        .col_expr(connection::Column::RefreshStartedAt, Expr::value(Option::<i64>::None))
+}
+
+/// Marks a live grant dead, with the reason for its owner.
+pub(super) async fn connection_needs_reauth(tx: &mut Tx, id: ConnectionId, reason: &str) -> Result<(), Error> {
+    update(tx, id)
+        .col_expr(connection::Column::Status, Expr::value("needs_reauth"))
+        .col_expr(connection::Column::StatusReason, Expr::value(reason))
+        .col_expr(connection::Column::RefreshLease, Expr::value(Option::<Uuid>::None))
+        .col_expr(connection::Column::RefreshLeaseUntil, Expr::value(Option::<i64>::None))
+        .filter(connection::Column::EndedAt.is_null())
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Ends a live connection. False where it had ended.
+pub(super) async fn connection_end(tx: &mut Tx, id: ConnectionId, now: Timestamp) -> Result<bool, Error> {
+    let ended = update(tx, id)
+        .col_expr(connection::Column::EndedAt, Expr::value(now.micros()))
+        .filter(connection::Column::EndedAt.is_null())
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(ended.rows_affected == 1)
+}
+
+pub(super) async fn connection_used(tx: &mut Tx, id: ConnectionId, now: Timestamp) -> Result<(), Error> {
+    update(tx, id)
+        .col_expr(connection::Column::LastUsedAt, Expr::value(now.micros()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+mod connection {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "connection")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub user_id: Uuid,
+        pub mcp_server_id: Option<Uuid>,
+        pub oauth_client_id: Uuid,
+        pub credential_id: Uuid,
+        pub account: String,
+        pub scopes: String,
+        pub status: String,
+        pub status_reason: Option<String>,
+        pub access_expires_at: Option<i64>,
+        pub has_refresh_token: bool,
+        pub refresh_lease: Option<Uuid>,
+        pub refresh_lease_until: Option<i64>,
+        pub refresh_started_at: Option<i64>,
+        pub refreshed_at: Option<i64>,
+        pub forced_refresh_at: Option<i64>,
+        pub created_at: i64,
+        pub connected_at: i64,
+        pub ended_at: Option<i64>,
+        pub last_used_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

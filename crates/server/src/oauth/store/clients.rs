@@ -1,0 +1,137 @@
+//! Rows of `oauth_client`: one registration of us at one issuer, with its own callback key and pinned endpoints.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::Expr;
+use thinkwork_database::Tx;
+use thinkwork_primitives::{CredentialId, McpServerId, OauthClientId, Timestamp};
+use uuid::Uuid;
+
+use super::super::Error;
+use super::{db, scopes_from};
+
+pub(in super::super) use client::Model as ClientRow;
+
+impl ClientRow {
+    pub(in super::super) fn client(&self) -> OauthClientId {
+        OauthClientId::from_uuid(self.id)
+    }
+
+    pub(in super::super) fn secret(&self) -> Option<CredentialId> {
+        self.credential_id.map(CredentialId::from_uuid)
+    }
+
+    pub(in super::super) fn scope_list(&self) -> Vec<String> {
+        scopes_from(&self.scopes)
+    }
+}
+
+fn all(tx: &Tx) -> sea_orm::Select<client::Entity> {
+    client::Entity::find().filter(client::Column::TenantId.eq(tx.tenant().uuid()))
+}
+
+fn update(tx: &Tx, id: OauthClientId) -> sea_orm::UpdateMany<client::Entity> {
+    client::Entity::update_many()
+        .filter(client::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(client::Column::Id.eq(id.uuid()))
+}
+
+/// A registration, replaced or not.
+pub(in super::super) async fn client_find(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
+    all(tx).filter(client::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+}
+
+/// The registration that new flows at this server use.
+pub(in super::super) async fn client_current(tx: &mut Tx, server: McpServerId) -> Result<Option<ClientRow>, Error> {
+    all(tx)
+        .filter(client::Column::McpServerId.eq(server.uuid()))
+        .filter(client::Column::ReplacedAt.is_null())
+        .one(tx.orm())
+        .await
+        .map_err(db)
+}
+
+pub(in super::super) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Error> {
+    let row = client::ActiveModel {
+        id: Set(row.id),
+        tenant_id: Set(tx.tenant().uuid()),
+        mcp_server_id: Set(row.mcp_server_id),
+        registration: Set(row.registration),
+        issuer: Set(row.issuer),
+        callback_key: Set(row.callback_key),
+        client_id: Set(row.client_id),
+        credential_id: Set(row.credential_id),
+        token_auth_method: Set(row.token_auth_method),
+        authorization_endpoint: Set(row.authorization_endpoint),
+        token_endpoint: Set(row.token_endpoint),
+        revocation_endpoint: Set(row.revocation_endpoint),
+        iss_required: Set(row.iss_required),
+        scopes: Set(row.scopes),
+        resource: Set(row.resource),
+        created_at: Set(row.created_at),
+        replaced_at: Set(row.replaced_at),
+    };
+    client::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+/// What may change of a registration while its grants live: what is asked for, never where tokens go.
+pub(in super::super) async fn client_renew(
+    tx: &mut Tx,
+    id: OauthClientId,
+    scopes: &str,
+    iss_required: bool,
+    authorization_endpoint: &str,
+) -> Result<(), Error> {
+    update(tx, id)
+        .col_expr(client::Column::Scopes, Expr::value(scopes))
+        .col_expr(client::Column::IssRequired, Expr::value(iss_required))
+        .col_expr(client::Column::AuthorizationEndpoint, Expr::value(authorization_endpoint))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// New flows no longer use this registration; its grants go on with it.
+pub(in super::super) async fn client_replace(tx: &mut Tx, id: OauthClientId, now: Timestamp) -> Result<(), Error> {
+    update(tx, id)
+        .col_expr(client::Column::ReplacedAt, Expr::value(now.micros()))
+        .filter(client::Column::ReplacedAt.is_null())
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+mod client {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "oauth_client")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub mcp_server_id: Uuid,
+        pub registration: String,
+        pub issuer: String,
+        pub callback_key: String,
+        pub client_id: String,
+        pub credential_id: Option<Uuid>,
+        pub token_auth_method: String,
+        pub authorization_endpoint: String,
+        pub token_endpoint: String,
+        pub revocation_endpoint: Option<String>,
+        pub iss_required: bool,
+        pub scopes: String,
+        pub resource: Option<String>,
+        pub created_at: i64,
+        pub replaced_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -1,0 +1,247 @@
+//! Pure decisions, as tables.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use thinkwork_primitives::{Requester, Timestamp, UserId, WebhookId};
+
+use super::discovery::challenge_parameter;
+use super::rules::{self, Facts, Failure, Outcome, Parameter, Step, Wanted};
+
+#[test]
+fn l05_return_addresses_are_paths_of_ours() {
+    let check = |asked: &str, expected: Option<&str>| assert_eq!(rules::return_path(asked), expected, "{asked}");
+    check("", Some("/me/connections"));
+    check("/me", Some("/me"));
+    check("/me/", Some("/me/"));
+    check("/me/mcp-servers", Some("/me/mcp-servers"));
+    check("/me/threads/CHAT-01J", Some("/me/threads/CHAT-01J"));
+    for hostile in [
+        "//evil.test",
+        "///evil.test",
+        "/me//evil.test",
+        "/\\evil.test",
+        "/me\\evil.test",
+        "/me/\\\\evil.test",
+        "https://evil.test",
+        "HTTPS://evil.test/me/",
+        "javascript:alert(1)",
+        "me/x",
+        "/mevil",
+        "/admin",
+        "/",
+        "/me/../admin",
+        "/me/./x",
+        "/me/%2e%2e/admin",
+        "/me/@evil.test",
+        "//user@evil.test/me/",
+        "/me/x?y=1",
+        "/me/x#y",
+        "/me/\n",
+        "/me/\r\nLocation: x",
+        "/me/\0",
+        "/me/ x",
+        "/me/\u{202e}x",
+        "/me/é",
+        " /me",
+        "\t/me",
+    ] {
+        check(hostile, None);
+    }
+    check(&format!("/me/{}", "x".repeat(3_000)), None);
+}
+
+proptest! {
+    #[test]
+    fn l05_whatever_is_taken_stays_here(asked in "\\PC*") {
+        if let Some(path) = rules::return_path(&asked) {
+            let base = url::Url::parse("https://work.acme.test/oauth/callback/x").unwrap();
+            let to = base.join(path).unwrap();
+            prop_assert_eq!(to.origin(), base.origin());
+            prop_assert!(to.path().starts_with("/me"));
+        }
+    }
+
+    #[test]
+    fn l10_no_query_panics(query in "[ -~]{0,200}") {
+        drop(rules::callback_answer(&query));
+    }
+
+    #[test]
+    fn no_challenge_panics(challenge in "\\PC*") {
+        drop(challenge_parameter(&challenge, "scope"));
+    }
+
+    #[test]
+    fn l20_a_dead_or_ended_token_is_never_used(
+        end in proptest::option::of(-200_i64..200), refresh: bool, running: bool,
+        blocked in proptest::option::of(-100_i64..100), forced in proptest::option::of(-100_i64..1), instead: bool,
+    ) {
+        let at = |seconds: i64| Timestamp::from_micros((1_000_000 + seconds) * 1_000_000);
+        let facts = Facts {
+            dead: None,
+            version: 1,
+            expires_at: end.map(at),
+            has_refresh_token: refresh,
+            blocked_until: blocked.map(at),
+            running,
+            forced_at: forced.map(at),
+        };
+        let wanted = if instead { Wanted::Instead(1) } else { Wanted::ForCall };
+        if rules::next_step(&facts, wanted, at(0)) == Step::Use {
+            prop_assert!(end.is_none_or(|end| end > 0) && !instead);
+        }
+    }
+}
+
+#[test]
+fn l10_repetitions_are_harmless_and_contradictions_are_seen() {
+    let outcome = |query: &str| match rules::callback_answer(query).map(|answer| answer.outcome) {
+        Some(Outcome::Code(code)) => format!("code {}", code.expose_str().unwrap()),
+        Some(Outcome::Refused(reason)) => format!("refused {reason}"),
+        Some(Outcome::Unclear) => "unclear".to_owned(),
+        None => "none".to_owned(),
+    };
+    let check = |query: &str, expected: &str| assert_eq!(outcome(query), expected, "{query}");
+    check("code=a&state=s", "code a");
+    check("code=a&state=s#", "code a");
+    check("code=a&state=s%23", "code a");
+    check("code=a&state=s#_=_", "code a");
+    check("state=s&code=a&code=a&x=1&code=", "code a");
+    check("code=a&code=b&state=s", "unclear");
+    check("code=a&error=access_denied&state=s", "unclear");
+    check("state=s", "unclear");
+    check("error=access_denied&state=s", "refused access_denied");
+    check("error=%3Cb%3E&state=s", "refused provider_error");
+    check("code=a&state=s&state=t", "none");
+    check("code=a", "none");
+    check("", "none");
+}
+
+#[test]
+fn s11_issuers_agree_byte_for_byte() {
+    let present = |text: &str| Parameter::Present(text.to_owned());
+    let check = |sent, declared, expected| {
+        assert_eq!(rules::issuer_agrees(&sent, "https://as.test", declared), expected, "{sent:?} {declared}");
+    };
+    check(present("https://as.test"), true, true);
+    check(present("https://as.test"), false, true);
+    check(present("https://as.test/"), false, false);
+    check(present("https://AS.test"), false, false);
+    check(Parameter::Absent, true, false);
+    check(Parameter::Absent, false, true);
+    check(Parameter::Contradictory, false, false);
+}
+
+#[test]
+fn s14_a_resource_is_the_server_or_an_ancestor_at_its_origin() {
+    let check = |resource: &str, expected: bool| {
+        assert_eq!(rules::resource_covers(resource, "https://notes.test/team/mcp"), expected, "{resource}");
+    };
+    for covers in [
+        "https://notes.test/team/mcp",
+        "https://notes.test/team",
+        "https://notes.test/team/",
+        "https://notes.test",
+        "https://notes.test/",
+    ] {
+        check(covers, true);
+    }
+    for foreign in [
+        "https://notes.test/te",
+        "https://notes.test/team/mcp/x",
+        "https://notes.test/other",
+        "https://evil.test",
+        "http://notes.test/team",
+        "https://notes.test:444/team",
+        "https://notes.test/team?x=1",
+        "notes.test",
+        "",
+    ] {
+        check(foreign, false);
+    }
+}
+
+#[test]
+fn l18_only_the_servers_own_no_is_definite() {
+    let definite = |status, code: Option<&str>| match rules::failure("as.test", status, code, None) {
+        Failure::Definite(code) => Some(code),
+        Failure::Later { .. } => None,
+    };
+    assert_eq!(definite(400, Some("invalid_grant")).as_deref(), Some("invalid_grant"));
+    assert_eq!(definite(401, Some("invalid_client")).as_deref(), Some("invalid_client"));
+    assert_eq!(definite(200, Some("bad_refresh_token")).as_deref(), Some("bad_refresh_token"));
+    assert_eq!(definite(400, Some("<script>")).as_deref(), Some("provider_error"));
+    for (status, code) in [
+        (500, Some("invalid_grant")),
+        (503, None),
+        (429, Some("invalid_grant")),
+        (400, None),
+        (403, None),
+        (404, None),
+        (200, None),
+        (400, Some("slow_down")),
+        (400, Some("temporarily_unavailable")),
+        (302, None),
+    ] {
+        assert_eq!(definite(status, code), None, "{status} {code:?}");
+    }
+    let pause = |text| match rules::failure("as.test", 503, None, Some(text)) {
+        Failure::Later { pause, .. } => pause.as_secs(),
+        Failure::Definite(_) => 0,
+    };
+    assert_eq!((pause("30"), pause("99999"), pause("0"), pause("soon")), (30, 60, 5, 5));
+}
+
+#[test]
+fn l37_only_the_owners_own_request_may_use_a_grant() {
+    let ana = UserId::new();
+    assert!(rules::may_use(&Requester::User(ana), ana));
+    assert!(!rules::may_use(&Requester::User(UserId::new()), ana));
+    assert!(!rules::may_use(&Requester::Webhook(WebhookId::new()), ana));
+    assert!(!rules::may_use(&Requester::server(), ana));
+}
+
+#[test]
+fn challenges_are_read_quoted_bare_and_among_others() {
+    let check = |challenge: &str, name: &str, expected: Option<&str>| {
+        assert_eq!(challenge_parameter(challenge, name).as_deref(), expected, "{challenge}");
+    };
+    check(r#"Bearer resource_metadata="https://a.test/x", scope="a b""#, "resource_metadata", Some("https://a.test/x"));
+    check(r#"Bearer resource_metadata="https://a.test/x", scope="a b""#, "scope", Some("a b"));
+    check(r#"Bearer realm="say \"scope=x\"",scope=y"#, "scope", Some("y"));
+    check("Basic realm=x, Bearer scope=y", "SCOPE", Some("y"));
+    check("Bearer", "scope", None);
+    check(r#"Bearer scope="open"#, "scope", Some("open"));
+    check("", "scope", None);
+}
+
+#[test]
+fn l16_waiting_pausing_and_refreshing_are_told_apart() {
+    let now = Timestamp::from_micros(1_000_000_000_000);
+    let facts = |left: u64| Facts {
+        dead: None,
+        version: 7,
+        expires_at: Some(now.plus(Duration::from_secs(left))),
+        has_refresh_token: true,
+        blocked_until: None,
+        running: false,
+        forced_at: None,
+    };
+    let later = Some(now.plus(Duration::from_secs(9)));
+    let step = |facts: Facts<'_>, wanted| rules::next_step(&facts, wanted, now);
+    assert_eq!(step(facts(61), Wanted::ForCall), Step::Use);
+    assert_eq!(step(facts(60), Wanted::ForCall), Step::Refresh);
+    assert_eq!(step(Facts { blocked_until: later, running: true, ..facts(60) }, Wanted::ForCall), Step::Wait);
+    assert_eq!(step(Facts { blocked_until: later, ..facts(60) }, Wanted::ForCall), Step::Use);
+    assert_eq!(step(Facts { blocked_until: later, ..facts(0) }, Wanted::ForCall), Step::Pause);
+    assert_eq!(step(Facts { blocked_until: Some(now), running: true, ..facts(0) }, Wanted::ForCall), Step::Refresh);
+    assert_eq!(step(facts(900), Wanted::Instead(7)), Step::Refresh);
+    assert_eq!(step(facts(900), Wanted::Instead(6)), Step::Use);
+    let refused = Step::Dead("token_refused".to_owned());
+    assert_eq!(step(Facts { forced_at: Some(now), ..facts(900) }, Wanted::Instead(7)), refused);
+    assert_eq!(
+        step(Facts { dead: Some("invalid_grant"), ..facts(900) }, Wanted::ForCall),
+        Step::Dead("invalid_grant".to_owned())
+    );
+}

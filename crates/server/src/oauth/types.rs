@@ -1,0 +1,183 @@
+//! What the slice speaks of: what discovery found, a server's client, a started flow, connections, tokens, revocations.
+
+use thinkwork_primitives::{
+    ConnectionId, CredentialId, FlowId, McpServerId, Requester, Secret, ThreadId, Timestamp, TurnId, UserId,
+};
+
+/// What discovery found: RFC 9728 then RFC 8414, then OIDC.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Discovered {
+    /// The resource as its metadata names it (RFC 9728); goes into `resource` (RFC 8707).
+    pub resource: String,
+    /// The authorization server, byte for byte.
+    pub issuer: String,
+    /// Where a browser is sent.
+    pub authorization_endpoint: String,
+    /// Where codes and refresh tokens go.
+    pub token_endpoint: String,
+    /// Where clients register themselves (RFC 7591).
+    pub registration_endpoint: Option<String>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Option<String>,
+    /// The scopes to ask for, by the challenge or the resource's metadata.
+    pub scopes: Vec<String>,
+    /// Whether the server says that it supports PKCE with S256.
+    pub pkce_s256: bool,
+    /// Whether it declares `iss` in its answers (RFC 9207).
+    pub iss_required: bool,
+    /// How clients may prove themselves; empty where it says nothing.
+    pub token_auth_methods: Vec<String>,
+}
+
+/// How an MCP server is authorised, as its operator approved it.
+pub struct ServerClient {
+    /// The server.
+    pub server: McpServerId,
+    /// What discovery found and the operator approved.
+    pub discovered: Discovered,
+    /// A client that the operator registered by hand; else dynamic registration (RFC 7591).
+    pub pre_registered: Option<PreRegistered>,
+    /// The operator recorded "supports PKCE though silent".
+    pub pkce_though_silent: bool,
+    /// The operator recorded "leave out RFC 8707 resource".
+    pub without_resource: bool,
+    /// Scopes that the operator chose; else those that discovery found.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// A client that an operator registered by hand.
+pub struct PreRegistered {
+    /// Its id at the issuer.
+    pub client_id: String,
+    /// Its secret, if it is a confidential client.
+    pub client_secret: Option<Secret>,
+}
+
+/// What `start` answers: `{flow_id, authorize_url, expires_at}` and the flow's cookie.
+pub struct Started {
+    /// The flow.
+    pub flow: FlowId,
+    /// Where the browser goes.
+    pub authorize_url: String,
+    /// When the flow ends by itself.
+    pub expires_at: Timestamp,
+    /// `__Host-tw_flow_<id>=…`: the complete Set-Cookie value.
+    pub set_cookie: String,
+}
+
+/// Connected, expired, … computed from the credential the runtime would use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionStatus {
+    /// A call would get a token.
+    Connected,
+    /// Only the owner can mend it; `status_reason` says why.
+    NeedsReauth,
+    /// The token ended and there is none to refresh it with.
+    Expired,
+    /// There is no grant.
+    NotConnected,
+}
+
+impl ConnectionStatus {
+    /// The word in API and pages.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::NeedsReauth => "needs_reauth",
+            Self::Expired => "expired",
+            Self::NotConnected => "not_connected",
+        }
+    }
+}
+
+/// One user's consented grant at one MCP server.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its owner.
+    pub user: UserId,
+    /// The server.
+    pub server: McpServerId,
+    /// The account, as the authorization server names it, else its host.
+    pub account: String,
+    /// What a call would find.
+    pub status: ConnectionStatus,
+    /// Why it is dead: a plain word.
+    pub status_reason: Option<String>,
+    /// What was granted.
+    pub scopes: Vec<String>,
+    /// The sealed grant.
+    pub credential: CredentialId,
+    /// When its owner consented last.
+    pub connected_at: Timestamp,
+    /// When it was last used for a call.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// For which use a token is opened; becomes the audit event.
+#[derive(Clone, Debug)]
+pub struct TokenUse {
+    /// On whose request.
+    pub requester: Requester,
+    /// In which thread.
+    pub thread: Option<ThreadId>,
+    /// In which turn.
+    pub turn: Option<TurnId>,
+    /// For which tool, by its full name.
+    pub tool: Option<String>,
+}
+
+/// An access token, opened and recorded (committed).
+pub struct AccessToken {
+    /// The token.
+    pub secret: Secret,
+    /// Whose grant.
+    pub connection: ConnectionId,
+    /// Its credential.
+    pub credential: CredentialId,
+    /// Which version of it.
+    pub version: i64,
+}
+
+/// What became of one token at its issuer (RFC 7009).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationResult {
+    /// The issuer says it is void.
+    Revoked,
+    /// The issuer has no way to revoke it.
+    NotSupported,
+    /// The issuer did not answer; it is tried again until it does.
+    PendingRetry,
+}
+
+impl RevocationResult {
+    /// The word in API and pages.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::NotSupported => "not_supported",
+            Self::PendingRetry => "pending_retry",
+        }
+    }
+}
+
+/// One token of an ended connection.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// `refresh` or `access`.
+    pub token: &'static str,
+    /// What became of it.
+    pub result: RevocationResult,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its owner disconnected it.
+    ByOwner,
+    /// An operator revoked it.
+    ByOperator,
+    /// Its server went, for this reason.
+    WithServer(&'static str),
+}

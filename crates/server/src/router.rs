@@ -1,0 +1,115 @@
+//! Every URL of the product.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use thinkwork_primitives::limits;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+use crate::edge::{ApiError, Authenticate, PageError, headers, host};
+use crate::{access, audit, health, home, mcp, oauth, spaces, threads, turns, webhooks};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "ThinkWork",
+    description = "The integration foundation of an agent harness.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+/// The JSON routes with their description.
+fn api(app: &App) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(access::http::routes(&app.access))
+        .merge(spaces::http::routes(&app.spaces))
+        .merge(threads::http::routes(&app.threads))
+        .merge(mcp::http::routes(&app.mcp))
+        .merge(oauth::http::routes(&app.oauth))
+        .merge(webhooks::http::routes(&app.webhooks))
+        .merge(turns::http::routes(&app.turns))
+        .merge(audit::http::routes(&app.audit))
+}
+
+/// The pages of both faces.
+fn pages(app: &Arc<App>) -> Router {
+    Router::new()
+        .merge(access::pages::routes(&app.access))
+        .merge(spaces::pages::routes(&app.spaces))
+        .merge(threads::pages::routes(&app.threads))
+        .merge(mcp::pages::routes(&app.mcp))
+        .merge(oauth::pages::routes(&app.oauth, &app.access, Arc::new(app.mcp.clone())))
+        .merge(webhooks::pages::routes(&app.webhooks))
+        .merge(turns::pages::routes(&app.turns))
+        .merge(audit::pages::routes(&app.audit, people(app)))
+        .merge(home::pages::routes(app))
+}
+
+/// The OpenAPI document of these routes.
+pub fn openapi(app: &App) -> utoipa::openapi::OpenApi {
+    api(app).into_openapi()
+}
+
+/// The whole server.
+pub fn router(app: &Arc<App>) -> Router {
+    let (api, document) = api(app).split_for_parts();
+    let document = document.to_pretty_json().unwrap_or_default();
+    let authenticate: Arc<dyn Authenticate> = Arc::new(app.access.clone());
+    Router::new()
+        .merge(api)
+        .merge(pages(app))
+        .merge(webhooks::ingress::routes(&app.webhooks))
+        .merge(mcp::gateway::routes(&app.mcp, &app.tools))
+        .merge(crate::edge::assets::routes())
+        .merge(health::routes(app))
+        .route(
+            "/v1/openapi.json",
+            get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document).into_response() }),
+        )
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(authenticate, with_authenticate))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(host::Allowed::new(&app.config.public_url), host::check))
+        .layer(middleware::from_fn(headers::secure))
+}
+
+async fn with_authenticate(
+    State(authenticate): State<Arc<dyn Authenticate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(authenticate);
+    next.run(request).await
+}
+
+async fn nothing_here(request: Request) -> Response {
+    let path = request.uri().path();
+    if ["/v1", "/hooks", "/mcp", "/x", "/oauth"].iter().any(|prefix| path.starts_with(prefix)) {
+        ApiError::not_found().into_response()
+    } else {
+        PageError(ApiError::not_found()).into_response()
+    }
+}
+
+/// Names of people for the page of the record.
+fn people(app: &App) -> audit::pages::People {
+    let (db, access) = (app.db.clone(), app.access.clone());
+    Arc::new(move |tenant, ids| {
+        let (db, access) = (db.clone(), access.clone());
+        Box::pin(async move {
+            match db.read(tenant).await {
+                Ok(mut tx) => access.user_names(&mut tx, &ids).await.unwrap_or_default().into_iter().collect(),
+                Err(_) => std::collections::HashMap::new(),
+            }
+        })
+    })
+}

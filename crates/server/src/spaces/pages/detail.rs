@@ -1,0 +1,189 @@
+//! The operator's page of one Space: what it is, who is in it, what serves it.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use thinkwork_primitives::{SpaceId, UserId, limits};
+
+use super::{SpaceForm, rules};
+use crate::edge::{
+    ApiError, CheckedForm, Frame, Id, Ids, Moment, Notice, Page, PageCaller, PageError, PageOperator, Paging,
+};
+use crate::spaces::{Space, SpaceAccess, SpaceChange, Spaces};
+
+/// People shown on one page; a Space of more is managed over the API.
+const MEMBERS_SHOWN_MAX: u64 = limits::PAGE_ITEMS_MAX;
+
+struct MemberRow {
+    id: String,
+    name: String,
+    joined: Moment,
+}
+
+struct Choice {
+    id: String,
+    name: String,
+}
+
+#[derive(Template)]
+#[template(path = "spaces/templates/detail.html")]
+struct Detail {
+    frame: Frame,
+    id: String,
+    slug: String,
+    access: &'static str,
+    prompt: String,
+    version: i64,
+    reopen: bool,
+    members: Vec<MemberRow>,
+    choices: Vec<Choice>,
+    servers: Vec<String>,
+}
+
+async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<Notice>) -> Result<Detail, ApiError> {
+    let mut tx = spaces.db.read(caller.tenant()).await?;
+    let space: Space = spaces.visible(&mut tx, id, &caller.principal).await?;
+    let members = spaces.members(&mut tx, id, MEMBERS_SHOWN_MAX, None).await?;
+    let ids: Vec<UserId> = members.iter().map(|member| member.user).collect();
+    let names = spaces.names(&mut tx, &ids).await?;
+    let servers = spaces.servers(&mut tx, id).await?.into_iter().map(|server| server.server.to_string()).collect();
+    drop(tx);
+    let now = spaces.clock.now();
+    let name_of =
+        |user: UserId| names.iter().find(|(id, _)| *id == user).map_or("somebody", |(_, name)| name).to_owned();
+    let rows = members
+        .iter()
+        .map(|member| MemberRow {
+            id: member.user.to_string(),
+            name: name_of(member.user),
+            joined: Moment::of(member.joined_at, now),
+        })
+        .collect();
+    let choices = spaces.people(caller.tenant()).await?;
+    let choices = choices.into_iter().filter(|(user, _)| !ids.contains(user));
+    Ok(Detail {
+        frame: Frame::admin(caller, &space.name, "spaces").with_notice(notice),
+        id: id.to_string(),
+        slug: space.slug,
+        access: rules::access_word(space.access),
+        prompt: space.prompt.unwrap_or_default(),
+        version: space.version,
+        reopen: space.reopen,
+        members: rows,
+        choices: choices.map(|(user, name)| Choice { id: user.to_string(), name }).collect(),
+        servers,
+    })
+}
+
+pub(super) async fn show(
+    State(spaces): State<Spaces>,
+    PageOperator(caller): PageOperator,
+    Id(id): Id<SpaceId>,
+) -> Result<Response, PageError> {
+    Ok(Page(page(&spaces, &caller, id, None).await?).into_response())
+}
+
+/// The page again, with what was refused.
+async fn refused(spaces: &Spaces, caller: &PageCaller, id: SpaceId, error: ApiError) -> Result<Response, PageError> {
+    if error.log.is_some() || error.status == axum::http::StatusCode::NOT_FOUND {
+        return Err(PageError(error));
+    }
+    let notice = Notice { kind: "bad", text: format!("Nothing was changed. {}", error.message) };
+    Ok((error.status, Page(page(spaces, caller, id, Some(notice)).await?)).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct ChangeForm {
+    #[serde(flatten)]
+    space: SpaceForm,
+    /// Sent by a ticked box only.
+    reopen: Option<String>,
+    version: Option<String>,
+}
+
+pub(super) async fn change(
+    State(spaces): State<Spaces>,
+    Id(id): Id<SpaceId>,
+    CheckedForm { caller, form }: CheckedForm<ChangeForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let access = match form.space.access.as_str() {
+        "public" => Some(SpaceAccess::Public),
+        "private" => Some(SpaceAccess::Private),
+        _ => None,
+    };
+    let change = SpaceChange {
+        name: Some(form.space.name),
+        access,
+        prompt: Some(form.space.prompt),
+        reopen: Some(form.reopen.is_some()),
+    };
+    let version = form.version.and_then(|text| text.parse().ok());
+    let mut tx = spaces.db.write(caller.tenant()).await?;
+    match spaces.change(&mut tx, id, change, version, &caller.principal).await {
+        Ok(_) => {
+            tx.commit().await?;
+            Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
+        }
+        Err(error) => {
+            drop(tx);
+            refused(&spaces, &caller, id, error.into()).await
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct MemberForm {
+    user_id: String,
+}
+
+pub(super) async fn member_add(
+    State(spaces): State<Spaces>,
+    Id(id): Id<SpaceId>,
+    CheckedForm { caller, form }: CheckedForm<MemberForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let user = form.user_id.parse().map_err(|_| ApiError::invalid("user_id", "choose a person from the list."))?;
+    let mut tx = spaces.db.write(caller.tenant()).await?;
+    spaces.member_put(&mut tx, id, user, &caller.principal).await?;
+    tx.commit().await?;
+    Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Nothing {}
+
+pub(super) async fn member_remove(
+    State(spaces): State<Spaces>,
+    Ids(id, user): Ids<SpaceId, UserId>,
+    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let mut tx = spaces.db.write(caller.tenant()).await?;
+    match spaces.member_remove(&mut tx, id, user, &caller.principal).await {
+        Ok(()) => {
+            tx.commit().await?;
+            // Whoever let go of themselves does not see a private Space any more.
+            let own = user == caller.user;
+            let back = if own { "/admin/spaces".to_owned() } else { format!("/admin/spaces/{id}") };
+            Ok(Redirect::to(&back).into_response())
+        }
+        Err(error) => {
+            drop(tx);
+            refused(&spaces, &caller, id, error.into()).await
+        }
+    }
+}
+
+impl Spaces {
+    /// Enabled people of the tenant by name, for the choice of members.
+    async fn people(&self, tenant: thinkwork_primitives::TenantId) -> Result<Vec<(UserId, String)>, ApiError> {
+        let all = Paging { limit: MEMBERS_SHOWN_MAX, after: None };
+        let found = self.access.users(tenant, &all).await.map_err(|error| ApiError::internal(&error))?;
+        let mut people: Vec<_> =
+            found.into_iter().filter(|user| !user.disabled).map(|user| (user.id, user.name)).collect();
+        people.sort_by(|(_, a), (_, b)| a.cmp(b));
+        Ok(people)
+    }
+}

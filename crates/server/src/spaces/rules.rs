@@ -1,0 +1,122 @@
+//! Pure decisions: who sees a Space, who lets whom in, and what a Space may be called.
+
+use thinkwork_primitives::{Principal, Role, UserId, Via, Who, limits};
+
+use super::{Error, SpaceAccess, SpaceServer};
+
+/// Characters of a slug: a word in an address, not a sentence.
+const SLUG_CHARS_MAX: usize = 40;
+/// A prompt goes with every turn; longer ones are documents.
+const PROMPT_BYTES_MAX: usize = 16_384;
+/// Tools named in one allow-list; more than any server of use offers.
+const TOOLS_MAX: usize = 500;
+
+/// The stored word of an access.
+pub(super) const fn access_word(access: SpaceAccess) -> &'static str {
+    match access {
+        SpaceAccess::Public => "public",
+        SpaceAccess::Private => "private",
+    }
+}
+
+/// Reads the word back. Anything that is not `public` is private: a damaged row shows nothing.
+pub(super) fn access_from_word(word: &str) -> SpaceAccess {
+    if word == "public" { SpaceAccess::Public } else { SpaceAccess::Private }
+}
+
+/// Whether someone of the tenant sees a Space.
+pub(super) const fn may_see(access: SpaceAccess, is_member: bool) -> bool {
+    matches!(access, SpaceAccess::Public) || is_member
+}
+
+fn is_operator(by: &Principal) -> bool {
+    crate::edge::caller::may_configure(by)
+}
+
+/// Whether `by` may let `user` in. An operator who does not see a private Space may let in themselves only; one
+/// without members, made by a service token, takes its first member from any operator.
+pub(super) fn may_let_in(access: SpaceAccess, sees: bool, members: u64, by: &Principal, user: UserId) -> bool {
+    let opens = sees || by.user() == Some(user) || (access == SpaceAccess::Private && members == 0);
+    is_operator(by) && opens
+}
+
+/// Whether `by`, who sees the Space, may let `user` go.
+pub(super) fn may_let_go(by: &Principal, user: UserId) -> bool {
+    is_operator(by) || by.user() == Some(user)
+}
+
+/// Whether a Space may lose its last member.
+pub(super) const fn may_empty(access: SpaceAccess) -> bool {
+    matches!(access, SpaceAccess::Public)
+}
+
+/// Widening takes a person's session: it shows to everyone what members wrote among themselves.
+pub(super) fn check_widening(from: SpaceAccess, to: Option<SpaceAccess>, by: &Principal) -> Result<(), Error> {
+    let widens = from == SpaceAccess::Private && to == Some(SpaceAccess::Public);
+    match (widens, by.who, by.via) {
+        (false, ..) => Ok(()),
+        (true, Who::User { role, .. }, Via::Session { .. }) if role >= Role::Operator => Ok(()),
+        (true, ..) => Err(Error::NeedsSession),
+    }
+}
+
+/// Refuses what does not fit an address.
+pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let ends_well = !slug.starts_with('-') && !slug.ends_with('-');
+    if (1..=SLUG_CHARS_MAX).contains(&slug.len()) && slug.bytes().all(fits) && ends_well {
+        Ok(())
+    } else {
+        Err(Error::Invalid("slug", "use 1 to 40 of a-z, 0-9 and hyphens inside, like billing-team."))
+    }
+}
+
+/// The name without outer spaces.
+pub(super) fn checked_name(name: &str) -> Result<String, Error> {
+    let name = name.trim();
+    let count = name.chars().count();
+    if (1..=limits::NAME_CHARS_MAX).contains(&count) && !name.chars().any(char::is_control) {
+        Ok(name.to_owned())
+    } else {
+        Err(Error::Invalid("name", "use 1 to 120 characters in one line."))
+    }
+}
+
+/// Refuses prompts that no turn could carry.
+pub(super) fn check_prompt(prompt: Option<&str>) -> Result<(), Error> {
+    match prompt {
+        Some(text) if text.len() > PROMPT_BYTES_MAX => Err(Error::Invalid("prompt", "use at most 16,384 bytes.")),
+        Some(text) if text.contains('\0') => Err(Error::Invalid("prompt", "leave out the zero character.")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses approvals that are none of the three words, and lists beyond reason.
+pub(super) fn check_policy(server: &SpaceServer) -> Result<(), Error> {
+    let named = server.tool_allowlist.as_ref().map_or(0, Vec::len);
+    if named > TOOLS_MAX || server.approvals.len() > TOOLS_MAX {
+        return Err(Error::Invalid("tool_allowlist", "name at most 500 tools."));
+    }
+    let known = |word: &serde_json::Value| matches!(word.as_str(), Some("never" | "once" | "always"));
+    if server.approvals.values().all(known) {
+        Ok(())
+    } else {
+        Err(Error::Invalid("approvals", "each tool's approval is never, once or always."))
+    }
+}
+
+/// A slug made of a name, for the page's form.
+pub(super) fn slug_of(name: &str) -> String {
+    let mut slug = String::new();
+    for char in name.to_lowercase().chars() {
+        if char.is_ascii_alphanumeric() {
+            slug.push(char);
+        } else if !slug.ends_with('-') && !slug.is_empty() {
+            slug.push('-');
+        }
+        if slug.len() == SLUG_CHARS_MAX {
+            break;
+        }
+    }
+    slug.trim_matches('-').to_owned()
+}

@@ -1,0 +1,69 @@
+//! Tests of the pure decisions.
+
+use thinkwork_primitives::{
+    Audience, Principal, Role, Scope, SessionId, TenantId, Timestamp, TokenId, UserId, Via, Who,
+};
+
+use super::{Error, SpaceAccess, rules};
+
+fn person(id: UserId, role: Role) -> Principal {
+    let via = Via::Session { id: SessionId::new(), signed_in_at: Timestamp::from_micros(0) };
+    Principal { tenant: TenantId::new(), who: Who::User { id, role }, via }
+}
+
+fn by_token(mut principal: Principal, scope: Scope) -> Principal {
+    principal.via = Via::Token { id: TokenId::new(), audience: Audience::Api, scope };
+    principal
+}
+
+#[test]
+fn a_private_space_shows_to_its_members_alone() {
+    assert!(rules::may_see(SpaceAccess::Public, false));
+    assert!(rules::may_see(SpaceAccess::Private, true));
+    assert!(!rules::may_see(SpaceAccess::Private, false));
+    assert_eq!(rules::access_from_word("damaged"), SpaceAccess::Private);
+}
+
+#[test]
+fn operators_let_in_whom_they_may_and_members_nobody() {
+    let (operator, member, other) = (UserId::new(), UserId::new(), UserId::new());
+    let check = |sees, members, by: &Principal, user, expect| {
+        assert_eq!(rules::may_let_in(SpaceAccess::Private, sees, members, by, user), expect);
+    };
+    let by_operator = person(operator, Role::Operator);
+    check(true, 2, &by_operator, other, true);
+    check(false, 2, &by_operator, operator, true);
+    check(false, 2, &by_operator, other, false);
+    check(false, 0, &by_operator, other, true);
+    check(true, 2, &person(member, Role::Member), other, false);
+    check(true, 2, &by_token(by_operator, Scope::Write), other, false);
+    check(true, 2, &by_token(by_operator, Scope::Admin), other, true);
+    assert!(rules::may_let_go(&person(member, Role::Member), member));
+    assert!(!rules::may_let_go(&person(member, Role::Member), other));
+}
+
+#[test]
+fn s07_no_token_widens_a_space() {
+    let (private, public) = (SpaceAccess::Private, SpaceAccess::Public);
+    let operator = person(UserId::new(), Role::Operator);
+    let admin = by_token(operator, Scope::Admin);
+    assert!(rules::check_widening(private, Some(public), &operator).is_ok());
+    assert!(matches!(rules::check_widening(private, Some(public), &admin), Err(Error::NeedsSession)));
+    assert!(rules::check_widening(public, Some(private), &admin).is_ok());
+    assert!(rules::check_widening(private, None, &admin).is_ok());
+}
+
+#[test]
+fn slugs_and_names_fit_an_address_and_a_table() {
+    for good in ["a", "billing", "billing-2", &"a".repeat(40)] {
+        assert!(rules::check_slug(good).is_ok(), "{good}");
+    }
+    for bad in ["", "-a", "a-", "A", "ä", "a b", "a/b", &"a".repeat(41)] {
+        assert!(rules::check_slug(bad).is_err(), "{bad}");
+    }
+    assert_eq!(rules::checked_name("  Billing  ").ok().as_deref(), Some("Billing"));
+    for bad in ["", "   ", "a\nb", &"a".repeat(121)] {
+        assert!(rules::checked_name(bad).is_err(), "{bad}");
+    }
+    assert_eq!(rules::slug_of("Billing & Co (EU)"), "billing-co-eu");
+}

@@ -1,0 +1,300 @@
+//! Threads, messages and the turn record; the stream. [`Threads::receive`] is the only creator of turns.
+//!
+//! Invariants: thread, message, queued turn and audit are one transaction; a turn answers one message whose author is its
+//! requester; messages carry a per-thread sequence; one running turn a thread (unique in the database).
+
+pub mod attribution;
+pub mod http;
+pub mod pages;
+mod receive;
+mod record;
+pub mod rules;
+mod run;
+mod store;
+mod stream;
+#[cfg(test)]
+mod tests;
+pub mod text;
+mod wire;
+
+use thinkwork_database::{Db, Tx};
+use thinkwork_primitives::{Clock, MessageId, Principal, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId};
+
+pub use record::{
+    Changed, Inbound, Message, MessageRole, NewStep, Priority, Received, Step, StepEnd, StepKind, StepStatus, Thread,
+    ThreadChange, ThreadEvent, ThreadFilter, ThreadStatus, Turn, TurnStatus,
+};
+
+use crate::access::Access;
+use crate::audit::{self, Event};
+use crate::spaces::Spaces;
+
+/// What can go wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not there, or not visible for the caller: 404.
+    #[error("there is no such thread for this caller")]
+    NotFound,
+    /// What was sent does not fit: a sentence.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The turn has ended or does not run.
+    #[error("the turn does not run any more")]
+    Over,
+    /// `If-Match` named another version.
+    #[error("the thread was changed meanwhile")]
+    Changed,
+    /// A row does not read back as it was written.
+    #[error("a stored {0} cannot be read; restore the row from a backup")]
+    Damaged(&'static str),
+    /// The Space refused.
+    #[error(transparent)]
+    Spaces(#[from] crate::spaces::Error),
+    /// People could not be asked for.
+    #[error(transparent)]
+    Access(#[from] crate::access::Error),
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+    /// The record refused.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::Error),
+}
+
+/// The kind of the job that makes the `turns` slice run a thread's queued turns; its key is the printed thread id.
+pub const RUN_JOB: &str = "turns.run";
+
+/// What somebody writes through `/v1` or a page.
+pub struct NewMessage {
+    /// Where.
+    pub space: SpaceId,
+    /// In which thread; a new one where it is left out.
+    pub thread: Option<ThreadId>,
+    /// The title of a new thread.
+    pub title: Option<String>,
+    /// The words.
+    pub text: String,
+    /// The priority of a new thread.
+    pub priority: Option<Priority>,
+}
+
+/// A thread with all that is in it, as one caller may see it.
+pub struct Whole {
+    /// The thread.
+    pub thread: Thread,
+    /// Its messages in their order.
+    pub messages: Vec<Message>,
+    /// Its turns with their steps.
+    pub turns: Vec<(Turn, Vec<Step>)>,
+}
+
+/// Rows read at a time where all are read.
+const ROWS_AT_ONCE: u64 = 500;
+
+/// The slice.
+#[derive(Clone)]
+pub struct Threads {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    access: Access,
+    spaces: Spaces,
+}
+
+impl Threads {
+    /// Over this database.
+    pub const fn new(db: Db, clock: Clock, access: Access, spaces: Spaces) -> Self {
+        Self { db, clock, access, spaces }
+    }
+
+    /// The thread if the caller may see its Space.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn visible(&self, tx: &mut Tx, id: ThreadId, caller: &Principal) -> Result<Thread, Error> {
+        let thread = store::thread_find(tx, id).await?.ok_or(Error::NotFound)?;
+        match self.spaces.visible(tx, thread.space, caller).await {
+            Ok(_) => Ok(thread),
+            Err(crate::spaces::Error::NotFound) => Err(Error::NotFound),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The thread without asking who: for work. Never for a request.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find_for_work(&self, tx: &mut Tx, id: ThreadId) -> Result<Option<Thread>, Error> {
+        store::thread_find(tx, id).await
+    }
+
+    /// Threads of the Spaces that the caller may see, the latest first, at most `limit`, after the place of another.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list(
+        &self,
+        tx: &mut Tx,
+        caller: &Principal,
+        filter: &ThreadFilter,
+        limit: u64,
+        after: Option<(Timestamp, ThreadId)>,
+    ) -> Result<Vec<Thread>, Error> {
+        let spaces = self.spaces.visible_ids(tx, caller).await?;
+        store::thread_list(tx, &spaces, filter, limit, after).await
+    }
+
+    /// Changes title, status or priority. `if_version` refuses when another change came first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Changed`], [`Error::Invalid`].
+    pub async fn change(
+        &self,
+        tx: &mut Tx,
+        id: ThreadId,
+        change: ThreadChange,
+        if_version: Option<i64>,
+        by: &Principal,
+    ) -> Result<Thread, Error> {
+        let mut thread = self.visible(tx, id, by).await?;
+        if if_version.is_some_and(|version| version != thread.version) {
+            return Err(Error::Changed);
+        }
+        let mut event = Event::by(by.requester(), "thread.changed").on("thread", id).within(Some(id), None);
+        if let Some(title) = change.title {
+            thread.title = rules::checked_title(&title)?;
+            event = event.detail("title_changed", true);
+        }
+        if let Some(status) = change.status {
+            thread.status = status;
+            event = event.detail("status", rules::status_word(status));
+        }
+        if let Some(priority) = change.priority {
+            thread.priority = priority;
+            event = event.detail("priority", rules::priority_word(priority));
+        }
+        let now = self.clock.now();
+        if !store::thread_update(tx, &thread, now).await? {
+            return Err(Error::Changed);
+        }
+        thread.version = thread.version.saturating_add(1);
+        thread.updated_at = now;
+        store::events_insert(tx, id, &[Changed::Thread(id)], now).await?;
+        audit::record(tx, now, event).await?;
+        Ok(thread)
+    }
+
+    /// Messages after the place `after`, in their order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn messages(
+        &self,
+        tx: &mut Tx,
+        thread: ThreadId,
+        limit: u64,
+        after: Option<i64>,
+    ) -> Result<Vec<Message>, Error> {
+        store::message::message_list(tx, thread, limit, after).await
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn message(&self, tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
+        store::message::message_find(tx, id).await
+    }
+
+    /// Turns in the order they were queued, at most `limit`, after `after`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn turns(
+        &self,
+        tx: &mut Tx,
+        thread: ThreadId,
+        limit: u64,
+        after: Option<TurnId>,
+    ) -> Result<Vec<Turn>, Error> {
+        store::turn::turn_list(tx, thread, limit, after).await
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn turn(&self, tx: &mut Tx, id: TurnId) -> Result<Option<Turn>, Error> {
+        store::turn::turn_find(tx, id).await
+    }
+
+    /// The turn if the caller may see its thread.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn turn_visible(&self, tx: &mut Tx, id: TurnId, caller: &Principal) -> Result<Turn, Error> {
+        let turn = store::turn::turn_find(tx, id).await?.ok_or(Error::NotFound)?;
+        self.visible(tx, turn.thread, caller).await?;
+        Ok(turn)
+    }
+
+    /// A turn's steps as they were stored, for work and for the person they are of. What others may see of them:
+    /// [`rules::visible_steps`].
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn steps(&self, tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>, Error> {
+        store::turn::step_list(tx, &[turn]).await
+    }
+
+    /// A turn's steps as this caller may see them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn steps_visible(&self, tx: &mut Tx, turn: &Turn, caller: &Principal) -> Result<Vec<Step>, Error> {
+        Ok(rules::visible_steps(turn, self.steps(tx, turn.id).await?, caller.user()))
+    }
+
+    /// Steps that opened this person's credentials, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn steps_using(
+        &self,
+        tx: &mut Tx,
+        user: UserId,
+        limit: u64,
+        after: Option<StepId>,
+    ) -> Result<Vec<Step>, Error> {
+        store::turn::steps_using(tx, user, limit, after).await
+    }
+
+    /// Everything of a thread, as this caller may see it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn whole(&self, tx: &mut Tx, id: ThreadId, caller: &Principal) -> Result<Whole, Error> {
+        let thread = self.visible(tx, id, caller).await?;
+        let mut messages: Vec<Message> = Vec::new();
+        loop {
+            let after = messages.last().map(|message| message.sequence);
+            let found = self.messages(tx, id, ROWS_AT_ONCE, after).await?;
+            if found.is_empty() {
+                break;
+            }
+            messages.extend(found);
+        }
+        let mut turns: Vec<(Turn, Vec<Step>)> = Vec::new();
+        loop {
+            let after = turns.last().map(|(turn, _)| turn.id);
+            let found = self.turns(tx, id, ROWS_AT_ONCE, after).await?;
+            if found.is_empty() {
+                break;
+            }
+            for turn in found {
+                let steps = self.steps_visible(tx, &turn, caller).await?;
+                turns.push((turn, steps));
+            }
+        }
+        Ok(Whole { thread, messages, turns })
+    }
+}

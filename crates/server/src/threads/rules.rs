@@ -1,0 +1,200 @@
+//! Pure decisions: who may be whose subject, what becomes of a status, what of a step is shown to whom.
+
+use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, Via, Who, limits};
+
+use super::{Error, Inbound, MessageRole, Priority, Step, StepKind, StepStatus, ThreadStatus, Turn, TurnStatus};
+
+/// Text of data messages: a webhook's largest body, written out as JSON with room for its escapes.
+const DATA_TEXT_BYTES_MAX: usize = limits::UPSTREAM_BODY_BYTES_MAX;
+
+/// The stored word, and back.
+macro_rules! words {
+    ($kind:ident, $word:ident, $parse:ident: $($variant:ident $text:literal),+) => {
+        /// The stored word.
+        pub const fn $word(value: $kind) -> &'static str {
+            match value { $($kind::$variant => $text),+ }
+        }
+
+        /// The value of this word, if it is one.
+        pub fn $parse(word: &str) -> Option<$kind> {
+            match word { $($text => Some($kind::$variant),)+ _ => None }
+        }
+    };
+}
+
+words!(MessageRole, role_word, role_parse: User "user", Agent "agent", System "system", Data "data");
+words!(ThreadStatus, status_word, status_parse: Backlog "backlog", Todo "todo", InProgress "in_progress",
+    InReview "in_review", Blocked "blocked", Done "done", Cancelled "cancelled");
+words!(Priority, priority_word, priority_parse: Low "low", Medium "medium", High "high", Urgent "urgent",
+    Critical "critical");
+words!(TurnStatus, turn_status_word, turn_status_parse: Queued "queued", Running "running",
+    WaitingApproval "waiting_approval", Succeeded "succeeded", Failed "failed", Cancelled "cancelled");
+words!(StepStatus, step_status_word, step_status_parse: Running "running", Succeeded "succeeded", Failed "failed",
+    Unknown "unknown");
+words!(StepKind, step_kind_word, step_kind_parse: Model "model", Tool "tool");
+
+/// Whether a turn with this status has ended.
+pub(super) const fn is_over(status: TurnStatus) -> bool {
+    matches!(status, TurnStatus::Succeeded | TurnStatus::Failed | TurnStatus::Cancelled)
+}
+
+/// Whether a thread with this status is closed.
+pub(super) const fn is_closed(status: ThreadStatus) -> bool {
+    matches!(status, ThreadStatus::Done | ThreadStatus::Cancelled)
+}
+
+/// The status after new input: closed work is open again, anything else stays what people said it is.
+pub(super) const fn status_after_input(status: ThreadStatus) -> ThreadStatus {
+    if is_closed(status) { ThreadStatus::InProgress } else { status }
+}
+
+/// The status once a turn runs.
+pub(super) const fn status_after_start(status: ThreadStatus) -> ThreadStatus {
+    match status {
+        ThreadStatus::Backlog | ThreadStatus::Todo => ThreadStatus::InProgress,
+        other => other,
+    }
+}
+
+/// Refuses attribution that would lend somebody's credential to work that is not theirs.
+///
+/// A person's message has that person as subject; a trigger's has its owner; all else has nobody's.
+pub(super) fn check_attribution(requester: &Requester, subject: CredentialSubject) -> Result<(), Error> {
+    match (requester, subject.user()) {
+        (Requester::User(asker), Some(owner)) if *asker == owner => Ok(()),
+        (Requester::User(_), _) => Err(Error::Invalid("a person's message has that person as credential subject")),
+        (Requester::Trigger(_), Some(_)) => Ok(()),
+        (Requester::Trigger(_), None) => Err(Error::Invalid("a trigger's message has its owner as credential subject")),
+        (_, Some(_)) => Err(Error::Invalid("work without a user has no user as credential subject")),
+        (_, None) => Ok(()),
+    }
+}
+
+/// Whether a step on this request, in a turn that may use `may`, may open what `used` owns. There is no fallback.
+pub(super) fn may_open(requester: &Requester, may: CredentialSubject, used: CredentialSubject) -> bool {
+    match used.user() {
+        None => true,
+        Some(owner) => may.user() == Some(owner) && check_attribution(requester, may).is_ok(),
+    }
+}
+
+/// Refuses what never arrives: agent and system text, and instructions from those who only send data.
+pub(super) fn check_inbound(inbound: &Inbound) -> Result<(), Error> {
+    check_attribution(&inbound.requester, inbound.subject)?;
+    let fits = match (inbound.role, &inbound.requester) {
+        (MessageRole::User, Requester::User(_) | Requester::System(_) | Requester::Schedule(_)) => true,
+        (MessageRole::Data, Requester::User(_)) => false,
+        (MessageRole::Data, _) => true,
+        _ => false,
+    };
+    if !fits {
+        return Err(Error::Invalid("this requester cannot write in this role"));
+    }
+    check_text(inbound.role, &inbound.text)
+}
+
+fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
+    let (most, sentence) = match role {
+        MessageRole::Data => (DATA_TEXT_BYTES_MAX, "the text is too long; send a shorter one"),
+        _ => (limits::MESSAGE_TEXT_BYTES_MAX, "a message has at most 65,536 bytes; longer texts are files"),
+    };
+    if text.trim().is_empty() && role != MessageRole::Data {
+        return Err(Error::Invalid("the message is empty; write something"));
+    }
+    if text.len() > most { Err(Error::Invalid(sentence)) } else { Ok(()) }
+}
+
+/// The marks of a message that arrived: what the requester did not write is untrusted, a trigger's is private too.
+pub(super) fn arrival_marks(inbound: &Inbound) -> Marks {
+    let trigger = matches!(inbound.requester, Requester::Trigger(_));
+    inbound.marks.with(Marks { private: trigger, untrusted: trigger || inbound.role == MessageRole::Data })
+}
+
+/// Text as both engines store it: PostgreSQL takes no zero character.
+pub(super) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
+/// The title of a new thread: the given one, else the first line of the text, cut to what a list shows.
+pub(super) fn title_of(given: Option<&str>, text: &str) -> String {
+    let first = |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("").to_owned();
+    let title = match given.map(first) {
+        Some(title) if !title.is_empty() => title,
+        _ => first(text),
+    };
+    let title: String = title.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    let title = title.trim();
+    if title.is_empty() {
+        "Untitled".to_owned()
+    } else if title.chars().count() > limits::NAME_CHARS_MAX {
+        title.chars().take(limits::NAME_CHARS_MAX.saturating_sub(1)).chain(std::iter::once('…')).collect()
+    } else {
+        title.to_owned()
+    }
+}
+
+/// A title that somebody typed into a form.
+pub(super) fn checked_title(title: &str) -> Result<String, Error> {
+    let title = title.trim();
+    let fits = (1..=limits::NAME_CHARS_MAX).contains(&title.chars().count()) && !title.chars().any(char::is_control);
+    if fits { Ok(title.to_owned()) } else { Err(Error::Invalid("a title is one line of 1 to 120 characters")) }
+}
+
+/// What this caller writes, as an inbound message; and whether they typed it in a session.
+pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> (Inbound, bool) {
+    let subject = match caller.user() {
+        Some(user) => CredentialSubject::User { user, connection: None },
+        None => CredentialSubject::None,
+    };
+    let in_session = matches!((caller.who, caller.via), (Who::User { .. }, Via::Session { .. }));
+    let inbound = Inbound {
+        space: new.space,
+        thread: new.thread,
+        channel: Channel::Chat,
+        title: new.title,
+        role: MessageRole::User,
+        text: new.text,
+        data: None,
+        requester: caller.requester(),
+        subject,
+        correlation: None,
+        priority: new.priority,
+        marks: Marks::default(),
+        source_event: None,
+    };
+    (inbound, in_session)
+}
+
+/// The steps of a turn as `viewer` may see them: the one place where previews are withheld.
+///
+/// A preview is for the owner of the credential that the step opened, and so is every later preview of that turn,
+/// whose context holds what was read. A turn that is `private` from its start, because an earlier turn of the same
+/// person read something, shows its previews to that person alone. Whole inputs and outputs are shown to nobody.
+pub fn visible_steps(turn: &Turn, steps: Vec<Step>, viewer: Option<UserId>) -> Vec<Step> {
+    let mut owner = if turn.marks.private { turn.subject.user() } else { None };
+    steps
+        .into_iter()
+        .map(|step| {
+            owner = step.subject.user().or(owner);
+            visible_step(step, owner, viewer)
+        })
+        .collect()
+}
+
+fn visible_step(mut step: Step, owner: Option<UserId>, viewer: Option<UserId>) -> Step {
+    step.input = None;
+    step.output = None;
+    if owner.is_some() && owner != viewer {
+        step.input_preview = None;
+        step.output_preview = None;
+        // What an upstream said of a failure can quote what it read.
+        step.failure = None;
+    }
+    step
+}
+
+/// Whether previews of this turn's step were withheld from this viewer, for the page to say so.
+pub fn is_withheld(turn: &Turn, step: &Step, viewer: Option<UserId>) -> bool {
+    let owner = step.subject.user().or(if turn.marks.private { turn.subject.user() } else { None });
+    owner.is_some() && owner != viewer
+}

@@ -1,0 +1,162 @@
+//! Rows of `message`.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+use thinkwork_database::Tx;
+use thinkwork_primitives::{Marks, MessageId, ThreadId, Timestamp, TurnId};
+use uuid::Uuid;
+
+use super::{attribution, damaged, db};
+use crate::threads::{Error, Message, rules};
+
+fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<ActiveModel, Error> {
+    let data = message.data.as_ref().map(serde_json::to_string).transpose().map_err(|_| damaged("message data"))?;
+    Ok(ActiveModel {
+        id: Set(message.id.uuid()),
+        tenant_id: Set(tx.tenant().uuid()),
+        thread_id: Set(message.thread.uuid()),
+        sequence: Set(message.sequence),
+        role: Set(rules::role_word(message.role).to_owned()),
+        text: Set(rules::storable(&message.text)),
+        data: Set(data),
+        requester_kind: Set(message.requester.kind().to_owned()),
+        requester_id: Set(message.requester.id()),
+        subject_kind: Set(message.subject.kind().to_owned()),
+        subject_user_id: Set(message.subject.user().map(|id| id.uuid())),
+        subject_connection_id: Set(message.subject.connection().map(|id| id.uuid())),
+        turn_id: Set(message.turn.map(|id| id.uuid())),
+        source_event_id: Set(source_event),
+        mark_private: Set(message.marks.private),
+        mark_untrusted: Set(message.marks.untrusted),
+        typed_in_session: Set(message.typed_in_session),
+        created_at: Set(message.created_at.micros()),
+    })
+}
+
+fn message_of(row: Model) -> Result<Message, Error> {
+    let (requester, subject) = attribution(
+        &row.requester_kind,
+        &row.requester_id,
+        &row.subject_kind,
+        row.subject_user_id,
+        row.subject_connection_id,
+    )?;
+    Ok(Message {
+        id: MessageId::from_uuid(row.id),
+        thread: ThreadId::from_uuid(row.thread_id),
+        sequence: row.sequence,
+        role: rules::role_parse(&row.role).ok_or_else(|| damaged("message role"))?,
+        text: row.text,
+        data: row.data.map(|text| serde_json::from_str(&text)).transpose().map_err(|_| damaged("message data"))?,
+        requester,
+        subject,
+        turn: row.turn_id.map(TurnId::from_uuid),
+        marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
+        typed_in_session: row.typed_in_session,
+        created_at: Timestamp::from_micros(row.created_at),
+    })
+}
+
+/// Inserts a message; false when its source event made one before. On PostgreSQL this waits for a transaction that
+/// inserts the same event right now.
+pub(in crate::threads) async fn message_insert(
+    tx: &mut Tx,
+    message: &Message,
+    source_event: Option<Uuid>,
+) -> Result<bool, Error> {
+    let insert = Entity::insert(active(tx, message, source_event)?);
+    let insert = insert.on_conflict(OnConflict::new().do_nothing().to_owned());
+    Ok(insert.exec_without_returning(tx.orm()).await.map_err(db)? == 1)
+}
+
+/// Gives an inserted message its thread and place.
+pub(in crate::threads) async fn message_place(
+    tx: &mut Tx,
+    id: MessageId,
+    thread: ThreadId,
+    sequence: i64,
+) -> Result<(), Error> {
+    Entity::update_many()
+        .col_expr(Column::ThreadId, Expr::value(thread.uuid()))
+        .col_expr(Column::Sequence, Expr::value(sequence))
+        .filter(Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(Column::Id.eq(id.uuid()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+fn of_tenant(tx: &Tx) -> sea_orm::Select<Entity> {
+    Entity::find().filter(Column::TenantId.eq(tx.tenant().uuid()))
+}
+
+pub(in crate::threads) async fn message_find(tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
+    let row = of_tenant(tx).filter(Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    row.map(message_of).transpose()
+}
+
+pub(in crate::threads) async fn message_by_source(tx: &mut Tx, event: Uuid) -> Result<Option<Message>, Error> {
+    let row = of_tenant(tx).filter(Column::SourceEventId.eq(event)).one(tx.orm()).await.map_err(db)?;
+    row.map(message_of).transpose()
+}
+
+/// Messages after the place `after`, in their order.
+pub(in crate::threads) async fn message_list(
+    tx: &mut Tx,
+    thread: ThreadId,
+    limit: u64,
+    after: Option<i64>,
+) -> Result<Vec<Message>, Error> {
+    let rows = of_tenant(tx)
+        .filter(Column::ThreadId.eq(thread.uuid()))
+        .filter(Column::Sequence.gt(after.unwrap_or(0)))
+        .order_by_asc(Column::Sequence)
+        .limit(limit)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    rows.into_iter().map(message_of).collect()
+}
+
+/// The place of the newest message; 0 where there is none.
+pub(in crate::threads) async fn message_last(tx: &mut Tx, thread: ThreadId) -> Result<i64, Error> {
+    let row = of_tenant(tx)
+        .filter(Column::ThreadId.eq(thread.uuid()))
+        .order_by_desc(Column::Sequence)
+        .one(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(row.map_or(0, |row| row.sequence))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "message")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant_id: Uuid,
+    pub thread_id: Uuid,
+    pub sequence: i64,
+    pub role: String,
+    pub text: String,
+    pub data: Option<String>,
+    pub requester_kind: String,
+    pub requester_id: String,
+    pub subject_kind: String,
+    pub subject_user_id: Option<Uuid>,
+    pub subject_connection_id: Option<Uuid>,
+    pub turn_id: Option<Uuid>,
+    pub source_event_id: Option<Uuid>,
+    pub mark_private: bool,
+    pub mark_untrusted: bool,
+    pub typed_in_session: bool,
+    pub created_at: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,1 @@
+//! Tests of the assembly with sources of the test.

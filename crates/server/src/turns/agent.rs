@@ -1,0 +1,154 @@
+//! The tenant platform agent's settings: which model, which instructions, which key. Operators only.
+//!
+//! Invariants: the key is never shown and goes to the address it was entered for; a change is recorded.
+
+use std::time::Duration;
+
+use thinkwork_primitives::{CredentialId, Requester, Secret, TenantId, Timestamp, limits};
+use url::Url;
+
+use super::{Error, Turns, store};
+use crate::audit::{self, Event};
+use crate::credentials::{Described, Owner};
+
+/// Instructions are read with every call; longer ones belong into Spaces.
+const INSTRUCTIONS_BYTES_MAX: usize = 32_768;
+
+/// Which model answers, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// The address below which `/chat/completions` is, without a slash at its end.
+    pub base_url: String,
+    /// The model's name there.
+    pub name: String,
+}
+
+/// The settings as stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agent {
+    /// The model; without one no agent answers.
+    pub model: Option<Model>,
+    /// The tenant's instructions to its agent.
+    pub instructions: String,
+    /// The model's key.
+    pub credential: Option<CredentialId>,
+    /// When they were changed last.
+    pub updated_at: Option<Timestamp>,
+    /// Counts changes.
+    pub version: i64,
+}
+
+/// The settings and what may be shown of the key.
+pub struct AgentShown {
+    /// The settings.
+    pub agent: Agent,
+    /// The key, if one is stored.
+    pub key: Option<Described>,
+}
+
+/// New settings.
+pub struct AgentChange {
+    /// The model's address; with `model` or not at all.
+    pub model_base_url: Option<String>,
+    /// The model's name there.
+    pub model: Option<String>,
+    /// The instructions.
+    pub instructions: String,
+    /// A new key; none keeps the present one, as long as the address stays at its host.
+    pub api_key: Option<Secret>,
+}
+
+impl Turns {
+    /// The settings.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn agent(&self, tenant: TenantId) -> Result<AgentShown, Error> {
+        let mut tx = self.db.read(tenant).await?;
+        let agent = store::agent_find(&mut tx).await?;
+        let key = match agent.credential {
+            Some(id) => self.credentials.describe(&mut tx, id).await?,
+            None => None,
+        };
+        Ok(AgentShown { agent, key })
+    }
+
+    /// Changes the settings. Without a model the key is erased.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the field; [`Error::Credentials`] for a key that cannot be one.
+    pub async fn agent_put(&self, tenant: TenantId, change: AgentChange, by: &Requester) -> Result<AgentShown, Error> {
+        let model = self.check_model(change.model_base_url.as_deref(), change.model.as_deref())?;
+        if change.instructions.len() > INSTRUCTIONS_BYTES_MAX {
+            return Err(invalid("instructions", format!("use at most {INSTRUCTIONS_BYTES_MAX} bytes.")));
+        }
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        let before = store::agent_find(&mut tx).await?;
+        let credential = match (&model, &change.api_key, before.credential) {
+            (None, Some(_), _) => return Err(invalid("api_key", "name the model that it is for.")),
+            (None, None, Some(old)) => {
+                self.credentials.revoke(&mut tx, old, by).await?;
+                None
+            }
+            (Some(_), Some(key), Some(old)) => {
+                self.credentials.rotate(&mut tx, old, key, Duration::ZERO, by).await?;
+                Some(old)
+            }
+            (Some(_), Some(key), None) => {
+                Some(self.credentials.create(&mut tx, Owner::Agent, "model_key", key, by).await?)
+            }
+            (Some(new), None, Some(_)) if !same_origin(before.model.as_ref(), new) => {
+                return Err(invalid(
+                    "api_key",
+                    "enter the key again: the stored one was entered for another address and is not sent to this one.",
+                ));
+            }
+            (_, None, kept) => kept,
+        };
+        let after = Agent {
+            model,
+            instructions: change.instructions,
+            credential,
+            updated_at: Some(now),
+            version: before.version.saturating_add(1),
+        };
+        store::agent_put(&mut tx, &after, now).await?;
+        let event = Event::by(by.clone(), "agent.changed")
+            .on("agent", tenant)
+            .detail("model_changed", before.model != after.model)
+            .detail("instructions_changed", before.instructions != after.instructions)
+            .detail("key_changed", change.api_key.is_some() || before.credential != after.credential);
+        audit::record(&mut tx, now, event).await?;
+        tx.commit().await?;
+        self.agent(tenant).await
+    }
+
+    fn check_model(&self, base_url: Option<&str>, name: Option<&str>) -> Result<Option<Model>, Error> {
+        let filled = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        let (base_url, name) = match (filled(base_url), filled(name)) {
+            (None, None) => return Ok(None),
+            (Some(base_url), Some(name)) => (base_url, name),
+            (None, Some(_)) => return Err(invalid("model_base_url", "say where the model is asked.")),
+            (Some(_), None) => return Err(invalid("model", "name the model to ask there.")),
+        };
+        if name.chars().count() > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
+            return Err(invalid("model", format!("use at most {} visible characters.", limits::NAME_CHARS_MAX)));
+        }
+        let url = self.outbound.check_url(&base_url).map_err(|error| invalid("model_base_url", format!("{error}.")))?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid("model_base_url", "leave out what follows a ? or #."));
+        }
+        Ok(Some(Model { base_url: url.as_str().trim_end_matches('/').to_owned(), name }))
+    }
+}
+
+fn invalid(field: &'static str, problem: impl Into<String>) -> Error {
+    Error::Invalid { field, problem: problem.into() }
+}
+
+/// Whether a key that was entered for the one may be sent to the other.
+fn same_origin(before: Option<&Model>, after: &Model) -> bool {
+    let origin = |model: &Model| Url::parse(&model.base_url).ok().map(|url| url.origin());
+    before.is_some_and(|before| origin(before).is_some() && origin(before) == origin(after))
+}

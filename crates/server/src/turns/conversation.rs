@@ -1,0 +1,198 @@
+//! A turn with a model: ask, make the calls it asks for, ask again, until it answers.
+//!
+//! Invariant: what comes next is read from the stored steps each time, so an interrupted turn goes on by itself.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use thinkwork_primitives::{CredentialSubject, StepId, Surface};
+
+use super::agent::Model;
+use super::execution::{Brief, Execution, Flow, Says, Situation};
+use super::rules::{AssistantMessage, Next, ToolCall, next};
+use super::tool_step::Asked;
+use super::{Error, context, model};
+use crate::credentials::{Opened, Opening};
+use crate::threads::{MessageRole, NewStep, Step, StepEnd, StepKind, StepStatus, TurnStatus};
+use crate::tools::Typed;
+
+/// Model calls of one turn: an agent that needs more goes in circles.
+const MODEL_CALLS_MAX: usize = 16;
+/// How long a turn may take; approvals will stop this clock.
+const TURN_DURATION_MAX: Duration = Duration::from_secs(900);
+/// Tries of a job after which a model that does not answer fails the turn: about ten seconds of pauses.
+const MODEL_TRIES_MAX: i64 = 3;
+
+impl Execution<'_> {
+    /// Talks with the model until it answers.
+    pub(super) async fn converse(&self, brief: &Brief, model: &Model) -> Result<(), Error> {
+        loop {
+            let situation = self.situation(brief).await?;
+            let flow = match next(&situation.steps) {
+                Next::Model { again } => {
+                    if let Some((failure, text)) = self.exhausted(&situation, again) {
+                        return self.finish(TurnStatus::Failed, Some(failure), vec![Says::system(text)]).await;
+                    }
+                    self.model_step(brief, model, &situation, again).await?
+                }
+                Next::Tool { call, interrupted } => {
+                    let asked = asked(call);
+                    let answer = match interrupted {
+                        Some(step) => self.tool_step_resume(step, asked, &situation).await?,
+                        None => self.tool_step(asked, &situation).await?,
+                    };
+                    if answer.is_some() { Flow::On } else { Flow::Stopped }
+                }
+                Next::Answer(text) => {
+                    let says = Says { role: MessageRole::Agent, text, marks: situation.marks };
+                    return self.finish(TurnStatus::Succeeded, None, vec![says]).await;
+                }
+                Next::ModelFailed(step) => {
+                    let text = step.output.clone().unwrap_or_default();
+                    return self.finish(TurnStatus::Failed, Some("model_failed"), vec![Says::system(text)]).await;
+                }
+                Next::Damaged => return Err(Error::Record("a stored answer of the model cannot be read")),
+            };
+            if flow == Flow::Stopped {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Why the model is not asked once more, if so.
+    fn exhausted(&self, situation: &Situation, again: Option<&Step>) -> Option<(&'static str, &'static str)> {
+        let calls = situation.steps.iter().filter(|step| step.kind == StepKind::Model).count();
+        if again.is_none() && calls >= MODEL_CALLS_MAX {
+            return Some((
+                "too_many_model_calls",
+                "The agent asked its model sixteen times without coming to an answer, so this turn was ended. Ask for \
+                 a smaller piece.",
+            ));
+        }
+        let began = self.turn.started_at.unwrap_or(self.turn.created_at);
+        (self.now().since(began) > TURN_DURATION_MAX).then_some((
+            "deadline",
+            "This turn took longer than fifteen minutes, so it was ended. Ask for a smaller piece.",
+        ))
+    }
+
+    async fn model_step(
+        &self,
+        brief: &Brief,
+        model: &Model,
+        situation: &Situation,
+        again: Option<&Step>,
+    ) -> Result<Flow, Error> {
+        let sources = context::Sources {
+            turn: &self.turn,
+            instructions: &brief.agent.instructions,
+            space_prompt: brief.space_prompt.as_deref(),
+            answered: &brief.answered,
+            history: &brief.history,
+            steps: &situation.steps,
+            left_out: &brief.offer.left_out,
+        };
+        let request = model::Request {
+            model: &model.name,
+            messages: context::build(&sources),
+            tools: context::tools(&brief.offer.tools),
+        };
+        let Some((step, key)) = self.model_step_start(brief, model, situation, again, &request).await? else {
+            return Ok(Flow::Stopped);
+        };
+        let end = match model::ask(&self.turns.outbound, model, key.as_ref().map(|key| &key.secret), request).await {
+            Ok(answer) => model_answered(&answer),
+            Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
+                return Err(Error::ModelUnavailable(failure.text));
+            }
+            Err(failure) => model_failed(failure.text),
+        };
+        self.step_end(step, end, situation.marks).await?;
+        Ok(Flow::On)
+    }
+
+    /// Stores the step and opens the key for it. Nothing where the turn was cancelled.
+    async fn model_step_start(
+        &self,
+        brief: &Brief,
+        model: &Model,
+        situation: &Situation,
+        again: Option<&Step>,
+        request: &model::Request<'_>,
+    ) -> Result<Option<(StepId, Option<Opened>)>, Error> {
+        // What the model reads may be one person's, and everybody in the Space sees this step: no content in it.
+        let about = format!("{} messages, {} tools", request.messages.len(), request.tools.len());
+        let mut tx = self.turns.db.write(self.job.tenant).await?;
+        if !self.turns.threads.turn_is_running(&mut tx, self.turn.id).await? {
+            return Ok(None);
+        }
+        let step = match again {
+            Some(step) => step.id,
+            None => {
+                let new = NewStep {
+                    kind: StepKind::Model,
+                    name: model.name.clone(),
+                    effect: None,
+                    idempotent: true,
+                    server: None,
+                    definition_hash: None,
+                    call_hash: None,
+                    input: None,
+                    input_preview: Some(about),
+                    subject: CredentialSubject::None,
+                };
+                self.turns.threads.step_start(&mut tx, &self.turn, new).await?
+            }
+        };
+        self.turns.threads.turn_mark(&mut tx, self.turn.id, situation.marks).await?;
+        let key = match brief.agent.credential {
+            Some(credential) => Some(self.turns.credentials.open(&mut tx, credential, self.opening(step)).await?),
+            None => None,
+        };
+        self.hold(&mut tx).await?;
+        tx.commit().await?;
+        Ok(Some((step, key)))
+    }
+
+    fn opening(&self, step: StepId) -> Opening {
+        Opening {
+            surface: Surface::ModelCall,
+            requester: self.turn.requester.clone(),
+            subject: CredentialSubject::Tenant,
+            thread: Some(self.turn.thread),
+            turn: Some(self.turn.id),
+            tool: None,
+            step: Some(step),
+        }
+    }
+}
+
+fn asked(call: ToolCall) -> Asked {
+    let arguments = match serde_json::from_str(&call.arguments) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(_) => Err("The arguments must be one JSON object.".to_owned()),
+        Err(_) if call.arguments.trim().is_empty() => Ok(Map::new()),
+        Err(error) => Err(format!("The arguments are not JSON: {error}.")),
+    };
+    Asked { name: call.name, arguments, typed: Typed::Otherwise }
+}
+
+fn model_answered(answer: &AssistantMessage) -> StepEnd {
+    let names: Vec<&str> = answer.tool_calls.iter().map(|call| call.name.as_str()).collect();
+    let about = if names.is_empty() { "an answer".to_owned() } else { format!("asks for {}", names.join(", ")) };
+    StepEnd {
+        status: StepStatus::Succeeded,
+        output: Some(json!(answer).to_string()),
+        output_preview: Some(super::rules::preview(&about)),
+        failure: None,
+    }
+}
+
+fn model_failed(text: String) -> StepEnd {
+    StepEnd {
+        status: StepStatus::Failed,
+        output_preview: Some(super::rules::preview(&text)),
+        output: Some(text),
+        failure: Some("model_failed".to_owned()),
+    }
+}

@@ -1,0 +1,105 @@
+//! `/v1/agent`: the tenant platform agent's settings.
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use thinkwork_primitives::{Secret, Timestamp};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{AgentChange, AgentShown, Error, Turns};
+use crate::edge::{ApiError, Json, Operator};
+
+/// The JSON routes of this slice.
+pub fn routes(turns: &Turns) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(agent_get, agent_put)).with_state(turns.clone())
+}
+
+/// New settings of the agent; they replace those before, only a key that is left out stays.
+#[derive(Deserialize, ToSchema)]
+struct AgentRequest {
+    /// The address below which `/chat/completions` is, like `https://api.openai.com/v1`. Null: no model.
+    model_base_url: Option<String>,
+    /// The model's name there.
+    model: Option<String>,
+    /// What the agent is told in every turn.
+    #[serde(default)]
+    instructions: String,
+    /// The model's key; never shown again.
+    #[schema(value_type = Option<String>)]
+    api_key: Option<Secret>,
+}
+
+/// The settings of the agent.
+#[derive(Serialize, ToSchema)]
+struct AgentAnswer {
+    model_base_url: Option<String>,
+    model: Option<String>,
+    instructions: String,
+    /// Whether a key is stored.
+    has_secret: bool,
+    /// Its last four characters, where it has 16 or more.
+    last_four: Option<String>,
+    /// When the present key was entered.
+    #[schema(value_type = Option<String>)]
+    secret_rotated_at: Option<Timestamp>,
+    /// When the settings were changed last; null: never.
+    #[schema(value_type = Option<String>)]
+    updated_at: Option<Timestamp>,
+    version: i64,
+}
+
+impl From<AgentShown> for AgentAnswer {
+    fn from(AgentShown { agent, key }: AgentShown) -> Self {
+        let (model_base_url, model) = agent.model.map(|model| (model.base_url, model.name)).unzip();
+        Self {
+            model_base_url,
+            model,
+            instructions: agent.instructions,
+            has_secret: key.is_some(),
+            last_four: key.as_ref().and_then(|key| key.last_four.clone()),
+            secret_rotated_at: key.map(|key| key.rotated_at),
+            updated_at: agent.updated_at,
+            version: agent.version,
+        }
+    }
+}
+
+/// The tenant platform agent's settings.
+#[utoipa::path(get, path = "/v1/agent", tag = "turns", responses((status = 200, body = AgentAnswer)),
+    extensions(("x-caller" = json!("operator"))))]
+async fn agent_get(State(turns): State<Turns>, caller: Operator) -> Result<Json<AgentAnswer>, ApiError> {
+    Ok(Json(turns.agent(caller.tenant()).await?.into()))
+}
+
+/// Sets model, instructions and key of the tenant platform agent.
+#[utoipa::path(put, path = "/v1/agent", tag = "turns", request_body = AgentRequest,
+    responses((status = 200, body = AgentAnswer)), extensions(("x-caller" = json!("operator"))))]
+async fn agent_put(
+    State(turns): State<Turns>,
+    caller: Operator,
+    Json(request): Json<AgentRequest>,
+) -> Result<Json<AgentAnswer>, ApiError> {
+    let AgentRequest { model_base_url, model, instructions, api_key } = request;
+    let change = AgentChange { model_base_url, model, instructions, api_key };
+    Ok(Json(turns.agent_put(caller.tenant(), change, &caller.requester()).await?.into()))
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid { field, problem } => Self::invalid(field, problem),
+            Error::Credentials(crate::credentials::Error::Refused(problem)) => Self::invalid("api_key", problem),
+            Error::NotAThread
+            | Error::TakenOver
+            | Error::ModelUnavailable(_)
+            | Error::Record(_)
+            | Error::Database(_)
+            | Error::Threads(_)
+            | Error::Spaces(_)
+            | Error::Tools(_)
+            | Error::Credentials(_)
+            | Error::Audit(_) => Self::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is shown of a step's input and output: bounded, and with nothing in it that could steer a terminal or hide
+//! how a text reads.
+
+use thinkwork_primitives::limits::PREVIEW_CHARS_MAX;
+
+/// The beginning of a text with control and direction characters written out as escapes.
+pub fn preview(text: &str) -> String {
+    let mut shown = String::new();
+    let mut left = PREVIEW_CHARS_MAX.saturating_sub(1);
+    for c in text.chars() {
+        let escaped: String = if is_shown(c) { c.to_string() } else { c.escape_unicode().to_string() };
+        let count = escaped.chars().count();
+        if count > left {
+            shown.push('…');
+            break;
+        }
+        left = left.saturating_sub(count);
+        shown.push_str(&escaped);
+    }
+    shown
+}
+
+/// Line breaks and tabs stay; other controls, and the marks that change direction or are invisible, do not.
+fn is_shown(c: char) -> bool {
+    match c {
+        '\n' | '\t' => true,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => false,
+        c => !c.is_control(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn controls_are_written_out_and_long_texts_end() {
+        assert_eq!(preview("a\u{1b}[31m\nb\r"), "a\\u{1b}[31m\nb\\u{d}");
+        assert_eq!(preview("to\u{202e}live"), "to\\u{202e}live");
+        let long = preview(&"é".repeat(PREVIEW_CHARS_MAX + 1));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (PREVIEW_CHARS_MAX, true));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_gets_past_the_limit_or_keeps_a_control(text in any::<String>(), times in 1_usize..400) {
+            let shown = preview(&text.repeat(times));
+            prop_assert!(shown.chars().count() <= PREVIEW_CHARS_MAX);
+            prop_assert!(shown.chars().all(is_shown));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Which threads this process runs: a second run of the same thread waits for the first to end.
+//!
+//! The job's lease does the same between processes. Invariant: an entry lives as long as somebody runs or waits.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thinkwork_primitives::ThreadId;
+use tokio::sync::OwnedMutexGuard;
+
+type Entries = Mutex<HashMap<ThreadId, Arc<tokio::sync::Mutex<()>>>>;
+
+/// The threads that run here.
+#[derive(Clone, Default)]
+pub(super) struct Running {
+    entries: Arc<Entries>,
+}
+
+/// Held while a thread runs; dropped also when the run is.
+pub(super) struct Alone {
+    thread: ThreadId,
+    entries: Arc<Entries>,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Running {
+    /// Waits until nobody else here runs this thread.
+    pub(super) async fn enter(&self, thread: ThreadId) -> Alone {
+        let mut alone = Alone { thread, entries: Arc::clone(&self.entries), guard: None };
+        let entry = {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(entries.entry(thread).or_default())
+        };
+        alone.guard = Some(entry.lock_owned().await);
+        alone
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waits holds the entry, too; the last one takes it away.
+        if entries.get(&self.thread).is_some_and(|entry| Arc::strong_count(entry) == 1) {
+            entries.remove(&self.thread);
+        }
+    }
+}

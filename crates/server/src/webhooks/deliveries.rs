@@ -1,0 +1,147 @@
+//! Deliveries: list, detail, counts, replay.
+//!
+//! Invariant: an accepted delivery is there from the 202 on: what is not applied yet is read from the intake log.
+
+use std::time::Duration;
+
+use thinkwork_database::Tx;
+use thinkwork_database::intake_log::{self, Pending};
+use thinkwork_intake::{Accepted, Event};
+use thinkwork_primitives::{DeliveryId, Requester, TenantId, Timestamp, WebhookId, crypto};
+
+use super::envelope::Envelope;
+use super::jobs::accepted;
+use super::{Delivery, Error, Outcome, SOURCE_PREFIX, Webhooks, rules, store};
+use crate::audit;
+
+/// The window of the pictures on pages.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Which deliveries to list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// Only with this result.
+    pub result: Option<Outcome>,
+    /// Only those that arrived then or later.
+    pub since: Option<Timestamp>,
+    /// Only those that arrived before.
+    pub until: Option<Timestamp>,
+}
+
+fn webhook_of(source: &str) -> Option<WebhookId> {
+    source.strip_prefix(SOURCE_PREFIX)?.parse().ok()
+}
+
+fn shown(row: intake_log::Row) -> Option<Delivery> {
+    let event = thinkwork_intake::event(row);
+    Some(accepted(&event, webhook_of(&event.source)?, &Envelope::decode(&event.body)?))
+}
+
+impl Webhooks {
+    /// Deliveries of one webhook, newest first, accepted ones included; at most `limit`, only those before `after`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn deliveries(
+        &self,
+        tx: &mut Tx,
+        webhook: WebhookId,
+        filter: Filter,
+        limit: u64,
+        after: Option<DeliveryId>,
+    ) -> Result<Vec<Delivery>, Error> {
+        let Filter { result, since, until } = filter;
+        let mut items = Vec::new();
+        // First what waits, then what has a row: an event that is applied between the two is seen twice, never missed.
+        if result.is_none_or(|result| result == Outcome::Accepted) {
+            let which = Pending { before: after.map(DeliveryId::uuid), since, until, count: limit };
+            let rows = intake_log::list_pending(tx, &Self::source(webhook), which).await?;
+            items.extend(rows.into_iter().filter_map(shown));
+        }
+        if result != Some(Outcome::Accepted) {
+            let filter = store::Filter { result, since, until };
+            let rows = store::delivery_list(tx, webhook, filter, limit, after).await?;
+            items.retain(|item| !rows.iter().any(|row| row.id == item.id));
+            items.extend(rows);
+        }
+        items.sort_by_key(|item| std::cmp::Reverse(item.id));
+        items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(items)
+    }
+
+    /// One delivery of the transaction's tenant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId) -> Result<Delivery, Error> {
+        if let Some(waits) = intake_log::find_pending(tx, id.uuid()).await?.and_then(shown) {
+            return Ok(waits);
+        }
+        store::delivery_find(tx, id).await?.ok_or(Error::NotFound)
+    }
+
+    /// Deliveries of the last 24 hours by result, for the operator's home.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delivery_counts(&self, tx: &mut Tx) -> Result<Vec<(String, i64)>, Error> {
+        store::delivery_counts(tx, None, self.parts.clock.now().minus(DAY)).await
+    }
+
+    /// The same of one webhook.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delivery_counts_of(&self, tx: &mut Tx, webhook: WebhookId) -> Result<Vec<(String, i64)>, Error> {
+        store::delivery_counts(tx, Some(webhook), self.parts.clock.now().minus(DAY)).await
+    }
+
+    /// Applies a delivery again, as a new event with an id of its own. It was verified when it was accepted; what the
+    /// webhook is now decides where it goes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::NotReplayable`] for what was never accepted or is a copy of another delivery.
+    pub async fn replay(&self, tenant: TenantId, id: DeliveryId, by: &Requester) -> Result<Delivery, Error> {
+        let now = self.parts.clock.now();
+        let mut tx = self.parts.db.write(tenant).await?;
+        let delivery = self.delivery(&mut tx, id).await?;
+        match delivery.result {
+            Outcome::Applied | Outcome::Failed => {}
+            Outcome::Accepted => {
+                return Err(Error::NotReplayable("It is not applied yet; it will be without a replay."));
+            }
+            Outcome::Refused => return Err(Error::NotReplayable("It was refused, so nobody knows who sent it.")),
+            Outcome::Duplicate | Outcome::Conflict => {
+                return Err(Error::NotReplayable("It repeats an earlier delivery; replay that one."));
+            }
+        }
+        let webhook = store::webhook_find(&mut tx, delivery.webhook).await?;
+        if !webhook.is_some_and(|webhook| webhook.enabled) {
+            return Err(Error::NotReplayable("Its webhook is disabled or deleted; enable it first."));
+        }
+        let kept = store::envelope_find(&mut tx, id).await?.as_deref().and_then(Envelope::decode);
+        let mut envelope = kept.ok_or(Error::NotReplayable("What was sent is no longer kept."))?;
+        envelope.replay_of = Some(id);
+        let event = Event {
+            id: DeliveryId::new().uuid(),
+            tenant,
+            source: Self::source(delivery.webhook),
+            // A key of its own: a replay is wanted although the event is known.
+            dedupe_key: crypto::sha256(format!("replay\n{}", DeliveryId::new()).as_bytes()),
+            order_key: rules::order_key(envelope.correlation.as_deref()),
+            body_hash: crypto::sha256(&envelope.body),
+            body: envelope.encode(),
+            received_at: now,
+        };
+        let again = accepted(&event, delivery.webhook, &envelope);
+        let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
+        let told =
+            told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", again.id.to_string());
+        audit::record(&mut tx, now, told).await?;
+        // The order is asked first: an event without its record would be worse than a record without its event.
+        tx.commit().await?;
+        match self.parts.intake.append(event).await? {
+            Accepted::Stored | Accepted::Duplicate { .. } => Ok(again),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Webhooks: make, read, change, rotate, delete, test.
+//!
+//! Invariants: the target Space is visible to whoever names it; a secret is returned by the call that made it and by no
+//! other; after a change's commit this process forgets what it remembered, and others hear of it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, USER_AGENT};
+use axum::http::{HeaderMap, HeaderValue};
+use serde_json::json;
+use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_primitives::{DeliveryId, Principal, Requester, Secret, TenantId, WebhookId};
+
+use super::ingress::{self, Arrived, Peer, Taken};
+use super::{Change, Delivery, Error, NewWebhook, OVERLAP_MAX, Shown, Webhook, Webhooks, rules, store};
+use crate::audit::{self, Event};
+use crate::credentials::{Described, Owner};
+
+impl Webhooks {
+    /// Makes a webhook in `tx`. Its address takes requests after the commit.
+    ///
+    /// # Errors
+    /// [`Error::Field`]; a Space that the maker does not see is one.
+    pub async fn create(&self, tx: &mut Tx, new: NewWebhook, by: &Principal) -> Result<Shown, Error> {
+        rules::check_new(&new)?;
+        match self.parts.spaces.visible(tx, new.space, by).await {
+            Ok(_) => {}
+            Err(crate::spaces::Error::NotFound) => {
+                let problem = "there is no such Space that you can see; choose one of yours.".to_owned();
+                return Err(Error::Field { field: "space_id", problem });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let (now, id, requester) = (self.parts.clock.now(), WebhookId::new(), by.requester());
+        let secret = match new.secret {
+            Some(secret) => secret,
+            None => new.scheme.secret()?,
+        };
+        let credential =
+            self.parts.credentials.create(tx, Owner::Webhook(id), "webhook_secret", &secret, &requester).await?;
+        let webhook = Webhook {
+            id,
+            space: new.space,
+            name: new.name,
+            scheme: new.scheme,
+            credential,
+            event_id: new.event_id,
+            correlation: new.correlation,
+            prompt: new.prompt,
+            rate_limit_per_minute: new.rate_limit_per_minute,
+            allowed_cidrs: new.allowed_cidrs,
+            default_priority: new.default_priority,
+            enabled: true,
+            created_at: now,
+            version: 1,
+        };
+        store::webhook_insert(tx, &webhook, &requester.id()).await?;
+        routes::add(tx, ingress::ROUTE, &id.to_string(), id.uuid()).await?;
+        let told = Event::by(requester, "webhook.created").on("webhook", id);
+        let told = told.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.word());
+        audit::record(tx, now, told).await?;
+        let secret_state = self.parts.credentials.describe(tx, credential).await?;
+        Ok(Shown { webhook, secret_state, secret })
+    }
+
+    /// A webhook of the transaction's tenant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn find(&self, tx: &mut Tx, id: WebhookId) -> Result<(Webhook, Option<Described>), Error> {
+        let webhook = store::webhook_find(tx, id).await?.ok_or(Error::NotFound)?;
+        let secret = self.parts.credentials.describe(tx, webhook.credential).await?;
+        Ok((webhook, secret))
+    }
+
+    /// Webhooks of the transaction's tenant, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list(
+        &self,
+        tx: &mut Tx,
+        limit: u64,
+        after: Option<WebhookId>,
+    ) -> Result<Vec<(Webhook, Option<Described>)>, Error> {
+        let mut items = Vec::new();
+        for webhook in store::webhook_list(tx, limit, after).await? {
+            let secret = self.parts.credentials.describe(tx, webhook.credential).await?;
+            items.push((webhook, secret));
+        }
+        Ok(items)
+    }
+
+    /// The newest delivery of a webhook, one that waits included.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn last_delivery(&self, tx: &mut Tx, id: WebhookId) -> Result<Option<Delivery>, Error> {
+        Ok(self.deliveries(tx, id, super::deliveries::Filter::default(), 1, None).await?.pop())
+    }
+
+    /// Changes a webhook; holds for the next request.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Field`]; [`Error::Changed`] where `expected` is not the version.
+    pub async fn update(
+        &self,
+        tenant: TenantId,
+        id: WebhookId,
+        expected: Option<i64>,
+        change: Change,
+        by: &Requester,
+    ) -> Result<(Webhook, Option<Described>), Error> {
+        let mut tx = self.parts.db.write(tenant).await?;
+        let (webhook, secret) = self.find(&mut tx, id).await?;
+        if expected.is_some_and(|expected| expected != webhook.version) {
+            return Err(Error::Changed(webhook.version));
+        }
+        rules::check_change(webhook.scheme, &change)?;
+        let mut told = Event::by(by.clone(), "webhook.updated").on("webhook", id);
+        if let Some(enabled) = change.enabled {
+            told = told.detail("enabled", enabled);
+        }
+        let webhook = changed(webhook, change);
+        store::webhook_update(&mut tx, &webhook).await?;
+        audit::record(&mut tx, self.parts.clock.now(), told.detail("version", webhook.version)).await?;
+        tx.wake(Topic::Credential, webhook.credential.uuid());
+        tx.commit().await?;
+        self.parts.cache.forget(id, webhook.credential);
+        Ok((webhook, secret))
+    }
+
+    /// Puts a new secret in place: `secret`, or a fresh one. The one before verifies for `overlap` more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Field`].
+    pub async fn rotate(
+        &self,
+        tenant: TenantId,
+        id: WebhookId,
+        secret: Option<Secret>,
+        overlap: Duration,
+        by: &Requester,
+    ) -> Result<Shown, Error> {
+        if overlap > OVERLAP_MAX {
+            let problem = format!("use at most {} seconds.", OVERLAP_MAX.as_secs());
+            return Err(Error::Field { field: "overlap_seconds", problem });
+        }
+        let mut tx = self.parts.db.write(tenant).await?;
+        let (webhook, _) = self.find(&mut tx, id).await?;
+        let secret = match secret {
+            Some(secret) => {
+                let field = |problem: &str| Error::Field { field: "secret", problem: problem.to_owned() };
+                webhook.scheme.check_secret(&secret).map_err(field)?;
+                secret
+            }
+            None => webhook.scheme.secret()?,
+        };
+        self.parts.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, by).await?;
+        let seconds = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
+        let told = Event::by(by.clone(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
+        audit::record(&mut tx, self.parts.clock.now(), told).await?;
+        let secret_state = self.parts.credentials.describe(&mut tx, webhook.credential).await?;
+        tx.commit().await?;
+        self.parts.cache.forget(id, webhook.credential);
+        Ok(Shown { webhook, secret_state, secret })
+    }
+
+    /// Ends a webhook: its address answers 404 at once, its secret is erased, its deliveries stay.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, tenant: TenantId, id: WebhookId, by: &Requester) -> Result<(), Error> {
+        let now = self.parts.clock.now();
+        let mut tx = self.parts.db.write(tenant).await?;
+        let webhook = store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        store::webhook_delete(&mut tx, id, now).await?;
+        routes::remove(&mut tx, ingress::ROUTE, id.uuid()).await?;
+        self.parts.credentials.revoke(&mut tx, webhook.credential, by).await?;
+        audit::record(&mut tx, now, Event::by(by.clone(), "webhook.deleted").on("webhook", id)).await?;
+        tx.wake(Topic::Credential, webhook.credential.uuid());
+        tx.commit().await?;
+        self.parts.cache.forget(id, webhook.credential);
+        Ok(())
+    }
+
+    /// Sends a signed sample event through the way that real ones take, and returns its delivery.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] also for a disabled webhook; [`Error::TestRefused`] where a real one would be refused too.
+    pub async fn test(&self, tenant: TenantId, id: WebhookId, by: &Requester) -> Result<Delivery, Error> {
+        let now = self.parts.clock.now();
+        let mut tx = self.parts.db.write(tenant).await?;
+        store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        audit::record(&mut tx, now, Event::by(by.clone(), "webhook.tested").on("webhook", id)).await?;
+        tx.commit().await?;
+        let disabled = || Error::TestRefused("The webhook is disabled; enable it first.".to_owned());
+        let endpoint = self.parts.cache.find(id, now).await?.ok_or_else(disabled)?;
+        let secrets = self.parts.credentials.open_for_verification(tenant, endpoint.webhook.credential).await?;
+        let event_id = format!("test_{}", DeliveryId::new());
+        let body = json!({ "type": "thinkwork.test", "id": event_id, "sent_at": now }).to_string();
+        let signed =
+            secrets.first().and_then(|secret| endpoint.webhook.scheme.sign(secret, &event_id, body.as_bytes(), now));
+        let signed = signed.ok_or_else(|| Error::TestRefused("The secret cannot be used; rotate it.".to_owned()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static("ThinkWork test"));
+        headers.extend(signed);
+        let arrived = Arrived { headers: &headers, peer: Peer::Ourselves, received_at: now };
+        let taken = ingress::accept(self, &endpoint, arrived, Body::from(body)).await;
+        let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
+            taken.map_err(|refusal| Error::TestRefused(refusal.sentence()))?;
+        let mut tx = self.parts.db.read(tenant).await?;
+        self.delivery(&mut tx, delivery).await
+    }
+}
+
+fn changed(webhook: Webhook, change: Change) -> Webhook {
+    Webhook {
+        name: change.name.unwrap_or(webhook.name),
+        enabled: change.enabled.unwrap_or(webhook.enabled),
+        prompt: change.prompt.unwrap_or(webhook.prompt),
+        rate_limit_per_minute: change.rate_limit_per_minute.unwrap_or(webhook.rate_limit_per_minute),
+        allowed_cidrs: change.allowed_cidrs.unwrap_or(webhook.allowed_cidrs),
+        event_id: change.event_id.unwrap_or(webhook.event_id),
+        correlation: change.correlation.unwrap_or(webhook.correlation),
+        default_priority: change.default_priority.unwrap_or(webhook.default_priority),
+        version: webhook.version.saturating_add(1),
+        ..webhook
+    }
+}

@@ -1,0 +1,58 @@
+//! How an accepted request is written into the intake log: a format byte, the length of a JSON head, the head, the raw
+//! body.
+//!
+//! Invariant: a format that was ever written stays readable; what cannot be read is an error, not a panic.
+
+use serde::{Deserialize, Serialize};
+use thinkwork_primitives::DeliveryId;
+
+const FORMAT: u8 = 1;
+/// The format byte and four bytes of length.
+const PREFIX_BYTES: usize = 5;
+
+/// One accepted request.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Envelope {
+    /// The headers as they may be shown.
+    #[serde(rename = "h")]
+    pub headers: Vec<(String, String)>,
+    /// The media type, without parameters.
+    #[serde(rename = "m")]
+    pub media_type: String,
+    /// The sender's id of the event.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// The key of the thread it belongs to.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
+    /// The delivery it repeats, when an operator replays one.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<DeliveryId>,
+    /// What was sent.
+    #[serde(skip)]
+    pub body: Vec<u8>,
+}
+
+impl Envelope {
+    /// The bytes to store.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(self).unwrap_or_default();
+        let length = u32::try_from(head.len()).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(PREFIX_BYTES.saturating_add(head.len()).saturating_add(self.body.len()));
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    /// What was stored; `None` where it is none of ours.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, rest) = bytes.split_first()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (head, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let mut envelope: Self = (*format == FORMAT).then(|| serde_json::from_slice(head).ok())??;
+        envelope.body = body.to_vec();
+        Some(envelope)
+    }
+}

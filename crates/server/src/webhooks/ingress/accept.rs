@@ -1,0 +1,238 @@
+//! From a request to a stored event, or to a refusal with its row.
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt as _;
+use thinkwork_intake::{Accepted, Event};
+use thinkwork_primitives::{DeliveryId, Timestamp, crypto, limits};
+
+use super::cache::Endpoint;
+use crate::webhooks::envelope::Envelope;
+use crate::webhooks::schemes::Unverified;
+use crate::webhooks::{Delivery, Error, Outcome, Webhooks, rules, store};
+
+/// What is known of a request before its body is read.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Arrived<'a> {
+    pub headers: &'a HeaderMap,
+    pub peer: Peer,
+    pub received_at: Timestamp,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Peer {
+    /// This address; `None` where the listener does not say.
+    Address(Option<IpAddr>),
+    /// The server itself, for a test that its operator asked for.
+    Ourselves,
+}
+
+/// A request that was taken.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Taken {
+    /// On disk, to be applied.
+    Stored { delivery: DeliveryId },
+    /// The same event as `first`.
+    Duplicate { delivery: DeliveryId, first: DeliveryId },
+}
+
+/// Why a request was not taken.
+#[derive(Debug)]
+pub(in super::super) enum Refusal {
+    TooLarge,
+    BrokenOff,
+    MediaType,
+    TooMany { retry_after_seconds: u64 },
+    Address,
+    Unverified(Unverified),
+    NotStored(Error),
+}
+
+impl Refusal {
+    /// The words of the delivery log; `None` where no row can be written either.
+    pub(in super::super) fn reason(&self) -> Option<String> {
+        Some(match self {
+            Self::TooLarge => "the body is larger than 1,048,576 bytes".to_owned(),
+            Self::BrokenOff => "the body broke off".to_owned(),
+            Self::MediaType => "its Content-Type is none that is taken".to_owned(),
+            Self::TooMany { .. } => "the rate limit of the minute was reached".to_owned(),
+            Self::Address => "it came from an address that is not allowed".to_owned(),
+            Self::Unverified(why) => why.to_string(),
+            Self::NotStored(_) => return None,
+        })
+    }
+
+    /// The same as a sentence for the operator who asked for a test.
+    pub(in super::super) fn sentence(&self) -> String {
+        match self.reason() {
+            Some(reason) => format!("The sample event was not taken: {reason}."),
+            None => "The sample event could not be stored; try again.".to_owned(),
+        }
+    }
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::NotStored(error.into())
+    }
+}
+
+/// Takes a request: everything between a known endpoint and the 202.
+///
+/// # Errors
+/// [`Refusal`]; its row is written by then, if it can be.
+pub(in super::super) async fn accept(
+    webhooks: &Webhooks,
+    endpoint: &Endpoint,
+    arrived: Arrived<'_>,
+    body: Body,
+) -> Result<Taken, Refusal> {
+    let mut bytes = Vec::new();
+    let outcome = take(webhooks, endpoint, arrived, body, &mut bytes).await;
+    if let Err(refusal) = &outcome
+        && let Some(reason) = refusal.reason()
+    {
+        let refused = refused(endpoint, arrived, &bytes, reason);
+        if let Err(error) = endpoint.refusals.record(&webhooks.parts.db, endpoint.tenant, refused).await {
+            tracing::error!(%error, webhook = %endpoint.webhook.id, "a refused request could not be written down");
+        }
+    }
+    outcome
+}
+
+async fn take(
+    webhooks: &Webhooks,
+    endpoint: &Endpoint,
+    arrived: Arrived<'_>,
+    body: Body,
+    bytes: &mut Vec<u8>,
+) -> Result<Taken, Refusal> {
+    let (parts, webhook, headers) = (&webhooks.parts, &endpoint.webhook, arrived.headers);
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limits::WEBHOOK_BODY_BYTES_MAX) {
+        return Err(Refusal::TooLarge);
+    }
+    let media_type = rules::media_type(headers).ok_or(Refusal::MediaType)?;
+    let limit = webhook.rate_limit_per_minute;
+    if let Err(seconds) = endpoint.limit.take(&parts.db, &endpoint.source, limit, arrived.received_at).await? {
+        return Err(Refusal::TooMany { retry_after_seconds: seconds });
+    }
+    if !allowed(endpoint, arrived.peer) {
+        return Err(Refusal::Address);
+    }
+    read(body, announced.unwrap_or(0), bytes).await?;
+    let secrets = parts.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
+    let verified = webhook.scheme.verify(headers, bytes, &secrets, arrived.received_at).map_err(Refusal::Unverified)?;
+    let content = rules::Body::new(bytes);
+    let event_id =
+        verified.signed_event_id.or_else(|| webhook.event_id.as_ref().and_then(|place| place.find(headers, &content)));
+    let correlation = webhook.correlation.as_ref().and_then(|place| place.find(headers, &content));
+    let envelope = Envelope {
+        headers: rules::shown_headers(headers),
+        media_type,
+        event_id,
+        correlation,
+        replay_of: None,
+        body: std::mem::take(bytes),
+    };
+    let (event, body_hash) = event(endpoint, &envelope, arrived.received_at);
+    let delivery = DeliveryId::from_uuid(event.id);
+    match parts.intake.append(event).await? {
+        Accepted::Stored => Ok(Taken::Stored { delivery }),
+        Accepted::Duplicate { id, same_body } => {
+            let first = DeliveryId::from_uuid(id);
+            let row = duplicate(endpoint, arrived, (delivery, first), same_body, &envelope, body_hash);
+            let mut tx = parts.db.write(endpoint.tenant).await?;
+            store::delivery_insert(&mut tx, &row).await?;
+            tx.commit().await?;
+            Ok(Taken::Duplicate { delivery, first })
+        }
+    }
+}
+
+fn event(endpoint: &Endpoint, envelope: &Envelope, received_at: Timestamp) -> (Event, [u8; 32]) {
+    let (id, body_hash) = (DeliveryId::new().uuid(), crypto::sha256(&envelope.body));
+    let event = Event {
+        id,
+        tenant: endpoint.tenant,
+        source: endpoint.source.clone(),
+        dedupe_key: rules::dedupe_key(endpoint.webhook.scheme, envelope.event_id.as_deref(), id),
+        order_key: rules::order_key(envelope.correlation.as_deref()),
+        body: envelope.encode(),
+        body_hash,
+        received_at,
+    };
+    (event, body_hash)
+}
+
+/// Whether the webhook takes requests from there. An address that nobody knows is not allowed.
+fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
+    let networks = &endpoint.webhook.allowed_cidrs;
+    match peer {
+        Peer::Ourselves => true,
+        Peer::Address(address) => {
+            networks.is_empty() || address.is_some_and(|address| networks.iter().any(|network| network.holds(address)))
+        }
+    }
+}
+
+/// Reads the body into one buffer, made as large as it was announced: it was checked to be within the limit.
+async fn read(body: Body, announced: usize, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
+    bytes.reserve_exact(announced);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Refusal::BrokenOff)?;
+        if bytes.len().saturating_add(chunk.len()) > limits::WEBHOOK_BODY_BYTES_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(())
+}
+
+fn refused(endpoint: &Endpoint, arrived: Arrived<'_>, body: &[u8], reason: String) -> Delivery {
+    Delivery {
+        id: DeliveryId::new(),
+        webhook: endpoint.webhook.id,
+        received_at: arrived.received_at,
+        result: Outcome::Refused,
+        reason: Some(reason),
+        thread: None,
+        turn: None,
+        duplicate_of: None,
+        headers: rules::shown_headers(arrived.headers),
+        body_preview: rules::preview(body),
+        body_bytes: i64::try_from(body.len()).unwrap_or(i64::MAX),
+        body_hash: crypto::sha256(body).to_vec(),
+        event_id: None,
+        applied_at: None,
+        count: 1,
+    }
+}
+
+fn duplicate(
+    endpoint: &Endpoint,
+    arrived: Arrived<'_>,
+    (id, first): (DeliveryId, DeliveryId),
+    same_body: bool,
+    envelope: &Envelope,
+    body_hash: [u8; 32],
+) -> Delivery {
+    let (result, reason) = if same_body {
+        (Outcome::Duplicate, None)
+    } else {
+        (Outcome::Conflict, Some("the same event id came with another body; the first one counts".to_owned()))
+    };
+    Delivery {
+        id,
+        result,
+        reason,
+        duplicate_of: Some(first),
+        event_id: envelope.event_id.clone(),
+        body_hash: body_hash.to_vec(),
+        ..refused(endpoint, arrived, &envelope.body, String::new())
+    }
+}

@@ -1,0 +1,114 @@
+//! `POST /hooks/{webhook_id}`: the way in for external systems.
+//!
+//! Invariants: the order is fixed: known and enabled (404), small enough (413), of a known type (415), within its limit
+//! (429), from an allowed address (403), proved (401), stored (503), and only then 202; nothing of the body is parsed
+//! before it is proved; a request that is not taken leaves a row too. On this path the database is written once, in a
+//! commit that is shared with whoever else waits, and read not at all.
+
+mod accept;
+mod cache;
+mod limit;
+mod refusals;
+mod wait;
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde::Serialize;
+use thinkwork_primitives::{DeliveryId, ThreadId, WebhookId};
+
+use super::Webhooks;
+use crate::edge::{ApiError, Id};
+
+use accept::Refusal;
+pub(super) use accept::{Arrived, Peer, Taken, accept};
+pub(super) use cache::{Cache, ROUTE};
+
+/// The one route. It needs `ConnectInfo` for webhooks that are limited to addresses; without it those refuse.
+pub fn routes(webhooks: &Webhooks) -> Router {
+    Router::new().route("/hooks/{webhook_id}", post(hook)).with_state(webhooks.clone())
+}
+
+#[derive(Serialize)]
+struct Receipt {
+    delivery_id: DeliveryId,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate_of: Option<DeliveryId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<ThreadId>,
+}
+
+async fn hook(State(webhooks): State<Webhooks>, Id(id): Id<WebhookId>, request: Request) -> Result<Response, ApiError> {
+    let now = webhooks.parts.clock.now();
+    let Some(endpoint) = webhooks.parts.cache.find(id, now).await.map_err(not_stored)? else {
+        webhooks.parts.unknown.fetch_add(1, Ordering::Relaxed);
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "There is no enabled webhook at this address; check it, or ask its operator.",
+        ));
+    };
+    let (parts, body) = request.into_parts();
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    let arrived = Arrived { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
+    let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, &parts.headers);
+    let taken = accept(&webhooks, &endpoint, arrived, body).await.map_err(ApiError::from)?;
+    let (delivery, first, status) = match taken {
+        Taken::Stored { delivery } => (delivery, None, "accepted"),
+        Taken::Duplicate { delivery, first } => (delivery, Some(first), "duplicate"),
+    };
+    let thread_id = waiter.thread(first.unwrap_or(delivery)).await;
+    let receipt = Receipt { delivery_id: delivery, status, duplicate_of: first, thread_id };
+    let mut response = (StatusCode::ACCEPTED, axum::Json(receipt)).into_response();
+    if waiter.waits() {
+        response.headers_mut().insert("preference-applied", HeaderValue::from_static("wait"));
+    }
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("prefer"));
+    Ok(response)
+}
+
+fn not_stored(error: super::Error) -> ApiError {
+    let mut answer = ApiError::unavailable(5, "The event could not be stored; nothing was taken, send it again later.");
+    answer.log = Some(error.to_string());
+    answer
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The body is larger than 1,048,576 bytes; send less, or a link.",
+            ),
+            Refusal::BrokenOff => {
+                Self::new(StatusCode::BAD_REQUEST, "body_broken_off", "The body broke off; send the request again.")
+            }
+            Refusal::MediaType => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send the body as application/json, application/x-www-form-urlencoded or text/plain.",
+            ),
+            Refusal::TooMany { retry_after_seconds } => Self::too_many(
+                retry_after_seconds,
+                "This webhook takes no more requests in this minute; send it later.",
+            ),
+            Refusal::Address => Self::forbidden(
+                "address_not_allowed",
+                "This webhook takes no requests from your address; ask its operator.",
+            ),
+            Refusal::Unverified(_) => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "not_verified",
+                "The request could not be verified; check the secret, the signed headers and the clock.",
+            ),
+            Refusal::NotStored(error) => not_stored(error),
+        }
+    }
+}

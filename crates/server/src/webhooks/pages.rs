@@ -1,0 +1,327 @@
+//! The operator's pages of webhooks and deliveries.
+//!
+//! Invariant: a secret is on the one page that answers the form which made it, and on no other.
+
+mod forms;
+mod views;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
+
+use super::{Change, Error, Filter, OVERLAP_DEFAULT, Webhook, Webhooks};
+use crate::edge::{
+    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Page, PageCaller, PageError, PageOperator, Paging,
+};
+use forms::{EditForm, NewForm};
+use views::{DeliveryPage, DetailPage, FirstPage, ListPage, ListRow, MadePage, NewPage, Row};
+
+/// `/admin/webhooks…` and `/admin/deliveries…`.
+pub fn routes(webhooks: &Webhooks) -> Router {
+    Router::new()
+        .route("/admin/webhooks", get(list).post(create))
+        .route("/admin/webhooks/new", get(new))
+        .route("/admin/webhooks/{id}", get(detail))
+        .route("/admin/webhooks/{id}/first", get(first))
+        .route("/admin/webhooks/{id}/edit", post(edit))
+        .route("/admin/webhooks/{id}/rotate", post(rotate))
+        .route("/admin/webhooks/{id}/test", post(test))
+        .route("/admin/webhooks/{id}/enable", post(enable))
+        .route("/admin/webhooks/{id}/disable", post(disable))
+        .route("/admin/webhooks/{id}/delete", post(delete))
+        .route("/admin/deliveries/{id}", get(delivery))
+        .route("/admin/deliveries/{id}/replay", post(replay))
+        .with_state(webhooks.clone())
+}
+
+/// A form that is only a button.
+#[derive(Deserialize)]
+struct Press {}
+
+/// The name that a destructive act asks for.
+#[derive(Deserialize)]
+struct Confirm {
+    confirm_name: String,
+}
+
+/// How to rotate.
+#[derive(Deserialize)]
+struct Rotate {
+    overlap_hours: Option<u64>,
+}
+
+fn detail_url(id: WebhookId) -> Redirect {
+    Redirect::to(&format!("/admin/webhooks/{id}"))
+}
+
+/// The Spaces that the operator may choose from, and the name of one.
+async fn spaces(webhooks: &Webhooks, caller: &PageCaller) -> Result<Vec<(String, String)>, ApiError> {
+    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let found = webhooks.parts.spaces.list(&mut tx, &caller.principal, 200, None).await.map_err(Error::from)?;
+    Ok(found.into_iter().map(|space| (space.id.to_string(), space.name)).collect())
+}
+
+fn space_name(spaces: &[(String, String)], id: SpaceId) -> String {
+    let (id, unknown) = (id.to_string(), || "a Space that you are not in".to_owned());
+    spaces.iter().find(|(known, _)| *known == id).map_or_else(unknown, |(_, name)| name.clone())
+}
+
+async fn list(
+    PageOperator(caller): PageOperator,
+    State(webhooks): State<Webhooks>,
+    paging: Paging,
+) -> Result<Response, PageError> {
+    let (spaces, now) = (spaces(&webhooks, &caller).await?, webhooks.parts.clock.now());
+    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
+    let mut rows = Vec::new();
+    for (webhook, _) in page.items {
+        let last = webhooks.last_delivery(&mut tx, webhook.id).await?;
+        rows.push(ListRow {
+            href: format!("/admin/webhooks/{}", webhook.id),
+            space: space_name(&spaces, webhook.space),
+            scheme: webhook.scheme.name(),
+            enabled: webhook.enabled,
+            last: last.map(|delivery| Row::new(&delivery, now)),
+            name: webhook.name,
+        });
+    }
+    let next = page.next.map(|next| format!("/admin/webhooks?after={next}")).unwrap_or_default();
+    Ok(Page(ListPage { frame: Frame::admin(&caller, "Webhooks", "webhooks"), rows, next }).into_response())
+}
+
+async fn new(PageOperator(caller): PageOperator, State(webhooks): State<Webhooks>) -> Result<Response, PageError> {
+    let spaces = spaces(&webhooks, &caller).await?;
+    let frame = Frame::admin(&caller, "New webhook", "webhooks");
+    Ok(Page(NewPage { frame, form: NewForm::default(), problem: None, spaces }).into_response())
+}
+
+async fn create(
+    State(webhooks): State<Webhooks>,
+    CheckedForm { caller, form }: CheckedForm<NewForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let made = async {
+        let new = form.parsed()?;
+        let mut tx = webhooks.parts.db.write(caller.tenant()).await?;
+        let shown = webhooks.create(&mut tx, new, &caller.principal).await?;
+        tx.commit().await?;
+        Ok(shown)
+    };
+    match made.await {
+        Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, true)).into_response()),
+        Err(Error::Field { field, problem }) => {
+            let spaces = spaces(&webhooks, &caller).await?;
+            let frame = Frame::admin(&caller, "New webhook", "webhooks");
+            let page = Page(NewPage { frame, form, problem: Some((field, problem)), spaces });
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[derive(Deserialize)]
+struct DetailQuery {
+    result: Option<String>,
+}
+
+async fn detail(
+    PageOperator(caller): PageOperator,
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    paging: Paging,
+    Query(query): Query<DetailQuery>,
+) -> Result<Response, PageError> {
+    let filter = Filter { result: query.result.as_deref().and_then(super::Outcome::parse), ..Filter::default() };
+    show(&webhooks, &caller, id, &paging, filter, None).await
+}
+
+async fn show(
+    webhooks: &Webhooks,
+    caller: &PageCaller,
+    id: WebhookId,
+    paging: &Paging,
+    filter: Filter,
+    notice: Option<Notice>,
+) -> Result<Response, PageError> {
+    let (spaces, now) = (spaces(webhooks, caller).await?, webhooks.parts.clock.now());
+    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let (webhook, secret) = webhooks.find(&mut tx, id).await?;
+    let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
+    let limit = paging.limit.saturating_add(1);
+    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_id()?).await?;
+    let page = List::cut(found, paging, |delivery| delivery.id.to_string());
+    let result = filter.result.map_or("", super::Outcome::word);
+    let next = page.next.map(|next| match result {
+        "" => format!("/admin/webhooks/{id}?after={next}"),
+        result => format!("/admin/webhooks/{id}?result={result}&after={next}"),
+    });
+    Ok(Page(DetailPage {
+        frame: Frame::admin(caller, &webhook.name, "webhooks").with_notice(notice),
+        base: format!("/admin/webhooks/{id}"),
+        url: webhooks.url(id),
+        space: space_name(&spaces, webhook.space),
+        edit: EditForm::of(&webhook),
+        secret: secret.map(|secret| views::SecretView::new(&secret, now)),
+        created: Moment::of(webhook.created_at, now),
+        chart: views::Chart::new(&counts),
+        rows: page.items.iter().map(|delivery| Row::new(delivery, now)).collect(),
+        next: next.unwrap_or_default(),
+        result,
+        webhook,
+    })
+    .into_response())
+}
+
+async fn first(
+    PageOperator(caller): PageOperator,
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+) -> Result<Response, PageError> {
+    let now = webhooks.parts.clock.now();
+    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let (webhook, _) = webhooks.find(&mut tx, id).await?;
+    let last = webhooks.last_delivery(&mut tx, id).await?;
+    Ok(Page(FirstPage {
+        frame: Frame::admin(&caller, &webhook.name, "webhooks"),
+        base: format!("/admin/webhooks/{id}"),
+        example: views::example(&webhook, &webhooks.url(id)),
+        delivery: last.map(|delivery| Row::new(&delivery, now)),
+    })
+    .into_response())
+}
+
+async fn edit(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, form }: CheckedForm<EditForm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let changed = async {
+        let change = form.parsed()?;
+        webhooks.update(caller.tenant(), id, None, change, &caller.principal.requester()).await
+    };
+    changed_answer(&webhooks, &caller, id, changed.await.map(|(webhook, _)| webhook)).await
+}
+
+/// Back to the webhook; with a sentence where the change did not fit.
+async fn changed_answer(
+    webhooks: &Webhooks,
+    caller: &PageCaller,
+    id: WebhookId,
+    outcome: Result<Webhook, Error>,
+) -> Result<Response, PageError> {
+    let sentence = match outcome {
+        Ok(_) => return Ok(detail_url(id).into_response()),
+        Err(Error::Field { field, problem }) => format!("Nothing was saved. {}: {problem}", field.replace('_', " ")),
+        Err(Error::TestRefused(why)) => why,
+        Err(error) => return Err(error.into()),
+    };
+    let notice = Some(Notice { kind: "bad", text: sentence });
+    let page = show(webhooks, caller, id, &Paging::default(), Filter::default(), notice).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+}
+
+async fn rotate(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, form }: CheckedForm<Rotate>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
+    let overlap = form.overlap_hours.map_or(OVERLAP_DEFAULT, hours);
+    match webhooks.rotate(caller.tenant(), id, None, overlap, &caller.principal.requester()).await {
+        Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, false)).into_response()),
+        Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
+    }
+}
+
+async fn test(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, .. }: CheckedForm<Press>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    match webhooks.test(caller.tenant(), id, &caller.principal.requester()).await {
+        Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
+        Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
+    }
+}
+
+async fn enable(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, .. }: CheckedForm<Press>,
+) -> Result<Redirect, PageError> {
+    switch(&webhooks, &caller, id, Change { enabled: Some(true), ..Change::default() }).await
+}
+
+async fn disable(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, .. }: CheckedForm<Press>,
+) -> Result<Redirect, PageError> {
+    switch(&webhooks, &caller, id, Change { enabled: Some(false), ..Change::default() }).await
+}
+
+async fn switch(
+    webhooks: &Webhooks,
+    caller: &PageCaller,
+    id: WebhookId,
+    change: Change,
+) -> Result<Redirect, PageError> {
+    caller.require_operator()?;
+    webhooks.update(caller.tenant(), id, None, change, &caller.principal.requester()).await?;
+    Ok(detail_url(id))
+}
+
+async fn delete(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, form }: CheckedForm<Confirm>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let (webhook, _) = webhooks.find(&mut tx, id).await?;
+    drop(tx);
+    if webhook.name != form.confirm_name {
+        let problem = "the typed name is another one; nothing was deleted.".to_owned();
+        return changed_answer(&webhooks, &caller, id, Err(Error::Field { field: "name", problem })).await;
+    }
+    webhooks.delete(caller.tenant(), id, &caller.principal.requester()).await?;
+    Ok(Redirect::to("/admin/webhooks").into_response())
+}
+
+async fn delivery(
+    PageOperator(caller): PageOperator,
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<DeliveryId>,
+) -> Result<Response, PageError> {
+    let now = webhooks.parts.clock.now();
+    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let delivery = webhooks.delivery(&mut tx, id).await?;
+    let webhook = match webhooks.find(&mut tx, delivery.webhook).await {
+        Ok((webhook, _)) => Some(webhook),
+        Err(Error::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let frame = Frame::admin(&caller, "Delivery", "webhooks");
+    Ok(Page(DeliveryPage::new(frame, delivery, webhook, now)).into_response())
+}
+
+async fn replay(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<DeliveryId>,
+    CheckedForm { caller, .. }: CheckedForm<Press>,
+) -> Result<Redirect, PageError> {
+    caller.require_operator()?;
+    let again = webhooks.replay(caller.tenant(), id, &caller.principal.requester()).await?;
+    Ok(Redirect::to(&format!("/admin/deliveries/{}", again.id)))
+}

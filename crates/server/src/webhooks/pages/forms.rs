@@ -1,0 +1,118 @@
+//! The two forms of a webhook: make and change. Fields are text as typed; empty means "none".
+
+use serde::Deserialize;
+
+use crate::webhooks::schemes::Scheme;
+use crate::webhooks::{Change, Error, Locator, Network, NewWebhook, RATE_LIMIT_DEFAULT, Webhook, rules};
+
+fn field(field: &'static str, problem: &str) -> Error {
+    Error::Field { field, problem: problem.to_owned() }
+}
+
+fn filled(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+fn place(text: &str) -> Option<Locator> {
+    filled(text).map(Locator::parse)
+}
+
+fn rate(text: &str) -> Result<i64, Error> {
+    text.trim().parse().map_err(|_| field("rate_limit_per_minute", "use a whole number, like 600."))
+}
+
+/// Networks separated by commas, spaces or lines.
+fn networks(text: &str) -> Result<Vec<Network>, Error> {
+    text.split([',', ' ', '\n', '\r', '\t'])
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse::<Network>().map_err(|error| field("allowed_cidrs", &error.to_string())))
+        .collect()
+}
+
+/// What makes a webhook.
+#[derive(Deserialize)]
+#[serde(default)]
+pub(super) struct NewForm {
+    pub name: String,
+    pub space_id: String,
+    pub scheme: String,
+    pub event_id: String,
+    pub correlation: String,
+    pub prompt: String,
+    pub rate_limit_per_minute: String,
+    pub allowed_cidrs: String,
+    pub default_priority: String,
+}
+
+impl Default for NewForm {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            space_id: String::new(),
+            scheme: Scheme::StandardWebhooks.word().to_owned(),
+            event_id: String::new(),
+            correlation: String::new(),
+            prompt: String::new(),
+            rate_limit_per_minute: RATE_LIMIT_DEFAULT.to_string(),
+            allowed_cidrs: String::new(),
+            default_priority: String::new(),
+        }
+    }
+}
+
+impl NewForm {
+    pub(super) fn parsed(&self) -> Result<NewWebhook, Error> {
+        let priority = |word| rules::priority(word).ok_or_else(|| field("default_priority", "choose one of the list."));
+        Ok(NewWebhook {
+            name: self.name.trim().to_owned(),
+            space: self.space_id.parse().map_err(|_| field("space_id", "choose a Space."))?,
+            scheme: Scheme::parse(&self.scheme).ok_or_else(|| field("scheme", "choose one of the list."))?,
+            secret: None,
+            event_id: place(&self.event_id),
+            correlation: place(&self.correlation),
+            prompt: filled(&self.prompt).map(str::to_owned),
+            rate_limit_per_minute: rate(&self.rate_limit_per_minute)?,
+            allowed_cidrs: networks(&self.allowed_cidrs)?,
+            default_priority: filled(&self.default_priority).map(priority).transpose()?,
+        })
+    }
+}
+
+/// What changes one.
+#[derive(Deserialize)]
+pub(super) struct EditForm {
+    pub name: String,
+    #[serde(default)]
+    pub event_id: String,
+    pub correlation: String,
+    pub prompt: String,
+    pub rate_limit_per_minute: String,
+    pub allowed_cidrs: String,
+}
+
+impl EditForm {
+    pub(super) fn of(webhook: &Webhook) -> Self {
+        let place = |place: &Option<Locator>| place.as_ref().map(|place| place.text().to_owned()).unwrap_or_default();
+        let networks: Vec<String> = webhook.allowed_cidrs.iter().map(ToString::to_string).collect();
+        Self {
+            name: webhook.name.clone(),
+            event_id: place(&webhook.event_id),
+            correlation: place(&webhook.correlation),
+            prompt: webhook.prompt.clone().unwrap_or_default(),
+            rate_limit_per_minute: webhook.rate_limit_per_minute.to_string(),
+            allowed_cidrs: networks.join(", "),
+        }
+    }
+
+    pub(super) fn parsed(&self) -> Result<Change, Error> {
+        Ok(Change {
+            name: Some(self.name.trim().to_owned()),
+            event_id: Some(place(&self.event_id)),
+            correlation: Some(place(&self.correlation)),
+            prompt: Some(filled(&self.prompt).map(str::to_owned)),
+            rate_limit_per_minute: Some(rate(&self.rate_limit_per_minute)?),
+            allowed_cidrs: Some(networks(&self.allowed_cidrs)?),
+            ..Change::default()
+        })
+    }
+}

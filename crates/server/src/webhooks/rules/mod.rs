@@ -1,0 +1,150 @@
+//! Pure decisions: what a webhook may look like, where ids and keys are found, which addresses and types are taken.
+
+mod locate;
+mod network;
+mod show;
+
+use axum::http::HeaderMap;
+use axum::http::header;
+use thinkwork_primitives::crypto;
+use thinkwork_primitives::limits;
+
+use super::schemes::Scheme;
+use super::{Change, Error, NewWebhook, RATE_LIMIT_MAX};
+use crate::threads::Priority;
+
+pub(super) use locate::Body;
+pub use locate::Locator;
+pub use network::Network;
+pub(super) use show::{preview, shown_headers, text_of};
+
+/// Longest instruction: a page of text.
+const PROMPT_CHARS_MAX: usize = 8_000;
+/// Networks of one webhook; large senders publish a few dozen.
+const NETWORKS_MAX: usize = 200;
+/// Longest wait that a sender may ask for, below the request's deadline.
+const WAIT_SECONDS_MAX: u64 = 25;
+
+fn field(field: &'static str, problem: impl Into<String>) -> Error {
+    Error::Field { field, problem: problem.into() }
+}
+
+/// Refuses what could not work.
+pub(super) fn check_new(new: &NewWebhook) -> Result<(), Error> {
+    check_name(&new.name)?;
+    check_prompt(new.prompt.as_deref())?;
+    check_rate(new.rate_limit_per_minute)?;
+    check_networks(&new.allowed_cidrs)?;
+    check_locators(new.scheme, new.event_id.as_ref(), new.correlation.as_ref())?;
+    match &new.secret {
+        Some(secret) => new.scheme.check_secret(secret).map_err(|problem| field("secret", problem)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a change that could not work.
+pub(super) fn check_change(scheme: Scheme, change: &Change) -> Result<(), Error> {
+    if let Some(name) = &change.name {
+        check_name(name)?;
+    }
+    check_prompt(change.prompt.as_ref().and_then(|prompt| prompt.as_deref()))?;
+    check_rate(change.rate_limit_per_minute.unwrap_or(1))?;
+    check_networks(change.allowed_cidrs.as_deref().unwrap_or_default())?;
+    let locator = |changed: &Option<Option<Locator>>| changed.clone().flatten();
+    check_locators(scheme, locator(&change.event_id).as_ref(), locator(&change.correlation).as_ref())
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = name.trim() == name && !name.chars().any(char::is_control);
+    if plain && (1..=limits::NAME_CHARS_MAX).contains(&name.chars().count()) {
+        Ok(())
+    } else {
+        Err(field("name", "use 1 to 120 characters on one line."))
+    }
+}
+
+fn check_prompt(prompt: Option<&str>) -> Result<(), Error> {
+    match prompt {
+        Some(prompt) if prompt.chars().count() > PROMPT_CHARS_MAX || prompt.contains('\0') => {
+            Err(field("prompt", "use at most 8,000 characters."))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_rate(limit: i64) -> Result<(), Error> {
+    if (1..=RATE_LIMIT_MAX).contains(&limit) {
+        Ok(())
+    } else {
+        Err(field("rate_limit_per_minute", format!("use a whole number from 1 to {RATE_LIMIT_MAX}.")))
+    }
+}
+
+fn check_networks(networks: &[Network]) -> Result<(), Error> {
+    if networks.len() <= NETWORKS_MAX { Ok(()) } else { Err(field("allowed_cidrs", "use at most 200 networks.")) }
+}
+
+fn check_locators(scheme: Scheme, event_id: Option<&Locator>, correlation: Option<&Locator>) -> Result<(), Error> {
+    if scheme.signs_event_id() && event_id.is_some() {
+        return Err(field("event_id", "leave it out: this scheme signs its own event id."));
+    }
+    if let Some(locator) = event_id {
+        locator.check().map_err(|problem| field("event_id", problem))?;
+    }
+    if let Some(locator) = correlation {
+        locator.check().map_err(|problem| field("correlation", problem))?;
+    }
+    Ok(())
+}
+
+/// The word of a priority.
+pub(super) const fn priority_word(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Low => "low",
+        Priority::Medium => "medium",
+        Priority::High => "high",
+        Priority::Urgent => "urgent",
+        Priority::Critical => "critical",
+    }
+}
+
+/// The priority of this word.
+pub(super) fn priority(word: &str) -> Option<Priority> {
+    [Priority::Low, Priority::Medium, Priority::High, Priority::Urgent, Priority::Critical]
+        .into_iter()
+        .find(|priority| priority_word(*priority) == word)
+}
+
+/// The media type of a request if it is one that is taken: JSON, a form, text.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = values.next()?.to_str().ok()?;
+    let kind = value.split(';').next()?.trim().to_ascii_lowercase();
+    let json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    let taken = json || kind == "application/x-www-form-urlencoded" || kind.starts_with("text/");
+    (taken && values.next().is_none() && kind.len() <= 100).then_some(kind)
+}
+
+/// The key that makes two events one: the sender's id under its kind of proof, else the delivery itself.
+pub(super) fn dedupe_key(scheme: Scheme, event_id: Option<&str>, own: uuid::Uuid) -> [u8; 32] {
+    match event_id {
+        Some(id) => crypto::sha256(format!("{}\n{id}", scheme.word()).as_bytes()),
+        None => crypto::sha256(own.as_bytes()),
+    }
+}
+
+/// Events with one key are applied in order; without one each stands alone. Digested: the key is the sender's text.
+pub(super) fn order_key(correlation: Option<&str>) -> String {
+    correlation.map_or_else(String::new, |key| crypto::hex(&crypto::sha256(key.as_bytes())))
+}
+
+/// The seconds of `Prefer: wait=N` (RFC 7240 section 4.3), cut to what a request may take.
+pub(super) fn wait_seconds(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|part| part.trim().strip_prefix("wait=")?.trim().parse::<u64>().ok())
+        .map(|seconds| seconds.min(WAIT_SECONDS_MAX))
+}

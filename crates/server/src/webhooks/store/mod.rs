@@ -1,0 +1,14 @@
+//! Rows of `webhook` and `delivery`. Every finder takes the tenant of its transaction.
+
+mod delivery;
+mod webhook;
+
+pub(super) use delivery::{
+    Filter, delivery_count_add, delivery_counts, delivery_find, delivery_insert, delivery_list, envelope_find,
+    envelope_insert,
+};
+pub(super) use webhook::{webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_update};
+
+fn db(error: sea_orm::DbErr) -> super::Error {
+    super::Error::Database(error.into())
+}

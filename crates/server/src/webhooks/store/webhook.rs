@@ -1,0 +1,162 @@
+//! Rows of `webhook`.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+use serde_json::{Value, json};
+use thinkwork_database::Tx;
+use thinkwork_primitives::{CredentialId, SpaceId, Timestamp, WebhookId};
+
+use super::db;
+use crate::webhooks::schemes::Scheme;
+use crate::webhooks::{Error, Locator, Network, Webhook, rules};
+
+pub(in super::super) async fn webhook_insert(tx: &mut Tx, webhook: &Webhook, created_by: &str) -> Result<(), Error> {
+    let row = row::ActiveModel {
+        id: Set(webhook.id.uuid()),
+        tenant_id: Set(tx.tenant().uuid()),
+        space_id: Set(webhook.space.uuid()),
+        name: Set(webhook.name.clone()),
+        scheme: Set(webhook.scheme.word().to_owned()),
+        verification: Set(json!({ "scheme": webhook.scheme.word() }).to_string()),
+        credential_id: Set(webhook.credential.uuid()),
+        event_id: Set(webhook.event_id.as_ref().map(|place| place.text().to_owned())),
+        correlation: Set(webhook.correlation.as_ref().map(|place| place.text().to_owned())),
+        prompt: Set(webhook.prompt.clone()),
+        rate_limit_per_minute: Set(webhook.rate_limit_per_minute),
+        allowed_cidrs: Set(networks_text(&webhook.allowed_cidrs)),
+        default_priority: Set(webhook.default_priority.map(|priority| rules::priority_word(priority).to_owned())),
+        enabled: Set(webhook.enabled),
+        created_by: Set(created_by.to_owned()),
+        created_at: Set(webhook.created_at.micros()),
+        deleted_at: Set(None),
+        version: Set(webhook.version),
+    };
+    row::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+fn live(tx: &Tx) -> Select<row::Entity> {
+    row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid())).filter(row::Column::DeletedAt.is_null())
+}
+
+/// A webhook that was not deleted.
+pub(in super::super) async fn webhook_find(tx: &mut Tx, id: WebhookId) -> Result<Option<Webhook>, Error> {
+    let found = live(tx).filter(row::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    Ok(found.and_then(webhook))
+}
+
+/// Newest first.
+pub(in super::super) async fn webhook_list(
+    tx: &mut Tx,
+    limit: u64,
+    after: Option<WebhookId>,
+) -> Result<Vec<Webhook>, Error> {
+    let mut query = live(tx);
+    if let Some(after) = after {
+        query = query.filter(row::Column::Id.lt(after.uuid()));
+    }
+    let rows = query.order_by_desc(row::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
+    Ok(rows.into_iter().filter_map(webhook).collect())
+}
+
+/// Writes every value that a change may touch; `webhook.version` is the new one.
+pub(in super::super) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(), Error> {
+    let text = |place: &Option<Locator>| place.as_ref().map(|place| place.text().to_owned());
+    let priority = webhook.default_priority.map(|priority| rules::priority_word(priority).to_owned());
+    row::Entity::update_many()
+        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(row::Column::Id.eq(webhook.id.uuid()))
+        .col_expr(row::Column::Name, Expr::value(webhook.name.clone()))
+        .col_expr(row::Column::EventId, Expr::value(text(&webhook.event_id)))
+        .col_expr(row::Column::Correlation, Expr::value(text(&webhook.correlation)))
+        .col_expr(row::Column::Prompt, Expr::value(webhook.prompt.clone()))
+        .col_expr(row::Column::RateLimitPerMinute, Expr::value(webhook.rate_limit_per_minute))
+        .col_expr(row::Column::AllowedCidrs, Expr::value(networks_text(&webhook.allowed_cidrs)))
+        .col_expr(row::Column::DefaultPriority, Expr::value(priority))
+        .col_expr(row::Column::Enabled, Expr::value(webhook.enabled))
+        .col_expr(row::Column::Version, Expr::value(webhook.version))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Ends a webhook. Its row stays, so that its deliveries stay readable.
+pub(in super::super) async fn webhook_delete(tx: &mut Tx, id: WebhookId, now: Timestamp) -> Result<(), Error> {
+    row::Entity::update_many()
+        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(row::Column::Id.eq(id.uuid()))
+        .col_expr(row::Column::Enabled, Expr::value(false))
+        .col_expr(row::Column::DeletedAt, Expr::value(now.micros()))
+        .col_expr(row::Column::Version, Expr::col(row::Column::Version).add(1))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+fn networks_text(networks: &[Network]) -> Option<String> {
+    let texts: Vec<Value> = networks.iter().map(|network| network.to_string().into()).collect();
+    (!texts.is_empty()).then(|| Value::Array(texts).to_string())
+}
+
+/// The networks as stored. A list that cannot be read must not mean "from everywhere", so it is no webhook at all.
+fn networks(text: Option<&str>) -> Option<Vec<Network>> {
+    let Some(text) = text else { return Some(Vec::new()) };
+    let texts: Vec<String> = serde_json::from_str(text).ok()?;
+    texts.iter().map(|text| text.parse().ok()).collect()
+}
+
+fn webhook(row: row::Model) -> Option<Webhook> {
+    Some(Webhook {
+        id: WebhookId::from_uuid(row.id),
+        space: SpaceId::from_uuid(row.space_id),
+        name: row.name,
+        scheme: Scheme::parse(&row.scheme)?,
+        credential: CredentialId::from_uuid(row.credential_id),
+        event_id: row.event_id.as_deref().map(Locator::parse),
+        correlation: row.correlation.as_deref().map(Locator::parse),
+        prompt: row.prompt,
+        rate_limit_per_minute: row.rate_limit_per_minute,
+        allowed_cidrs: networks(row.allowed_cidrs.as_deref())?,
+        default_priority: row.default_priority.as_deref().and_then(rules::priority),
+        enabled: row.enabled,
+        created_at: Timestamp::from_micros(row.created_at),
+        version: row.version,
+    })
+}
+
+mod row {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "webhook")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub space_id: Uuid,
+        pub name: String,
+        pub scheme: String,
+        pub verification: String,
+        pub credential_id: Uuid,
+        pub event_id: Option<String>,
+        pub correlation: Option<String>,
+        pub prompt: Option<String>,
+        pub rate_limit_per_minute: i64,
+        pub allowed_cidrs: Option<String>,
+        pub default_priority: Option<String>,
+        pub enabled: bool,
+        pub created_by: String,
+        pub created_at: i64,
+        pub deleted_at: Option<i64>,
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

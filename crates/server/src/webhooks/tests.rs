@@ -1,0 +1,268 @@
+//! Tests of the pure parts: schemes, places, networks, what is shown, the envelope.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+use thinkwork_primitives::{Secret, Timestamp};
+
+use super::envelope::Envelope;
+use super::rules::{self, Body};
+use super::schemes::{Scheme, Unverified};
+use super::{Locator, Network};
+
+const NOW: Timestamp = Timestamp::from_micros(1_614_265_330_000_000);
+const BODY: &[u8] = br#"{"test": 2432232314}"#;
+const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+/// The secret of the Standard Webhooks documentation.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Made with Python's hmac, which is not ours.
+const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+
+fn secret(text: &str) -> Secret {
+    Secret::from_text(text.to_owned())
+}
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        headers.append(name.parse::<HeaderName>().unwrap(), value);
+    }
+    headers
+}
+
+fn signed(id: &str, timestamp: &str, signature: &str) -> HeaderMap {
+    headers(&[("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)])
+}
+
+#[track_caller]
+fn check(scheme: Scheme, headers: &HeaderMap, secrets: &[&str], expect: Result<Option<&str>, Unverified>) {
+    let secrets: Vec<Secret> = secrets.iter().map(|text| secret(text)).collect();
+    let found = scheme.verify(headers, BODY, &secrets, NOW).map(|verified| verified.signed_event_id);
+    assert_eq!(found, expect.map(|id| id.map(str::to_owned)));
+}
+
+#[test]
+fn l61_standard_webhooks_refuses_all_that_is_not_exactly_right() {
+    const SCHEME: Scheme = Scheme::StandardWebhooks;
+    const AT: &str = "1614265330";
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let right = signed(ID, AT, SIGNATURE);
+    check(SCHEME, &right, &[SECRET], Ok(Some(ID)));
+    check(SCHEME, &right, &[other, SECRET], Ok(Some(ID)));
+    check(SCHEME, &right, &[other], Err(Unverified::Wrong));
+    check(SCHEME, &right, &[], Err(Unverified::Wrong));
+    check(SCHEME, &right, &["not a whsec_ secret"], Err(Unverified::Wrong));
+    // Several signatures, one of them right; other versions are passed over.
+    check(SCHEME, &signed(ID, AT, &format!("v1a,zzzz {SIGNATURE}")), &[SECRET], Ok(Some(ID)));
+    check(SCHEME, &signed(ID, AT, &format!("v1,{} {SIGNATURE}", STANDARD.encode([0; 32]))), &[SECRET], Ok(Some(ID)));
+    for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+        let mut missing = right.clone();
+        missing.remove(name);
+        check(SCHEME, &missing, &[SECRET], Err(Unverified::Missing(name)));
+        for empty in ["", "  "] {
+            missing.insert(name, HeaderValue::from_static(empty));
+            check(SCHEME, &missing, &[SECRET], Err(Unverified::Missing(name)));
+        }
+        let mut twice = right.clone();
+        let value = twice.get(name).cloned().unwrap();
+        twice.append(name, value);
+        check(SCHEME, &twice, &[SECRET], Err(Unverified::Repeated(name)));
+        let mut bytes = right.clone();
+        bytes.insert(name, HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        check(SCHEME, &bytes, &[SECRET], Err(Unverified::Malformed(name)));
+    }
+    for malformed in ["v1", "v1,", "v2,AAAA", "g0hM9SsE", "v1,***", "v1;AAAA"] {
+        let found = SCHEME.verify(&signed(ID, AT, malformed), BODY, &[secret(SECRET)], NOW);
+        assert!(matches!(found, Err(Unverified::Malformed(_) | Unverified::Wrong)), "{malformed}: {found:?}");
+    }
+    // The right bytes in another encoding are not the right signature.
+    let bytes = STANDARD.decode(SIGNATURE.strip_prefix("v1,").unwrap()).unwrap();
+    let url_safe = format!("v1,{}", URL_SAFE_NO_PAD.encode(&bytes));
+    check(SCHEME, &signed(ID, AT, &url_safe), &[SECRET], Err(Unverified::Malformed("webhook-signature")));
+    let hexadecimal = format!("v1,{}", thinkwork_primitives::crypto::hex(&bytes));
+    check(SCHEME, &signed(ID, AT, &hexadecimal), &[SECRET], Err(Unverified::Wrong));
+    check(SCHEME, &signed(ID, AT, &format!("v1,{}", STANDARD.encode([7; 32]))), &[SECRET], Err(Unverified::Wrong));
+    check(SCHEME, &signed("msg_other", AT, SIGNATURE), &[SECRET], Err(Unverified::Wrong));
+    check(SCHEME, &signed(ID, "1614265331", SIGNATURE), &[SECRET], Err(Unverified::Wrong));
+    for malformed in ["+1614265330", "1614265330.0", "now", "-1", "99999999999999999999", " 1614265330"] {
+        check(SCHEME, &signed(ID, malformed, SIGNATURE), &[SECRET], Err(Unverified::Malformed("webhook-timestamp")));
+    }
+}
+
+#[test]
+fn l61_standard_webhooks_refuses_old_and_future_ones() {
+    let (scheme, key) = (Scheme::StandardWebhooks, [secret(SECRET)]);
+    let at = |at: Timestamp| {
+        let pairs = scheme.sign(&key[0], ID, BODY, at).unwrap();
+        scheme.verify(&pairs.into_iter().collect(), BODY, &key, NOW).map(|_| ())
+    };
+    assert_eq!(at(NOW.minus(Duration::from_secs(300))), Ok(()));
+    assert_eq!(at(NOW.plus(Duration::from_secs(300))), Ok(()));
+    assert_eq!(at(NOW.minus(Duration::from_secs(301))), Err(Unverified::Old));
+    assert_eq!(at(NOW.plus(Duration::from_secs(301))), Err(Unverified::Future));
+}
+
+#[test]
+fn l61_bearer_refuses_all_that_is_not_exactly_right() {
+    const TOKEN: &str = "0123456789abcdefghij";
+    let bearer = |value: &str| headers(&[("authorization", value)]);
+    for right in ["Bearer 0123456789abcdefghij", "bearer 0123456789abcdefghij"] {
+        check(Scheme::Bearer, &bearer(right), &["another secret one", TOKEN], Ok(None));
+    }
+    check(Scheme::Bearer, &HeaderMap::new(), &[TOKEN], Err(Unverified::Missing("authorization")));
+    check(Scheme::Bearer, &bearer("Bearer "), &[TOKEN], Err(Unverified::Missing("authorization")));
+    let twice = headers(&[("authorization", "Bearer 0123456789abcdefghij"), ("authorization", "Bearer x")]);
+    check(Scheme::Bearer, &twice, &[TOKEN], Err(Unverified::Repeated("authorization")));
+    for malformed in ["0123456789abcdefghij", "Basic 0123456789abcdefghij", "Bearer\u{fe}x"] {
+        check(Scheme::Bearer, &bearer(malformed), &[TOKEN], Err(Unverified::Malformed("authorization")));
+    }
+    for wrong in
+        ["Bearer 0123456789abcdefghi", "Bearer  0123456789abcdefghij", "Bearer 0123456789ABCDEFGHIJ", "Bearer x"]
+    {
+        check(Scheme::Bearer, &bearer(wrong), &[TOKEN], Err(Unverified::Wrong));
+    }
+    check(Scheme::Bearer, &bearer("Bearer 0123456789abcdefghij"), &[], Err(Unverified::Wrong));
+}
+
+#[test]
+fn every_scheme_verifies_what_it_signs_with_the_secret_it_made() {
+    for scheme in Scheme::ALL {
+        let secret = scheme.secret().unwrap();
+        assert_eq!(scheme.check_secret(&secret), Ok(()));
+        let headers = scheme.sign(&secret, "evt_1", BODY, NOW).unwrap().into_iter().collect();
+        let verified = scheme.verify(&headers, BODY, &[secret], NOW).unwrap();
+        assert_eq!(verified.signed_event_id.is_some(), scheme.signs_event_id());
+        assert_eq!(Scheme::parse(scheme.word()), Some(scheme));
+    }
+    for short in ["", "whsec_", "whsec_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_not base64 at all!"] {
+        assert!(Scheme::StandardWebhooks.check_secret(&secret(short)).is_err(), "{short}");
+    }
+    for short in ["", "short", "has a space in the middle"] {
+        assert!(Scheme::Bearer.check_secret(&secret(short)).is_err(), "{short}");
+    }
+}
+
+#[test]
+fn l62_a_key_is_the_decoded_value_and_not_its_spelling() {
+    let place = Locator::parse("/data/id");
+    let find = |body: &str| place.find(&HeaderMap::new(), &Body::new(body.as_bytes()));
+    assert_eq!(find(r#"{"data":{"id":"abc"}}"#).as_deref(), Some("abc"));
+    assert_eq!(find(r#"{ "data" : {"id":"\u0061bc"}}"#).as_deref(), Some("abc"));
+    assert_eq!(find(r#"{"data":{"id":7}}"#).as_deref(), Some("7"));
+    for none in [r#"{"data":{"id":""}}"#, r#"{"data":{"id":null}}"#, r#"{"data":{"id":[1]}}"#, "{}", "not json", ""] {
+        assert_eq!(find(none), None, "{none}");
+    }
+    let hostile = find(r#"{"data":{"id":"a\u0000b"}}"#).unwrap();
+    assert!(hostile.starts_with("sha256:"), "{hostile}");
+    let own = uuid::Uuid::now_v7();
+    let key = |id: Option<&str>, own| rules::dedupe_key(Scheme::Bearer, id, own);
+    assert_eq!(key(Some("abc"), own), key(Some("abc"), uuid::Uuid::now_v7()));
+    assert_ne!(key(None, own), key(None, uuid::Uuid::now_v7()));
+}
+
+#[test]
+fn l67_what_is_shown_is_bounded_escaped_and_without_secrets() {
+    let shown = rules::preview("a\u{1b}[2J\0\u{202e}b\r\n".as_bytes());
+    assert_eq!(shown, "a\\u{1b}[2J\\u{0}\\u{202e}b\\u{d}\n");
+    assert!(rules::preview(&vec![0xff; 1_000_000]).chars().count() <= 2_000);
+    let given = headers(&[
+        ("authorization", "Bearer canary-canary"),
+        ("webhook-signature", "v1,canary"),
+        ("x-api-key", "canary"),
+        ("x-event", &format!("plain\u{e9}{}", "x".repeat(1_000))),
+    ]);
+    let shown = rules::shown_headers(&given);
+    let text = format!("{shown:?}");
+    assert!(!text.contains("canary") && text.contains("plain"), "{text}");
+    assert!(shown.iter().all(|(_, value)| value.chars().count() <= 256));
+    let (text, cut) = rules::text_of("a\0é".repeat(40_000).as_bytes());
+    assert!(cut && text.len() <= 65_536 && !text.contains('\0'));
+}
+
+#[test]
+fn l68_networks_hold_their_addresses_and_no_others() {
+    let holds = |network: &str, address: &str| network.parse::<Network>().unwrap().holds(address.parse().unwrap());
+    assert!(holds("192.0.2.0/24", "192.0.2.255") && !holds("192.0.2.0/24", "192.0.3.0"));
+    assert!(holds("192.0.2.7", "192.0.2.7") && !holds("192.0.2.7", "192.0.2.8"));
+    assert!(holds("192.0.2.0/24", "::ffff:192.0.2.1"));
+    assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1"));
+    assert!(holds("0.0.0.0/0", "203.0.113.9") && !holds("0.0.0.0/0", "2001:db8::1"));
+    assert!(holds("::/0", "2001:db8::1") && !holds("::/0", "192.0.2.1"));
+    for wrong in ["", "x", "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "2001:db8::1/32", "::/129"] {
+        assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_media_type_is_json_a_form_or_text_and_named_once() {
+    let taken = |value: &str| rules::media_type(&headers(&[("content-type", value)])).is_some();
+    for right in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json", "text/plain"] {
+        assert!(taken(right), "{right}");
+    }
+    for wrong in ["", "application/octet-stream", "image/png", "multipart/form-data; boundary=x", "json"] {
+        assert!(!taken(wrong), "{wrong}");
+    }
+    assert!(rules::media_type(&HeaderMap::new()).is_none());
+    let twice = headers(&[("content-type", "text/plain"), ("content-type", "application/json")]);
+    assert!(rules::media_type(&twice).is_none());
+}
+
+#[test]
+fn a_wait_is_read_from_prefer_and_bounded() {
+    let wait = |value: &str| rules::wait_seconds(&headers(&[("prefer", value)]));
+    assert_eq!(wait("wait=10"), Some(10));
+    assert_eq!(wait("respond-async, wait=99"), Some(25));
+    assert_eq!(wait("wait=x"), None);
+    assert_eq!(rules::wait_seconds(&HeaderMap::new()), None);
+}
+
+proptest! {
+    #[test]
+    fn l61_no_headers_and_body_panic_or_pass_without_the_secret(
+        id in any::<Vec<u8>>(), at in any::<Vec<u8>>(), signature in any::<Vec<u8>>(), body in any::<Vec<u8>>(),
+    ) {
+        let mut given = HeaderMap::new();
+        for (name, value) in [("webhook-id", &id), ("webhook-timestamp", &at), ("webhook-signature", &signature),
+            ("authorization", &signature)] {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                given.insert(name, value);
+            }
+        }
+        for scheme in Scheme::ALL {
+            prop_assert!(scheme.verify(&given, &body, &[secret(SECRET)], NOW).is_err());
+        }
+        for place in ["/a/b", "/", "x-event"] {
+            Locator::parse(place).find(&given, &Body::new(&body));
+        }
+        rules::shown_headers(&given);
+        rules::preview(&body);
+    }
+
+    #[test]
+    fn l61_the_list_of_signatures_is_read_or_refused_and_never_more(list in "(v1[a]?,[A-Za-z0-9+/=_-]{0,48} ?){0,12}") {
+        let found = Scheme::StandardWebhooks.verify(&signed(ID, "1614265330", &list), BODY, &[secret(SECRET)], NOW);
+        prop_assert!(found.is_err());
+    }
+
+    #[test]
+    fn an_envelope_reads_back_and_bytes_of_others_are_none(
+        body in any::<Vec<u8>>(), event_id in any::<Option<String>>(), noise in any::<Vec<u8>>(),
+    ) {
+        let envelope = Envelope { event_id, body, media_type: "text/plain".to_owned(), ..Envelope::default() };
+        prop_assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
+        Envelope::decode(&noise);
+    }
+
+    #[test]
+    fn a_network_prints_and_reads_back(value in any::<u128>(), prefix in 0_u8..=128) {
+        let kept = if prefix == 0 { 0 } else { value & (u128::MAX << (128 - u32::from(prefix))) };
+        let text = format!("{}/{prefix}", std::net::Ipv6Addr::from_bits(kept));
+        let network: Network = text.parse().unwrap();
+        prop_assert_eq!(network.to_string(), text);
+        prop_assert!(network.holds(std::net::Ipv6Addr::from_bits(kept).into()) || kept >> 32 == 0xffff);
+    }
+}

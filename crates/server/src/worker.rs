@@ -1,0 +1,213 @@
+//! Background work: applies accepted events, runs due jobs, seals the record. Supervises and drains.
+//!
+//! Invariants: what is claimed is leased, and the lease is kept alive while the work lasts; a hint only makes it
+//! sooner, a sweep each second finds what hints missed; nothing here outlives [`Worker::drain`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thinkwork_database::intake_log;
+use thinkwork_database::jobs::{self, Job};
+use thinkwork_intake::Event;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::webhooks;
+
+/// How long between sweeps where no hint comes.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long a job is ours; kept alive at a third of it.
+const JOB_LEASE: Duration = Duration::from_secs(60);
+/// Jobs of this process at the same time: turns mostly wait for others.
+const JOBS_MAX: usize = 32;
+/// Events applied in one transaction.
+const EVENTS_MAX: u64 = 64;
+
+/// The running background work.
+pub struct Worker {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Worker {
+    /// Starts the loops.
+    pub fn start(app: &Arc<App>) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(jobs_loop(Arc::clone(app), stop.clone(), tasks.clone()));
+        tasks.spawn(events_loop(Arc::clone(app), stop.clone()));
+        tasks.spawn(seal_loop(Arc::clone(app), stop.clone()));
+        Self { stop, tasks }
+    }
+
+    /// Takes on nothing new and waits, at most `patience`, for what runs. What does not end keeps its lease and is
+    /// taken up again by the next process.
+    pub async fn drain(self, patience: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
+            tracing::warn!("work is left for the next start");
+        }
+    }
+}
+
+/// Waits for a hint, the sweep or the stop. False: stop.
+async fn next(
+    hints: &mut tokio::sync::broadcast::Receiver<thinkwork_database::WakeUp>,
+    stop: &CancellationToken,
+) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        _ = hints.recv() => true,
+        () = tokio::time::sleep(SWEEP) => true,
+    }
+}
+
+async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker) {
+    let mut hints = app.db.wake_ups().subscribe();
+    let room = Arc::new(Semaphore::new(JOBS_MAX));
+    loop {
+        let free = room.available_permits();
+        let claimed = if free == 0 { Vec::new() } else { claim(&app, u64::try_from(free).unwrap_or(1)).await };
+        let any = !claimed.is_empty();
+        for job in claimed {
+            let (app, room) = (Arc::clone(&app), Arc::clone(&room));
+            tasks.spawn(async move {
+                let _permit = room.acquire().await;
+                run_job(&app, job).await;
+            });
+        }
+        if stop.is_cancelled() || (!any && !next(&mut hints, &stop).await) {
+            return;
+        }
+    }
+}
+
+async fn claim(app: &App, count: u64) -> Vec<Job> {
+    jobs::claim(&app.db, app.clock.now(), JOB_LEASE, count).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "jobs cannot be claimed; trying again");
+        Vec::new()
+    })
+}
+
+/// Runs one claimed job to its end, keeping its lease alive; a job whose lease was lost is dropped at once.
+async fn run_job(app: &App, job: Job) {
+    let outcome = tokio::select! {
+        outcome = app.job(&job) => outcome,
+        () = keep_lease(app, &job) => return,
+    };
+    let written = match &outcome {
+        Ok(()) => jobs::done(&app.db, &job).await,
+        Err(error) => {
+            tracing::warn!(kind = %job.kind, key = %job.key, attempts = job.attempts, %error, "a job failed");
+            jobs::failed(&app.db, &job, app.clock.now(), error).await
+        }
+    };
+    if let Err(error) = written {
+        tracing::error!(%error, kind = %job.kind, "the end of a job could not be stored; it will run again");
+    }
+}
+
+async fn keep_lease(app: &App, job: &Job) {
+    loop {
+        tokio::time::sleep(JOB_LEASE / 3).await;
+        match jobs::extend(&app.db, job, app.clock.now(), JOB_LEASE).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => tracing::warn!(%error, "a lease could not be extended; trying again"),
+        }
+    }
+}
+
+async fn events_loop(app: Arc<App>, stop: CancellationToken) {
+    let mut hints = app.db.wake_ups().subscribe();
+    loop {
+        let any = apply_events(&app).await;
+        if stop.is_cancelled() || (!any && !next(&mut hints, &stop).await) {
+            return;
+        }
+    }
+}
+
+/// Claims and applies one batch of accepted events. False when there was none.
+pub(crate) async fn apply_events(app: &App) -> bool {
+    let claimed = match app.intake.claim(EVENTS_MAX).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::error!(%error, "accepted events cannot be claimed; trying again");
+            return false;
+        }
+    };
+    let mut groups: Vec<Vec<(Event, i64)>> = Vec::new();
+    for (event, attempts) in claimed {
+        match groups.iter_mut().find(|group| group.first().is_some_and(|(first, _)| first.tenant == event.tenant)) {
+            Some(group) => group.push((event, attempts)),
+            None => groups.push(vec![(event, attempts)]),
+        }
+    }
+    let any = !groups.is_empty();
+    for group in groups {
+        let events: Vec<&Event> = group.iter().map(|(event, _)| event).collect();
+        if apply_together(app, &events).await.is_ok() {
+            continue;
+        }
+        // One of them fails: each by itself, so that the others are not held up.
+        for (event, attempts) in &group {
+            if let Err(error) = apply_together(app, &[event]).await {
+                tracing::warn!(event = %event.id, %error, "an accepted event could not be applied");
+                if let Err(error) = app.intake.failed(event, *attempts, &error).await {
+                    tracing::error!(%error, "and that could not be stored; it will be tried again");
+                }
+            }
+        }
+    }
+    any
+}
+
+/// Applies events of one tenant in one transaction.
+async fn apply_together(app: &App, events: &[&Event]) -> Result<(), String> {
+    let Some(first) = events.first() else { return Ok(()) };
+    let mut tx = app.db.write(first.tenant).await.map_err(|error| error.to_string())?;
+    for event in events {
+        if !intake_log::applied(&mut tx, event.id).await.map_err(|error| error.to_string())? {
+            continue;
+        }
+        if event.source.starts_with(webhooks::SOURCE_PREFIX) {
+            app.webhooks.apply(&mut tx, event, app.clock.now()).await.map_err(|error| error.to_string())?;
+        } else {
+            return Err(format!("no slice applies events of {}", event.source));
+        }
+    }
+    tx.commit().await.map_err(|error| error.to_string())
+}
+
+async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
+    let mut hints = app.db.wake_ups().subscribe();
+    let sealer = app.audit.sealer();
+    loop {
+        if let Err(error) = sealer.seal_all().await {
+            tracing::error!(%error, "audit events cannot be sealed; trying again");
+        }
+        // Sealing runs once a second however many hints come: it is not in a hurry, and batches.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+        while hints.try_recv().is_ok() {}
+    }
+}
+
+/// Runs everything that is due until nothing is, in this task: for tests and the demonstration's checks.
+pub async fn settle(app: &App) {
+    loop {
+        let applied = apply_events(app).await;
+        let claimed = claim(app, EVENTS_MAX).await;
+        if !applied && claimed.is_empty() {
+            return;
+        }
+        for job in claimed {
+            run_job(app, job).await;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! People, sessions, invitations, tokens.
+
+mod pages;
+mod people;
+mod sessions;
+mod tokens;

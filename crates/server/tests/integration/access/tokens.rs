@@ -1,0 +1,125 @@
+//! Tokens: who makes them, where they work, what they never do.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TestApp};
+
+async fn mint(client: &Client, kind: &str, audience: &str, scope: &str) -> crate::harness::Answer {
+    let body = json!({ "name": "x", "kind": kind, "audience": audience, "scopes": [scope] });
+    client.post("/v1/tokens", body).await
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_works_until_it_is_revoked() {
+    let app = TestApp::new().await;
+    let ana = app.member("ana").await;
+    let made = mint(&ana, "personal", "api", "write").await.expect(201);
+    let text = made.text_of("token");
+    assert!(text.starts_with("twp_") && text.len() == 47, "{}", text.len());
+    assert_eq!(made.json["scopes"], json!(["read", "write"]));
+    let list = ana.get("/v1/tokens").await.expect(200);
+    assert!(list.text.contains(&made.text_of("id")) && !list.text.contains(&text));
+    let bearer = app.bearer(&text);
+    assert_eq!(bearer.get("/v1/me").await.expect(200).json["via"], "token");
+    assert_ne!(ana.get("/v1/tokens").await.json["items"][0]["last_used_at"], Value::Null);
+    let ben = app.member("ben").await;
+    ben.delete(&format!("/v1/tokens/{}", made.text_of("id"))).await.expect(404);
+    ana.delete(&format!("/v1/tokens/{}", made.text_of("id"))).await.expect(204);
+    bearer.get("/v1/me").await.expect(401);
+}
+
+#[tokio::test]
+async fn a_token_ends_by_itself() {
+    let app = TestApp::new().await;
+    let ana = app.member("ana").await;
+    let body =
+        json!({ "name": "x", "kind": "personal", "audience": "api", "scopes": ["read"], "expires_in_seconds": 60 });
+    let bearer = app.bearer(&ana.post("/v1/tokens", body).await.expect(201).text_of("token"));
+    bearer.get("/v1/me").await.expect(200);
+    app.clock.advance(Duration::from_secs(60));
+    bearer.get("/v1/me").await.expect(401);
+}
+
+#[tokio::test]
+async fn l52_each_token_works_at_one_audience() {
+    let app = TestApp::new().await;
+    let ana = app.member("ana").await;
+    let api = mint(&ana, "personal", "api", "write").await.expect(201).text_of("token");
+    let mcp = mint(&ana, "personal", "mcp", "write").await.expect(201).text_of("token");
+    app.bearer(&mcp).get("/v1/me").await.expect(401);
+    app.bearer(&mcp).get("/v1/tokens").await.expect(401);
+    let gateway = format!("/mcp/spaces/{}", thinkwork_primitives::SpaceId::new());
+    app.bearer(&api).post(&gateway, json!({})).await.expect(401);
+    // A cookie proves nothing on /mcp.
+    ana.post(&gateway, json!({})).await.expect(401);
+}
+
+#[tokio::test]
+async fn s07_no_token_mints_a_token_that_acts_as_a_person() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let admin = app.bearer(&mint(&owner, "personal", "api", "admin").await.expect(201).text_of("token"));
+    let service = app.bearer(&mint(&owner, "service", "api", "admin").await.expect(201).text_of("token"));
+    for bearer in [&admin, &service] {
+        for audience in ["api", "mcp"] {
+            assert_eq!(mint(bearer, "personal", audience, "read").await.expect(403).code(), "needs_session");
+        }
+        mint(bearer, "service", "mcp", "write").await.expect(201);
+    }
+    let writer = app.bearer(&mint(&owner, "personal", "api", "write").await.expect(201).text_of("token"));
+    assert_eq!(mint(&writer, "service", "api", "read").await.expect(403).code(), "needs_operator");
+    assert_eq!(admin.delete("/v1/sessions/current").await.expect(403).code(), "needs_session");
+    let reader = app.bearer(&mint(&owner, "personal", "api", "read").await.expect(201).text_of("token"));
+    assert_eq!(mint(&reader, "personal", "api", "read").await.expect(403).code(), "scope");
+}
+
+#[tokio::test]
+async fn an_old_sign_in_makes_no_tokens_and_names_no_roles() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let ana = app.member("ana").await;
+    app.clock.advance(Duration::from_secs(601));
+    assert_eq!(mint(&owner, "service", "api", "read").await.expect(403).code(), "reauth_required");
+    assert_eq!(mint(&ana, "personal", "mcp", "read").await.expect(403).code(), "reauth_required");
+    let path = format!("/v1/users/{}", ana.user.unwrap());
+    assert_eq!(owner.patch(&path, json!({ "role": "operator" })).await.expect(403).code(), "reauth_required");
+    owner.patch(&path, json!({ "name": "Anna" })).await.expect(200);
+}
+
+#[tokio::test]
+async fn l85_no_platform_token() {
+    let app = TestApp::new().await;
+    let made = app.slices().access.tenant_create("other", "Other", "owner@other.test", "Otto").await.unwrap();
+    let ours = app.slices().access.setup_token(app.tenant, app.owner).await.unwrap();
+    let theirs = app.slices().access.setup_token(made.tenant, made.owner).await.unwrap();
+    let (ours, theirs) = (app.bearer(ours.expose_str().unwrap()), app.bearer(theirs.expose_str().unwrap()));
+    let service = mint(&theirs, "service", "api", "admin").await.expect(201);
+    ours.delete(&format!("/v1/tokens/{}", service.text_of("id"))).await.expect(404);
+    let service = app.bearer(&service.text_of("token"));
+    for bearer in [&theirs, &service] {
+        let me = bearer.get("/v1/me").await.expect(200);
+        assert_eq!(me.json["tenant"]["slug"], "other");
+        assert!(!bearer.get("/v1/users").await.expect(200).text.contains("acme.test"));
+        assert!(!bearer.get("/v1/tokens").await.expect(200).text.contains(&app.owner.to_string()));
+        bearer.patch(&format!("/v1/users/{}", app.owner), json!({ "name": "Mine" })).await.expect(404);
+    }
+    // The tenant is the token's; nothing that a caller sends names another.
+    let request = theirs.request("GET", "/v1/me?tenant=acme").header("x-tenant-id", app.tenant.to_string());
+    assert_eq!(theirs.send(request).await.expect(200).json["tenant"]["slug"], "other");
+    for guess in ["tws_", "twp_", "twt_x", "", "owner", "tws_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        app.bearer(guess).get("/v1/me").await.expect(401);
+    }
+}
+
+#[tokio::test]
+async fn l25_a_token_leads_to_the_user_id_of_its_own_tenant() {
+    let app = TestApp::new().await;
+    let ana = app.member("ana").await;
+    let made = mint(&ana, "personal", "api", "read").await.expect(201);
+    assert_eq!(made.json["user_id"], ana.user.unwrap().to_string());
+    let me = app.bearer(&made.text_of("token")).get("/v1/me").await.expect(200);
+    assert_eq!(me.json["user"]["id"], ana.user.unwrap().to_string());
+    assert_eq!(me.json["tenant"]["id"], app.tenant.to_string());
+}

@@ -1,0 +1,113 @@
+//! The record: sealed within a second, and every kind of tampering is found and named.
+
+use sea_orm::ConnectionTrait as _;
+use thinkwork::audit::{Event, Finding, record};
+use thinkwork_primitives::Requester;
+
+use crate::harness::TestApp;
+
+async fn add_events(app: &TestApp, count: usize) {
+    for _ in 0..count {
+        let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+        let event = Event::by(Requester::server(), "test.done").on("thing", "one");
+        record(&mut tx, app.clock.now(), event).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+/// A record of some sealed events, with the triggers that refuse changes switched off, as someone who owns the
+/// database could.
+async fn sealed() -> TestApp {
+    let app = TestApp::new().await;
+    add_events(&app, 6).await;
+    app.slices().audit.sealer().seal_all().await.unwrap();
+    app
+}
+
+async fn tamper(app: &TestApp, sql: &str) {
+    let connection =
+        sea_orm::Database::connect(app.slices().config.database_url.replace("sqlite:", "sqlite://")).await.unwrap();
+    if app.slices().config.database_url.starts_with("sqlite") {
+        for table in ["audit_event", "audit_seal", "audit_checkpoint"] {
+            for verb in ["UPDATE", "DELETE"] {
+                connection.execute_unprepared(&format!("DROP TRIGGER IF EXISTS {table}_no_{verb}")).await.unwrap();
+            }
+        }
+    } else {
+        connection.execute_unprepared("SET session_replication_role = replica").await.unwrap();
+    }
+    connection.execute_unprepared(sql).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn findings(app: &TestApp, outside: &str) -> Vec<Finding> {
+    app.slices().audit.verify(app.tenant, outside).await.unwrap().findings
+}
+
+#[tokio::test]
+async fn l82_an_untouched_record_verifies_and_nothing_stays_behind() {
+    let app = sealed().await;
+    let verified = app.slices().audit.verify(app.tenant, "").await.unwrap();
+    assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+    assert!(verified.links >= 6 && verified.checkpoints == 1);
+    assert_eq!(app.slices().audit.sealing_behind().await.unwrap(), std::time::Duration::ZERO);
+}
+
+#[tokio::test]
+async fn s24_the_database_refuses_to_change_or_delete_events() {
+    let app = sealed().await;
+    for sql in ["UPDATE audit_event SET action = 'x'", "DELETE FROM audit_event", "DELETE FROM audit_seal"] {
+        let tx = app.slices().db.write(app.tenant).await.unwrap();
+        assert!(tx.orm().execute_unprepared(sql).await.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn s24_a_changed_event_is_found() {
+    for change in ["payload = replace(payload, 'test.done', 'test.gone')", "action = 'test.gone'", "requester_id = 'x'"]
+    {
+        let app = sealed().await;
+        tamper(&app, &format!("UPDATE audit_event SET {change} WHERE action = 'test.done'")).await;
+        let found = findings(&app, "").await;
+        assert!(found.iter().any(|finding| matches!(finding, Finding::EventChanged(..))), "{change}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn s24_a_missing_event_and_a_missing_link_are_found() {
+    let app = sealed().await;
+    tamper(&app, "DELETE FROM audit_event WHERE action = 'test.done'").await;
+    assert!(findings(&app, "").await.iter().any(|finding| matches!(finding, Finding::EventGone(..))));
+    let app = sealed().await;
+    tamper(&app, "DELETE FROM audit_seal WHERE sequence = 3").await;
+    assert!(findings(&app, "").await.contains(&Finding::Missing(3)));
+}
+
+#[tokio::test]
+async fn s24_reordered_links_are_found() {
+    let app = sealed().await;
+    tamper(
+        &app,
+        "UPDATE audit_seal SET sequence = 1000 WHERE sequence = 2;
+         UPDATE audit_seal SET sequence = 2 WHERE sequence = 3;
+         UPDATE audit_seal SET sequence = 3 WHERE sequence = 1000",
+    )
+    .await;
+    assert!(findings(&app, "").await.iter().any(|finding| matches!(finding, Finding::Broken(_))));
+}
+
+#[tokio::test]
+async fn s24_a_cut_tail_is_found_by_a_checkpoint() {
+    let app = sealed().await;
+    tamper(&app, "DELETE FROM audit_seal WHERE sequence > 3").await;
+    let found = findings(&app, "").await;
+    assert!(found.iter().any(|finding| matches!(finding, Finding::Cut(_))), "{found:?}");
+}
+
+#[tokio::test]
+async fn s24_an_event_added_behind_the_records_back_is_found() {
+    let app = sealed().await;
+    add_events(&app, 1).await;
+    tamper(&app, "DELETE FROM audit_unsealed").await;
+    assert!(findings(&app, "").await.iter().any(|finding| matches!(finding, Finding::Unsealed(_))));
+}

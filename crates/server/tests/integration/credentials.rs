@@ -1,0 +1,236 @@
+//! Custody: one way in, one way out, and what a moved, damaged or rolled-back row does.
+
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait as _;
+use thinkwork::credentials::{Error, Opening, Owner};
+use thinkwork_primitives::{CredentialId, CredentialSubject, Requester, Secret, Surface, TenantId, WebhookId};
+
+use crate::harness::TestApp;
+
+const SECRET: &str = "a-secret-of-more-than-sixteen";
+
+fn opening() -> Opening {
+    Opening {
+        surface: Surface::ToolCall,
+        requester: Requester::server(),
+        subject: CredentialSubject::Tenant,
+        thread: None,
+        turn: None,
+        tool: Some("notes__search".to_owned()),
+        step: None,
+    }
+}
+
+async fn create(app: &TestApp, owner: Owner) -> CredentialId {
+    let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+    let secret = Secret::from_text(SECRET.to_owned());
+    let by = Requester::server();
+    let id = app.slices().credentials.create(&mut tx, owner, "webhook_secret", &secret, &by).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn open(app: &TestApp, tenant: TenantId, id: CredentialId) -> Result<String, Error> {
+    let mut tx = app.slices().db.write(tenant).await.unwrap();
+    let opened = app.slices().credentials.open(&mut tx, id, opening()).await?;
+    tx.commit().await.unwrap();
+    Ok(opened.secret.expose_str().unwrap().to_owned())
+}
+
+async fn sql(app: &TestApp, sql: &str) {
+    let tx = app.slices().db.write(app.tenant).await.unwrap();
+    tx.orm().execute_unprepared(sql).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn actions(app: &TestApp) -> Vec<String> {
+    let events = app.slices().audit.list(app.tenant, &Default::default(), 100, None).await.unwrap();
+    events.into_iter().map(|event| event.action).filter(|action| action.starts_with("credential.")).collect()
+}
+
+#[tokio::test]
+async fn l36_every_step_of_a_credential_leaves_its_event() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    assert_eq!(open(&app, app.tenant, id).await.unwrap(), SECRET);
+    let credentials = &app.slices().credentials;
+    let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+    let next = Secret::from_text("another-secret".to_owned());
+    credentials.rotate(&mut tx, id, &next, Duration::ZERO, &Requester::server()).await.unwrap();
+    credentials.revoke(&mut tx, id, &Requester::server()).await.unwrap();
+    tx.commit().await.unwrap();
+    let expected = ["credential.revoked", "credential.rotated", "credential.opened", "credential.created"];
+    assert_eq!(actions(&app).await, expected);
+    assert!(matches!(open(&app, app.tenant, id).await, Err(Error::Gone(_))));
+}
+
+#[tokio::test]
+async fn an_opening_that_is_not_recorded_opens_nothing() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+    app.slices().credentials.open(&mut tx, id, opening()).await.unwrap();
+    drop(tx);
+    assert_eq!(actions(&app).await, ["credential.created"]);
+}
+
+#[tokio::test]
+async fn l34_an_empty_secret_is_refused_at_once() {
+    let app = TestApp::new().await;
+    for text in ["", "   ", "\n"] {
+        let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+        let owner = Owner::Webhook(WebhookId::new());
+        let secret = Secret::from_text(text.to_owned());
+        let made =
+            app.slices().credentials.create(&mut tx, owner, "webhook_secret", &secret, &Requester::server()).await;
+        assert!(matches!(made, Err(Error::Refused(_))), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn l32_damaged_material_is_an_error_that_names_the_credential() {
+    let app = TestApp::new().await;
+    for damage in ["ciphertext", "wrapped_key"] {
+        for value in ["x''", "x'00'", "x'01020304'"] {
+            let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+            let value = if app.slices().config.database_url.starts_with("sqlite") {
+                value.to_owned()
+            } else {
+                value.replace("x'", "'\\x")
+            };
+            sql(&app, &format!("UPDATE credential_version SET {damage} = {value}")).await;
+            let error = open(&app, app.tenant, id).await.unwrap_err();
+            assert!(error.to_string().contains(&id.to_string()), "{error}");
+            sql(&app, "DELETE FROM credential_version").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s25_a_row_that_was_moved_or_rolled_back_does_not_open() {
+    let app = TestApp::new().await;
+    let other = WebhookId::new();
+    let changes = [
+        "UPDATE credential SET owner_kind = 'mcp_server', owner_id = replace(owner_id, 'whk_', 'mcp_')".to_owned(),
+        format!("UPDATE credential SET owner_id = '{other}'"),
+        "UPDATE credential SET kind = 'tenant_key'".to_owned(),
+        "UPDATE credential SET version = 2; UPDATE credential_version SET version = 2".to_owned(),
+        "UPDATE credential_version SET kek_id = 'another'".to_owned(),
+    ];
+    for change in changes {
+        let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+        assert_eq!(open(&app, app.tenant, id).await.unwrap(), SECRET);
+        sql(&app, &change).await;
+        assert!(matches!(open(&app, app.tenant, id).await, Err(Error::Vault(_))), "{change}");
+        sql(&app, "DELETE FROM credential_version").await;
+        sql(&app, "DELETE FROM credential").await;
+    }
+}
+
+#[tokio::test]
+async fn s25_material_of_one_credential_does_not_open_as_another() {
+    let app = TestApp::new().await;
+    let owner = Owner::Webhook(WebhookId::new());
+    let (one, two) = (create(&app, owner).await, create(&app, owner).await);
+    let of = |id: CredentialId, column: &str| {
+        let id = if app.slices().config.database_url.starts_with("sqlite") {
+            format!("x'{}'", id.uuid().simple())
+        } else {
+            format!("'{}'", id.uuid())
+        };
+        format!("(SELECT other.{column} FROM credential_version other WHERE other.credential_id = {id})")
+    };
+    let change = format!(
+        "UPDATE credential_version SET ciphertext = {}, wrapped_key = {} WHERE credential_id = {}",
+        of(two, "ciphertext"),
+        of(two, "wrapped_key"),
+        of(one, "credential_id"),
+    );
+    sql(&app, &change).await;
+    assert!(matches!(open(&app, app.tenant, one).await, Err(Error::Vault(_))));
+    assert_eq!(open(&app, app.tenant, two).await.unwrap(), SECRET);
+}
+
+#[tokio::test]
+async fn another_tenant_finds_nothing() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    let made = app.slices().access.tenant_create("other", "Other", "o@other.test", "O").await.unwrap();
+    assert!(matches!(open(&app, made.tenant, id).await, Err(Error::Gone(_))));
+}
+
+#[tokio::test]
+async fn rotating_erases_and_an_overlap_keeps_both_for_verification_only() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    let credentials = &app.slices().credentials;
+    let rotate = async |text: &str, overlap| {
+        let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+        let secret = Secret::from_text(text.to_owned());
+        credentials.rotate(&mut tx, id, &secret, overlap, &Requester::server()).await.unwrap();
+        tx.commit().await.unwrap();
+        credentials.forget(id);
+    };
+    rotate("the-second-secret", Duration::from_secs(60)).await;
+    assert_eq!(credentials.open_for_verification(app.tenant, id).await.unwrap().len(), 2);
+    assert_eq!(open(&app, app.tenant, id).await.unwrap(), "the-second-secret");
+    app.clock.advance(Duration::from_secs(61));
+    credentials.forget(id);
+    assert_eq!(credentials.open_for_verification(app.tenant, id).await.unwrap().len(), 1);
+    rotate("the-third-secret", Duration::ZERO).await;
+    assert_eq!(credentials.open_for_verification(app.tenant, id).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_compare_and_set_of_a_refresh_lets_one_win() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    let mut wins = 0;
+    for text in ["from-the-first", "from-the-second"] {
+        let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+        let secret = Secret::from_text(text.to_owned());
+        let by = Requester::server();
+        if app.slices().credentials.rotate_if(&mut tx, id, 1, &secret, &by).await.unwrap() {
+            wins += 1;
+        }
+        tx.commit().await.unwrap();
+    }
+    assert_eq!((wins, open(&app, app.tenant, id).await.unwrap()), (1, "from-the-first".to_owned()));
+}
+
+#[tokio::test]
+async fn l31_a_database_without_its_key_does_not_start() {
+    let app = TestApp::new().await;
+    create(&app, Owner::Webhook(WebhookId::new())).await;
+    let key_file = app.slices().config.key_file.clone();
+    std::fs::rename(&key_file, key_file.with_extension("away")).unwrap();
+    let start = |config| thinkwork::app::App::build(config, app.clock.clone());
+    // No key: no start, and no fresh key is made in its place.
+    assert!(start(app.slices().config.clone()).await.is_err());
+    assert!(!key_file.exists());
+    // Another key: no start, and one sentence that says what to do.
+    let mut config = app.slices().config.clone();
+    config.key_file = key_file.with_extension("other");
+    drop(thinkwork_vault::Vault::open_key_file(&config.key_file, thinkwork_vault::Missing::Create).ok().unwrap());
+    let error = start(config).await.err().unwrap().to_string();
+    assert!(error.contains("key"), "{error}");
+    std::fs::rename(key_file.with_extension("away"), &key_file).unwrap();
+    assert!(start(app.slices().config.clone()).await.is_ok());
+}
+
+#[tokio::test]
+async fn rewrapping_puts_everything_under_the_active_key() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    thinkwork_vault::Vault::add_key(&app.slices().config.key_file).unwrap();
+    let second = app.second().await;
+    assert_eq!(second.credentials.rewrap(app.tenant, 100).await.unwrap(), 1);
+    assert_eq!(second.credentials.rewrap(app.tenant, 100).await.unwrap(), 0);
+    let mut tx = second.db.write(app.tenant).await.unwrap();
+    let opened = second.credentials.open(&mut tx, id, opening()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(opened.secret.expose_str(), Some(SECRET));
+    // The server that runs meets the new key and reads the key file again.
+    assert_eq!(open(&app, app.tenant, id).await.unwrap(), SECRET);
+}

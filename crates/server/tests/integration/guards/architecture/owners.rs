@@ -1,0 +1,149 @@
+//! Sole owners: what only one place may name or call, so that its rules cannot be walked around.
+
+use super::expect_none;
+use crate::guards::source::{Source, product};
+
+/// Places outside `allowed` where one of these stands in code.
+fn outside(words: &[&str], allowed: impl Fn(&Source) -> bool) -> Vec<String> {
+    let others: Vec<Source> = product().into_iter().filter(|source| !allowed(source)).collect();
+    let found = others.iter().flat_map(|source| words.iter().flat_map(|word| source.places(word)));
+    found.collect()
+}
+
+/// How often one of these stands in code at all: a rule about nothing would hold for ever.
+#[track_caller]
+fn expect_some(words: &[&str]) {
+    let count = product().iter().flat_map(|source| words.iter().flat_map(|word| source.places(word))).count();
+    assert!(count > 0, "{words:?} stands nowhere any more: mend this rule");
+}
+
+fn below<'a>(folders: &'a [&'a str]) -> impl Fn(&Source) -> bool + 'a {
+    move |source| folders.iter().any(|folder| source.path.starts_with(folder))
+}
+
+#[test]
+fn reqwest_is_outbounds_alone() {
+    expect_some(&["reqwest"]);
+    expect_none(
+        outside(
+            &["reqwest", "hyper", "TcpStream::connect"],
+            below(&["crates/outbound/", "crates/server/src/demo/loopback.rs"]),
+        ),
+        "Requests to the outside go through thinkwork_outbound, which has the address guard (the demonstration's browser \
+         speaks to this machine only):",
+    );
+}
+
+#[test]
+fn rmcp_is_the_mcp_slices_alone() {
+    expect_some(&["rmcp"]);
+    expect_none(
+        outside(&["rmcp"], below(&["crates/server/src/mcp/", "crates/server/src/demo/"])),
+        "The MCP library is wrapped in the mcp slice (the demonstration's sample server stands for the outside):",
+    );
+}
+
+#[test]
+fn argon2_is_the_access_slices_alone() {
+    expect_some(&["argon2"]);
+    expect_none(
+        outside(&["argon2"], below(&["crates/server/src/access/"])),
+        "Passwords are hashed in the access slice:",
+    );
+}
+
+/// `store.rs`, a `store/` folder, the `database` crate; and the idempotency keys of `edge`, which has no slice below
+/// it whose store could keep them.
+fn is_store(source: &Source) -> bool {
+    source.path.ends_with("/store.rs")
+        || source.path.contains("/store/")
+        || source.path.starts_with("crates/database/")
+        || source.path == "crates/server/src/edge/idempotency.rs"
+}
+
+#[test]
+fn only_stores_name_sea_orm() {
+    expect_some(&["sea_orm"]);
+    expect_none(
+        outside(&["sea_orm"], is_store),
+        "Queries live in a slice's store.rs (or store/), so that finders always take the owner:",
+    );
+}
+
+#[test]
+fn raw_sql_is_the_databases_alone() {
+    let words = [
+        "execute_unprepared",
+        "Statement::from_string",
+        "Statement::from_sql_and_values",
+        "Expr::cust",
+        "cust_with_values",
+        "execute_raw",
+        "query_one_raw",
+        "query_all_raw",
+        "from_raw_sql",
+        "sqlx",
+    ];
+    expect_some(&words);
+    expect_none(
+        outside(&words, below(&["crates/database/"])),
+        "SQL is written in the database crate, where the two engines' differences are:",
+    );
+}
+
+#[test]
+fn only_three_slices_open_credentials() {
+    expect_some(&["credentials.open("]);
+    let openers = ["mcp", "oauth", "turns"];
+    expect_none(
+        outside(&["credentials.open("], |source| source.slice().is_some_and(|slice| openers.contains(&slice))),
+        "A secret leaves only for a tool call, a connection or a model call, in mcp, oauth and turns. Give the work to \
+         one of them, or add the slice to security's list of openers first:",
+    );
+    expect_none(
+        outside(&["credentials.open_for_verification("], |source| source.slice() == Some("webhooks")),
+        "Webhook secrets are opened to verify requests and for nothing else:",
+    );
+    expect_none(
+        outside(&["vault.open("], |source| source.slice() == Some("credentials")),
+        "Only the credentials slice unwraps sealed bytes:",
+    );
+}
+
+#[test]
+fn work_enters_threads_by_one_door() {
+    expect_some(&["threads.receive("]);
+    expect_none(
+        outside(&["threads.receive("], |source| source.slice() == Some("webhooks")),
+        "Events become messages through Threads::receive, called by the slice that verified them:",
+    );
+    let inserts: Vec<String> = product().iter().flat_map(|source| source.places("turn_insert(")).collect();
+    let called: Vec<&String> = inserts.iter().filter(|place| !place.contains("/threads/store/")).collect();
+    assert!(
+        called.len() == 1 && called.iter().all(|place| place.starts_with("crates/server/src/threads/receive.rs")),
+        "A turn answers one message and is queued with it, in threads/receive.rs and nowhere else: {inserts:?}"
+    );
+}
+
+/// One assembly for turns, gateway and whatever comes: nobody else asks a source.
+#[test]
+fn l45_tools_are_assembled_and_called_in_one_place() {
+    expect_some(&["source.list("]);
+    expect_some(&["source.call("]);
+    expect_none(
+        outside(&["source.list(", "source.call(", "ToolSource::list(", "ToolSource::call("], |source| {
+            source.slice() == Some("tools")
+        }),
+        "Ask Tools::assemble and Tools::call, which hold policy, effects and marks for every channel:",
+    );
+    let assemblies = outside(&["fn assemble("], |source| source.slice() == Some("tools"));
+    expect_none(assemblies, "There is one assembly of tools, in the tools slice:");
+}
+
+#[test]
+fn processes_are_started_by_nobody() {
+    expect_none(
+        outside(&["process::Command", "Command::new("], |_| false),
+        "The product starts no other program: what it would run is what an attacker would like to choose:",
+    );
+}

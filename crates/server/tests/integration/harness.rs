@@ -1,0 +1,261 @@
+//! A server in this process on a real port, over a fresh database, and clients that speak to it as a person, a token
+//! or nobody would.
+//!
+//! `THINKWORK_TEST_DATABASE=postgres` with `THINKWORK_TEST_POSTGRES_URL=postgres://user@host/postgres` makes a fresh
+//! PostgreSQL database for each test; otherwise it is a fresh SQLite file.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use thinkwork::app::App;
+use thinkwork::config;
+use thinkwork::worker;
+use thinkwork_primitives::{Clock, Role, TenantId, UserId};
+use tokio::net::TcpListener;
+
+/// Longest a test waits for one answer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub struct TestApp {
+    pub app: Arc<App>,
+    pub clock: Clock,
+    pub tenant: TenantId,
+    pub owner: UserId,
+    pub address: SocketAddr,
+    folder: TempDir,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// The URL of a fresh database of the engine that this run is on.
+pub async fn fresh_database(folder: &std::path::Path) -> String {
+    if std::env::var("THINKWORK_TEST_DATABASE").as_deref() != Ok("postgres") {
+        return format!("sqlite:{}", folder.join("thinkwork.db").display());
+    }
+    use sea_orm::ConnectionTrait as _;
+    let url = std::env::var("THINKWORK_TEST_POSTGRES_URL").expect("THINKWORK_TEST_POSTGRES_URL names the server");
+    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+    let server = sea_orm::Database::connect(&url).await.unwrap();
+    server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    server.close().await.unwrap();
+    let mut url = url::Url::parse(&url).unwrap();
+    url.set_path(&name);
+    url.to_string()
+}
+
+impl TestApp {
+    /// A server with the tenant `acme` and its owner. The worker does not run: call [`TestApp::settle`].
+    pub async fn new() -> Self {
+        thinkwork_outbound::install_crypto_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let database_url = fresh_database(folder.path()).await;
+        Self::over(folder, database_url).await
+    }
+
+    async fn over(folder: TempDir, database_url: String) -> Self {
+        let clock = Clock::system();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = build(&folder, &database_url, address, &clock).await;
+        let made = app.access.tenant_create("acme", "Acme", "owner@acme.test", "Olivia").await.unwrap();
+        let routes = thinkwork::router::router(&app).into_make_service_with_connect_info::<SocketAddr>();
+        let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { app, clock, tenant: made.tenant, owner: made.owner, address, folder, server }
+    }
+
+    /// The slices.
+    pub fn slices(&self) -> &App {
+        &self.app
+    }
+
+    /// Another process's view of the same database: a second App over it, without a listener.
+    pub async fn second(&self) -> Arc<App> {
+        build(&self.folder, &self.app.config.database_url, self.address, &self.clock).await
+    }
+
+    /// The address with this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Applies accepted events and runs jobs until nothing is due.
+    pub async fn settle(&self) {
+        worker::settle(&self.app).await;
+    }
+
+    /// Somebody without any proof.
+    pub fn anyone(&self) -> Client {
+        Client::new(self.url(""))
+    }
+
+    /// The owner in a browser session.
+    pub async fn owner(&self) -> Client {
+        self.session_of(self.owner).await
+    }
+
+    /// A fresh operator in a browser session.
+    pub async fn operator(&self) -> Client {
+        let user = self.user("operator", Role::Operator).await;
+        self.session_of(user).await
+    }
+
+    /// A fresh member in a browser session.
+    pub async fn member(&self, name: &str) -> Client {
+        let user = self.user(name, Role::Member).await;
+        self.session_of(user).await
+    }
+
+    /// A fresh person of the tenant, e-mail `<name>@acme.test`.
+    pub async fn user(&self, name: &str, role: Role) -> UserId {
+        let email = format!("{name}@acme.test");
+        self.app.access.user_create(self.tenant, self.owner, &email, name, role).await.unwrap()
+    }
+
+    /// A person's browser session.
+    pub async fn session_of(&self, user: UserId) -> Client {
+        let session = self.app.access.session_create(self.tenant, user, "tests").await.unwrap();
+        let mut client = self.anyone();
+        client.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
+        client.csrf = Some(session.csrf);
+        client.user = Some(user);
+        client
+    }
+
+    /// Somebody with this bearer.
+    pub fn bearer(&self, token: &str) -> Client {
+        let mut client = self.anyone();
+        client.bearer = Some(token.to_owned());
+        client
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn build(folder: &TempDir, database_url: &str, address: SocketAddr, clock: &Clock) -> Arc<App> {
+    let flags = [
+        ("listen", address.to_string()),
+        ("data_dir", folder.path().join("data").display().to_string()),
+        ("key_file", folder.path().join("key").display().to_string()),
+        ("database_url", database_url.to_owned()),
+        ("database_connections_max", "6".to_owned()),
+        ("outbound.allow_loopback", "true".to_owned()),
+    ];
+    App::build(config::load(None, &[], &flags).unwrap(), clock.clone()).await.unwrap()
+}
+
+/// A client of the server: nobody, a session or a bearer.
+#[derive(Clone)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+    pub cookie: Option<String>,
+    pub csrf: Option<String>,
+    pub bearer: Option<String>,
+    pub user: Option<UserId>,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+    /// The body as JSON, or null.
+    pub json: Value,
+}
+
+impl Answer {
+    /// A header as text, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    /// The error's code.
+    pub fn code(&self) -> &str {
+        self.json["error"]["code"].as_str().unwrap_or("")
+    }
+
+    /// A text field of the body.
+    pub fn text_of(&self, name: &str) -> String {
+        self.json[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned()
+    }
+
+    /// Fails, showing the answer, unless the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        self
+    }
+}
+
+impl Client {
+    fn new(base: String) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(DEADLINE)
+            .build()
+            .unwrap();
+        Self { base, http, cookie: None, csrf: None, bearer: None, user: None }
+    }
+
+    /// A request with this client's proof; add to it, then [`Client::send`].
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.base));
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", cookie);
+        }
+        if let Some(csrf) = &self.csrf {
+            request = request.header("x-csrf-token", csrf);
+        }
+        if let Some(bearer) = &self.bearer {
+            request = request.bearer_auth(bearer);
+        }
+        request
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, text, json }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request("GET", path)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request("DELETE", path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.with_json("POST", path, body).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.with_json("PATCH", path, body).await
+    }
+
+    pub async fn with_json(&self, method: &str, path: &str, body: Value) -> Answer {
+        let request = self.request(method, path).header("content-type", "application/json");
+        self.send(request.body(body.to_string())).await
+    }
+
+    /// Sends a form as one of our pages would, with the session's CSRF token.
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        body.append_pair("csrf", self.csrf.as_deref().unwrap_or(""));
+        body.extend_pairs(fields);
+        let request = self.request("POST", path).header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(body.finish())).await
+    }
+}

@@ -1,0 +1,23 @@
+//! The integration tests: through HTTP against a server in this process, on SQLite or PostgreSQL.
+//!
+//! One binary, linked once; folders mirror the product's slices.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails there"
+)]
+#![expect(clippy::disallowed_methods, reason = "the harness reads what the run says, and starts servers")]
+
+mod harness;
+
+mod access;
+mod audit;
+mod credentials;
+mod demo;
+mod guards;
+mod health;
+mod oauth;
+mod webhooks;

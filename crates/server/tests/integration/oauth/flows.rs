@@ -1,0 +1,314 @@
+//! From the button to the grant: who may finish, which answers are taken, what stays.
+
+use thinkwork::oauth::{ConnectionStatus, Error, Finished, Finisher};
+use thinkwork_primitives::{McpServerId, TenantId, UserId};
+
+use super::{World, consent, query_of, text};
+
+#[track_caller]
+fn returned(finished: Finished) -> String {
+    match finished {
+        Finished::Return { to, .. } => to,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn exchanges(world: &World) -> usize {
+    world.issuer.look(|seen| seen.token_requests.len())
+}
+
+#[tokio::test]
+async fn a_member_connects_and_the_token_is_the_issuers() {
+    let world = World::new().await;
+    let id = world.connect().await;
+    let connection = world.connection().await.unwrap();
+    assert_eq!((connection.id, connection.status), (id, ConnectionStatus::Connected));
+    assert_eq!(connection.account, "ana@notes.test");
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+    assert!(world.run_jobs().await.is_empty(), "nothing is left to do");
+}
+
+#[tokio::test]
+async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
+    let world = World::new().await;
+    let bo = UserId::new();
+    let strangers = [None, Some((world.tenant, bo)), Some((TenantId::new(), world.ana))];
+    for person in strangers {
+        let started = world.start(world.tenant, world.ana, world.server).await;
+        let (key, query) = world.consent_at_issuer(&started).await;
+        assert_eq!(world.oauth.finish(&key, &query, world.browser(&started, person)).await, Finished::NotYours);
+        let ana = world.browser(&started, Some((world.tenant, world.ana)));
+        assert_eq!(world.oauth.finish(&key, &query, ana).await, Finished::Unknown, "the flow has ended");
+    }
+    assert_eq!(exchanges(&world), 0);
+    assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
+    assert!(world.connection().await.is_none());
+}
+
+#[tokio::test]
+async fn l07_the_right_person_in_another_browser_finishes_nothing() {
+    let world = World::new().await;
+    let started = world.start(world.tenant, world.ana, world.server).await;
+    let (key, query) = world.consent_at_issuer(&started).await;
+    let person = Some((world.tenant, world.ana));
+    let finisher = Finisher { person, headers: axum::http::HeaderMap::new() };
+    assert_eq!(world.oauth.finish(&key, &query, finisher).await, Finished::NotYours);
+    assert_eq!(exchanges(&world), 0);
+}
+
+#[tokio::test]
+async fn l02_user_and_tenant_in_a_callback_change_nothing() {
+    let world = World::new().await;
+    let (bo, started) = (UserId::new(), world.start(world.tenant, world.ana, world.server).await);
+    let (key, query) = world.consent_at_issuer(&started).await;
+    let query = format!("{query}&user={bo}&user_id={bo}&tenant={}", TenantId::new());
+    let ana = world.browser(&started, Some((world.tenant, world.ana)));
+    returned(world.oauth.finish(&key, &query, ana).await);
+    assert_eq!(world.connection().await.unwrap().user, world.ana);
+}
+
+#[tokio::test]
+async fn l03_state_is_hashed_single_use_and_short_lived() {
+    let world = World::new().await;
+    let started = world.start(world.tenant, world.ana, world.server).await;
+    let state = query_of(&started.authorize_url)["state"].clone();
+    assert_eq!(state.len(), 43, "256 bits");
+    let (key, query) = world.consent_at_issuer(&started).await;
+    world.advance(601);
+    let ana = || world.browser(&started, Some((world.tenant, world.ana)));
+    assert_eq!(world.oauth.finish(&key, &query, ana()).await, Finished::Unknown);
+    assert_eq!(exchanges(&world), 0);
+    // Another one in time works once; the second tap of the same person is harmless, of anybody else nothing.
+    let started = world.start(world.tenant, world.ana, world.server).await;
+    let (key, query) = world.consent_at_issuer(&started).await;
+    let ana = || world.browser(&started, Some((world.tenant, world.ana)));
+    let first = returned(world.oauth.finish(&key, &query, ana()).await);
+    assert_eq!(returned(world.oauth.finish(&key, &query, ana()).await), first);
+    let bo = world.browser(&started, Some((world.tenant, UserId::new())));
+    assert_eq!(world.oauth.finish(&key, &query, bo).await, Finished::Unknown);
+    assert_eq!(exchanges(&world), 1);
+    // The expired flow's verifier is erased by its job.
+    world.advance(3_600);
+    assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
+}
+
+#[tokio::test]
+async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
+    let world = World::new().await;
+    let started = world.start(world.tenant, world.ana, world.server).await;
+    let (key, _) = world.consent_at_issuer(&started).await;
+    for state in ["", "AAAA", r#"{"token_endpoint":"http://127.0.0.1:1/token"}"#, &"x".repeat(20_000)] {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("code", "stolen").append_pair("state", state);
+        let ana = world.browser(&started, Some((world.tenant, world.ana)));
+        assert_eq!(world.oauth.finish(&key, &query.finish(), ana).await, Finished::Unknown);
+    }
+    assert_eq!(exchanges(&world), 0);
+}
+
+#[tokio::test]
+async fn l05_only_a_page_of_ours_is_returned_to() {
+    let world = World::new().await;
+    let ana = consent(world.tenant, world.ana, &world.clock);
+    for hostile in [
+        "//evil.test",
+        "/me//evil.test",
+        "/me/\\evil.test",
+        "https://evil.test/me/",
+        "/admin",
+        "/me/../x",
+        "/me/\r\nX: 1",
+    ] {
+        let refused = world.oauth.start(&ana, world.server, hostile).await;
+        assert!(matches!(refused, Err(Error::ReturnAddress)), "{hostile}");
+    }
+    assert!(world.oauth.start(&ana, world.server, "/me/mcp-servers").await.is_ok());
+}
+
+#[tokio::test]
+async fn l06_the_redirect_uri_comes_from_the_configuration_and_is_one_per_registration() {
+    let world = World::new().await;
+    let other = McpServerId::new();
+    world.register(world.tenant, other).await.unwrap();
+    let mut uris = Vec::new();
+    for server in [world.server, other] {
+        let started = world.start(world.tenant, world.ana, server).await;
+        uris.push(query_of(&started.authorize_url)["redirect_uri"].clone());
+    }
+    assert!(uris.iter().all(|uri| uri.starts_with("https://work.acme.test/oauth/callback/")));
+    assert_ne!(uris[0], uris[1]);
+    let registered = world.issuer.look(|seen| seen.registrations[0]["redirect_uris"][0].clone());
+    assert_eq!(registered, uris[0].as_str());
+}
+
+#[tokio::test]
+async fn l08_an_answer_at_another_registrations_callback_is_refused() {
+    let world = World::new().await;
+    let other = McpServerId::new();
+    world.register(world.tenant, other).await.unwrap();
+    let started = world.start(world.tenant, world.ana, world.server).await;
+    let (key, query) = world.consent_at_issuer(&started).await;
+    let foreign = world.start(world.tenant, world.ana, other).await;
+    let (foreign_key, _) = world.consent_at_issuer(&foreign).await;
+    let ana = || world.browser(&started, Some((world.tenant, world.ana)));
+    assert_eq!(world.oauth.finish(&foreign_key, &query, ana()).await, Finished::Unknown);
+    assert_eq!(world.oauth.finish("unknown-key", &query, ana()).await, Finished::Unknown);
+    assert_eq!(exchanges(&world), 0, "the code went nowhere");
+    // The flow itself was not touched by the mix-up.
+    assert!(returned(world.oauth.finish(&key, &query, ana()).await).contains("status=connected"));
+}
+
+#[tokio::test]
+async fn s11_iss_matrix() {
+    for (declared, sent, fits) in [
+        (true, None, true),
+        (false, None, true),
+        (true, Some(""), false),
+        (false, Some(""), true),
+        (true, Some("https://evil.test"), false),
+        (false, Some("https://evil.test"), false),
+        (false, Some("$issuer/"), false),
+    ] {
+        for refuse in [None, Some("access_denied")] {
+            let world = World::with(|ways| ways.iss_declared = declared).await;
+            let base = world.issuer.base.clone();
+            world.issuer.set(|ways| {
+                ways.iss_sent = sent.map(|sent| sent.replace("$issuer", &base));
+                ways.refuse = refuse;
+            });
+            let finished = world.connect_as(world.tenant, world.ana, world.server).await;
+            let case = format!("{declared} {sent:?} {refuse:?}");
+            match (fits, refuse) {
+                (true, None) => assert!(returned(finished).contains("status=connected"), "{case}"),
+                (true, Some(reason)) => assert!(returned(finished).contains(reason), "{case}"),
+                (false, _) => assert_eq!(finished, Finished::Mismatch, "{case}"),
+            }
+            assert_eq!(exchanges(&world), usize::from(fits && refuse.is_none()), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
+    let world = World::new().await;
+    for (change, connects) in [
+        ("$q#", true),
+        ("$q#_=_", true),
+        ("$q&scope=notes%3Aread&session_state=1&authuser=0", true),
+        ("$q&$q", true),
+        ("$q&code=other", false),
+        ("$q&error=access_denied", false),
+        ("$q&iss=https%3A%2F%2Fevil.test", false),
+        ("$q&state=other", false),
+    ] {
+        let started = world.start(world.tenant, world.ana, world.server).await;
+        let (key, query) = world.consent_at_issuer(&started).await;
+        let ana = world.browser(&started, Some((world.tenant, world.ana)));
+        let finished = world.oauth.finish(&key, &change.replace("$q", &query), ana).await;
+        let connected = matches!(&finished, Finished::Return { to, .. } if to.contains("status=connected"));
+        assert_eq!(connected, connects, "{change}: {finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn l11_a_refusal_names_its_reason_and_none_of_the_providers_text() {
+    let world = World::with(|ways| ways.refuse = Some("access_denied")).await;
+    let to = returned(world.connect_as(world.tenant, world.ana, world.server).await);
+    assert_eq!(to, "/me/connections?status=error&reason=access_denied");
+    world.issuer.set(|ways| ways.refuse = Some("Weird Error<script>"));
+    let to = returned(world.connect_as(world.tenant, world.ana, world.server).await);
+    assert_eq!(query_of(&to)["reason"], "provider_error");
+    world.issuer.set(|ways| {
+        ways.refuse = None;
+        ways.token_script.push_back((503, "Down for now".to_owned()));
+    });
+    let to = returned(world.connect_as(world.tenant, world.ana, world.server).await);
+    assert_eq!(query_of(&to)["reason"], "provider_unreachable");
+}
+
+#[tokio::test]
+async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
+    let world = World::new().await;
+    let first = world.connect().await;
+    let old = text(&world.token().await.unwrap());
+    let second = world.connect().await;
+    assert_eq!(first, second);
+    let new = text(&world.token().await.unwrap());
+    assert_ne!(old, new);
+    let mut tx = world.db.read(world.tenant).await.unwrap();
+    assert_eq!(world.oauth.connections_of(&mut tx, world.ana).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn l09_two_taps_make_two_flows_and_one_connection() {
+    let world = World::new().await;
+    let (one, two) = (
+        world.start(world.tenant, world.ana, world.server).await,
+        world.start(world.tenant, world.ana, world.server).await,
+    );
+    let mut connections = Vec::new();
+    for started in [&two, &one] {
+        let (key, query) = world.consent_at_issuer(started).await;
+        let ana = world.browser(started, Some((world.tenant, world.ana)));
+        connections.push(query_of(&returned(world.oauth.finish(&key, &query, ana).await))["connection"].clone());
+    }
+    assert_eq!(connections[0], connections[1]);
+}
+
+#[tokio::test]
+async fn l25_the_grant_is_the_users_whatever_subject_the_issuer_names() {
+    let world = World::with(|ways| ways.account = None).await;
+    world.connect().await;
+    let connection = world.connection().await.unwrap();
+    assert_eq!((connection.user, connection.account.as_str()), (world.ana, "not-our-user"));
+}
+
+#[tokio::test]
+async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
+    let world = World::new().await;
+    world.issuer.set(|ways| ways.pkce = Some(vec!["plain"]));
+    assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
+    world.issuer.set(|ways| ways.pkce = None);
+    assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
+    let mut client = world.server_client(McpServerId::new()).await.unwrap();
+    client.pkce_though_silent = true;
+    world.oauth.register(world.tenant, client, &super::by()).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_dynamic_registration_a_client_is_entered_by_hand_and_proves_itself() {
+    let world = World::new().await;
+    world.issuer.set(|ways| ways.registration = false);
+    assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
+    for method in ["client_secret_basic", "client_secret_post"] {
+        world.issuer.set(|ways| {
+            ways.auth_methods = vec![method];
+            ways.secret = Some("s3cret & more, of 16+");
+        });
+        world.register_by_hand("by-hand", Some("s3cret & more, of 16+")).await.unwrap();
+        world.connect().await;
+        let last = world.issuer.look(|seen| seen.token_requests.last().unwrap().clone());
+        assert_eq!(last.contains_key("client_secret"), method == "client_secret_post");
+        // A changed way of proving is another registration.
+        world.register_by_hand("by-hand", None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn approving_again_keeps_the_registration_and_another_client_gets_another_callback() {
+    let world = World::new().await;
+    let callback = |started: &thinkwork::oauth::Started| query_of(&started.authorize_url)["redirect_uri"].clone();
+    let before = callback(&world.start(world.tenant, world.ana, world.server).await);
+    world.register(world.tenant, world.server).await.unwrap();
+    assert_eq!(world.issuer.look(|seen| seen.registrations.len()), 1);
+    assert_eq!(callback(&world.start(world.tenant, world.ana, world.server).await), before);
+    let id = world.connect().await;
+    world.register_by_hand("other-client", None).await.unwrap();
+    assert_ne!(callback(&world.start(world.tenant, world.ana, world.server).await), before);
+    // The grant of the client before goes on, and is revoked when the person connects with the new one.
+    let old = text(&world.token().await.unwrap());
+    assert_eq!(world.connect().await, id);
+    assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
+    assert!(!world.issuer.accepts(&old));
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+}

@@ -1,0 +1,86 @@
+//! Whose grant a call gets: exactly the requester's own at exactly that server of exactly that tenant.
+
+use std::collections::HashMap;
+
+use thinkwork::oauth::{Error, Finished, TokenUse};
+use thinkwork_primitives::{McpServerId, Requester, TenantId, UserId, WebhookId};
+
+use super::{World, query_of, text, use_of};
+
+/// Two tenants behind one URL, two servers each, two people each; every second pair is connected.
+#[tokio::test]
+async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less() {
+    let world = World::new().await;
+    let tenants = [world.tenant, TenantId::new()];
+    let users: Vec<Vec<UserId>> = tenants.iter().map(|_| (0..2).map(|_| UserId::new()).collect()).collect();
+    let servers: Vec<Vec<McpServerId>> = tenants.iter().map(|_| (0..2).map(|_| McpServerId::new()).collect()).collect();
+    let mut tokens: HashMap<(usize, usize, usize), String> = HashMap::new();
+    for (t, tenant) in tenants.into_iter().enumerate() {
+        for (s, server) in servers[t].iter().enumerate() {
+            world.register(tenant, *server).await.unwrap();
+            for (u, user) in users[t].iter().enumerate() {
+                if (t + s + u) % 2 == 0 {
+                    let finished = world.connect_as(tenant, *user, *server).await;
+                    assert!(matches!(finished, Finished::Return { to, .. } if query_of(&to)["status"] == "connected"));
+                    let token = world.oauth.access_token(tenant, *user, *server, &use_of(*user), None).await.unwrap();
+                    tokens.insert((t, u, s), text(&token));
+                }
+            }
+        }
+    }
+    let mut all: Vec<_> = tokens.values().collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), tokens.len(), "no two share a token");
+    for (t, tenant) in tenants.into_iter().enumerate() {
+        for (owner, u) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            for (of, s) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let user = users[owner][u];
+                let found = world.oauth.access_token(tenant, user, servers[of][s], &use_of(user), None).await;
+                let expected = if owner == t && of == t { tokens.get(&(t, u, s)) } else { None };
+                match (found, expected) {
+                    (Ok(token), Some(expected)) => assert_eq!(&text(&token), expected),
+                    (Err(Error::NotConnected), None) => {}
+                    (Ok(_), None) => panic!("a stranger's token for {t} {owner} {u} {of} {s}"),
+                    (Err(error), _) => panic!("{error} for {t} {owner} {u} {of} {s}"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
+    let world = World::new().await;
+    world.connect().await;
+    let others = [
+        Requester::User(UserId::new()),
+        Requester::Webhook(WebhookId::new()),
+        Requester::System("tok_service".to_owned()),
+        Requester::Extension("tracker".to_owned()),
+        Requester::server(),
+    ];
+    for requester in others {
+        let use_ = TokenUse { requester, thread: None, turn: None, tool: None };
+        let refused = world.oauth.access_token(world.tenant, world.ana, world.server, &use_, None).await;
+        assert!(matches!(refused, Err(Error::NotConnected)), "{:?}", use_.requester);
+    }
+    assert!(world.token().await.is_ok());
+}
+
+#[tokio::test]
+async fn every_use_stands_in_the_owners_ledger_and_in_nobody_elses() {
+    let world = World::new().await;
+    let id = world.connect().await;
+    world.token().await.unwrap();
+    world.advance(3_590);
+    world.token().await.unwrap();
+    let mut tx = world.db.read(world.tenant).await.unwrap();
+    let uses = thinkwork::audit::uses_of(&mut tx, world.ana, Some(id), 50, None).await.unwrap();
+    let words: Vec<_> = uses.iter().map(|one| (one.surface.as_str(), one.tool.as_deref())).collect();
+    let call = ("tool_call", Some("notes__search"));
+    assert_eq!(words, [call, ("oauth", None), call], "newest first: call, refresh, call");
+    assert!(uses.iter().all(|one| one.requester == Some(Requester::User(world.ana))));
+    let foreign = thinkwork::audit::uses_of(&mut tx, UserId::new(), Some(id), 50, None).await.unwrap();
+    assert!(foreign.is_empty());
+}

@@ -1,0 +1,299 @@
+//! Refreshing: one at a time across processes, nothing lost, nothing expired sent, nothing declared dead too early.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thinkwork::oauth::{ConnectionStatus, Error};
+use tokio::task::JoinSet;
+
+use super::{World, text};
+
+fn refreshes(world: &World) -> usize {
+    world.issuer.look(|seen| seen.refreshes())
+}
+
+#[tokio::test]
+async fn l14_every_quirk_of_a_token_endpoint_is_lived_with() {
+    let lifetimes = [json!(3600), json!("3600"), json!(3600.0), Value::Null];
+    for (number, expires_in) in lifetimes.into_iter().enumerate() {
+        for (form, kind) in [(false, Some("bearer")), (true, Some("BEARER")), (false, None), (true, None)] {
+            let world = World::with(|ways| {
+                ways.expires_in = expires_in.clone();
+                ways.form_answers = form;
+                ways.token_type = kind;
+            })
+            .await;
+            world.connect().await;
+            let first = world.token().await.unwrap();
+            let version = first.version;
+            let second = world.token_after_refusal(version).await.unwrap();
+            assert_ne!(text(&first), text(&second), "case {number} {form} {kind:?}");
+            assert!(world.issuer.accepts(&text(&second)));
+            let last = world.issuer.look(|seen| seen.token_requests.last().unwrap().clone());
+            assert!(last.contains_key("client_id") && last.contains_key("resource"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
+    let world = World::new().await;
+    world.connect().await;
+    world.advance(3_590);
+    let processes = [world.oauth.clone(), world.another_process().await, world.another_process().await];
+    let mut callers = JoinSet::new();
+    for number in 0..64 {
+        let oauth = processes[number % 3].clone();
+        let (tenant, ana, server) = (world.tenant, world.ana, world.server);
+        callers.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
+    }
+    let mut tokens = Vec::new();
+    while let Some(token) = callers.join_next().await {
+        tokens.push(text(&token.unwrap().unwrap()));
+    }
+    tokens.dedup();
+    assert_eq!((tokens.len(), refreshes(&world)), (1, 1));
+    assert!(world.issuer.accepts(&tokens[0]));
+    assert!(!world.issuer.look(|seen| seen.grant_ended), "no refresh token was used twice");
+}
+
+#[tokio::test]
+async fn l16_a_token_that_lives_shorter_than_a_minute_is_not_refreshed_by_every_waiter() {
+    let world = World::with(|ways| ways.expires_in = json!(30)).await;
+    world.connect().await;
+    let (one, two) = (world.token(), world.token());
+    let (one, two) = tokio::join!(one, two);
+    assert!(one.is_ok() && two.is_ok());
+    assert!(refreshes(&world) <= 2);
+}
+
+#[tokio::test]
+async fn l15_refreshing_one_grant_leaves_the_users_others_alone() {
+    let world = World::new().await;
+    let other = thinkwork_primitives::McpServerId::new();
+    world.register(world.tenant, other).await.unwrap();
+    world.connect().await;
+    world.advance(1_800);
+    world.connect_as(world.tenant, world.ana, other).await;
+    world.advance(1_790);
+    world.token().await.unwrap();
+    assert_eq!(refreshes(&world), 1);
+    let use_ = super::use_of(world.ana);
+    world.oauth.access_token(world.tenant, world.ana, other, &use_, None).await.unwrap();
+    assert_eq!(refreshes(&world), 1, "the other one had half an hour left");
+    world.advance(1_790);
+    world.oauth.access_token(world.tenant, world.ana, other, &use_, None).await.unwrap();
+    assert_eq!(refreshes(&world), 2, "and kept its own end");
+}
+
+#[tokio::test]
+async fn l17_a_caller_that_goes_away_loses_no_rotated_token() {
+    let world = World::new().await;
+    world.connect().await;
+    world.advance(3_590);
+    world.issuer.gate.closed.store(true, Ordering::SeqCst);
+    {
+        let call = world.token();
+        tokio::select! {
+            _ = call => panic!("the gate is closed"),
+            () = world.issuer.gate.reached.notified() => {}
+        }
+    }
+    world.issuer.gate.closed.store(false, Ordering::SeqCst);
+    world.issuer.gate.open.notify_one();
+    let token = text(&world.token().await.unwrap());
+    assert!(world.issuer.accepts(&token));
+    assert_eq!(refreshes(&world), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
+    let world = World::new().await;
+    world.connect().await;
+    world.advance(3_590);
+    world.issuer.gate.closed.store(true, Ordering::SeqCst);
+    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.server);
+    let mut call = JoinSet::new();
+    call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
+    world.issuer.gate.reached.notified().await;
+    // Somebody holds the one writer for longer than a writer waits.
+    let held = world.db.write(world.tenant).await.unwrap();
+    world.issuer.gate.closed.store(false, Ordering::SeqCst);
+    world.issuer.gate.open.notify_one();
+    drop(tokio::time::timeout(Duration::from_secs(11), std::future::pending::<()>()).await);
+    drop(held);
+    call.join_next().await.unwrap().unwrap().unwrap();
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+    assert_eq!(refreshes(&world), 1);
+}
+
+/// Leaves a refresh behind as a killed process would: begun, answered by the issuer, never stored.
+async fn killed_after_the_answer(world: &World) {
+    world.advance(3_590);
+    world.issuer.gate.closed.store(true, Ordering::SeqCst);
+    let dying = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let process = {
+        // Its own pools on its own runtime: dropping that runtime is the kill.
+        let (url, clock, vault) = world.process_parts();
+        let (tenant, ana, server) = (world.tenant, world.ana, world.server);
+        let gate = world.issuer.gate.clone();
+        tokio::task::spawn_blocking(move || {
+            dying.block_on(async move {
+                let oauth = super::slices(&super::open(&url).await, &clock, &vault).1;
+                let use_ = super::use_of(ana);
+                tokio::select! {
+                    _ = oauth.access_token(tenant, ana, server, &use_, None) => panic!("the gate is closed"),
+                    () = gate.reached.notified() => {}
+                }
+            });
+            dying.shutdown_background();
+        })
+    };
+    process.await.unwrap();
+    world.issuer.gate.closed.store(false, Ordering::SeqCst);
+    world.issuer.gate.open.notify_one();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l17_a_kill_in_the_window_is_told_as_what_it_is() {
+    let world = World::new().await;
+    world.connect().await;
+    killed_after_the_answer(&world).await;
+    world.advance(61);
+    let refused = world.token().await;
+    assert!(matches!(&refused, Err(Error::NeedsReauth(reason)) if reason == "refresh_interrupted"));
+    let connection = world.connection().await.unwrap();
+    assert_eq!(connection.status, ConnectionStatus::NeedsReauth);
+    assert_eq!(connection.status_reason.as_deref(), Some("refresh_interrupted"));
+    world.connect().await;
+    assert!(world.token().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s15_where_re_use_is_forgiven_the_successor_mends_it() {
+    let world = World::with(|ways| ways.rotate = false).await;
+    world.connect().await;
+    killed_after_the_answer(&world).await;
+    world.advance(61);
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+}
+
+#[tokio::test]
+async fn l18_passing_failures_never_end_a_grant_and_the_token_is_used_to_its_end() {
+    for (status, body) in [
+        (503, "{}"),
+        (429, "{}"),
+        (500, "oops"),
+        (502, "<html>"),
+        (403, "<html>a proxy"),
+        (200, "<html>"),
+        (400, r#"{"error":"temporarily_unavailable"}"#),
+    ] {
+        let world = World::new().await;
+        world.connect().await;
+        let token = text(&world.token().await.unwrap());
+        world.advance(3_570);
+        world.issuer.set(|ways| ways.token_script.push_back((status, body.to_owned())));
+        assert_eq!(text(&world.token().await.unwrap()), token, "{status}: used to its end");
+        assert_eq!(world.connection().await.unwrap().status, ConnectionStatus::Connected);
+        assert_eq!(refreshes(&world), 1);
+        assert_eq!(text(&world.token().await.unwrap()), token, "{status}: not asked again at once");
+        assert_eq!(refreshes(&world), 1);
+        world.advance(61);
+        assert_ne!(text(&world.token().await.unwrap()), token, "{status}: mended by itself");
+    }
+}
+
+#[tokio::test]
+async fn l18_a_definite_refusal_is_final_and_keeps_the_providers_code() {
+    let world = World::new().await;
+    world.connect().await;
+    world.advance(3_590);
+    world.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
+    assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "invalid_grant"));
+    assert!(matches!(world.token().await, Err(Error::NeedsReauth(_))));
+    assert_eq!(refreshes(&world), 1);
+}
+
+#[tokio::test]
+async fn l19_a_refresh_asks_the_token_endpoint_and_nothing_else() {
+    let world = World::new().await;
+    world.connect().await;
+    let before = world.issuer.look(|seen| seen.metadata_requests);
+    world.advance(3_590);
+    world.token().await.unwrap();
+    assert_eq!(world.issuer.look(|seen| seen.metadata_requests), before);
+}
+
+#[tokio::test]
+async fn l20_an_expired_token_is_never_handed_out() {
+    let world = World::new().await;
+    world.connect().await;
+    world.advance(3_601);
+    world.issuer.set(|ways| ways.token_script.push_back((503, String::new())));
+    assert!(matches!(world.token().await, Err(Error::Unreachable(_))));
+    let without = World::with(|ways| ways.refresh_tokens = false).await;
+    without.connect().await;
+    without.advance(3_550);
+    assert!(without.token().await.is_ok(), "there is nothing to refresh it with, and it lives");
+    without.advance(60);
+    assert!(matches!(without.token().await, Err(Error::NeedsReauth(reason)) if reason == "expired"));
+    assert_eq!(without.connection().await.unwrap().status, ConnectionStatus::Expired);
+}
+
+#[tokio::test]
+async fn l21_a_401_leads_to_one_refresh_and_at_most_one_a_minute() {
+    let world = World::new().await;
+    world.connect().await;
+    let first = world.token().await.unwrap();
+    world.issuer.refuse_access(&text(&first));
+    let second = world.token_after_refusal(first.version).await.unwrap();
+    assert!(world.issuer.accepts(&text(&second)));
+    // A late 401 for the version before takes the current one.
+    assert_eq!(text(&world.token_after_refusal(first.version).await.unwrap()), text(&second));
+    assert_eq!(refreshes(&world), 1);
+    let again = world.token_after_refusal(second.version).await;
+    assert!(matches!(again, Err(Error::NeedsReauth(reason)) if reason == "token_refused"));
+    assert_eq!(refreshes(&world), 1);
+    world.advance(61);
+    assert!(world.token_after_refusal(second.version).await.is_ok());
+    assert_eq!(refreshes(&world), 2);
+}
+
+#[tokio::test]
+async fn l24_the_old_refresh_token_is_kept_when_none_comes_and_the_new_one_taken_when_one_does() {
+    for rotate in [false, true] {
+        let world = World::with(|ways| ways.rotate = rotate).await;
+        world.connect().await;
+        for _ in 0..3 {
+            world.advance(3_590);
+            assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+        }
+        let mut sent = world.issuer.look(|seen| {
+            let refreshes = seen.token_requests.iter().filter_map(|request| request.get("refresh_token").cloned());
+            refreshes.collect::<Vec<_>>()
+        });
+        sent.dedup();
+        assert_eq!(sent.len(), if rotate { 3 } else { 1 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s16_a_holder_paused_past_its_lease_overwrites_nothing() {
+    let world = World::with(|ways| ways.rotate = false).await;
+    world.connect().await;
+    world.advance(3_590);
+    world.issuer.gate.closed.store(true, Ordering::SeqCst);
+    let mut slow = JoinSet::new();
+    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.server);
+    slow.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
+    world.issuer.gate.reached.notified().await;
+    world.issuer.gate.closed.store(false, Ordering::SeqCst);
+    world.advance(61);
+    let other = world.another_process().await;
+    let token = world.token_by(&other).await.unwrap();
+    world.issuer.gate.open.notify_one();
+    let late = slow.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!((text(&late), late.version), (text(&token), token.version));
+}

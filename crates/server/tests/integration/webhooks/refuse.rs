@@ -1,0 +1,137 @@
+//! What is not taken: each with its status, its sentence and its row.
+
+use serde_json::json;
+
+use super::Scene;
+
+#[tokio::test]
+async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
+    let scene = Scene::new("standard_webhooks").await;
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let unsigned = scene.send(scene.request("{}")).await.expect(401);
+    let wrong = scene.send(scene.signed(other, "evt_1", "{}")).await.expect(401);
+    let twice = scene.signed(&scene.secret, "evt_1", "{}").header("webhook-id", "evt_1");
+    let twice = scene.send(twice).await.expect(401);
+    let sentences: Vec<_> = [&unsigned, &wrong, &twice].map(|answer| answer.json["error"]["message"].clone()).into();
+    assert!(sentences.windows(2).all(|pair| pair[0] == pair[1]), "{sentences:?}");
+    let old = scene.signed(&scene.secret, "evt_1", "{}");
+    scene.app.clock.advance(std::time::Duration::from_secs(301));
+    scene.send(old).await.expect(401);
+    scene.app.settle().await;
+    assert!(scene.threads().await.is_empty());
+    let reasons: Vec<String> = scene
+        .deliveries("?result=refused")
+        .await
+        .iter()
+        .map(|row| row["reason"].as_str().unwrap().to_owned())
+        .collect();
+    for (reason, part) in reasons.iter().zip(["five minutes", "more than once", "does not match", "is missing"]) {
+        assert!(reason.contains(part), "{part} in {reason}");
+    }
+    assert_eq!(reasons.len(), 4);
+}
+
+#[tokio::test]
+async fn l67_a_refused_request_is_in_the_log_bounded_and_escaped() {
+    let scene = Scene::new("bearer").await;
+    let body = format!("<script>\u{1b}[2J\0{}", "x".repeat(10_000));
+    let request = scene.request(&body).bearer_auth("canary-of-a-wrong-secret").header("x-note", "caf\u{e9}");
+    scene.send(request).await.expect(401);
+    let row = &scene.deliveries("").await[0];
+    assert_eq!((row["result"].as_str(), row["body_bytes"].as_i64()), (Some("refused"), i64::try_from(body.len()).ok()));
+    let preview = row["body_preview"].as_str().unwrap();
+    assert!(preview.chars().count() < 2_100 && preview.starts_with("<script>\\u{1b}[2J\\u{0}x"), "{preview}");
+    assert!(!row.to_string().contains("canary"));
+    let page = scene.operator.get(&format!("/admin/deliveries/{}", row["id"].as_str().unwrap())).await.expect(200);
+    assert!(!page.text.contains("<script>\\u") && !page.text.contains('\u{1b}'));
+}
+
+#[tokio::test]
+async fn l66_a_flood_of_refused_requests_is_sixty_rows_and_one_that_counts() {
+    let scene = Scene::new("bearer").await;
+    scene.begin_minute();
+    for _ in 0..75 {
+        scene.send(scene.request("{}").bearer_auth("wrong")).await.expect(401);
+    }
+    let rows = scene.deliveries("?result=refused&limit=200").await;
+    let counts: Vec<i64> = rows.iter().map(|row| row["count"].as_i64().unwrap()).collect();
+    assert_eq!((counts.len(), counts[0], counts.iter().sum::<i64>()), (61, 15, 75), "{counts:?}");
+}
+
+#[tokio::test]
+async fn l68_only_allowed_addresses_are_taken_whatever_a_header_says() {
+    let scene = Scene::with("bearer", json!({ "allowed_cidrs": ["192.0.2.0/24"] })).await;
+    let forged = scene.request("{}").bearer_auth(&scene.secret).header("x-forwarded-for", "192.0.2.7");
+    scene.send(forged).await.expect(403);
+    assert_eq!(scene.deliveries("?result=refused").await.len(), 1);
+    let path = format!("/v1/webhooks/{}", scene.webhook);
+    scene.operator.patch(&path, json!({ "allowed_cidrs": ["127.0.0.0/8", "::1"] })).await.expect(200);
+    scene.bearer("{}").await.expect(202);
+    scene.operator.patch(&path, json!({ "allowed_cidrs": ["not a network"] })).await.expect(422);
+}
+
+#[tokio::test]
+async fn unknown_and_disabled_are_404_too_large_is_413_and_a_foreign_type_is_415() {
+    let scene = Scene::new("bearer").await;
+    for unknown in ["whk_0000000000000000000000000A", "whk_1", "x"] {
+        scene.app.anyone().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
+    }
+    let large = scene.request(&"x".repeat(1_048_577)).bearer_auth(&scene.secret);
+    scene.send(large).await.expect(413);
+    let typed = scene.app.anyone().request("POST", &scene.path()).bearer_auth(&scene.secret).body("x");
+    scene.send(typed.header("content-type", "image/png")).await.expect(415);
+    assert_eq!(scene.deliveries("?result=refused").await.len(), 2);
+    scene.bearer("{}").await.expect(202);
+    let path = format!("/v1/webhooks/{}", scene.webhook);
+    scene.operator.patch(&path, json!({ "enabled": false })).await.expect(200);
+    scene.bearer("{}").await.expect(404);
+    scene.operator.patch(&path, json!({ "enabled": true })).await.expect(200);
+    scene.bearer("{}").await.expect(202);
+    scene.operator.delete(&path).await.expect(204);
+    scene.bearer("{}").await.expect(404);
+    assert_eq!(scene.app.slices().webhooks.unknown_count(), 3);
+}
+
+#[tokio::test]
+async fn l65_the_rate_limit_holds_across_processes_and_says_when_to_come_again() {
+    let scene = Scene::with("bearer", json!({ "rate_limit_per_minute": 40 })).await;
+    let second = scene.app.second().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = format!("http://{}{}", listener.local_addr().unwrap(), scene.path());
+    let routes = thinkwork::router::router(&second).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    scene.begin_minute();
+    let mut taken = 0;
+    for _ in 0..40 {
+        let here = scene.bearer("{}").await;
+        let there = client.post(&other).bearer_auth(&scene.secret).header("content-type", "application/json");
+        let there = there.body("{}").send().await.unwrap();
+        for (status, seconds) in [
+            (here.status, here.header("retry-after").to_owned()),
+            (
+                there.status().as_u16(),
+                there.headers().get("retry-after").map_or("", |value| value.to_str().unwrap()).to_owned(),
+            ),
+        ] {
+            match status {
+                202 => taken += 1,
+                429 => assert!((1..=60).contains(&seconds.parse::<u64>().unwrap())),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert!((38..=40).contains(&taken), "{taken} of 40 in two processes");
+    scene.app.clock.advance(std::time::Duration::from_secs(60));
+    scene.bearer("{}").await.expect(202);
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_503_and_the_sender_comes_again() {
+    let scene = Scene::new("bearer").await;
+    scene.bearer("{}").await.expect(202);
+    scene.app.slices().db.close().await;
+    let answer = scene.bearer("{}").await.expect(503);
+    assert!(!answer.header("retry-after").is_empty());
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask bench`: measurements of the release binary, each against its goal, printed as a table for
+//! `docs/performance.md`.
+//!
+//! A measurement is a function of [`MEASUREMENTS`] that returns figures. All are taken in one run on one
+//! machine, since only then their ratios mean something.
+
+mod size;
+mod start;
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::command;
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// A build machine may be slower and busier than the one the goals were set on.
+const GATE_FACTOR: f64 = 2.0;
+
+/// What a figure is held against.
+#[derive(Clone, Copy)]
+enum Goal {
+    AtMost(f64),
+    /// Told beside the others, without a goal.
+    Reported,
+}
+
+/// One measured number.
+struct Figure {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    goal: Goal,
+}
+
+/// What measurements work on: the release binary and a folder of their own.
+struct Bench<'a> {
+    session: &'a Session,
+    binary: PathBuf,
+    folder: PathBuf,
+}
+
+type Measurement = fn(&Bench<'_>) -> Result<Vec<Figure>, Failure>;
+
+const MEASUREMENTS: &[Measurement] = &[size::figures, start::figures];
+
+/// Measures and prints; with `--gate`, fails where a figure misses half of its goal.
+pub(crate) fn run(session: &Session, flags: &[&str]) -> Result<(), Failure> {
+    let gate = match flags {
+        [] => false,
+        ["--gate"] => true,
+        _ => return Err(Failure::new("say `bench` or `bench --gate`")),
+    };
+    let bench = prepare(session)?;
+    let mut figures = Vec::new();
+    for measure in MEASUREMENTS {
+        figures.extend(measure(&bench)?);
+    }
+    println!("| Figure | Measured | Goal |\n|---|---|---|");
+    for figure in &figures {
+        println!("{}", row(figure));
+    }
+    let missed: Vec<&str> = figures.iter().filter(|figure| misses_gate(figure)).map(|figure| figure.name).collect();
+    if gate && !missed.is_empty() {
+        return Err(Failure::new(format!("half of the goal is missed: {}", missed.join(", "))));
+    }
+    Ok(())
+}
+
+/// Builds as the README does and empties the folder.
+fn prepare(session: &Session) -> Result<Bench<'_>, Failure> {
+    command::run(&mut command::cargo(&["build", "--release", "--package", "thinkwork"], session.root()))?;
+    let folder = session.target().join("bench");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(Failure::file(&folder))?;
+    }
+    fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
+    Ok(Bench { session, binary: session.target().join("release").join("thinkwork"), folder })
+}
+
+fn row(figure: &Figure) -> String {
+    let goal = match figure.goal {
+        Goal::AtMost(most) => format!("at most {most} {}", figure.unit),
+        Goal::Reported => "reported".to_owned(),
+    };
+    format!("| {} | {:.1} {} | {goal} |", figure.name, figure.value, figure.unit)
+}
+
+fn misses_gate(figure: &Figure) -> bool {
+    match figure.goal {
+        Goal::AtMost(most) => figure.value > most * GATE_FACTOR,
+        Goal::Reported => false,
+    }
+}
+
+/// A count as a number that figures are made of; counts beyond `u32` do not occur here.
+fn number(count: u64) -> Result<f64, Failure> {
+    u32::try_from(count).map(f64::from).map_err(|_| Failure::new(format!("{count} is too large to be measured")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_half_the_goal() {
+        let check = |value: f64, goal: Goal, expect: bool| {
+            let figure = Figure { name: "n", value, unit: "ms", goal };
+            assert_eq!(misses_gate(&figure), expect, "{}", row(&figure));
+        };
+        check(10.0, Goal::AtMost(10.0), false);
+        check(20.0, Goal::AtMost(10.0), false);
+        check(20.1, Goal::AtMost(10.0), true);
+        check(1e9, Goal::Reported, false);
+    }
+}
