@@ -126,6 +126,8 @@ impl Oauth {
             tool: use_.tool.clone(),
             step,
         };
+        // The connection's row before the credential's, as in a refresh: two orders would wait for each other.
+        store::connection_used(&mut tx, row.connection(), now).await?;
         let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
         let grant = Grant::from_secret(&opened.secret)?;
         if grant.expires_at.is_some_and(|end| end <= now) {
@@ -134,7 +136,6 @@ impl Oauth {
         if wanted == Wanted::Instead(opened.version) {
             return Err(Error::NeedsReauth("token_refused".to_owned()));
         }
-        store::connection_used(&mut tx, row.connection(), now).await?;
         tx.commit().await?;
         Ok(AccessToken {
             secret: grant.access_token,

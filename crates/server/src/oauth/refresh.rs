@@ -198,10 +198,12 @@ impl Oauth {
             return Ok(());
         }
         let credential = row.credential();
-        if current.credential() == credential
-            && self.credentials.rotate_if(&mut tx, credential, version, &secret, &use_.requester).await?
-        {
-            store::refresh_done(&mut tx, id, granted, now).await?;
+        if current.credential() != credential {
+            return Ok(());
+        }
+        // The connection's row before the credential's, as when a token is handed out; undone where another won.
+        store::refresh_done(&mut tx, id, granted, now).await?;
+        if self.credentials.rotate_if(&mut tx, credential, version, &secret, &use_.requester).await? {
             let event = Event::by(use_.requester.clone(), "connection.refreshed")
                 .on("connection", id)
                 .using(subject(row), Surface::Oauth)

@@ -34,7 +34,11 @@ async fn tamper(app: &TestApp, sql: &str) {
             }
         }
     } else {
-        connection.execute_unprepared("SET session_replication_role = replica").await.unwrap();
+        // One text, so that both run on one connection of the pool.
+        let both = format!("SET session_replication_role = replica; {sql}");
+        connection.execute_unprepared(&both).await.unwrap();
+        connection.close().await.unwrap();
+        return;
     }
     connection.execute_unprepared(sql).await.unwrap();
     connection.close().await.unwrap();
