@@ -166,6 +166,7 @@ struct WelcomePage {
     frame: Frame,
     action: &'static str,
     code: String,
+    name: String,
     email: String,
     tenant_name: String,
 }
@@ -203,16 +204,22 @@ async fn invitation_page(State(access): State<Access>, Query(query): Query<CodeQ
 
 async fn welcome_page(access: &Access, action: &'static str, code: String) -> Response {
     match access.code_look(&code).await {
-        Ok(Some(expected)) => Page(welcome(action, code, expected, None)).into_response(),
+        Ok(Some(expected)) => Page(welcome(action, code, expected.name.clone(), expected, None)).into_response(),
         Ok(None) => expired(action),
         Err(error) => PageError(error.into()).into_response(),
     }
 }
 
-fn welcome(action: &'static str, code: String, expected: Expected, notice: Option<Notice>) -> WelcomePage {
+fn welcome(
+    action: &'static str,
+    code: String,
+    name: String,
+    expected: Expected,
+    notice: Option<Notice>,
+) -> WelcomePage {
     let title = if action == "/setup" { "Set up ThinkWork" } else { "Welcome" };
     let frame = Frame::public(title).with_notice(notice);
-    WelcomePage { frame, action, code, email: expected.email, tenant_name: expected.tenant_name }
+    WelcomePage { frame, action, code, name, email: expected.email, tenant_name: expected.tenant_name }
 }
 
 fn expired(action: &'static str) -> Response {
@@ -252,7 +259,7 @@ async fn accept(access: &Access, action: &'static str, client: &super::Client, f
     match access.code_look(&form.code).await {
         Ok(Some(expected)) => {
             let (status, headers) = refusal(&error);
-            (status, headers, Page(welcome(action, form.code, expected, Some(bad(error))))).into_response()
+            (status, headers, Page(welcome(action, form.code, form.name, expected, Some(bad(error))))).into_response()
         }
         Ok(None) => expired(action),
         Err(error) => PageError(error.into()).into_response(),

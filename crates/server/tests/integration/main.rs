@@ -17,6 +17,7 @@ mod access;
 mod audit;
 mod credentials;
 mod demo;
+mod forms;
 mod guards;
 mod health;
 mod oauth;

@@ -33,6 +33,7 @@ struct Detail {
     id: String,
     slug: String,
     access: &'static str,
+    name: String,
     prompt: String,
     version: i64,
     reopen: bool,
@@ -64,6 +65,7 @@ async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<
     let choices = choices.into_iter().filter(|(user, _)| !ids.contains(user));
     Ok(Detail {
         frame: Frame::admin(caller, &space.name, "spaces").with_notice(notice),
+        name: space.name,
         id: id.to_string(),
         slug: space.slug,
         access: rules::access_word(space.access),
