@@ -38,6 +38,12 @@ export async function drive(work) {
     await work(browser);
   } catch (error) {
     console.error(error);
+    for (const context of browser.contexts()) {
+      for (const page of context.pages()) {
+        const words = await page.locator('body').innerText({ timeout: 1000 }).catch(() => '');
+        console.error(`${page.url()} shows:\n${words}\n`);
+      }
+    }
     process.exitCode = 1;
   } finally {
     await browser.close();
@@ -45,14 +51,14 @@ export async function drive(work) {
   }
 }
 
-// A person: own cookies, one page. `page.problems` gathers what a visitor would not see but a tester must:
+// A person: own cookies (or those of `context`), one page. `page.problems` gathers what a visitor would not see but a tester must:
 // console errors, uncaught errors and requests that failed.
-export async function person(browser, { viewport = DESKTOP, ...options } = {}) {
-  const context = await browser.newContext({ viewport, ...options });
+export async function person(browser, { viewport = DESKTOP, context: theirs, ...options } = {}) {
+  const context = theirs ?? await browser.newContext({ viewport, ...options });
   context.setDefaultTimeout(STEP_MILLISECONDS_MAX);
   const page = await context.newPage();
   page.problems = [];
-  page.on('console', (message) => message.type() === 'error' && page.problems.push(message.text()));
+  page.on('console', (message) => message.type() === 'error' && page.problems.push(`${message.text()} at ${message.location().url}`));
   page.on('pageerror', (error) => page.problems.push(String(error)));
   page.on('requestfailed', (request) => {
     const reason = request.failure()?.errorText;
@@ -62,17 +68,37 @@ export async function person(browser, { viewport = DESKTOP, ...options } = {}) {
   return page;
 }
 
-// What axe finds against WCAG 2.2 AA, as one short line per finding.
-export async function accessibility(page) {
-  const { violations } = await new AxeBuilder({ page })
-    .withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'])
-    .analyze();
+// What axe finds against WCAG 2.2 AA (or by these of its rules alone), as one short line per finding.
+export async function accessibility(page, rules = []) {
+  const axe = new AxeBuilder({ page });
+  const chosen = rules.length ? axe.withRules(rules) : axe.withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']);
+  const { violations } = await chosen.analyze();
   return violations.flatMap(({ id, help, nodes }) => nodes.map((node) => `${id}: ${help} at ${node.target.join(' ')}`));
 }
 
 // Whether the page can be scrolled sideways, which no page may at its viewport's width.
 export function overflows(page) {
   return page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+}
+
+// What sticks out of its panel, its row or the window, where nobody can scroll to it: at most three, as their words.
+export function clipped(page) {
+  return page.evaluate(() => {
+    const scrolls = (element) => {
+      for (let one = element.parentElement; one && one.tagName !== 'MAIN'; one = one.parentElement) {
+        if (getComputedStyle(one).overflowX !== 'visible') return true;
+      }
+      return false;
+    };
+    const sticksOut = (element) => {
+      const box = element.getBoundingClientRect();
+      const around = element.parentElement.closest('.panel, .rows, .notice');
+      const edge = Math.min(window.innerWidth, around ? around.getBoundingClientRect().right : Infinity);
+      return element.checkVisibility() && box.width > 0 && box.right > edge + 1 && !scrolls(element);
+    };
+    return [...document.querySelectorAll('main *')].filter(sticksOut).slice(0, 3)
+      .map((element) => `${element.tagName.toLowerCase()} "${element.textContent.trim().slice(0, 40)}"`);
+  });
 }
 
 // Signs in and consents at `oidc.mjs`, on whose pages the page must be; ends where the provider returns.

@@ -23,11 +23,11 @@ pub(crate) fn clippy(session: &Session) -> Result<(), Failure> {
     run(&mut cargo(&arguments, session.root()))
 }
 
-/// The documentation and the examples in it. The latter are run here, apart from the tests, whose closing
+/// The documentation, private items with it and so links to them too, and the examples in it. The latter are run here, apart from the tests, whose closing
 /// lines are the last of the whole run.
 pub(crate) fn docs(session: &Session) -> Result<(), Failure> {
     let arguments = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
-    run(cargo(&arguments, session.root()).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(cargo(&arguments, session.root()).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     capture(&mut cargo(&["test", "--quiet", "--workspace", "--doc"], session.root())).map(drop)
 }
 

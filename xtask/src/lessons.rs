@@ -27,6 +27,27 @@ enum Row {
 }
 
 pub(crate) fn check(session: &Session) -> Result<(), Failure> {
+    let (text, tests) = read(session)?;
+    let (rows, mut findings) = rows(&text);
+    findings.extend(unmet(&rows, &tests));
+    if !findings.is_empty() {
+        return Err(Failure::new(format!("{FILE}:\n    {}", findings.join("\n    "))));
+    }
+    let later = rows.values().filter(|row| **row == Row::Later).count();
+    println!("    {} numbers have their tests, {later} are for later", rows.len() - later);
+    Ok(())
+}
+
+/// Writes the names of all numbered tests into their rows. A number that loses its last test keeps the old names, so
+/// that [`check`] fails rather than a proof going quietly.
+pub(crate) fn write(session: &Session) -> Result<(), Failure> {
+    let (text, tests) = read(session)?;
+    let path = session.root().join(FILE);
+    fs::write(&path, with_tests(&text, &tests)).map_err(Failure::file(&path))
+}
+
+/// The file, and the names of the tests in the workspace.
+fn read(session: &Session) -> Result<(String, BTreeSet<String>), Failure> {
     let path = session.root().join(FILE);
     let text = fs::read_to_string(&path).map_err(Failure::file(&path))?;
     let mut tests = BTreeSet::new();
@@ -36,14 +57,24 @@ pub(crate) fn check(session: &Session) -> Result<(), Failure> {
             tests_in_folder(&folder, &mut tests)?;
         }
     }
-    let (rows, mut findings) = rows(&text);
-    findings.extend(unmet(&rows, &tests));
-    if !findings.is_empty() {
-        return Err(Failure::new(format!("{FILE}:\n    {}", findings.join("\n    "))));
-    }
-    let later = rows.values().filter(|row| **row == Row::Later).count();
-    println!("    {} numbers have their tests, {later} are for later", rows.len() - later);
-    Ok(())
+    Ok((text, tests))
+}
+
+/// The table with the last cell of each numbered row filled from the tests.
+fn with_tests(text: &str, tests: &BTreeSet<String>) -> String {
+    let line_with_tests = |line: &str| {
+        let number = line.trim_matches('|').split('|').next().unwrap_or_default().trim().to_lowercase();
+        let prefix = format!("{number}_");
+        let names: Vec<String> =
+            tests.iter().filter(|name| name.starts_with(&prefix)).map(|name| format!("`{name}`")).collect();
+        match line.trim_end_matches(['|', ' ']).rsplit_once('|') {
+            Some((before, _)) if is_number(&number) && !names.is_empty() => {
+                format!("{before}| {} |\n", names.join(", "))
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line_with_tests).collect()
 }
 
 /// The rows by number in lower case, and what is wrong with the table itself.
@@ -183,6 +214,15 @@ mod tests {
             &["l03: the name `l01_the_user_is_the_starters` does not begin with `l03_`"],
         );
         check("| L01 | later |\n| L01 | later |", &["l01 has two rows"]);
+    }
+
+    #[test]
+    fn names_are_written_and_a_lost_test_is_not_hidden() {
+        let tests = BTreeSet::from(["l01_b".to_owned(), "l01_a".to_owned()]);
+        let table = "| L01 | words | later |\n| L02 | words | `l02_gone` |\ntext\n";
+        let written = with_tests(table, &tests);
+        assert_eq!(written, "| L01 | words | `l01_a`, `l01_b` |\n| L02 | words | `l02_gone` |\ntext\n");
+        assert_eq!(with_tests(&written, &tests), written);
     }
 
     #[test]

@@ -32,7 +32,7 @@ cargo xtask peers                   install the test peers and print the environ
 cargo xtask with sqlite|postgres COMMAND…
                                     run one command, such as `cargo test -p thinkwork`, in that environment
 cargo xtask generate                rewrite the generated files
-cargo xtask lessons                 docs/lessons.md against the tests
+cargo xtask lessons [--write]       docs/lessons.md against the tests; with --write, their names into it
 cargo xtask bench [--gate]          measure; with --gate, fail where half of a goal is missed";
 
 fn main() -> ExitCode {
@@ -53,6 +53,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ["peers"] => peers::install_and_print(&mut Session::new()?),
         ["with", engine, command @ ..] => session::run_with(&mut Session::new()?, engine.parse()?, command),
         ["generate"] => checks::generate(&Session::new()?),
+        ["lessons", "--write"] => lessons::write(&Session::new()?),
         ["lessons"] => lessons::check(&Session::new()?),
         ["bench", flags @ ..] => bench::run(&Session::new()?, flags),
         _ => Err(Failure::new(format!("usage:\n{USAGE}"))),

@@ -9,9 +9,11 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sea_orm::sqlx::{Executor as _, PgPool};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sea_orm::sqlx::{Connection as _, Executor as _};
 use sea_orm::{
     AccessMode, DatabaseConnection, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
     TransactionOptions, TransactionTrait as _,
@@ -90,11 +92,13 @@ impl Db {
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, _| Box::pin(is_whole(connection)))
             .connect_with(base.clone())
             .await?;
         let reader = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, _| Box::pin(is_whole(connection)))
             .connect_with(base.pragma("query_only", "true"))
             .await?;
         Ok(Self {
@@ -108,7 +112,10 @@ impl Db {
 
     async fn open_postgres(options: &Options) -> Result<Self, Error> {
         let connect = PgConnectOptions::from_str(&options.url)?.application_name("thinkwork");
-        make_role(&PgPoolOptions::new().max_connections(1).connect_with(connect.clone()).await?).await?;
+        // A pool would try for half a minute where nobody listens; one connection says so at once.
+        let mut login = PgConnection::connect_with(&connect).await?;
+        make_role(&mut login).await?;
+        login.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max.max(2))
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -238,8 +245,19 @@ impl Drop for Writing {
     }
 }
 
+/// Whether the last transaction on this connection has ended; where it has not, the connection is closed and a new one
+/// takes its place.
+///
+/// SQLite rolls a transaction back by itself when the disk is full or fails
+/// (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction"). The driver's own
+/// rollback then fails, and from there on it takes each BEGIN for a savepoint: what such a "transaction" commits is on
+/// no disk. The pool has pinged the connection before it asks here, so a rollback that was on its way is done.
+async fn is_whole(connection: &mut SqliteConnection) -> Result<bool, sea_orm::sqlx::Error> {
+    Ok(!connection.is_in_transaction())
+}
+
 /// Makes the role that serves requests. The login role may use it; it may not log in, own or bypass anything.
-async fn make_role(login: &PgPool) -> Result<(), Error> {
+async fn make_role(login: &mut PgConnection) -> Result<(), Error> {
     login
         .execute(
             "DO $$ BEGIN

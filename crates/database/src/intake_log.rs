@@ -248,17 +248,44 @@ pub async fn list_pending(tx: &mut Tx, source: &str, which: Pending) -> Result<V
     rows.iter().map(event).collect()
 }
 
-/// Forgets keys of applied events that arrived before `before`. Returns how many.
+/// Forgets keys of one source's applied events that arrived before `before`, at most `count` of them, and returns how
+/// many it were. The keys are looked for outside the writing transaction: looking takes long, and nothing else changes
+/// the keys of applied events.
 ///
 /// # Errors
 /// The driver's error.
-pub async fn forget(db: &Db, before: Timestamp) -> Result<u64, Error> {
-    let mut tx = db.write_shared().await?;
-    let count = tx
-        .execute("DELETE FROM intake_event WHERE body IS NULL AND received_at < $1", vec![before.micros().into()])
-        .await?;
-    tx.commit().await?;
-    Ok(count)
+pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, count: u64) -> Result<usize, Error> {
+    let mut tx = db.read(tenant).await?;
+    let sql = "SELECT id FROM intake_event WHERE tenant_id = $1 AND source = $2 AND body IS NULL AND received_at < $3
+               LIMIT $4";
+    let values = vec![
+        tenant.uuid().into(),
+        source.to_owned().into(),
+        before.micros().into(),
+        i64::try_from(count).unwrap_or(i64::MAX).into(),
+    ];
+    let rows = tx.query(sql, values).await?;
+    drop(tx);
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
+    for chunk in ids.chunks(ROWS_MAX) {
+        let places: Vec<String> = (1..=chunk.len()).map(|place| format!("${place}")).collect();
+        let sql = format!("DELETE FROM intake_event WHERE body IS NULL AND id IN ({})", places.join(","));
+        let mut tx = db.write(tenant).await?;
+        tx.execute(&sql, chunk.iter().map(|id| (*id).into()).collect()).await?;
+        tx.commit().await?;
+    }
+    Ok(ids.len())
+}
+
+/// When the oldest event arrived that is not applied yet.
+///
+/// # Errors
+/// The driver's error.
+pub async fn oldest(db: &Db) -> Result<Option<Timestamp>, Error> {
+    let mut tx = db.read_shared().await?;
+    let sql = "SELECT received_at FROM intake_event WHERE body IS NOT NULL ORDER BY id LIMIT 1";
+    let rows = tx.query(sql, Vec::new()).await?;
+    rows.first().map(|row| Ok(Timestamp::from_micros(row.try_get("", "received_at")?))).transpose()
 }
 
 /// How many accepted events wait, and how many are parked.

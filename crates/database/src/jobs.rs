@@ -177,6 +177,17 @@ pub async fn failed(db: &Db, job: &Job, now: Timestamp, error: &str) -> Result<(
     tx.commit().await
 }
 
+/// How many jobs are due and not parked, those that run included.
+///
+/// # Errors
+/// The driver's error.
+pub async fn due(db: &Db, now: Timestamp) -> Result<i64, Error> {
+    let mut tx = db.read_shared().await?;
+    let sql = "SELECT count(*) AS due FROM job WHERE parked_at IS NULL AND run_at <= $1";
+    let rows = tx.query(sql, vec![now.micros().into()]).await?;
+    Ok(rows.first().map(|row| row.try_get("", "due")).transpose()?.unwrap_or(0))
+}
+
 /// How many jobs wait, and how many are parked, for `/metrics` and the test harness.
 ///
 /// # Errors

@@ -37,3 +37,21 @@ pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Re
     tx.commit().await?;
     Ok(granted)
 }
+
+/// Forgets windows before `window` of the keys that begin with `prefix`, at most `count` of them, and returns how many
+/// it were: keys that never come again, like the addresses of strangers, would stay for ever.
+///
+/// # Errors
+/// The driver's error.
+pub async fn forget(db: &Db, prefix: &str, window: i64, count: u64) -> Result<u64, Error> {
+    let mut tx = db.write_shared().await?;
+    let forgotten = tx
+        .execute(
+            "DELETE FROM quota WHERE (key, window_number) IN (SELECT key, window_number FROM quota
+             WHERE key LIKE $1 AND window_number < $2 LIMIT $3)",
+            vec![format!("{prefix}%").into(), window.into(), i64::try_from(count).unwrap_or(i64::MAX).into()],
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(forgotten)
+}

@@ -106,6 +106,15 @@ impl Intake {
         Ok(rows.into_iter().map(|(row, attempts)| (event(row), attempts)).collect())
     }
 
+    /// Forgets the keys of one source's applied events that arrived before `before`, at most `count`: from then on the
+    /// same event is a new one. Returns how many it were.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn forget(&self, tenant: TenantId, source: &str, before: Timestamp, count: u64) -> Result<usize, Error> {
+        Ok(intake_log::forget(&self.db, tenant, source, before, count).await?)
+    }
+
     /// Puts an event back, due again after a growing pause; parks it after [`ATTEMPTS_MAX`] tries. `attempts` is what
     /// [`Intake::claim`] said, `error` a sentence for the operator without secrets.
     ///

@@ -177,6 +177,10 @@ impl App {
     pub async fn job(&self, job: &Job) -> Result<(), String> {
         match job.kind.as_str() {
             crate::threads::RUN_JOB => self.turns.run(job).await.map_err(|error| error.to_string()),
+            crate::access::DISABLED_JOB => self.oauth.end_user(job).await.map_err(|error| error.to_string()),
+            kind if kind.starts_with("credentials.") => {
+                self.credentials.job(job).await.map_err(|error| error.to_string())
+            }
             kind if kind.starts_with("oauth.") => self.oauth.job(job).await.map_err(|error| error.to_string()),
             kind => Err(format!("this thinkwork knows no job of kind {kind}")),
         }

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 use url::{Host, Url};
 
+use crate::edge::Network;
+
 const DEFAULT: &str = include_str!("default.toml");
 const PREFIX: &str = "THINKWORK_";
 /// Names of the client commands and of tests, which are no settings.
@@ -28,6 +30,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// `sqlite:PATH` or `postgres://…`.
     pub database_url: String,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Connections to PostgreSQL.
     pub database_connections_max: u32,
     /// Whether this process answers requests.
@@ -56,6 +60,7 @@ struct Raw {
     data_dir: String,
     key_file: String,
     database_url: String,
+    trusted_proxies: Vec<String>,
     database_connections_max: u32,
     roles: Vec<String>,
     outbound: OutboundConfig,
@@ -126,18 +131,30 @@ fn overlay(settings: &mut Table, over: Table, path: &str, problems: &mut Vec<Str
         match (settings.get_mut(&key), value) {
             (None, _) => problems.push(format!("there is no setting {name}; see `thinkwork serve --help`")),
             (Some(Value::Table(inner)), Value::Table(over)) => overlay(inner, over, &name, problems),
-            (Some(known), value) if known.same_type(&value) => *known = value,
+            (Some(known), value) if fits(known, &value) => *known = value,
             (Some(known), _) => problems.push(format!("{name} must be {}", kind(known))),
         }
     }
 }
 
-const fn kind(value: &Value) -> &'static str {
+/// Whether a value is of the kind of the default; a list whose default is empty holds text.
+fn fits(known: &Value, value: &Value) -> bool {
+    match (known, value) {
+        (Value::Array(items), Value::Array(values)) => match items.first() {
+            Some(item) => values.iter().all(|value| item.same_type(value)),
+            None => values.iter().all(Value::is_str),
+        },
+        _ => known.same_type(value),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
     match value {
+        Value::Array(items) if items.first().is_some_and(Value::is_integer) => "a list of whole numbers",
+        Value::Array(_) => "a list of texts",
         Value::String(_) => "text",
         Value::Integer(_) => "a whole number",
         Value::Boolean(_) => "true or false",
-        Value::Array(_) => "a list",
         Value::Table(_) => "a section",
         Value::Float(_) => "a number",
         Value::Datetime(_) => "a time",
@@ -169,13 +186,11 @@ fn read(known: &Value, text: &str) -> Option<Value> {
         Value::String(_) => Some(Value::String(text.to_owned())),
         Value::Integer(_) => text.parse().ok().map(Value::Integer),
         Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
-        Value::Array(_) => Some(Value::Array(
-            text.split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .map(|item| item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer))
-                .collect(),
-        )),
+        Value::Array(items) => {
+            let texts = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            let sample = items.first().cloned().unwrap_or(Value::String(String::new()));
+            texts.map(|item| read(&sample, item)).collect::<Option<_>>().map(Value::Array)
+        }
         _ => None,
     }
 }
@@ -216,12 +231,20 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
             String::new()
         }
     };
+    let mut trusted_proxies = Vec::new();
+    for text in &raw.trusted_proxies {
+        match text.parse() {
+            Ok(network) => trusted_proxies.push(network),
+            Err(problem) => problems.push(format!("trusted_proxies: {text}: {problem}")),
+        }
+    }
     Some(Config {
         listen: listen?,
         public_url: public_url?,
         data_dir,
         key_file,
         database_url,
+        trusted_proxies,
         database_connections_max: raw.database_connections_max,
         web,
         worker,
@@ -264,11 +287,14 @@ mod tests {
         let environment = [("COLOUR".to_owned(), "red".to_owned()), ("OUTBOUND__PORTS".to_owned(), "443,x".to_owned())];
         let flags = [("listen", "nowhere".to_owned()), ("public_url", "http://example.com".to_owned())];
         let text = load(None, &environment, &flags).unwrap_err().to_string();
-        for part in ["THINKWORK_COLOUR", "invalid type"] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
-        let text = load(None, &[], &flags).unwrap_err().to_string();
-        for part in ["2 problems", "listen must be", "public_url must be https"] {
+        let parts = [
+            "4 problems",
+            "THINKWORK_COLOUR",
+            "THINKWORK_OUTBOUND__PORTS must be a list of whole numbers",
+            "listen must be",
+            "public_url must be https",
+        ];
+        for part in parts {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -21,6 +21,8 @@ enum Command {
     Serve(commands::serve::Serve),
     /// Make a tenant with its owner and print an owner token once.
     Setup(commands::setup::Setup),
+    /// Print a new one-time link that sets a person's password: for a forgotten one.
+    SetupLink(commands::setup_link::SetupLink),
     /// Everything at once, offline, in a temporary folder: to look around.
     Demo(commands::demo::Demo),
     /// Check configuration, keys and database.
@@ -62,6 +64,7 @@ async fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(command) => commands::serve::run(shared, command).await,
         Command::Setup(command) => commands::setup::run(shared, command).await,
+        Command::SetupLink(command) => commands::setup_link::run(shared, command).await,
         Command::Demo(command) => commands::demo::run(shared, command).await,
         Command::Check => commands::check::run(shared).await,
         Command::Keys(command) => commands::keys::run(shared, command).await,

@@ -15,7 +15,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::edge::{ApiError, Authenticate, PageError, headers, host};
+use crate::edge::{ApiError, Authenticate, PageError, Proxies, forwarded, headers, host};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, turns, webhooks};
 
 #[derive(utoipa::OpenApi)]
@@ -78,6 +78,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(authenticate, with_authenticate))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
         .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(Proxies::new(&app.config.trusted_proxies), forwarded))
         .layer(middleware::from_fn_with_state(host::Allowed::new(&app.config.public_url), host::check))
         .layer(middleware::from_fn(headers::secure))
 }

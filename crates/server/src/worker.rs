@@ -1,4 +1,4 @@
-//! Background work: applies accepted events, runs due jobs, seals the record. Supervises and drains.
+//! Background work: applies accepted events, runs due jobs, seals the record, sweeps. Supervises and drains.
 //!
 //! Invariants: what is claimed is leased, and the lease is kept alive while the work lasts; a hint only makes it
 //! sooner, a sweep each second finds what hints missed; nothing here outlives [`Worker::drain`].
@@ -16,8 +16,14 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::webhooks;
 
+mod sweep;
+
+pub use sweep::sweep;
+
 /// How long between sweeps where no hint comes.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often what has ended is forgotten, and how often openings of webhook secrets are told to the record.
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long a job is ours; kept alive at a third of it.
 const JOB_LEASE: Duration = Duration::from_secs(60);
 /// Jobs of this process at the same time: turns mostly wait for others.
@@ -32,12 +38,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the loops.
+    /// Starts the loops: what a process owes for its own requests, and in the role of a worker everything else.
     pub fn start(app: &Arc<App>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(jobs_loop(Arc::clone(app), stop.clone(), tasks.clone()));
-        tasks.spawn(events_loop(Arc::clone(app), stop.clone()));
-        tasks.spawn(seal_loop(Arc::clone(app), stop.clone()));
+        tasks.spawn(openings_loop(Arc::clone(app), stop.clone()));
+        if app.config.worker {
+            tasks.spawn(jobs_loop(Arc::clone(app), stop.clone(), tasks.clone()));
+            tasks.spawn(events_loop(Arc::clone(app), stop.clone()));
+            tasks.spawn(seal_loop(Arc::clone(app), stop.clone()));
+            tasks.spawn(sweep_loop(Arc::clone(app), stop.clone()));
+        }
         Self { stop, tasks }
     }
 
@@ -195,6 +205,33 @@ async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
             () = tokio::time::sleep(SWEEP) => {}
         }
         while hints.try_recv().is_ok() {}
+    }
+}
+
+async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
+    while !over(&stop).await {
+        sweep(&app).await;
+    }
+}
+
+/// Tells the record each minute, and at the end, which webhook secrets this process opened.
+async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        let last = over(&stop).await;
+        if let Err(error) = app.credentials.record_openings().await {
+            tracing::error!(%error, "openings of webhook secrets could not be recorded; trying again");
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Waits a minute or for the stop. True: stop.
+async fn over(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = tokio::time::sleep(MINUTE) => false,
     }
 }
 

@@ -50,7 +50,7 @@ pub enum Error {
     )]
     WrongRoot,
     /// No key, no start.
-    #[error("there is no key file at {}; without it nothing that was sealed can be opened", path.display())]
+    #[error("there is no key file at {}; without it nothing that was sealed can be opened: put it back, or name it with --key-file", path.display())]
     Missing {
         /// Where it was looked for.
         path: PathBuf,

@@ -71,7 +71,9 @@ async fn an_event_is_applied_once_and_its_key_outlives_it() {
     let again = intake_log::append(&db, &[row(tenant, "a", "one", &clock)]).await.unwrap();
     assert_eq!(again, [Appended::Duplicate { id: first.id, same_body: true }]);
     clock.advance(Duration::from_secs(3_600));
-    assert_eq!(intake_log::forget(&db, clock.now()).await.unwrap(), 1);
+    for (source, forgotten) in [("webhook:y", 0), ("webhook:x", 1), ("webhook:x", 0)] {
+        assert_eq!(intake_log::forget(&db, tenant, source, clock.now(), 100).await.unwrap(), forgotten, "{source}");
+    }
 }
 
 #[tokio::test]

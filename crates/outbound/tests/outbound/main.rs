@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where an expectation does not hold")]
 
 mod address;
+mod boundary;
 mod headers;
 mod limits;
 mod metadata;

@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
-use thinkwork_database::{Tx, routes};
+use thinkwork_database::{Tx, quota, routes};
 use thinkwork_primitives::{InvitationId, Requester, Secret, TenantId, Timestamp, UserId, crypto};
 
+use super::people::EMAIL_ROUTE;
+use super::store::proof;
 use super::{Access, Client, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
+use crate::edge::Once;
 
 /// Leads from a code to its row, before the tenant is known.
 const ROUTE: &str = "invitation";
@@ -67,6 +70,31 @@ pub(super) async fn codes_end(tx: &mut Tx, user: UserId, now: Timestamp) -> Resu
 }
 
 impl Access {
+    /// Forgets what has ended by itself in a tenant: sessions, invitations, idempotency keys; at most `count` of each.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
+        let now = self.now();
+        let mut tx = self.db.write(tenant).await?;
+        self.sessions_sweep(&mut tx, proof::Whose::Tenant, now, count).await?;
+        for over in store::invitations_sweep(&mut tx, now, count).await? {
+            routes::remove(&mut tx, ROUTE, over).await?;
+        }
+        Once::sweep(&mut tx, now, count).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Forgets the counts of tries at signing in whose time is over, at most `count`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn throttles_sweep(&self, count: u64) -> Result<(), Error> {
+        quota::forget(&self.db, rules::THROTTLE_PREFIX, rules::throttle_window(self.now()), count).await?;
+        Ok(())
+    }
+
     /// A new one-time set-up code for a person, for the commands on the machine; those before stop working.
     ///
     /// # Errors
@@ -81,6 +109,24 @@ impl Access {
         audit::record(&mut tx, now, event).await?;
         tx.commit().await?;
         Ok(code)
+    }
+
+    /// A new one-time set-up code for the person of this tenant with this e-mail, for whoever is at the machine: what
+    /// mends a forgotten password where nobody can invite.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where there is no such enabled person; the database's.
+    pub async fn setup_code_of(&self, tenant: &str, email: &str) -> Result<Secret, Error> {
+        let tenant = store::tenant_by_slug(&mut self.db.read_shared().await?, tenant).await?.ok_or(Error::NotFound)?;
+        let found = routes::find_all(&self.db, EMAIL_ROUTE, &rules::email_key(email)).await?;
+        let route = found.into_iter().find(|route| route.tenant == tenant).ok_or(Error::NotFound)?;
+        let user = UserId::from_uuid(route.row);
+        let mut tx = self.db.read(tenant).await?;
+        if !self.is_active(&mut tx, user).await? {
+            return Err(Error::NotFound);
+        }
+        drop(tx);
+        self.setup_code(tenant, user).await
     }
 
     /// The absolute set-up link with this code.

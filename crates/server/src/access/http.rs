@@ -17,7 +17,7 @@ pub(super) use client::{Sender, session_cookies, session_cookies_end};
 
 use super::sign_in::SignIn;
 use super::{Access, Error, NewSession, Session, User};
-use crate::edge::{ApiError, Caller, Consent, Id, IfVersion, Json, List, Member, Public};
+use crate::edge::{ApiError, Caller, Consent, Id, IfVersion, Json, List, Member, Paging, Public};
 
 /// Every JSON route of the slice.
 pub fn routes(access: &Access) -> OpenApiRouter {
@@ -27,6 +27,7 @@ pub fn routes(access: &Access) -> OpenApiRouter {
         .routes(routes!(me))
         .routes(routes!(my_sessions))
         .routes(routes!(my_session_end))
+        .routes(routes!(my_password))
         .merge(people::routes())
         .merge(tokens::routes())
         .with_state(access.clone())
@@ -79,6 +80,7 @@ impl From<Error> for ApiError {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct SignInBody {
     /// The tenant's slug; only where several tenants know the e-mail.
     tenant: Option<String>,
@@ -215,9 +217,14 @@ struct SessionBody {
 }
 
 #[utoipa::path(get, path = "/v1/me/sessions", tag = "access",
+    params(("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
     responses((status = 200, body = List<SessionBody>, description = "Your sessions, newest first.")),
     extensions(("x-caller" = json!("member"))))]
-async fn my_sessions(State(access): State<Access>, member: Member) -> Result<Json<List<SessionBody>>, ApiError> {
+async fn my_sessions(
+    State(access): State<Access>,
+    member: Member,
+    paging: Paging,
+) -> Result<Json<List<SessionBody>>, ApiError> {
     let current = match member.principal.via {
         Via::Session { id, .. } => Some(id),
         Via::Token { .. } | Via::Turn { .. } => None,
@@ -231,7 +238,7 @@ async fn my_sessions(State(access): State<Access>, member: Member) -> Result<Jso
         last_seen_at,
         expires_at,
     };
-    Ok(Json(List { items: sessions.into_iter().map(body).collect(), next: None }))
+    Ok(Json(List::page(sessions, &paging, |session| session.id.to_string()).map(body)))
 }
 
 #[utoipa::path(delete, path = "/v1/me/sessions/{id}", tag = "access",
@@ -254,4 +261,27 @@ fn location(path: String) -> HeaderMap {
         headers.insert(header::LOCATION, value);
     }
     headers
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PasswordBody {
+    #[schema(value_type = String)]
+    current_password: Secret,
+    /// At least 12 characters.
+    #[schema(value_type = String)]
+    new_password: Secret,
+}
+
+/// Changes one's own password; every other session ends.
+#[utoipa::path(put, path = "/v1/me/password", tag = "access", request_body = PasswordBody,
+    responses((status = 204, description = "The password is changed; every other session has ended.")),
+    extensions(("x-caller" = json!("consent"))))]
+async fn my_password(
+    State(access): State<Access>,
+    consent: Consent,
+    Json(body): Json<PasswordBody>,
+) -> Result<StatusCode, ApiError> {
+    access.password_change(&consent.principal, &body.current_password, &body.new_password).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,8 +1,8 @@
 //! People, sign-in, sessions, invitations, tokens, roles; implements `edge::Authenticate`.
 //!
 //! Invariants: passwords are kept as argon2id, sessions, tokens and codes as SHA-256, and each is shown once; a token
-//! has one audience; disabling a person ends their sessions and tokens in the same transaction; a tenant always keeps
-//! an owner who can sign in. Every slice below may ask who somebody is; only this one makes proofs of identity.
+//! has one audience; disabling a person ends their sessions and tokens in the same transaction and their grants by
+//! its job; a tenant always keeps an owner who can sign in. Every slice below may ask who somebody is; only this one makes proofs of identity.
 
 mod authenticate;
 mod codes;
@@ -26,6 +26,8 @@ use thinkwork_database::Db;
 use thinkwork_primitives::{Audience, Clock, Role, Scope, Secret, SessionId, TenantId, Timestamp, TokenId, UserId};
 
 use crate::edge::ApiError;
+
+pub use people::DISABLED_JOB;
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,9 @@
 //! Tenants and their people: making, inviting, changing, looking up.
 //!
-//! Invariant: whoever is disabled loses sessions, tokens and open invitations in the same transaction.
+//! Invariant: whoever is disabled loses sessions, tokens and open invitations in the same transaction, and grants by a
+//! job of it.
 
-use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_database::{Topic, Tx, jobs, routes};
 use thinkwork_primitives::{Clock, Principal, Requester, Role, TenantId, Timestamp, TokenId, UserId};
 
 use super::store::proof;
@@ -12,6 +13,9 @@ use crate::edge::{Once, Paging};
 
 /// Leads from a hashed e-mail to the accounts that have it, before the tenant is known.
 pub(super) const EMAIL_ROUTE: &str = "email";
+
+/// Ends the grants of a person who was disabled; done by the slice that holds them. Key: the person.
+pub const DISABLED_JOB: &str = "access.user_disabled";
 
 impl Access {
     /// The time, as every rule here sees it.
@@ -192,6 +196,7 @@ impl Access {
         if after.disabled && !before.disabled {
             let (sessions, tokens) = self.everything_end(&mut tx, id, now).await?;
             event = event.detail("sessions_ended", sessions).detail("tokens_revoked", tokens);
+            jobs::enqueue(&mut tx, DISABLED_JOB, &id.to_string(), now).await?;
         }
         audit::record(&mut tx, now, event).await?;
         tx.wake(Topic::Access, id.uuid());

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use thinkwork_primitives::{Audience, Principal, Role, Scope, Secret, Timestamp, Via, Who, crypto, limits};
+use thinkwork_primitives::{Audience, Principal, Role, Scope, Secret, Timestamp, UserId, Via, Who, crypto, limits};
 
 use super::{Error, NewToken, TokenKind, User, UserChange};
 use crate::edge::caller::may_configure;
@@ -37,6 +37,8 @@ const EMAIL_BYTES_MAX: usize = 254;
 /// Longest name that a browser may give itself in our list.
 const USER_AGENT_CHARS_MAX: usize = 200;
 
+/// How every key of a throttle begins.
+pub(super) const THROTTLE_PREFIX: &str = "sign_in:";
 /// Tries are counted in windows of this many seconds.
 pub(super) const THROTTLE_WINDOW_SECONDS: i64 = 300;
 /// Tries from one address: an office behind one address still fits.
@@ -74,6 +76,11 @@ pub(super) fn throttles(email_key: &str, address: Option<IpAddr>, device: Option
         },
         Throttle { key: format!("sign_in:account:{}", digest(&[email_key])), limit: TRIES_PER_ACCOUNT },
     ]
+}
+
+/// The count of tries at one's own present password.
+pub(super) fn throttle_of_change(user: UserId) -> Throttle {
+    Throttle { key: format!("{THROTTLE_PREFIX}change:{user}"), limit: TRIES_PER_ACCOUNT_AND_ADDRESS }
 }
 
 /// The address as one customer has it: an IPv4 address, or the /64 of an IPv6 one.
@@ -273,15 +280,48 @@ pub(super) fn user_agent(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect()
 }
 
+/// A browser in the words of its user, like `Firefox on Windows`; what is not known is called as it calls itself.
+pub(super) fn browser_words(user_agent: &str) -> String {
+    let find = |table: &[(&str, &'static str)]| {
+        table.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
+    };
+    // Order matters: most browsers also name those that they descend from.
+    let browser = find(&[
+        ("Edg", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("FxiOS/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("CriOS/", "Chrome"),
+        ("Safari/", "Safari"),
+    ]);
+    let system = find(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        (None, _) if user_agent.is_empty() => "A browser without a name".to_owned(),
+        (None, _) => user_agent.to_owned(),
+    }
+}
+
 /// Where to go after signing in: a path of this site, or its start.
 ///
 /// Refused are other origins in every spelling that browsers take for one: `//host`, `/\host`, control characters
-/// that browsers drop, and anything outside ASCII.
+/// that browsers drop, dots that climb, and anything outside ASCII.
 pub(super) fn next_path(next: Option<&str>) -> &str {
     let Some(path) = next else { return "/" };
-    let second = path.as_bytes().get(1).copied();
+    let place = path.split(['?', '#']).next().unwrap_or_default();
     let fine = path.starts_with('/')
-        && second != Some(b'/')
+        && !place.contains("//")
+        && !place.split('/').any(|part| matches!(part, "." | ".."))
         && path.len() <= limits::URL_BYTES_MAX
         && path.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'\\')
         && !path.starts_with("/sign-in")

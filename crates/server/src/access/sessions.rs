@@ -40,9 +40,7 @@ impl Access {
         phc: Option<&str>,
         now: Timestamp,
     ) -> Result<NewSession, Error> {
-        for over in proof::sessions_sweep(tx, user, now, now.minus(rules::SESSION_IDLE)).await? {
-            routes::remove(tx, ROUTE, over).await?;
-        }
+        self.sessions_sweep(tx, proof::Whose::User(user), now, SESSIONS_SHOWN_MAX).await?;
         if let Some(old) = client.replaces.as_deref() {
             self.session_replace(tx, old, now).await?;
         }
@@ -63,6 +61,20 @@ impl Access {
         let device =
             phc.map(|phc| Ok::<_, Error>(rules::device_cookie(&crypto::base64url(&crypto::random::<16>()?), phc)));
         Ok(NewSession { device: device.transpose()?, csrf, cookie, user })
+    }
+
+    /// Forgets sessions that have ended, and their routes.
+    pub(super) async fn sessions_sweep(
+        &self,
+        tx: &mut Tx,
+        whose: proof::Whose,
+        now: Timestamp,
+        count: u64,
+    ) -> Result<(), Error> {
+        for over in proof::sessions_sweep(tx, whose, now, now.minus(rules::SESSION_IDLE), count).await? {
+            routes::remove(tx, ROUTE, over).await?;
+        }
+        Ok(())
     }
 
     /// Ends the session that this browser had before, whoever's of the tenant it was.
@@ -119,7 +131,19 @@ impl Access {
 
     /// Ends every session of a person and says how many there were.
     pub(super) async fn sessions_end(&self, tx: &mut Tx, user: UserId, now: Timestamp) -> Result<usize, Error> {
-        let all = proof::session_list(tx, user, u64::from(u32::MAX)).await?;
+        self.sessions_end_but(tx, user, None, now).await
+    }
+
+    /// Ends every session of a person, but this one if it is named, and says how many ended.
+    pub(super) async fn sessions_end_but(
+        &self,
+        tx: &mut Tx,
+        user: UserId,
+        but: Option<SessionId>,
+        now: Timestamp,
+    ) -> Result<usize, Error> {
+        let mut all = proof::session_list(tx, user, u64::from(u32::MAX)).await?;
+        all.retain(|session| Some(session.id) != but);
         for session in &all {
             self.session_drop(tx, user, session.id, now).await?;
         }

@@ -1,7 +1,7 @@
 //! Signing in with e-mail and password: throttled, the same work for known and unknown e-mails, recorded.
 
 use thinkwork_database::{Tx, quota, routes};
-use thinkwork_primitives::{Requester, Secret, TenantId, Timestamp, UserId};
+use thinkwork_primitives::{Principal, Requester, Secret, TenantId, Timestamp, UserId, Via};
 
 use super::people::EMAIL_ROUTE;
 use super::store::Account;
@@ -133,6 +133,43 @@ impl Access {
         let mut tx = self.db.write(tenant).await?;
         self.password_replace(&mut tx, user, &phc, now).await?;
         audit::record(&mut tx, now, Event::by(Requester::server(), "user.password_set").on("user", user)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Changes one's own password: the present one is asked for, every other session ends, this one goes on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a password does not fit, [`Error::TooManyTries`], [`Error::NeedsSession`], the
+    /// database's.
+    pub async fn password_change(&self, by: &Principal, current: &Secret, new: &Secret) -> Result<(), Error> {
+        let (Some(user), Via::Session { id: this, .. }) = (by.user(), by.via) else { return Err(Error::NeedsSession) };
+        rules::check_password(new)?;
+        let key = rules::throttle_of_change(user);
+        let window = rules::throttle_window(self.now());
+        if quota::lease(&self.db, &key.key, window, 1, key.limit).await? < 1 {
+            return Err(Error::TooManyTries { retry_after_seconds: rules::throttle_retry_after(self.now()) });
+        }
+        let account = {
+            let mut tx = self.db.read(by.tenant).await?;
+            store::account_find(&mut tx, user).await?.ok_or(Error::NotFound)?
+        };
+        if !self.hashing.check(current, account.password_hash.clone()).await? {
+            let problem = "this is not your password; type it again.";
+            return Err(Error::Invalid { field: "current_password", problem });
+        }
+        let phc = self.hashing.hash(new).await?;
+        let now = self.now();
+        let mut tx = self.db.write(by.tenant).await?;
+        let unchanged = store::account_find(&mut tx, user)
+            .await?
+            .is_some_and(|now| !now.disabled && now.password_hash == account.password_hash);
+        if !unchanged || !store::user_set_password(&mut tx, user, &phc).await? {
+            return Err(Error::Changed);
+        }
+        let ended = self.sessions_end_but(&mut tx, user, Some(this), now).await?;
+        let event = Event::by(by.requester(), "user.password_changed").on("user", user);
+        audit::record(&mut tx, now, event.detail("sessions_ended", ended)).await?;
         tx.commit().await?;
         Ok(())
     }

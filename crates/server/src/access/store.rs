@@ -250,6 +250,21 @@ pub(super) async fn invitations_end(tx: &mut Tx, user: UserId, now: Timestamp) -
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
+/// Deletes invitations that were used or have expired, at most `count`, and returns which they were.
+pub(super) async fn invitations_sweep(tx: &mut Tx, now: Timestamp, count: u64) -> Result<Vec<Uuid>, Error> {
+    let over = invitation::Column::ExpiresAt.lte(now.micros()).or(invitation::Column::UsedAt.is_not_null());
+    let condition = invitation::Column::TenantId.eq(tx.tenant().uuid()).and(over);
+    let rows = invitation::Entity::find().filter(condition).limit(count).all(tx.orm()).await.map_err(db)?;
+    let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
+    invitation::Entity::delete_many()
+        .filter(invitation::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(invitation::Column::Id.is_in(ids.clone()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(ids)
+}
+
 mod tenant {
     use super::*;
 

@@ -182,6 +182,14 @@ impl Audit {
         Sealer::new(self.clone())
     }
 
+    /// How many events are not sealed yet.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn unsealed(&self) -> Result<u64, Error> {
+        store::unsealed_count(&mut self.db.read_shared().await?).await
+    }
+
     /// How old the oldest event is that is not sealed yet.
     ///
     /// # Errors

@@ -68,13 +68,26 @@ async fn show(
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok(Page(AuditPage {
         frame: Frame::admin(&caller, "Audit", "audit"),
-        next: page.next.map(|next| format!("/admin/audit?after={next}")).unwrap_or_default(),
+        next: page.next.map(|next| next_page(&filter, &next)).unwrap_or_default(),
         action: text(&filter.action),
         actor: text(&filter.actor),
         thread: filter.thread.map(|id| id.to_string()).unwrap_or_default(),
         filtered: filter.action.is_some() || filter.actor.is_some() || filter.thread.is_some(),
         rows: page.items.into_iter().map(|event| row(event, &names, now)).collect(),
     }))
+}
+
+/// The next page of the same search.
+fn next_page(filter: &crate::audit::Filter, after: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("after", after);
+    let thread = filter.thread.map(|id| id.to_string());
+    for (name, value) in [("action", &filter.action), ("actor", &filter.actor), ("thread", &thread)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    format!("/admin/audit?{}", query.finish())
 }
 
 fn row(event: Recorded, names: &HashMap<UserId, String>, now: thinkwork_primitives::Timestamp) -> Row {

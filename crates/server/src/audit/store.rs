@@ -124,6 +124,10 @@ pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error
 }
 
 /// When the oldest event that waits was made, to the millisecond: its id holds the time.
+pub(super) async fn unsealed_count(tx: &mut Tx) -> Result<u64, Error> {
+    unsealed::Entity::find().count(tx.orm()).await.map_err(db)
+}
+
 pub(super) async fn unsealed_oldest(tx: &mut Tx) -> Result<Option<Timestamp>, Error> {
     let oldest: Option<Uuid> = unsealed::Entity::find()
         .select_only()

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod openapi;
 pub mod serve;
 pub mod setup;
+pub mod setup_link;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

@@ -78,14 +78,16 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
-    let worker = app.config.worker.then(|| Worker::start(&app));
+    let worker = Worker::start(&app);
     let url = app.config.public_url.clone();
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let routes = if app.config.web { router(&app) } else { crate::health::routes(&app) };
+    let streams = app.threads.clone();
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service)
         .with_graceful_shutdown(async move {
             stop.await;
+            streams.streams_end();
             // Whoever waits below starts to count only now.
             drop(drain);
         })
@@ -99,8 +101,10 @@ pub async fn serve(
         ended = server => ended.map_err(Failure::failed)?,
         () = patience => tracing::warn!("some requests did not end in time"),
     }
-    if let Some(worker) = worker {
-        worker.drain(PATIENCE).await;
+    worker.drain(PATIENCE).await;
+    // Tokens that an issuer is handing out at this moment exist nowhere else: they are stored first.
+    if tokio::time::timeout(PATIENCE, app.oauth.drain()).await.is_err() {
+        tracing::warn!("some requests at authorization servers did not end in time");
     }
     app.db.close().await;
     tracing::info!("thinkwork stopped");

@@ -3,13 +3,16 @@
 //! Invariants: no secret is opened without an audit event in the same transaction, committed before the secret is
 //! used; a revoked or replaced version is erased, not flagged. Callers of `open` are listed in the architecture test.
 
+mod counted;
 mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use thinkwork_database::jobs::{self, Job};
 use thinkwork_database::{Db, Topic, Tx};
 use thinkwork_primitives::{
     Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, McpServerId, OauthClientId, Requester, Secret,
@@ -19,6 +22,10 @@ use thinkwork_vault::{Context, Vault};
 
 use crate::audit::{self, Event};
 
+use counted::{Count, Counted, Openings};
+
+/// Erases a version at the end of its overlap. Key: the credential and the version, with a colon between.
+const ERASE_JOB: &str = "credentials.erase";
 /// The name under which the ring's root is checked.
 const ROOT_KEY: &str = "root";
 
@@ -112,7 +119,21 @@ pub struct Credentials {
     db: Db,
     clock: Clock,
     vault: Vault,
-    verification: moka::sync::Cache<CredentialId, std::sync::Arc<Vec<Secret>>>,
+    verification: moka::sync::Cache<CredentialId, Arc<Verifying>>,
+    openings: Openings,
+}
+
+/// The live versions of a webhook's secret in memory, and what counts their openings.
+struct Verifying {
+    secrets: Arc<Vec<Secret>>,
+    counts: Vec<Count>,
+}
+
+impl Verifying {
+    fn open(&self) -> Arc<Vec<Secret>> {
+        self.counts.iter().for_each(|count| count.add(1));
+        Arc::clone(&self.secrets)
+    }
 }
 
 impl Credentials {
@@ -120,7 +141,7 @@ impl Credentials {
     pub fn new(db: Db, clock: Clock, vault: Vault) -> Self {
         let verification =
             moka::sync::Cache::builder().max_capacity(10_000).time_to_live(limits::SECRET_CACHE_LIFETIME).build();
-        Self { db, clock, vault, verification }
+        Self { db, clock, vault, verification, openings: Openings::default() }
     }
 
     /// Whether this database was ever sealed under a key.
@@ -136,7 +157,7 @@ impl Credentials {
     /// key is wrong.
     ///
     /// # Errors
-    /// [`Error::KeyMissing`], [`Error::Vault`] where a key is another one.
+    /// [`Error::Vault`] where a key is missing from the ring or is another one; the database's.
     pub async fn check_keys(&self) -> Result<(), Error> {
         let mut tx = self.db.read_shared().await?;
         let known = store::key_checks(&mut tx).await?;
@@ -234,10 +255,32 @@ impl Credentials {
         store::versions_end(tx, row.id, row.version, now, overlap).await?;
         store::credential_set_version(tx, row.id, version, now).await?;
         self.seal_version(tx, row.id, row.owner, row.kind, version, secret, now).await?;
+        if !overlap.is_zero() {
+            // The end of the overlap is a job: nobody has to come by for the old secret to be erased.
+            jobs::enqueue(tx, ERASE_JOB, &format!("{}:{}", row.id, row.version), now.plus(overlap)).await?;
+        }
         let event = Event::by(by.clone(), "credential.rotated").on("credential", row.id).detail("version", version);
         audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
         tx.wake(Topic::Credential, row.id.uuid());
         Ok(version)
+    }
+
+    /// Jobs of this slice: `credentials.erase`.
+    ///
+    /// # Errors
+    /// The database's; it is tried again.
+    pub async fn job(&self, job: &Job) -> Result<(), Error> {
+        let parsed = job.key.split_once(':').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
+        let Some((id, version)): Option<(CredentialId, i64)> = parsed else { return Ok(()) };
+        let now = self.clock.now();
+        let mut tx = self.db.write(job.tenant).await?;
+        if store::version_erase(&mut tx, id, version, now).await? {
+            let event = Event::by(Requester::server(), "credential.version_erased").on("credential", id);
+            audit::record(&mut tx, now, event.detail("version", version)).await?;
+            tx.wake(Topic::Credential, id.uuid());
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Ends a credential for good and erases its material.
@@ -289,30 +332,55 @@ impl Credentials {
     }
 
     /// The live versions of a webhook's secret, newest first, for checking a signature and nothing else. Served from
-    /// memory for at most 60 s; the delivery row is the record.
+    /// memory for at most 60 s; the delivery row is the record, and [`Credentials::record_openings`] tells how often.
     ///
     /// # Errors
     /// [`Error::Gone`], [`Error::Vault`].
-    pub async fn open_for_verification(
-        &self,
-        tenant: TenantId,
-        id: CredentialId,
-    ) -> Result<std::sync::Arc<Vec<Secret>>, Error> {
-        if let Some(secrets) = self.verification.get(&id) {
-            return Ok(secrets);
+    pub async fn open_for_verification(&self, tenant: TenantId, id: CredentialId) -> Result<Arc<Vec<Secret>>, Error> {
+        if let Some(verifying) = self.verification.get(&id) {
+            return Ok(verifying.open());
         }
         let mut tx = self.db.read(tenant).await?;
         let row = store::credential_find(&mut tx, id).await?.ok_or(Error::Gone(id))?;
-        if !matches!(row.owner, Owner::Webhook(_)) {
-            return Err(Error::Gone(id));
-        }
-        let mut secrets = Vec::new();
+        let Owner::Webhook(webhook) = row.owner else { return Err(Error::Gone(id)) };
+        let (mut secrets, mut counts) = (Vec::new(), Vec::new());
         for (version, material) in store::versions_live(&mut tx, id, self.clock.now()).await? {
             secrets.push(self.vault.open(&context(tenant, &row, version), &material)?);
+            counts.push(self.openings.of(Counted { tenant, webhook, credential: id, version }));
         }
-        let secrets = std::sync::Arc::new(secrets);
-        self.verification.insert(id, std::sync::Arc::clone(&secrets));
-        Ok(secrets)
+        let verifying = Arc::new(Verifying { secrets: Arc::new(secrets), counts });
+        self.verification.insert(id, Arc::clone(&verifying));
+        Ok(verifying.open())
+    }
+
+    /// Tells the record what was opened for verification since the last time: one event per webhook and version, with
+    /// the count. The supervisor calls it each minute and at the end.
+    ///
+    /// # Errors
+    /// The database's; what could not be told is told the next time.
+    pub async fn record_openings(&self) -> Result<(), Error> {
+        let mut failed = None;
+        for (counted, opened) in self.openings.take() {
+            if let Err(error) = self.record_opening(counted, opened).await {
+                self.openings.of(counted).add(opened);
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn record_opening(&self, counted: Counted, opened: i64) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut tx = self.db.write(counted.tenant).await?;
+        store::credential_used(&mut tx, counted.credential, now).await?;
+        let event = Event::by(Requester::Webhook(counted.webhook), "credential.opened")
+            .on("credential", counted.credential)
+            .using(CredentialSubject::Tenant, Surface::WebhookVerification)
+            .detail("version", counted.version)
+            .detail("count", opened);
+        audit::record(&mut tx, now, rules::describe_owner(event, Owner::Webhook(counted.webhook))).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Forgets what is in memory of this credential; called for each hint that it changed.

@@ -241,6 +241,23 @@ pub(super) async fn versions_end(
     Ok(())
 }
 
+/// Erases one version whose end has come. False where there was nothing to erase.
+pub(super) async fn version_erase(tx: &mut Tx, id: CredentialId, number: i64, now: Timestamp) -> Result<bool, Error> {
+    let erased = version::Entity::update_many()
+        .col_expr(version::Column::WrappedKey, Expr::value(Option::<Vec<u8>>::None))
+        .col_expr(version::Column::Ciphertext, Expr::value(Option::<Vec<u8>>::None))
+        .col_expr(version::Column::ErasedAt, Expr::value(now.micros()))
+        .filter(version::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(version::Column::CredentialId.eq(id.uuid()))
+        .filter(version::Column::Version.eq(number))
+        .filter(version::Column::ErasedAt.is_null())
+        .filter(version::Column::EndsAt.lte(now.micros()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(erased.rows_affected == 1)
+}
+
 pub(super) async fn versions_under_other_keys(
     tx: &mut Tx,
     active_key: &str,

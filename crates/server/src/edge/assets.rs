@@ -12,11 +12,14 @@ use super::ApiError;
 
 const FILES: &[(&str, &str, &[u8])] = &[
     ("app.css", "text/css; charset=utf-8", include_bytes!("assets/app.css")),
+    ("parts.css", "text/css; charset=utf-8", include_bytes!("assets/parts.css")),
     ("app.js", "text/javascript; charset=utf-8", include_bytes!("assets/app.js")),
     ("icons.svg", "image/svg+xml", include_bytes!("assets/icons.svg")),
     ("icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
+    ("chevron.svg", "image/svg+xml", include_bytes!("assets/chevron.svg")),
     ("icon-192.png", "image/png", include_bytes!("assets/icon-192.png")),
     ("icon-512.png", "image/png", include_bytes!("assets/icon-512.png")),
+    ("icon-maskable-512.png", "image/png", include_bytes!("assets/icon-maskable-512.png")),
     ("manifest.webmanifest", "application/manifest+json", include_bytes!("assets/manifest.webmanifest")),
 ];
 
@@ -34,5 +37,21 @@ fn file(name: &str) -> Response {
             ([(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "public, max-age=300")], *bytes).into_response()
         }
         None => ApiError::not_found().into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FILES;
+
+    #[test]
+    fn every_file_of_the_folder_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/edge/assets");
+        let mut there: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        let mut served: Vec<&str> = FILES.iter().map(|(name, _, _)| *name).collect();
+        there.sort();
+        served.sort_unstable();
+        assert_eq!(there, served);
     }
 }

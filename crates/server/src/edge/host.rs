@@ -1,17 +1,21 @@
 //! Which Host and Origin a request may name.
 //!
 //! Invariants: nothing is ever built from Host; a foreign Host is 421; a foreign Origin is 403 on every unsafe method
-//! and on `/mcp`.
+//! and on `/mcp`. Our pages send no referrer, so browsers name the origin of their forms `null`; such a form is ours
+//! where the browser itself says so in `Sec-Fetch-Site`, which no page can write.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use url::Url;
 
 use super::ApiError;
+
+/// Where a request comes from, as the browser says (Fetch Metadata, section 2.4).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What `public_url` allows.
 pub struct Allowed {
@@ -55,7 +59,7 @@ pub async fn check(State(allowed): State<Arc<Allowed>>, request: Request, next: 
 
 /// The answer to a request that may not go on.
 fn refusal(allowed: &Allowed, request: &Request) -> Option<Response> {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     let host = header(header::HOST).unwrap_or("");
     if !host.eq_ignore_ascii_case(&allowed.host) {
         if !(allowed.loopback && is_loopback_name(host)) {
@@ -72,9 +76,14 @@ fn refusal(allowed: &Allowed, request: &Request) -> Option<Response> {
     }
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let path = request.uri().path();
-    let guarded = !safe || path == "/mcp" || path.starts_with("/mcp/");
+    let is_mcp = path == "/mcp" || path.starts_with("/mcp/");
+    let guarded = !safe || is_mcp;
     let origin = request.headers().get(header::ORIGIN);
-    let foreign = origin.is_some_and(|origin| origin.as_bytes() != allowed.origin.as_bytes());
+    let ours = |origin: &HeaderValue| match origin.as_bytes() {
+        b"null" => !is_mcp && header(SEC_FETCH_SITE) == Some("same-origin"),
+        named => named == allowed.origin.as_bytes(),
+    };
+    let foreign = origin.is_some_and(|origin| !ours(origin));
     (guarded && foreign).then(|| {
         ApiError::forbidden("foreign_origin", "Requests from other sites are refused; open the page here.")
             .into_response()

@@ -5,6 +5,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use std::time::Duration;
@@ -58,20 +59,31 @@ impl Once {
         Self { key, body_hash: crypto::sha256(body.as_bytes()).to_vec(), now }
     }
 
-    /// The printed id of what this key made before.
+    /// The printed id of what this key made before. Where it made nothing, the key is taken until this transaction
+    /// ends: a second request with it waits here, and then finds what the first one made.
     ///
     /// # Errors
     /// 409 where the key came with another body; the driver's error.
     pub async fn made_before(&self, tx: &mut Tx) -> Result<Option<String>, ApiError> {
         let Some(key) = &self.key else { return Ok(None) };
+        let one_row = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash]).do_nothing().to_owned();
+        let taken = row::Entity::insert(self.row(tx, key, ""))
+            .on_conflict(one_row)
+            .exec_without_returning(tx.orm())
+            .await
+            .map_err(thinkwork_database::Error::from)?;
+        if taken == 1 {
+            return Ok(None);
+        }
         let found = row::Entity::find()
             .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
             .filter(row::Column::KeyHash.eq(key.clone()))
-            .filter(row::Column::CreatedAt.gt(self.now.minus(KEY_LIFETIME).micros()))
+            .lock_exclusive()
             .one(tx.orm())
             .await
             .map_err(thinkwork_database::Error::from)?;
-        match found {
+        let forgotten = self.now.minus(KEY_LIFETIME).micros();
+        match found.filter(|row| row.created_at > forgotten) {
             Some(row) if row.body_hash == self.body_hash => Ok(Some(row.resource)),
             Some(_) => Err(ApiError::conflict(
                 "idempotency_key_reused",
@@ -81,28 +93,49 @@ impl Once {
         }
     }
 
+    fn row(&self, tx: &Tx, key: &[u8], resource: &str) -> row::ActiveModel {
+        row::ActiveModel {
+            id: Set(Uuid::now_v7()),
+            tenant_id: Set(tx.tenant().uuid()),
+            key_hash: Set(key.to_vec()),
+            body_hash: Set(self.body_hash.clone()),
+            resource: Set(resource.to_owned()),
+            created_at: Set(self.now.micros()),
+        }
+    }
+
     /// Remembers what was made.
     ///
     /// # Errors
     /// The driver's error.
     pub async fn keep(&self, tx: &mut Tx, resource: &str) -> Result<(), ApiError> {
         let Some(key) = &self.key else { return Ok(()) };
-        let row = row::ActiveModel {
-            id: Set(Uuid::now_v7()),
-            tenant_id: Set(tx.tenant().uuid()),
-            key_hash: Set(key.clone()),
-            body_hash: Set(self.body_hash.clone()),
-            resource: Set(resource.to_owned()),
-            created_at: Set(self.now.micros()),
-        };
         let replace = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash])
             .update_columns([row::Column::BodyHash, row::Column::Resource, row::Column::CreatedAt])
             .to_owned();
-        row::Entity::insert(row)
+        row::Entity::insert(self.row(tx, key, resource))
             .on_conflict(replace)
             .exec_without_returning(tx.orm())
             .await
             .map_err(thinkwork_database::Error::from)?;
+        Ok(())
+    }
+
+    /// Forgets keys of the transaction's tenant whose time is over, at most `count`.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub async fn sweep(tx: &mut Tx, now: Timestamp, count: u64) -> Result<(), thinkwork_database::Error> {
+        let over: Vec<Uuid> = row::Entity::find()
+            .select_only()
+            .column(row::Column::Id)
+            .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+            .filter(row::Column::CreatedAt.lte(now.minus(KEY_LIFETIME).micros()))
+            .limit(count)
+            .into_tuple()
+            .all(tx.orm())
+            .await?;
+        row::Entity::delete_many().filter(row::Column::Id.is_in(over)).exec(tx.orm()).await?;
         Ok(())
     }
 

@@ -37,12 +37,56 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             ));
         }
         let bytes = read_body(request.into_body(), limits::API_BODY_BYTES_MAX).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            // serde_json's message names the field and the expectation; it can quote a short value, never a secret,
-            // because secrets are read as strings, which always fit.
-            ApiError::invalid("body", format!("{error}"))
-        })
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(refused)?;
+        reader.end().map_err(|error| not_json(&error))?;
+        Ok(Self(value))
     }
+}
+
+/// 422 with the field's name and what was expected of it.
+///
+/// serde_json's message can quote a short value, never a secret, because secrets are read as strings, which always fit.
+fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    let path = error.path().to_string();
+    let error = error.into_inner();
+    if !error.is_data() {
+        return not_json(&error);
+    }
+    let text = without_place(&error);
+    let named = |kind: &str| text.strip_prefix(kind)?.split_once('`');
+    let within = |name: &str| match path.as_str() {
+        "." => name.to_owned(),
+        path if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        path => format!("{path}.{name}"),
+    };
+    match (named("missing field `"), named("unknown field `")) {
+        (Some((name, _)), _) => ApiError::invalid(&within(name), "it is missing; send it."),
+        (_, Some((name, known))) => {
+            let known = known.replace('`', "").replace(", expected", "; use");
+            ApiError::invalid(&within(name), format!("there is no such field here{known}."))
+        }
+        _ => ApiError::invalid(if path == "." { "body" } else { &path }, expected(&text)),
+    }
+}
+
+/// What serde says without the names of our own types.
+fn expected(text: &str) -> String {
+    if text.contains(" enum ") {
+        return "it is of none of the shapes that this field takes; see /v1/openapi.json.".to_owned();
+    }
+    text.split_once("expected struct ")
+        .map_or_else(|| format!("{text}."), |(said, _)| format!("{said}expected an object."))
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::invalid("body", format!("it is not JSON: {error}; send one JSON object."))
+}
+
+/// The message without the line and column, which say nothing to whoever wrote no lines.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map(|(text, _)| text.to_owned()).unwrap_or(text)
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

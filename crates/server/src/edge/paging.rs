@@ -27,6 +27,15 @@ impl<T> List<T> {
         Self { items, next }
     }
 
+    /// A page of a list that is short enough to be read whole, like a person's own things.
+    pub fn page(items: Vec<T>, paging: &Paging, cursor: impl Fn(&T) -> String) -> Self {
+        let rest = match &paging.after {
+            None => items,
+            Some(after) => items.into_iter().skip_while(|item| cursor(item) != *after).skip(1).collect(),
+        };
+        Self::cut(rest, paging, cursor)
+    }
+
     /// The same page of other items.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> List<U> {
         List { items: self.items.into_iter().map(f).collect(), next: self.next }

@@ -14,7 +14,6 @@ use super::list::inside;
 use super::{Auth, Error, Failure, Mcp, Server, store};
 use crate::audit::{self, Event};
 use crate::oauth::TokenUse;
-use crate::threads::Threads;
 use crate::tools::{self, Call, LeftOutReason, Outcome, Receipt};
 
 /// How long a tool of a turn may work.
@@ -93,19 +92,12 @@ impl Mcp {
                 Ok((server, Grant::Nothing))
             }
             Auth::TenantKey { .. } => {
-                let opened = self.key_open(&mut tx, &server, &use_).await?;
-                let grant = Grant::Key(opened);
-                let used = grant.used();
-                match (call.receipt, used.credential, used.version) {
-                    (Receipt::Step(step), Some(credential), Some(version)) => {
-                        Threads::step_used(&mut tx, step, used.subject, credential, version)
-                            .await
-                            .map_err(|error| Problem::Inside(Error::NotNow(error.to_string())))?;
-                    }
-                    _ => self.record_call(&mut tx, call).await?,
+                let opened = self.key_open(&mut tx, &server, &use_, step_of(call)).await?;
+                if !is_step {
+                    self.record_call(&mut tx, call).await?;
                 }
                 tx.commit().await?;
-                Ok((server, grant))
+                Ok((server, Grant::Key(opened)))
             }
             Auth::UserOauth(_) => {
                 let user = call.ask.may_use.user().ok_or(Problem::Barred(LeftOutReason::NoUser))?;

@@ -222,7 +222,7 @@ impl Mcp {
             (Problem::Failed(Failure::Unauthorized { .. }), Auth::TenantKey { .. }) => {
                 "The server refused the tenant's key; enter a new one.".to_owned()
             }
-            (Problem::Failed(failure), _) => failure.to_string(),
+            (Problem::Failed(failure), _) => rules::sentence(&failure.to_string()),
             (Problem::Inside(error), _) => sentence_of(error),
         }
     }
@@ -231,12 +231,13 @@ impl Mcp {
 /// An error of ours as a sentence for the operator, without the inside.
 fn sentence_of(error: &Error) -> String {
     match error {
-        Error::Oauth(crate::oauth::Error::Refused(text)) => rules::plain(text),
-        Error::Oauth(crate::oauth::Error::Unreachable(text)) => {
-            rules::plain(&format!("The authorization server does not answer: {text}. Try again later."))
-        }
+        Error::Oauth(crate::oauth::Error::Refused(text)) => rules::sentence(&rules::plain(text)),
+        Error::Oauth(crate::oauth::Error::Unreachable(text)) => rules::plain(&format!(
+            "The authorization server does not answer: {}. Try again later.",
+            text.trim_end_matches('.')
+        )),
         Error::NotNow(text) => text.clone(),
-        Error::Upstream(failure) => failure.to_string(),
+        Error::Upstream(failure) => rules::sentence(&failure.to_string()),
         _ => "The server could not be looked at; test it again.".to_owned(),
     }
 }

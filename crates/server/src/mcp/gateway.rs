@@ -1,4 +1,5 @@
-//! `/mcp/spaces/{space_id}`: a Space's tools for a foreign MCP client, over `rmcp`'s stateless server.
+//! `/mcp/spaces/{space_id}`: a Space's tools for a foreign MCP client, over `rmcp`'s stateless server. `/mcp`: those of
+//! the servers that are marked for outside of Spaces.
 //!
 //! Invariants: a bearer for `/mcp` alone opens it, and none of the request is passed on; each request is resolved
 //! afresh, so any process serves it; tools come from the one assembly; a foreign client's context is unknown, so it
@@ -52,7 +53,7 @@ pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
     let challenge = format!("Bearer resource_metadata=\"{base}{METADATA_PATH}\"");
     let gateway = Gateway {
         mcp: mcp.clone(),
-        service: service(tools, &mcp.public_url),
+        service: service(tools, &mcp.public_url, &base),
         challenge: HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer")),
     };
     let metadata = json!({
@@ -61,13 +62,14 @@ pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
         "bearer_methods_supported": ["header"],
     });
     Router::new()
+        .route("/mcp", any(serve_outside))
         .route("/mcp/spaces/{space_id}", any(serve))
         .with_state(gateway)
         .route(METADATA_PATH, get(move |_: Public| async move { axum::Json(metadata) }))
 }
 
-fn service(tools: &Tools, public_url: &Url) -> Service {
-    let tools = tools.clone();
+fn service(tools: &Tools, public_url: &Url, base: &str) -> Service {
+    let (tools, base) = (tools.clone(), base.to_owned());
     // Host and Origin are checked for every route before this; here they are checked once more, as the SDK advises.
     let mut hosts: Vec<String> = public_url.host_str().map(str::to_owned).into_iter().collect();
     if matches!(public_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
@@ -80,7 +82,7 @@ fn service(tools: &Tools, public_url: &Url) -> Service {
         .with_allowed_origins([public_url.origin().ascii_serialization()])
         .enforce_origin_validation()
         .with_max_request_body_bytes(limits::API_BODY_BYTES_MAX);
-    let factory = move || Ok(Handler { tools: tools.clone() });
+    let factory = move || Ok(Handler { tools: tools.clone(), base: base.clone() });
     StreamableHttpService::new(factory, Arc::new(NeverSessionManager::default()), config)
 }
 
@@ -88,18 +90,35 @@ async fn serve(
     State(gateway): State<Gateway>,
     caller: Result<McpCaller, ApiError>,
     Id(space): Id<SpaceId>,
+    request: Request,
+) -> Response {
+    handle(&gateway, caller, Some(space), request).await
+}
+
+async fn serve_outside(
+    State(gateway): State<Gateway>,
+    caller: Result<McpCaller, ApiError>,
+    request: Request,
+) -> Response {
+    handle(&gateway, caller, None, request).await
+}
+
+async fn handle(
+    gateway: &Gateway,
+    caller: Result<McpCaller, ApiError>,
+    space: Option<SpaceId>,
     mut request: Request,
 ) -> Response {
     let principal = match caller {
         Ok(McpCaller(principal)) => principal,
-        Err(error) => return refused(error, &gateway),
+        Err(error) => return refused(error, gateway),
     };
     if matches!(*request.method(), Method::OPTIONS | Method::HEAD | Method::PUT | Method::PATCH) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let ask = match ask(&gateway.mcp, &principal, space).await {
         Ok(ask) => ask,
-        Err(error) => return refused(error, &gateway),
+        Err(error) => return refused(error, gateway),
     };
     request.extensions_mut().insert(ask);
     // What proved the caller ends here.
@@ -116,12 +135,14 @@ fn refused(error: ApiError, gateway: &Gateway) -> Response {
 }
 
 /// For whom tools are asked for: the token's person, or nobody for a service.
-async fn ask(mcp: &Mcp, principal: &Principal, space: SpaceId) -> Result<Ask, ApiError> {
+async fn ask(mcp: &Mcp, principal: &Principal, space: Option<SpaceId>) -> Result<Ask, ApiError> {
     if matches!(principal.via, Via::Turn { .. }) {
-        return Err(ApiError::forbidden("turn_token", "A turn's own token does not open a Space; use a personal one."));
+        return Err(ApiError::forbidden("turn_token", "A turn's own token does not open this; use a personal one."));
     }
-    let mut tx = mcp.db.read(principal.tenant).await?;
-    mcp.spaces.visible(&mut tx, space, principal).await.map_err(super::Error::Spaces)?;
+    if let Some(space) = space {
+        let mut tx = mcp.db.read(principal.tenant).await?;
+        mcp.spaces.visible(&mut tx, space, principal).await.map_err(super::Error::Spaces)?;
+    }
     let may_use = match principal.user() {
         Some(user) => CredentialSubject::User { user, connection: None },
         None => CredentialSubject::None,
@@ -132,13 +153,34 @@ async fn ask(mcp: &Mcp, principal: &Principal, space: SpaceId) -> Result<Ask, Ap
 /// One request's MCP server.
 struct Handler {
     tools: Tools,
+    /// Where this deployment is, without a slash at the end.
+    base: String,
+}
+
+impl Handler {
+    /// The answer to a call that a person has to approve: nothing was sent, and where that person can make it.
+    fn approval_required(&self, space: Option<SpaceId>, name: &str) -> CallToolResult {
+        let url = match space {
+            Some(space) => format!("{}/me/spaces/{space}", self.base),
+            None => format!("{}/me", self.base),
+        };
+        let message = format!(
+            "This call needs a person's approval, so nothing was sent. Open {url} , write a message that begins with \
+             /tool {} and its arguments: typed there by the person, it is the approval of that call.",
+            super::rules::plain(name)
+        );
+        let mut result = told(&message);
+        result.structured_content =
+            Some(json!({ "error": { "code": "approval_required", "message": message, "url": url } }));
+        result
+    }
 }
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("thinkwork", env!("CARGO_PKG_VERSION")))
-            .with_instructions("The tools of one Space. Tools that send something outside need a person's approval.")
+            .with_instructions("Tools of this company. Those that send something outside need a person's approval.")
     }
 
     async fn list_tools(
@@ -170,10 +212,7 @@ impl ServerHandler for Handler {
             Ok(outcome) => Ok(result(outcome).into()),
             Err(ToolsError::Unknown) => Err(unknown(&request.name)),
             Err(ToolsError::LeftOut(left_out)) => left_out_result(&left_out, &request.name).map(CallToolResponse::from),
-            Err(ToolsError::ApprovalRequired) => Ok(told(
-                "This call needs a person's approval, which cannot be given here yet. Ask for it in a thread of the Space.",
-            )
-            .into()),
+            Err(ToolsError::ApprovalRequired) => Ok(self.approval_required(ask.space, &request.name).into()),
             Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments do not fit: {problem}")).into()),
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
                 let unknown = if unknown_outcome { " It is not known whether it acted." } else { "" };

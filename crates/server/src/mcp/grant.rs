@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use thinkwork_primitives::{CredentialSubject, McpServerId, Secret, TenantId, UserId};
+use thinkwork_primitives::{CredentialSubject, McpServerId, Secret, StepId, TenantId, UserId};
 
 use super::upstream::{Peer, Presents, SessionKey};
 use super::{Auth, Error, Failure, Mcp, Server};
@@ -101,7 +101,7 @@ impl Mcp {
             Auth::None => Ok(Grant::Nothing),
             Auth::TenantKey { .. } => {
                 let mut tx = self.db.write(tenant).await?;
-                let opened = self.key_open(&mut tx, server, use_).await?;
+                let opened = self.key_open(&mut tx, server, use_, None).await?;
                 tx.commit().await?;
                 Ok(Grant::Key(opened))
             }
@@ -113,12 +113,13 @@ impl Mcp {
         }
     }
 
-    /// Opens the tenant's key in this transaction, with its audit event.
+    /// Opens the tenant's key in this transaction, with its audit event and the note on its step.
     pub(super) async fn key_open(
         &self,
         tx: &mut thinkwork_database::Tx,
         server: &Server,
         use_: &TokenUse,
+        step: Option<StepId>,
     ) -> Result<Opened, Error> {
         let missing = || Error::NotNow("This server has no key; enter one on its page.".to_owned());
         let opening = Opening {
@@ -128,7 +129,7 @@ impl Mcp {
             thread: use_.thread,
             turn: use_.turn,
             tool: use_.tool.clone(),
-            step: None,
+            step,
         };
         Ok(self.credentials.open(tx, server.credential.ok_or_else(missing)?, opening).await?)
     }

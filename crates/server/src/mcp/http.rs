@@ -12,6 +12,7 @@ use thinkwork_primitives::McpServerId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::rules::sentence;
 use super::{Change, Decision, Error, Failure, Mcp};
 use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, Paging};
 
@@ -82,13 +83,6 @@ fn oauth_error(error: crate::oauth::Error) -> ApiError {
         OauthError::Credentials(error) => ApiError::internal(&error),
         OauthError::Audit(error) => ApiError::internal(&error),
     }
-}
-
-/// Begins with a capital and ends with a full stop.
-fn sentence(text: &str) -> String {
-    let mut chars = text.trim_end_matches('.').chars();
-    let first: String = chars.next().map(|char| char.to_uppercase().collect()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 /// The tenant's MCP servers, oldest first.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use thinkwork_primitives::{McpServerId, UserId};
+use thinkwork_database::Tx;
+use thinkwork_primitives::{McpServerId, SpaceId, UserId};
 use tokio::task::JoinSet;
 
 use super::grant::Problem;
@@ -13,6 +14,11 @@ use crate::tools::{self, Ask, LeftOut, LeftOutReason, Needs, Offer, Tool};
 
 /// How long an empty answer of a server is believed before it is asked again.
 const EMPTY_FOR: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long a server that did not answer in time is not waited for again.
+const SILENT_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+/// Servers offered outside of Spaces: more than one client takes tools from.
+const OUTSIDE_MAX: u64 = 200;
 
 /// What the database says about one ask.
 struct Known {
@@ -32,6 +38,8 @@ impl Mcp {
         for (index, (_, server)) in known.served.iter().enumerate() {
             if let Some(reason) = self.barred(server, user, &known.connections) {
                 offer.left_out.push(self.left_out(server.id, &server.slug, reason));
+            } else if self.was_silent(server, user) && known.tools.get(&server.id).is_none_or(Vec::is_empty) {
+                offer.left_out.push(self.left_out(server.id, &server.slug, LeftOutReason::Timeout));
             } else if self.wants_look(server, known.tools.get(&server.id)) {
                 let (mcp, ask, server) = (self.clone(), ask.clone(), server.clone());
                 asked.spawn(async move { (index, mcp.look_for(&ask, &server, user).await) });
@@ -42,7 +50,13 @@ impl Mcp {
             let Some((_, server)) = known.served.get(index) else { continue };
             match looked {
                 Ok(tools) => drop(known.tools.insert(server.id, tools)),
-                Err(problem) => offer.left_out.push(self.left_out_by(server, &problem)),
+                Err(problem) => {
+                    let left_out = self.left_out_by(server, &problem);
+                    if left_out.reason == LeftOutReason::Timeout {
+                        self.silent.insert((server.id, server.version, user), self.clock.now());
+                    }
+                    offer.left_out.push(left_out);
+                }
             }
         }
         for (served, server) in &known.served {
@@ -62,7 +76,7 @@ impl Mcp {
 
     async fn known(&self, ask: &Ask, user: Option<UserId>) -> Result<Known, Error> {
         let mut tx = self.db.read(ask.tenant).await?;
-        let spaces = self.spaces.servers(&mut tx, ask.space).await?;
+        let spaces = self.serving(&mut tx, ask.space).await?;
         let ids: Vec<McpServerId> = spaces.iter().map(|served| served.server).collect();
         let mut servers: HashMap<McpServerId, Server> =
             store::server_list_of(&mut tx, &ids).await?.into_iter().map(|server| (server.id, server)).collect();
@@ -83,6 +97,24 @@ impl Mcp {
             tools,
             connections: connections.into_iter().map(|connection| (connection.server, connection.status)).collect(),
         })
+    }
+
+    /// Which servers an ask may get tools of: those of its Space, or those that are marked for outside of Spaces.
+    async fn serving(&self, tx: &mut Tx, space: Option<SpaceId>) -> Result<Vec<SpaceServer>, Error> {
+        if let Some(space) = space {
+            return Ok(self.spaces.servers(tx, space).await?);
+        }
+        let marked =
+            store::server_list(tx, OUTSIDE_MAX, None).await?.into_iter().filter(|server| server.outside_spaces);
+        let as_served =
+            |server: Server| SpaceServer { server: server.id, tool_allowlist: None, approvals: serde_json::Map::new() };
+        Ok(marked.map(as_served).collect())
+    }
+
+    /// It did not answer this caller just now, so nobody waits for it again so soon.
+    fn was_silent(&self, server: &Server, user: Option<UserId>) -> bool {
+        let at = self.silent.get(&(server.id, server.version, user));
+        at.is_some_and(|at| self.clock.now().since(at) < SILENT_FOR)
     }
 
     /// Why this server offers this ask nothing, by what is stored.

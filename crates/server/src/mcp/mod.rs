@@ -36,6 +36,11 @@ pub use registry::{Change, NewAuth, NewServer};
 pub use review::Decision;
 pub use upstream::Failure;
 
+/// Silent servers that are remembered at once: beyond that the oldest is asked again.
+const SILENT_MAX: u64 = 2_000;
+/// How long they are remembered at most.
+const SILENT_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -268,6 +273,8 @@ pub struct Mcp {
     spaces: Spaces,
     public_url: Url,
     upstreams: upstream::Upstreams,
+    /// When a server, in which version, did not answer whose first question; a hint of this process only.
+    silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), Timestamp>,
 }
 
 impl Mcp {
@@ -282,7 +289,8 @@ impl Mcp {
         public_url: Url,
     ) -> Self {
         let upstreams = upstream::Upstreams::new(outbound.clone());
-        Self { db, clock, credentials, oauth, outbound, spaces, public_url, upstreams }
+        let silent = moka::sync::Cache::builder().max_capacity(SILENT_MAX).time_to_live(SILENT_KEPT).build();
+        Self { db, clock, credentials, oauth, outbound, spaces, public_url, upstreams, silent }
     }
 
     /// Names of these servers, deleted ones included, for showing; unknown ids are left out.

@@ -281,5 +281,12 @@ pub(super) fn plain(text: &str) -> String {
     clean.trim().to_owned()
 }
 
+/// Begins with a capital and ends with a full stop.
+pub(super) fn sentence(text: &str) -> String {
+    let mut chars = text.trim_end_matches('.').chars();
+    let first: String = chars.next().map(|char| char.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Finding the authorization server of a protected resource: RFC 9728, then RFC 8414, then OpenID Connect Discovery.
 //!
 //! Invariants: only public documents are read, without any credential; the metadata's `resource` covers the server, its
-//! `issuer` is byte for byte the one asked; every endpoint passed the address guard.
+//! `issuer` is byte for byte the one asked, the slash of a bare origin aside, and from then on the metadata's spelling is
+//! the issuer; every endpoint passed the address guard.
 
 use serde::Deserialize;
 use thinkwork_outbound::{Outbound, Response};
@@ -69,18 +70,17 @@ pub(super) async fn discover(
     if found.scopes_supported.iter().any(|scope| scope == offline) && !scopes.iter().any(|scope| scope == offline) {
         scopes.push(offline.to_owned());
     }
-    checked(outbound, resource.resource, issuer, found, scopes).await
+    checked(outbound, resource.resource, found, scopes).await
 }
 
 /// The metadata's endpoints, each through the guard; PKCE methods that lack S256 are refused here.
 async fn checked(
     outbound: &Outbound,
     resource: String,
-    issuer: &str,
     found: ServerMetadata,
     scopes: Vec<String>,
 ) -> Result<Discovered, Error> {
-    let host = rules::host_of(issuer);
+    let host = rules::host_of(&found.issuer);
     let (Some(authorization_endpoint), Some(token_endpoint)) = (found.authorization_endpoint, found.token_endpoint)
     else {
         return Err(refused(format!("{host} names no authorization or token endpoint; it cannot sign people in.")));
@@ -97,7 +97,7 @@ async fn checked(
     };
     Ok(Discovered {
         resource,
-        issuer: issuer.to_owned(),
+        issuer: found.issuer,
         authorization_endpoint,
         token_endpoint,
         registration_endpoint: found.registration_endpoint,
@@ -164,7 +164,7 @@ async fn server_metadata(outbound: &Outbound, issuer: &str) -> Result<ServerMeta
     let found: ServerMetadata = first_document(outbound, &places)
         .await?
         .ok_or_else(|| refused(format!("{host} has no metadata (RFC 8414); it cannot be used to connect.")))?;
-    if found.issuer != issuer {
+    if !rules::issuer_named(&found.issuer, issuer) {
         return Err(refused(format!("The metadata of {host} names another issuer; nobody should be sent there.")));
     }
     Ok(found)

@@ -231,18 +231,19 @@ impl Oauth {
         let id = before.as_ref().map_or_else(ConnectionId::new, |row| row.connection());
         let same_client = before.as_ref().is_some_and(|row| row.client() == client.client());
         let credential = match &before {
-            // Revoking the old tokens of the same registration could end the new grant with them (RFC 7009 section
-            // 2.1), so there the old ones are erased and left to end by themselves.
-            Some(row) if same_client => {
-                self.credentials.rotate(&mut tx, row.credential(), &secret, std::time::Duration::ZERO, &by).await?;
-                row.credential()
-            }
+            Some(row) if same_client => row.credential(),
             _ => self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &secret, &by).await?,
         };
         match &before {
             Some(row) => {
                 store::connection_reconnect(&mut tx, id, client.client(), credential, &granted, now).await?;
-                if !same_client {
+                // The connection's row before the credential's, as when a token is handed out.
+                if same_client {
+                    if rules::another_account(&row.account, answer.account.as_deref(), &client.issuer) {
+                        self.keep_replaced(&mut tx, row, &by, now).await?;
+                    }
+                    self.credentials.rotate(&mut tx, credential, &secret, std::time::Duration::ZERO, &by).await?;
+                } else {
                     revoke::leave_to_revoke(&mut tx, row, row.credential(), now).await?;
                 }
             }

@@ -161,12 +161,17 @@ impl From<Use> for UseView {
 }
 
 /// The caller's connections.
-#[utoipa::path(get, path = "/v1/me/connections", tag = "oauth", responses((status = 200, body = List<ConnectionView>)),
+#[utoipa::path(get, path = "/v1/me/connections", tag = "oauth",
+    params(("limit" = Option<u64>, Query), ("after" = Option<String>, Query)), responses((status = 200, body = List<ConnectionView>)),
     extensions(("x-caller" = json!("member"))))]
-async fn mine(State(oauth): State<Oauth>, caller: Member) -> Result<Json<List<ConnectionView>>, ApiError> {
+async fn mine(
+    State(oauth): State<Oauth>,
+    caller: Member,
+    paging: Paging,
+) -> Result<Json<List<ConnectionView>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
-    let items = oauth.connections_of(&mut tx, caller.user).await?;
-    Ok(Json(List { items: items.into_iter().map(ConnectionView::from).collect(), next: None }))
+    let all = oauth.connections_of(&mut tx, caller.user).await?;
+    Ok(Json(List::page(all, &paging, |one| one.id.to_string()).map(ConnectionView::from)))
 }
 
 /// Ends one of the caller's connections and revokes its tokens.

@@ -201,6 +201,15 @@ impl Oauth {
         self.server_end(tenant, server, reason, by).await
     }
 
+    /// Ends every grant and open flow of a person who was disabled (key: the person); the tokens are revoked by jobs.
+    ///
+    /// # Errors
+    /// What keeps the job from being done; it is tried again.
+    pub async fn end_user(&self, job: &Job) -> Result<(), Error> {
+        let Ok(user) = job.key.parse::<UserId>() else { return Ok(()) };
+        self.user_end(job.tenant, user).await
+    }
+
     /// Every grant at a server whose issuer moved needs its owner; nothing is revoked.
     ///
     /// # Errors
@@ -225,6 +234,17 @@ impl Oauth {
             flow::FLOW_END_JOB => self.flow_end_job(job).await,
             kind => Err(Error::Refused(format!("The OAuth slice knows no job of kind {kind}."))),
         }
+    }
+
+    /// Forgets flows of a tenant that ended a day ago, at most `count`: until then a second tap finds its answer.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
+        store::flows_sweep(&mut tx, self.clock.now().minus(rules::FLOW_KEPT), count).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Waits for the work that was begun at other servers; call it when nothing new comes any more.

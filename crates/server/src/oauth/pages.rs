@@ -232,6 +232,7 @@ async fn revoke(
 struct UseRow {
     at: Moment,
     what: String,
+    is_tool: bool,
     account: String,
     thread: String,
     requester: String,
@@ -260,11 +261,13 @@ async fn uses(
     let now = pages.oauth.clock.now();
     let row = |one: Use| UseRow {
         at: Moment::of(one.at, now),
-        what: words::use_words(&one.surface, one.tool.as_deref()),
-        account: accounts.iter().find(|row| one.connection == Some(row.id)).map_or_else(
-            || "a connection that has ended".to_owned(),
-            |row| format!("{} ({})", row.server, row.account),
-        ),
+        what: words::use_words(&one.surface, one.tool.as_deref(), one.connection),
+        is_tool: one.tool.is_some(),
+        account: match (one.connection, accounts.iter().find(|row| one.connection == Some(row.id))) {
+            (_, Some(row)) => format!("{} ({})", row.server, row.account),
+            (Some(_), None) => "a connection that has ended".to_owned(),
+            (None, None) => "one that was being connected".to_owned(),
+        },
         thread: one.thread.map(|id| id.to_string()).unwrap_or_default(),
         requester: match one.requester {
             Some(Requester::User(id)) if id == caller.user => "you".to_owned(),

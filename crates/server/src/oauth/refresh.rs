@@ -168,7 +168,8 @@ impl Oauth {
         for attempt in 1..=STORE_ATTEMPTS {
             match self.refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.use_).await
             {
-                Err(Error::Database(error)) if attempt < STORE_ATTEMPTS => {
+                // Whichever part of the transaction was refused: the sealing, the row or the record.
+                Err(error) if attempt < STORE_ATTEMPTS => {
                     tracing::warn!(%error, attempt, "new tokens could not be stored; trying again");
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);

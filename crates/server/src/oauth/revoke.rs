@@ -10,6 +10,7 @@ use thinkwork_primitives::{
     ConnectionId, CredentialId, CredentialSubject, McpServerId, Requester, Secret, Surface, TenantId, Timestamp, UserId,
 };
 
+use super::flow::FLOW_END_JOB;
 use super::registration::CALLBACK_ROUTE;
 use super::rules::{self, Failure, LEASE};
 use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
@@ -62,7 +63,40 @@ pub(super) async fn late_tokens(
     leave_to_revoke(tx, row, credential, now).await
 }
 
+fn opening(row: &ConnectionRow, by: &Requester) -> Opening {
+    Opening {
+        surface: Surface::Oauth,
+        requester: by.clone(),
+        subject: CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) },
+        thread: None,
+        turn: None,
+        tool: None,
+        step: None,
+    }
+}
+
 impl Oauth {
+    /// Seals the tokens of `row` apart, to be revoked, before a consent of another account takes their place.
+    ///
+    /// Only of another account: a server may end everything that a person granted to a client when one of its tokens is
+    /// revoked (RFC 7009 section 2.1 leaves it open, and large ones do), and for the same account and registration that
+    /// is the new grant too. There the old tokens are erased with the new ones' arrival and end by themselves.
+    pub(super) async fn keep_replaced(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        by: &Requester,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if self.credentials.describe(tx, row.credential()).await?.is_none() {
+            return Ok(());
+        }
+        let replaced = self.credentials.open(tx, row.credential(), opening(row, by)).await?.secret;
+        let owner = Owner::Connection(row.connection());
+        let kept = self.credentials.create(tx, owner, "oauth_grant", &replaced, by).await?;
+        leave_to_revoke(tx, row, kept, now).await
+    }
+
     /// Ends a live connection and tries to revoke its tokens at once.
     pub(super) async fn end(
         &self,
@@ -128,16 +162,7 @@ impl Oauth {
         client: &ClientRow,
         by: &Requester,
     ) -> Result<(Grant, ClientProof), Error> {
-        let opening = Opening {
-            surface: Surface::Oauth,
-            requester: by.clone(),
-            subject: CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) },
-            thread: None,
-            turn: None,
-            tool: None,
-            step: None,
-        };
-        let opened = self.credentials.open(tx, row.credential(), opening).await?;
+        let opened = self.credentials.open(tx, row.credential(), opening(row, by)).await?;
         let use_ = TokenUse { requester: by.clone(), thread: None, turn: None, tool: None };
         let proof = self.proof(tx, client, &use_).await?;
         Ok((Grant::from_secret(&opened.secret)?, proof))
@@ -238,6 +263,31 @@ impl Oauth {
             self.retire_client(&mut tx, client.client(), by).await?;
         }
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// A person who was disabled: their flows and connections end. A consent whose code is being exchanged at this
+    /// moment becomes a connection first, so then the job comes again.
+    pub(super) async fn user_end(&self, tenant: TenantId, user: UserId) -> Result<(), Error> {
+        let (now, by) = (self.clock.now(), Requester::server());
+        let mut tx = self.db.write(tenant).await?;
+        let mut being_exchanged = false;
+        for flow in store::flows_open(&mut tx, user).await? {
+            if flow.consumed_at.is_some() {
+                being_exchanged = true;
+                continue;
+            }
+            self.credentials.revoke(&mut tx, flow.verifier(), &by).await?;
+            store::flow_outcome(&mut tx, flow.flow(), "owner_disabled").await?;
+            jobs::cancel(&mut tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
+        }
+        for row in store::connections_of(&mut tx, user).await? {
+            end_row(&mut tx, &row, Ended::WithOwner, &by, now, now).await?;
+        }
+        tx.commit().await?;
+        if being_exchanged {
+            return Err(Error::Unreachable("a consent of this person is being exchanged".to_owned()));
+        }
         Ok(())
     }
 

@@ -12,6 +12,8 @@ use super::Ended;
 
 /// An access token with less left than this is refreshed first: a call must not end after its token.
 pub(super) const REFRESH_AHEAD: Duration = Duration::from_secs(60);
+/// How long a flow is kept after its begin.
+pub(super) const FLOW_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// How long one refresh may hold its connection.
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// With less of the lease left nothing is sent: the request's deadline and the write must fit into it.
@@ -133,6 +135,15 @@ pub(super) fn resource_covers(resource: &str, server: &str) -> bool {
     }
 }
 
+/// Whether metadata that was read for `asked` speaks for it: byte for byte the same issuer (RFC 8414 section 3.3). The
+/// slash of a bare origin alone may differ: frameworks that hold addresses as URLs add it, and both spellings lead to one
+/// metadata document, so nobody else can answer for the other.
+pub(super) fn issuer_named(named: &str, asked: &str) -> bool {
+    let bare = |text: &str| Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+    let with_slash = |longer: &str, shorter: &str| longer.strip_suffix('/') == Some(shorter) && bare(shorter);
+    named == asked || with_slash(named, asked) || with_slash(asked, named)
+}
+
 /// What a failed token request means for the grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -170,6 +181,12 @@ pub(super) fn account_label(named: Option<&str>, issuer: &str) -> String {
         Some(text) => text.trim().chars().take(ACCOUNT_CHARS_MAX).collect(),
         None => host_of(issuer),
     }
+}
+
+/// Whether a new consent is of another account than the one before, as far as the issuer names them.
+pub(super) fn another_account(before: &str, named: Option<&str>, issuer: &str) -> bool {
+    let (after, unnamed) = (account_label(named, issuer), account_label(None, issuer));
+    before != after && before != unnamed && after != unnamed
 }
 
 /// The host of a URL with its port, or the text itself where it has none.
@@ -266,6 +283,7 @@ pub(super) const fn ended_word(ended: Ended) -> &'static str {
     match ended {
         Ended::ByOwner => "disconnected_by_owner",
         Ended::ByOperator => "revoked_by_operator",
+        Ended::WithOwner => "owner_disabled",
         Ended::WithServer(reason) => reason,
     }
 }

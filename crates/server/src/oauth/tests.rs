@@ -134,6 +134,28 @@ fn s11_issuers_agree_byte_for_byte() {
 }
 
 #[test]
+fn s11_metadata_names_the_issuer_that_was_asked_the_slash_of_a_bare_origin_aside() {
+    #[track_caller]
+    fn check(named: &str, asked: &str, expected: bool) {
+        assert_eq!(rules::issuer_named(named, asked), expected, "{named} for {asked}");
+    }
+    check("https://as.test", "https://as.test", true);
+    check("https://as.test", "https://as.test/", true);
+    check("https://as.test/", "https://as.test", true);
+    check("https://as.test:8443", "https://as.test:8443/", true);
+    check("https://as.test/t", "https://as.test/t", true);
+    check("https://as.test/t", "https://as.test/t/", false);
+    check("https://as.test/t/", "https://as.test/t", false);
+    check("https://as.test//", "https://as.test/", false);
+    check("https://AS.test/", "https://AS.test", false);
+    check("https://as.test?", "https://as.test", false);
+    check("https://evil.test", "https://as.test/", false);
+    check("https://as.test.evil.test/", "https://as.test", false);
+    check("http://as.test", "https://as.test/", false);
+    check("/", "", false);
+}
+
+#[test]
 fn s14_a_resource_is_the_server_or_an_ancestor_at_its_origin() {
     let check = |resource: &str, expected: bool| {
         assert_eq!(rules::resource_covers(resource, "https://notes.test/team/mcp"), expected, "{resource}");

@@ -178,6 +178,8 @@ pub enum Ended {
     ByOwner,
     /// An operator revoked it.
     ByOperator,
+    /// Its owner was disabled.
+    WithOwner,
     /// Its server went, for this reason.
     WithServer(&'static str),
 }

@@ -124,6 +124,8 @@ pub struct SpaceMember {
     pub user: UserId,
     /// Since when.
     pub joined_at: Timestamp,
+    /// Whether nobody let them in but themselves: its maker, or an operator who joined later.
+    pub by_themselves: bool,
 }
 
 /// The slice.

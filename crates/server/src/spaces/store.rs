@@ -121,7 +121,12 @@ fn members(tx: &Tx, space: SpaceId) -> sea_orm::Select<member::Entity> {
 }
 
 fn member_of(row: &member::Model) -> SpaceMember {
-    SpaceMember { user: UserId::from_uuid(row.user_id), joined_at: Timestamp::from_micros(row.joined_at) }
+    let user = UserId::from_uuid(row.user_id);
+    SpaceMember {
+        user,
+        joined_at: Timestamp::from_micros(row.joined_at),
+        by_themselves: row.added_by == named(&Requester::User(user)),
+    }
 }
 
 pub(super) async fn is_member(tx: &mut Tx, space: SpaceId, user: UserId) -> Result<bool, Error> {
@@ -264,6 +269,21 @@ pub(super) async fn spaces_of_server(tx: &mut Tx, id: McpServerId) -> Result<Vec
     Ok(rows.into_iter().map(|row| SpaceId::from_uuid(row.space_id)).collect())
 }
 
+/// What these servers are called.
+pub(super) async fn server_names(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, String)>, Error> {
+    let found: Vec<(Uuid, String)> = mcp_server::Entity::find()
+        .filter(mcp_server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(mcp_server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .select_only()
+        .columns([mcp_server::Column::Id, mcp_server::Column::Name])
+        .order_by_asc(mcp_server::Column::Name)
+        .into_tuple()
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(found.into_iter().map(|(id, name)| (McpServerId::from_uuid(id), name)).collect())
+}
+
 mod space {
     use super::*;
 
@@ -343,6 +363,7 @@ mod mcp_server {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         pub tenant_id: Uuid,
+        pub name: String,
         pub deleted_at: Option<i64>,
     }
 

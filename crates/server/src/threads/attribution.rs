@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 
 use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialSubject, McpServerId, Requester, UserId};
+use thinkwork_primitives::{CredentialSubject, McpServerId, Requester, ThreadId, UserId};
 
-use super::{Error, Step, Threads, store};
+use super::{Error, Step, Thread, Threads, store};
 
 /// What `work::attribution` takes. Empty hrefs are no links; an empty credential is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,12 +102,42 @@ impl Threads {
         requester: &Requester,
         steps: &[Step],
     ) -> Result<Attribution, Error> {
+        let used: Vec<_> = steps.iter().map(|step| (step.subject, step.server)).collect();
+        self.line(tx, labels, requester, &used).await
+    }
+
+    /// The lines of whole threads, in their order: who began each, and what the work in it opened so far.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn attributions(
+        &self,
+        tx: &mut Tx,
+        labels: &mut Labels,
+        threads: &[Thread],
+    ) -> Result<Vec<Attribution>, Error> {
+        let ids: Vec<ThreadId> = threads.iter().map(|thread| thread.id).collect();
+        let opened = store::turn::subjects_of_threads(tx, &ids).await?;
+        let mut lines = Vec::with_capacity(threads.len());
+        for thread in threads {
+            let used: Vec<_> = opened.iter().filter(|(id, _)| *id == thread.id).map(|(_, used)| *used).collect();
+            lines.push(self.line(tx, labels, &thread.requester, &used).await?);
+        }
+        Ok(lines)
+    }
+
+    async fn line(
+        &self,
+        tx: &mut Tx,
+        labels: &mut Labels,
+        requester: &Requester,
+        used: &[(CredentialSubject, Option<McpServerId>)],
+    ) -> Result<Attribution, Error> {
         let mut line = self.asked_by(tx, labels, requester).await?;
         let mut seen: Vec<(CredentialSubject, Option<McpServerId>)> = Vec::new();
-        for step in steps {
-            let is_used = step.subject != CredentialSubject::None;
-            if is_used && !seen.contains(&(step.subject, step.server)) {
-                seen.push((step.subject, step.server));
+        for one in used {
+            if one.0 != CredentialSubject::None && !seen.contains(one) {
+                seen.push(*one);
             }
         }
         seen.sort_by_key(|(subject, _)| subject.user().is_none());

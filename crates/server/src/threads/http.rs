@@ -304,5 +304,8 @@ async fn export(
     let mut tx = threads.db.read(caller.tenant).await?;
     let whole = threads.whole(&mut tx, id, &caller).await?;
     let name = format!("attachment; filename=\"{id}.json\"");
-    Ok(([(header::CONTENT_DISPOSITION, name)], Json(Export::from(whole))).into_response())
+    // Opened in a browser it runs and loads nothing.
+    let policy = "default-src 'none'; sandbox".to_owned();
+    let headers = [(header::CONTENT_DISPOSITION, name), (header::CONTENT_SECURITY_POLICY, policy)];
+    Ok((headers, Json(Export::from(whole))).into_response())
 }

@@ -19,6 +19,7 @@ mod wire;
 
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{Clock, MessageId, Principal, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId};
+use tokio_util::sync::CancellationToken;
 
 pub use record::{
     Changed, Inbound, Message, MessageRole, NewStep, Priority, Received, Step, StepEnd, StepKind, StepStatus, Thread,
@@ -98,12 +99,19 @@ pub struct Threads {
     pub(crate) clock: Clock,
     access: Access,
     spaces: Spaces,
+    /// Cancelled when this process ends: its open streams end with it.
+    closing: CancellationToken,
 }
 
 impl Threads {
     /// Over this database.
-    pub const fn new(db: Db, clock: Clock, access: Access, spaces: Spaces) -> Self {
-        Self { db, clock, access, spaces }
+    pub fn new(db: Db, clock: Clock, access: Access, spaces: Spaces) -> Self {
+        Self { db, clock, access, spaces, closing: CancellationToken::new() }
+    }
+
+    /// Ends every open stream, and each new one at once: readers come back to another process, or to the next start.
+    pub fn streams_end(&self) {
+        self.closing.cancel();
     }
 
     /// The thread if the caller may see its Space.

@@ -2,6 +2,9 @@
 
 mod entries;
 mod thread;
+mod words;
+
+use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -10,7 +13,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{Channel, SpaceId};
+use thinkwork_primitives::{Channel, SpaceId, UserId, limits};
 
 use super::attribution::{Attribution, Labels};
 use super::http::{FilterQuery, cursor, place};
@@ -19,6 +22,7 @@ use crate::edge::{
     ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Page, PageCaller, PageError, PageMember, PageOperator,
     Paging,
 };
+use crate::spaces::{Space, SpaceAccess};
 
 /// Every page of the slice.
 pub fn routes(threads: &Threads) -> Router {
@@ -46,11 +50,12 @@ struct Row {
 async fn rows(threads: &Threads, tx: &mut Tx, caller: &PageCaller, found: Vec<Thread>) -> Result<Vec<Row>, ApiError> {
     let mut labels = Labels::new(caller.user, caller.is_operator());
     let now = threads.clock.now();
+    let lines = threads.attributions(tx, &mut labels, &found).await?;
     let mut rows = Vec::with_capacity(found.len());
-    for thread in found {
+    for (thread, line) in found.into_iter().zip(lines) {
         let space = threads.spaces.find_for_work(tx, thread.space).await?;
         rows.push(Row {
-            line: threads.asked_by(tx, &mut labels, &thread.requester).await?,
+            line,
             space: space.map_or_else(String::new, |space| space.name),
             status: rules::status_word(thread.status),
             channel: channel_words(thread.id.channel()),
@@ -92,6 +97,33 @@ struct SpacePage {
     form: BeginForm,
     text_error: String,
     is_operator: bool,
+    joined: Vec<String>,
+}
+
+/// How long a Space says that an operator joined it.
+const JOINED_SHOWN: Duration = Duration::from_secs(14 * 24 * 3_600);
+
+/// Who let themselves into a private Space lately: joining one is announced in it (product.md, rule 14).
+async fn joined(threads: &Threads, tx: &mut Tx, space: &Space) -> Result<Vec<String>, ApiError> {
+    if space.access != SpaceAccess::Private {
+        return Ok(Vec::new());
+    }
+    let now = threads.clock.now();
+    let mut members = threads.spaces.members(tx, space.id, limits::PAGE_ITEMS_MAX, None).await?;
+    // Its maker is in it from the start.
+    members.retain(|member| {
+        member.by_themselves && member.joined_at != space.created_at && now.since(member.joined_at) < JOINED_SHOWN
+    });
+    let ids: Vec<UserId> = members.iter().map(|member| member.user).collect();
+    let names = threads.access.user_names(tx, &ids).await.map_err(|error| ApiError::internal(&error))?;
+    let since = |user| members.iter().find(|member| member.user == user).map(|member| member.joined_at);
+    Ok(names
+        .into_iter()
+        .filter_map(|(user, name)| {
+            let at = Moment::of(since(user)?, now);
+            Some(format!("{name}, an operator, joined this Space {} and reads everything in it.", at.relative))
+        })
+        .collect())
 }
 
 async fn space_page(
@@ -109,18 +141,20 @@ async fn space_page(
     let found = threads.list(&mut tx, &caller.principal, &filter, paging.limit.saturating_add(1), after).await?;
     let List { items, next } = List::cut(found, paging, cursor);
     let rows = rows(threads, &mut tx, caller, items).await?;
+    let joined = joined(threads, &mut tx, &space).await?;
     Ok(SpacePage {
         frame: Frame::me(caller, &space.name, "spaces"),
         id: id.to_string(),
         access: match space.access {
-            crate::spaces::SpaceAccess::Public => "public",
-            crate::spaces::SpaceAccess::Private => "private",
+            SpaceAccess::Public => "public",
+            SpaceAccess::Private => "private",
         },
         rows,
         next: next.map_or_else(String::new, |after| format!("/me/spaces/{id}?after={after}")),
         form,
         text_error,
         is_operator: caller.is_operator(),
+        joined,
     })
 }
 

@@ -3,12 +3,14 @@
 //!
 //! Invariants: one turn of a thread runs; nothing is added to a turn that has ended; a step opens nobody's credential
 //! but the one its turn may use.
+//!
+//! Lock order, here and in `receive`: the thread's row, then its turns, its steps, credentials, and last the job. Whoever
+//! writes to a turn or step holds the thread's row already, so writers of one thread wait for each other there and
+//! nowhere else.
 
 use serde_json::Value;
 use thinkwork_database::{Tx, jobs};
-use thinkwork_primitives::{
-    CredentialId, CredentialSubject, Marks, MessageId, Principal, Requester, StepId, ThreadId, TurnId,
-};
+use thinkwork_primitives::{Marks, MessageId, Principal, Requester, StepId, ThreadId, TurnId};
 
 use super::store::{self, message, turn};
 use super::{Changed, Error, Message, MessageRole, NewStep, RUN_JOB, StepEnd, Threads, Turn, TurnStatus, rules};
@@ -72,7 +74,7 @@ impl Threads {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn turn_tools(&self, tx: &mut Tx, id: TurnId, offered: &[String], left_out: &Value) -> Result<(), Error> {
-        let found = turn::turn_find(tx, id).await?.ok_or(Error::NotFound)?;
+        let found = locked(tx, id).await?;
         turn::turn_tools(tx, id, serde_json::json!(offered).to_string(), left_out.to_string()).await?;
         store::events_insert(tx, found.thread, &[Changed::Turn(id)], self.clock.now()).await
     }
@@ -80,8 +82,9 @@ impl Threads {
     /// Adds marks to a turn; none is ever taken away.
     ///
     /// # Errors
-    /// The database's.
+    /// [`Error::NotFound`].
     pub async fn turn_mark(&self, tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(), Error> {
+        locked(tx, id).await?;
         turn::turn_mark(tx, id, marks).await
     }
 
@@ -96,7 +99,7 @@ impl Threads {
         status: TurnStatus,
         failure: Option<&str>,
     ) -> Result<(), Error> {
-        let found = turn::turn_find(tx, id).await?.ok_or(Error::NotFound)?;
+        let found = locked(tx, id).await?;
         let now = self.clock.now();
         if turn::turn_end(tx, id, status, failure, now).await? {
             store::events_insert(tx, found.thread, &[Changed::Turn(id)], now).await?;
@@ -126,12 +129,13 @@ impl Threads {
         Ok(found)
     }
 
-    /// Also used as the check for cancellation between steps.
+    /// The check for cancellation before anything is added to a turn. Until this transaction ends nobody cancels it:
+    /// for writing transactions only.
     ///
     /// # Errors
-    /// The database's.
+    /// [`Error::NotFound`].
     pub async fn turn_is_running(&self, tx: &mut Tx, id: TurnId) -> Result<bool, Error> {
-        Ok(turn::turn_find(tx, id).await?.is_some_and(|turn| turn.status == TurnStatus::Running))
+        Ok(locked(tx, id).await?.status == TurnStatus::Running)
     }
 
     /// Writes down a step before its call.
@@ -151,31 +155,13 @@ impl Threads {
         Ok(id)
     }
 
-    /// Notes on a running step whose credential was opened; in the transaction of the audit event.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] where the subject is not the turn's: then nothing may be sent.
-    pub async fn step_used(
-        tx: &mut Tx,
-        id: StepId,
-        subject: CredentialSubject,
-        credential: CredentialId,
-        version: i64,
-    ) -> Result<(), Error> {
-        let step = turn::step_find(tx, id).await?.ok_or(Error::NotFound)?;
-        let of = turn::turn_find(tx, step.turn).await?.ok_or(Error::NotFound)?;
-        if !rules::may_open(&of.requester, of.subject, subject) {
-            return Err(Error::Invalid("a step uses no credential but its turn's"));
-        }
-        turn::step_used(tx, id, subject, credential, version).await
-    }
-
     /// Writes down how a step ended, also when its turn was stopped meanwhile.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn step_finish(&self, tx: &mut Tx, id: StepId, end: StepEnd) -> Result<(), Error> {
         let step = turn::step_find(tx, id).await?.ok_or(Error::NotFound)?;
+        store::thread_lock(tx, step.thread).await?;
         let now = self.clock.now();
         turn::step_finish(tx, id, end, now).await?;
         store::events_insert(tx, step.thread, &[Changed::Step(id)], now).await
@@ -221,4 +207,11 @@ impl Threads {
         audit::record(tx, now, event).await?;
         Ok(entry.id)
     }
+}
+
+/// The turn as it is once its thread's row is locked, which comes before everything else of the thread.
+async fn locked(tx: &mut Tx, id: TurnId) -> Result<Turn, Error> {
+    let thread = turn::turn_find(tx, id).await?.ok_or(Error::NotFound)?.thread;
+    store::thread_lock(tx, thread).await?;
+    turn::turn_find(tx, id).await?.ok_or(Error::NotFound)
 }

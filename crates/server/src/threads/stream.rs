@@ -1,14 +1,15 @@
 //! What happens in a thread, sent while it happens.
 //!
 //! Invariants: an item is sent only after the caller's access was checked at most [`ACCESS_AGE_MAX`] before; the
-//! stream ends when access is lost; the id of an item is its `thread_event` sequence, so a reader resumes without gap.
+//! stream ends when access is lost or the process stops; the id of an item is its `thread_event` sequence, so a reader
+//! resumes without gap.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
 use thinkwork_database::{Topic, WakeUp};
 use thinkwork_primitives::{Principal, ThreadId, Timestamp};
@@ -80,6 +81,7 @@ impl Threads {
             let item = open.next().await?;
             Some((Ok(item), open))
         });
+        let stream = stream.take_until(self.closing.clone().cancelled_owned());
         Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
     }
 }

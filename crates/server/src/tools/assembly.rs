@@ -39,7 +39,7 @@ impl Assembly {
 
 /// Assembles the tools of this ask afresh.
 pub(super) async fn of(tools: &Tools, ask: &Ask) -> Result<Assembly, Error> {
-    let servers = admitted(tools, ask).await?;
+    let policy = admitted(tools, ask).await?;
     let offers = join_all(tools.sources.iter().map(|source| source.list(ask))).await;
     let (mut offered, mut left_out) = (Vec::new(), Vec::new());
     for (source, offer) in offers.into_iter().enumerate() {
@@ -47,31 +47,44 @@ pub(super) async fn of(tools: &Tools, ask: &Ask) -> Result<Assembly, Error> {
         offered.extend(tools.into_iter().map(|tool| Found { tool, source }));
         left_out.extend(without);
     }
-    let offered = offered.into_iter().filter_map(|found| allowed(found, &servers)).collect();
+    let offered = offered.into_iter().filter_map(|found| allowed(found, policy.as_deref())).collect();
     let offered = only_usable(ask, offered, &mut left_out);
     left_out.sort_by(|one, other| one.server.cmp(&other.server));
     left_out.dedup_by(|one, other| one.server == other.server);
     Ok(Assembly { tools: named(offered), left_out })
 }
 
-/// The servers that serve the Space, if the requester may be there now.
-async fn admitted(tools: &Tools, ask: &Ask) -> Result<Vec<SpaceServer>, Error> {
+/// The servers that serve the Space, if the requester may be there now; nothing outside of Spaces, where the marks of
+/// the servers count alone.
+async fn admitted(tools: &Tools, ask: &Ask) -> Result<Option<Vec<SpaceServer>>, Error> {
     let mut tx = tools.db.read(ask.tenant).await?;
     if let Some(user) = ask.requester.user() {
-        let active = tools.access.is_active(&mut tx, user).await.map_err(other)?;
-        if !active || !tools.spaces.admits(&mut tx, ask.space, user).await.map_err(other)? {
+        if !tools.access.is_active(&mut tx, user).await.map_err(other)? {
+            return Err(Error::Unknown);
+        }
+        if let Some(space) = ask.space
+            && !tools.spaces.admits(&mut tx, space, user).await.map_err(other)?
+        {
             return Err(Error::Unknown);
         }
     }
-    tools.spaces.servers(&mut tx, ask.space).await.map_err(other)
+    match ask.space {
+        Some(space) => Ok(Some(tools.spaces.servers(&mut tx, space).await.map_err(other)?)),
+        None => Ok(None),
+    }
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(Box::new(error))
 }
 
-/// The tool with the Space's approval policy, if its server serves the Space with it (L42).
-fn allowed(mut found: Found, servers: &[SpaceServer]) -> Option<Found> {
+/// The tool with the Space's approval policy, if its server serves the Space with it (L42). Outside of Spaces the
+/// default of its effect holds.
+fn allowed(mut found: Found, servers: Option<&[SpaceServer]>) -> Option<Found> {
+    let Some(servers) = servers else {
+        found.tool.approval = None;
+        return Some(found);
+    };
     let server = servers.iter().find(|server| server.server == found.tool.server)?;
     if let Some(allowlist) = &server.tool_allowlist
         && !allowlist.contains(&found.tool.upstream_name)

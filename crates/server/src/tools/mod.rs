@@ -26,8 +26,8 @@ use crate::spaces::Spaces;
 pub struct Ask {
     /// The tenant.
     pub tenant: TenantId,
-    /// The Space whose policy holds.
-    pub space: SpaceId,
+    /// The Space whose policy holds; `None`: outside of Spaces, with the servers that are marked for it.
+    pub space: Option<SpaceId>,
     /// On whose request.
     pub requester: Requester,
     /// Whose credential may be used: the requester's if a person, else `None` or `Tenant`.

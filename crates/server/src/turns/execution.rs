@@ -60,7 +60,7 @@ impl<'a> Execution<'a> {
     pub(super) fn new(turns: &'a Turns, job: &'a Job, turn: Turn) -> Self {
         let ask = Ask {
             tenant: job.tenant,
-            space: turn.space,
+            space: Some(turn.space),
             requester: turn.requester.clone(),
             may_use: turn.subject,
             thread: Some(turn.thread),
@@ -92,6 +92,7 @@ impl<'a> Execution<'a> {
                 self.turns.threads.step_finish(&mut tx, step.id, interrupted(&step)).await?;
             }
         }
+        self.hold(&mut tx).await?;
         tx.commit().await?;
         let says = Says::system(
             "Something failed here again and again, so this turn was given up. Write again to try once more, and tell \

@@ -17,6 +17,7 @@ pub fn routes(turns: &Turns) -> OpenApiRouter {
 
 /// New settings of the agent; they replace those before, only a key that is left out stays.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct AgentRequest {
     /// The address below which `/chat/completions` is, like `https://api.openai.com/v1`. Null: no model.
     model_base_url: Option<String>,

@@ -1,4 +1,4 @@
-//! Deliveries: list, detail, counts, replay.
+//! Deliveries: list, detail, counts.
 //!
 //! Invariant: an accepted delivery is there from the 202 on: what is not applied yet is read from the intake log.
 
@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use thinkwork_database::Tx;
 use thinkwork_database::intake_log::{self, Pending};
-use thinkwork_intake::{Accepted, Event};
-use thinkwork_primitives::{DeliveryId, Requester, TenantId, Timestamp, WebhookId, crypto};
+use thinkwork_primitives::{DeliveryId, Timestamp, WebhookId};
 
 use super::envelope::Envelope;
 use super::jobs::accepted;
-use super::{Delivery, Error, Outcome, SOURCE_PREFIX, Webhooks, rules, store};
-use crate::audit;
+use super::{Delivery, Error, Outcome, SOURCE_PREFIX, Webhooks, store};
 
 /// The window of the pictures on pages.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -94,54 +92,5 @@ impl Webhooks {
     /// The database's.
     pub async fn delivery_counts_of(&self, tx: &mut Tx, webhook: WebhookId) -> Result<Vec<(String, i64)>, Error> {
         store::delivery_counts(tx, Some(webhook), self.parts.clock.now().minus(DAY)).await
-    }
-
-    /// Applies a delivery again, as a new event with an id of its own. It was verified when it was accepted; what the
-    /// webhook is now decides where it goes.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::NotReplayable`] for what was never accepted or is a copy of another delivery.
-    pub async fn replay(&self, tenant: TenantId, id: DeliveryId, by: &Requester) -> Result<Delivery, Error> {
-        let now = self.parts.clock.now();
-        let mut tx = self.parts.db.write(tenant).await?;
-        let delivery = self.delivery(&mut tx, id).await?;
-        match delivery.result {
-            Outcome::Applied | Outcome::Failed => {}
-            Outcome::Accepted => {
-                return Err(Error::NotReplayable("It is not applied yet; it will be without a replay."));
-            }
-            Outcome::Refused => return Err(Error::NotReplayable("It was refused, so nobody knows who sent it.")),
-            Outcome::Duplicate | Outcome::Conflict => {
-                return Err(Error::NotReplayable("It repeats an earlier delivery; replay that one."));
-            }
-        }
-        let webhook = store::webhook_find(&mut tx, delivery.webhook).await?;
-        if !webhook.is_some_and(|webhook| webhook.enabled) {
-            return Err(Error::NotReplayable("Its webhook is disabled or deleted; enable it first."));
-        }
-        let kept = store::envelope_find(&mut tx, id).await?.as_deref().and_then(Envelope::decode);
-        let mut envelope = kept.ok_or(Error::NotReplayable("What was sent is no longer kept."))?;
-        envelope.replay_of = Some(id);
-        let event = Event {
-            id: DeliveryId::new().uuid(),
-            tenant,
-            source: Self::source(delivery.webhook),
-            // A key of its own: a replay is wanted although the event is known.
-            dedupe_key: crypto::sha256(format!("replay\n{}", DeliveryId::new()).as_bytes()),
-            order_key: rules::order_key(envelope.correlation.as_deref()),
-            body_hash: crypto::sha256(&envelope.body),
-            body: envelope.encode(),
-            received_at: now,
-        };
-        let again = accepted(&event, delivery.webhook, &envelope);
-        let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
-        let told =
-            told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", again.id.to_string());
-        audit::record(&mut tx, now, told).await?;
-        // The order is asked first: an event without its record would be worse than a record without its event.
-        tx.commit().await?;
-        match self.parts.intake.append(event).await? {
-            Accepted::Stored | Accepted::Duplicate { .. } => Ok(again),
-        }
     }
 }

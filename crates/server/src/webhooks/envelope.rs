@@ -11,7 +11,7 @@ const FORMAT: u8 = 1;
 const PREFIX_BYTES: usize = 5;
 
 /// One accepted request.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Envelope {
     /// The headers as they may be shown.
     #[serde(rename = "h")]

@@ -5,15 +5,15 @@ mod wire;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use thinkwork_primitives::{DeliveryId, WebhookId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Error, OVERLAP_DEFAULT, Webhooks};
-use crate::edge::{ApiError, Id, Json, List, Once, OnceKey, Operator, Paging};
-use wire::{ChangeIn, DeliveryOut, DeliveryQuery, RotateIn, ShownOut, WebhookIn, WebhookOut};
+use super::{Error, OVERLAP_DEFAULT, Order, Webhooks};
+use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, Paging};
+use wire::{ChangeIn, DeliveryOut, DeliveryQuery, ReplayIn, ReplayOut, RotateIn, ShownOut, WebhookIn, WebhookOut};
 
 /// `/v1/webhooks…` and `/v1/deliveries…`.
 pub fn routes(webhooks: &Webhooks) -> OpenApiRouter {
@@ -25,6 +25,7 @@ pub fn routes(webhooks: &Webhooks) -> OpenApiRouter {
         .routes(routes!(deliveries))
         .routes(routes!(delivery))
         .routes(routes!(replay))
+        .routes(routes!(replay_all))
         .with_state(webhooks.clone())
 }
 
@@ -34,13 +35,10 @@ impl From<Error> for ApiError {
             Error::NotFound => Self::not_found(),
             Error::Invalid(problem) => Self::invalid("body", problem),
             Error::Field { field, problem } => Self::invalid(field, problem),
-            Error::Changed(version) => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                "changed",
-                format!("Somebody changed it meanwhile; read version {version} and try again."),
-            ),
+            Error::Changed(_) => IfVersion::changed(),
             Error::NotReplayable(why) => Self::conflict("not_replayable", why),
             Error::TestRefused(why) => Self::conflict("test_refused", why),
+            Error::Once(error) => *error,
             Error::Random(error) => Self::internal(&error),
             Error::Database(error) => error.into(),
             Error::Credentials(error) => Self::internal(&error),
@@ -114,20 +112,12 @@ async fn update(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
-    headers: HeaderMap,
+    IfVersion(expected): IfVersion,
     Json(body): Json<ChangeIn>,
 ) -> Result<Json<WebhookOut>, ApiError> {
-    let expected = if_match(&headers)?;
     let change = body.parsed()?;
     let (webhook, secret) = webhooks.update(operator.tenant(), id, expected, change, &operator.requester()).await?;
     Ok(Json(WebhookOut::new(&webhooks, webhook, secret)))
-}
-
-/// The version in `If-Match`, with or without quotes.
-fn if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim_matches('"');
-    text.parse().map(Some).map_err(|_| ApiError::invalid("If-Match", "use the `version` that you read."))
 }
 
 /// Ends a webhook: its address answers 404 at once.
@@ -211,4 +201,27 @@ async fn replay(
     Id(id): Id<DeliveryId>,
 ) -> Result<Json<DeliveryOut>, ApiError> {
     Ok(Json(webhooks.replay(operator.tenant(), id, &operator.requester()).await?.into()))
+}
+
+/// Applies again what was applied or failed of a webhook and fits the filter, or only counts it.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)), request_body = ReplayIn,
+    responses((status = 200, body = ReplayOut)))]
+async fn replay_all(
+    State(webhooks): State<Webhooks>,
+    operator: Operator,
+    key: OnceKey,
+    Id(id): Id<WebhookId>,
+    Json(body): Json<ReplayIn>,
+) -> Result<Json<ReplayOut>, ApiError> {
+    let asked = body.filter.unwrap_or_default();
+    let text = format!("{id} {}", serde_json::to_string(&asked).unwrap_or_default());
+    let once = Once::new(key, &operator.0, "webhooks.replay", &text, webhooks.parts.clock.now());
+    let order = if body.dry_run.unwrap_or(false) { Order::Count } else { Order::Do(&once) };
+    let filter = asked.parsed()?;
+    let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
+    webhooks.find(&mut tx, id).await?;
+    drop(tx);
+    let count = webhooks.replay_all(operator.tenant(), id, filter, order, &operator.requester()).await?;
+    Ok(Json(ReplayOut { count }))
 }

@@ -11,9 +11,11 @@ pub mod http;
 pub mod ingress;
 mod jobs;
 pub mod pages;
+mod replay;
 mod rules;
 pub mod schemes;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -25,12 +27,14 @@ use thinkwork_intake::Intake;
 use thinkwork_primitives::{Clock, CredentialId, DeliveryId, Secret, SpaceId, ThreadId, Timestamp, TurnId, WebhookId};
 
 use crate::credentials::{Credentials, Described};
+use crate::edge::Network;
 use crate::spaces::Spaces;
 use crate::threads::{Priority, Threads};
 
 pub use deliveries::Filter;
 pub use jobs::prompt_of;
-pub use rules::{Locator, Network};
+pub use replay::Order;
+pub use rules::Locator;
 use schemes::Scheme;
 
 /// The prefix of this slice's sources in the intake log: `webhook:<whk_…>`.
@@ -71,6 +75,9 @@ pub enum Error {
     /// The sample event of a test was not taken, and why.
     #[error("{0}")]
     TestRefused(String),
+    /// The idempotency key was used before.
+    #[error("the idempotency key was used before")]
+    Once(Box<crate::edge::ApiError>),
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),

@@ -15,9 +15,10 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
-use super::{Change, Error, Filter, OVERLAP_DEFAULT, Webhook, Webhooks};
+use super::{Change, Error, Filter, OVERLAP_DEFAULT, Order, Webhook, Webhooks};
 use crate::edge::{
-    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Page, PageCaller, PageError, PageOperator, Paging,
+    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Once, OnceKey, Page, PageCaller, PageError, PageOperator,
+    Paging,
 };
 use forms::{EditForm, NewForm};
 use views::{DeliveryPage, DetailPage, FirstPage, ListPage, ListRow, MadePage, NewPage, Row};
@@ -32,6 +33,7 @@ pub fn routes(webhooks: &Webhooks) -> Router {
         .route("/admin/webhooks/{id}/edit", post(edit))
         .route("/admin/webhooks/{id}/rotate", post(rotate))
         .route("/admin/webhooks/{id}/test", post(test))
+        .route("/admin/webhooks/{id}/replay", post(replay_failed))
         .route("/admin/webhooks/{id}/enable", post(enable))
         .route("/admin/webhooks/{id}/disable", post(disable))
         .route("/admin/webhooks/{id}/delete", post(delete))
@@ -43,6 +45,12 @@ pub fn routes(webhooks: &Webhooks) -> Router {
 /// A form that is only a button.
 #[derive(Deserialize)]
 struct Press {}
+
+/// One press of the replay button.
+#[derive(Deserialize)]
+struct Replay {
+    key: Option<String>,
+}
 
 /// The name that a destructive act asks for.
 #[derive(Deserialize)]
@@ -175,6 +183,7 @@ async fn show(
         rows: page.items.iter().map(|delivery| Row::new(delivery, now)).collect(),
         next: next.unwrap_or_default(),
         result,
+        replay_key: uuid::Uuid::now_v7().to_string(),
         webhook,
     })
     .into_response())
@@ -222,6 +231,7 @@ async fn changed_answer(
         Ok(_) => return Ok(detail_url(id).into_response()),
         Err(Error::Field { field, problem }) => format!("Nothing was saved. {}: {problem}", field.replace('_', " ")),
         Err(Error::TestRefused(why)) => why,
+        Err(Error::NotReplayable(why)) => why.to_owned(),
         Err(error) => return Err(error.into()),
     };
     let notice = Some(Notice { kind: "bad", text: sentence });
@@ -253,6 +263,27 @@ async fn test(
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
         Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
     }
+}
+
+/// Replays what failed; the key of the page makes a second press harmless.
+async fn replay_failed(
+    State(webhooks): State<Webhooks>,
+    Id(id): Id<WebhookId>,
+    CheckedForm { caller, form }: CheckedForm<Replay>,
+) -> Result<Response, PageError> {
+    caller.require_operator()?;
+    let (principal, now) = (&caller.principal, webhooks.parts.clock.now());
+    let once = Once::new(OnceKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
+    let filter = Filter { result: Some(super::Outcome::Failed), ..Filter::default() };
+    let replayed = webhooks.replay_all(caller.tenant(), id, filter, Order::Do(&once), &principal.requester()).await;
+    let text = match replayed {
+        Ok(0) => "Nothing has failed here.".to_owned(),
+        Ok(1) => "One delivery comes again.".to_owned(),
+        Ok(count) => format!("{count} deliveries come again."),
+        Err(error) => return changed_answer(&webhooks, &caller, id, Err(error)).await,
+    };
+    let notice = Some(Notice { kind: "good", text });
+    show(&webhooks, &caller, id, &Paging::default(), Filter::default(), notice).await
 }
 
 async fn enable(

@@ -49,17 +49,22 @@ pub async fn fresh_database(folder: &std::path::Path) -> String {
 impl TestApp {
     /// A server with the tenant `acme` and its owner. The worker does not run: call [`TestApp::settle`].
     pub async fn new() -> Self {
+        Self::behind("").await
+    }
+
+    /// The same behind proxies in these networks.
+    pub async fn behind(trusted_proxies: &str) -> Self {
         thinkwork_outbound::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let database_url = fresh_database(folder.path()).await;
-        Self::over(folder, database_url).await
+        Self::over(folder, database_url, trusted_proxies).await
     }
 
-    async fn over(folder: TempDir, database_url: String) -> Self {
+    async fn over(folder: TempDir, database_url: String, trusted_proxies: &str) -> Self {
         let clock = Clock::system();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = build(&folder, &database_url, address, &clock).await;
+        let app = build(&folder, &database_url, address, &clock, trusted_proxies).await;
         let made = app.access.tenant_create("acme", "Acme", "owner@acme.test", "Olivia").await.unwrap();
         let routes = thinkwork::router::router(&app).into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
@@ -73,7 +78,7 @@ impl TestApp {
 
     /// Another process's view of the same database: a second App over it, without a listener.
     pub async fn second(&self) -> Arc<App> {
-        build(&self.folder, &self.app.config.database_url, self.address, &self.clock).await
+        build(&self.folder, &self.app.config.database_url, self.address, &self.clock, "").await
     }
 
     /// The address with this path.
@@ -88,7 +93,7 @@ impl TestApp {
 
     /// Somebody without any proof.
     pub fn anyone(&self) -> Client {
-        Client::new(self.url(""))
+        Client::at(self.url(""))
     }
 
     /// The owner in a browser session.
@@ -138,8 +143,15 @@ impl Drop for TestApp {
     }
 }
 
-async fn build(folder: &TempDir, database_url: &str, address: SocketAddr, clock: &Clock) -> Arc<App> {
+async fn build(
+    folder: &TempDir,
+    database_url: &str,
+    address: SocketAddr,
+    clock: &Clock,
+    trusted_proxies: &str,
+) -> Arc<App> {
     let flags = [
+        ("trusted_proxies", trusted_proxies.to_owned()),
         ("listen", address.to_string()),
         ("data_dir", folder.path().join("data").display().to_string()),
         ("key_file", folder.path().join("key").display().to_string()),
@@ -196,7 +208,8 @@ impl Answer {
 }
 
 impl Client {
-    fn new(base: String) -> Self {
+    /// Somebody without any proof at the server of this origin.
+    pub fn at(base: String) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -229,6 +242,11 @@ impl Client {
         Answer { status, headers, text, json }
     }
 
+    /// The status, or nothing where nobody answers.
+    pub async fn try_get(&self, path: &str) -> Option<u16> {
+        self.request("GET", path).send().await.ok().map(|response| response.status().as_u16())
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.request("GET", path)).await
     }
@@ -243,6 +261,10 @@ impl Client {
 
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.with_json("PATCH", path, body).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.with_json("PUT", path, body).await
     }
 
     pub async fn with_json(&self, method: &str, path: &str, body: Value) -> Answer {

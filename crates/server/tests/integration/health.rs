@@ -1,5 +1,7 @@
 //! Health, Host, Origin, headers: what holds for every route.
 
+use serde_json::json;
+
 use crate::harness::TestApp;
 
 #[tokio::test]
@@ -7,4 +9,81 @@ async fn a_started_server_is_ready() {
     let app = TestApp::new().await;
     let answer = app.anyone().get("/readyz").await;
     assert_eq!((answer.status, answer.json["ready"].as_bool()), (200, Some(true)));
+}
+
+/// Our pages ask browsers for no referrer, and then a form's origin is `null`: who sends it is told by the browser alone.
+#[tokio::test]
+async fn s23_a_form_without_a_named_origin_is_ours_only_where_the_browser_says_so() {
+    let app = TestApp::new().await;
+    let form = async |path: &str, site: Option<&str>| {
+        let mut request = app.anyone().request("POST", path).header("origin", "null");
+        if let Some(site) = site {
+            request = request.header("sec-fetch-site", site);
+        }
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        app.anyone().send(request.body("email=nobody%40acme.test&password=wrong-but-long-enough")).await
+    };
+    for foreign in [None, Some("cross-site"), Some("same-site"), Some("none"), Some("same-origin, cross-site")] {
+        let refused = form("/sign-in", foreign).await.expect(403);
+        assert_eq!(refused.code(), "foreign_origin", "{foreign:?}");
+    }
+    assert_ne!(form("/sign-in", Some("same-origin")).await.code(), "foreign_origin");
+    // The gateway is for programs, which have no such word to give.
+    assert_eq!(form("/mcp/spaces/any", Some("same-origin")).await.expect(403).code(), "foreign_origin");
+}
+
+/// The samples of an exposition, each with its labels; fails where a line is none of the format's.
+fn samples(text: &str) -> std::collections::HashMap<String, f64> {
+    let (mut kinds, mut found) = (std::collections::HashMap::new(), std::collections::HashMap::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is declared twice");
+        } else if !line.starts_with("# HELP ") {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+            assert!(kinds.contains_key(name) && labels.ends_with('}'), "{line}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{line}");
+            found.insert(sample.to_owned(), value.parse().unwrap());
+        }
+    }
+    assert!(text.ends_with('\n'));
+    found
+}
+
+#[tokio::test]
+async fn l82_metrics_tell_what_waits_and_how_long() {
+    let app = TestApp::new().await;
+    let operator = app.operator().await;
+    let space = json!({ "slug": "s", "name": "S", "access": "public" });
+    let space = operator.post("/v1/spaces", space).await.expect(201).text_of("id");
+    let hook = json!({ "name": "h", "space_id": space, "verification": { "scheme": "bearer" } });
+    let hook = operator.post("/v1/webhooks", hook).await.expect(201);
+    let sender = app.bearer(&hook.text_of("secret"));
+    sender.post(&format!("/hooks/{}", hook.text_of("id")), json!({})).await.expect(202);
+    let unknown = thinkwork_primitives::WebhookId::new();
+    app.anyone().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
+    app.clock.advance(std::time::Duration::from_secs(90));
+    let look = async || {
+        let answer = app.anyone().get("/metrics").await.expect(200);
+        assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
+        samples(&answer.text)
+    };
+    let before = look().await;
+    assert_eq!(before["thinkwork_intake_events{state=\"waiting\"}"], 1.0);
+    assert!((90.0..120.0).contains(&before["thinkwork_intake_oldest_seconds"]), "{before:?}");
+    assert_eq!(before["thinkwork_webhook_unknown_requests_total"], 1.0);
+    assert!(before["thinkwork_audit_unsealed_events"] >= 3.0, "{before:?}");
+    assert!(before["thinkwork_audit_sealing_behind_seconds"] >= 90.0, "{before:?}");
+    app.app.audit.sealer().seal_all().await.unwrap();
+    let claimed = app.app.intake.claim(10).await.unwrap();
+    let mut tx = app.app.db.write(app.tenant).await.unwrap();
+    assert!(thinkwork_database::intake_log::applied(&mut tx, claimed[0].0.id).await.unwrap());
+    app.app.webhooks.apply(&mut tx, &claimed[0].0, app.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let after = look().await;
+    assert_eq!(after["thinkwork_intake_events{state=\"waiting\"}"], 0.0);
+    assert_eq!(after["thinkwork_intake_oldest_seconds"], 0.0);
+    assert_eq!(after["thinkwork_jobs{state=\"due\"}"], 1.0, "the turn that answers");
 }

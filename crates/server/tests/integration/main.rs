@@ -15,10 +15,17 @@ mod harness;
 
 mod access;
 mod audit;
+mod bad_input;
+mod contract;
 mod credentials;
 mod demo;
 mod forms;
 mod guards;
 mod health;
+mod mcp;
 mod oauth;
+mod peers;
+mod spaces;
+mod threads;
+mod turns;
 mod webhooks;

@@ -35,6 +35,7 @@ async fn users(
 }
 
 #[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct InviteBody {
     email: String,
     name: String,
@@ -81,6 +82,7 @@ async fn user_invite(
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct ChangeBody {
     name: Option<String>,
     #[schema(value_type = Option<String>)]
@@ -117,6 +119,7 @@ async fn invitation_renew(
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct AcceptBody {
     /// The code of the link.
     #[schema(value_type = String)]

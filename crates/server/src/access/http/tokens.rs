@@ -79,6 +79,7 @@ async fn tokens(
 }
 
 #[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct MintBody {
     name: String,
     kind: TokenKind,

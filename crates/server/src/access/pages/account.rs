@@ -6,9 +6,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use thinkwork_primitives::{SessionId, TokenId, Via};
+use serde::Deserialize;
+use thinkwork_primitives::{Secret, SessionId, TokenId, Via};
 
-use super::super::{Access, Error, TokenKind};
+use super::super::{Access, Error, TokenKind, rules};
 use super::tokens::{MintForm, Shown, TokenRow};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{ApiError, CheckedForm, Frame, Id, Moment, Notice, Once, Page, PageCaller, PageError, PageMember};
@@ -18,6 +19,7 @@ const PAGE: &str = "/me/account";
 pub(super) fn routes() -> Router<Access> {
     Router::new()
         .route(PAGE, get(account_page))
+        .route("/me/account/password", post(password))
         .route("/me/account/sessions/{id}/end", post(session_end))
         .route("/me/account/tokens", post(mint))
         .route("/me/account/tokens/{id}/revoke", post(revoke))
@@ -69,7 +71,7 @@ async fn page(
         current: current == Some(session.id),
         signed_in: Moment::of(session.signed_in_at, now),
         seen: Moment::of(session.last_seen_at, now),
-        browser: if session.user_agent.is_empty() { "A browser without a name".to_owned() } else { session.user_agent },
+        browser: rules::browser_words(&session.user_agent),
     });
     let tokens = access.tokens_own(caller.tenant(), caller.user).await?;
     Ok(Page(AccountPage {
@@ -89,6 +91,34 @@ async fn session_end(State(access): State<Access>, Id(id): Id<SessionId>, checke
         Ok(()) => Redirect::to(PAGE).into_response(),
         Err(error) => failed(error, PAGE),
     }
+}
+
+/// One's own password, the new one twice.
+#[derive(Deserialize)]
+struct PasswordForm {
+    current_password: Secret,
+    password: Secret,
+    password_again: Secret,
+}
+
+async fn password(
+    State(access): State<Access>,
+    CheckedForm { caller, form }: CheckedForm<PasswordForm>,
+) -> Result<Response, PageError> {
+    let changed = if form.password.equals(form.password_again.expose()) {
+        access.password_change(&caller.principal, &form.current_password, &form.password).await
+    } else {
+        Err(Error::Invalid { field: "password_again", problem: "the two new passwords differ; type them again." })
+    };
+    let (status, notice) = match changed {
+        Ok(()) => {
+            let text = "Your password is changed; you are signed out everywhere else.".to_owned();
+            (StatusCode::OK, Notice { kind: "good", text })
+        }
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, bad(error)),
+    };
+    let page = page(&access, &caller, Some(notice), None, MintForm::default()).await?;
+    Ok((status, page).into_response())
 }
 
 async fn mint(State(access): State<Access>, checked: CheckedForm<MintForm>) -> Result<Response, PageError> {

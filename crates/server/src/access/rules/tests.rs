@@ -50,6 +50,7 @@ fn l05_where_to_go_after_sign_in_is_a_path_of_this_site() {
     let check = |next: &str, expect: &str| assert_eq!(next_path(Some(next)), expect, "{next:?}");
     check("/me/spaces?x=1#top", "/me/spaces?x=1#top");
     check("/", "/");
+    check("/me?next=//x&y=/../z", "/me?next=//x&y=/../z");
     for refused in [
         "",
         "//evil.test",
@@ -67,6 +68,9 @@ fn l05_where_to_go_after_sign_in_is_a_path_of_this_site() {
         "/sign-out",
         " /me",
         "@evil.test",
+        "/me/../..//evil.test",
+        "/me/..",
+        "/a//b",
     ] {
         check(refused, "/");
     }
@@ -179,4 +183,21 @@ fn what_is_entered_is_checked() {
     assert_eq!(token_end(NOW, None).unwrap(), NOW.plus(Duration::from_secs(90 * 86_400)));
     assert_eq!(widest(&[Scope::Write, Scope::Read]).unwrap(), Scope::Write);
     assert_eq!(word(widest(&[])), "Invalid");
+}
+
+#[test]
+fn browsers_are_called_as_people_call_them() {
+    #[track_caller]
+    fn check(user_agent: &str, words: &str) {
+        assert_eq!(browser_words(user_agent), words);
+    }
+    let mozilla = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)";
+    check(&format!("{mozilla} Chrome/156.0.0.0 Safari/537.36"), "Chrome on Linux");
+    check("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:150.0) Gecko/20100101 Firefox/150.0", "Firefox on Windows");
+    check(
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile Safari/604.1",
+        "Safari on iPhone",
+    );
+    check("ThinkWork/1.0 (my app)", "ThinkWork/1.0 (my app)");
+    check("", "A browser without a name");
 }

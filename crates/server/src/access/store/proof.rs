@@ -118,22 +118,34 @@ pub(in super::super) async fn session_end(
     Ok(done.rows_affected == 1)
 }
 
-/// Deletes a person's sessions that ended by themselves or otherwise, and returns which they were.
+/// Deletes sessions that ended by themselves or otherwise, a person's own or anybody's, at most `count`, and returns
+/// which they were.
 pub(in super::super) async fn sessions_sweep(
     tx: &mut Tx,
-    user: UserId,
+    whose: Whose,
     now: Timestamp,
     idle_since: Timestamp,
+    count: u64,
 ) -> Result<Vec<Uuid>, Error> {
     let over = session::Column::ExpiresAt
         .lte(now.micros())
         .or(session::Column::LastSeenAt.lt(idle_since.micros()))
         .or(session::Column::RevokedAt.is_not_null());
-    let own = session::Column::TenantId.eq(tx.tenant().uuid()).and(session::Column::UserId.eq(user.uuid()));
-    let condition = own.and(over);
-    let rows = session::Entity::find().filter(condition.clone()).all(tx.orm()).await.map_err(db)?;
-    session::Entity::delete_many().filter(condition).exec(tx.orm()).await.map_err(db)?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    let condition = match whose {
+        Whose::Tenant => session::Column::TenantId.eq(tx.tenant().uuid()).and(over),
+        Whose::User(user) => {
+            session::Column::TenantId.eq(tx.tenant().uuid()).and(session::Column::UserId.eq(user.uuid())).and(over)
+        }
+    };
+    let rows = session::Entity::find().filter(condition).limit(count).all(tx.orm()).await.map_err(db)?;
+    let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
+    session::Entity::delete_many()
+        .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(session::Column::Id.is_in(ids.clone()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(ids)
 }
 
 pub(in super::super) async fn token_insert(
@@ -205,7 +217,7 @@ fn token(row: &token::Model) -> Option<Token> {
     })
 }
 
-/// Whose token it must be to be found.
+/// Whose token or session it must be to be found.
 #[derive(Clone, Copy)]
 pub(in super::super) enum Whose {
     /// Any of the tenant: for operators and for the proof itself.

@@ -48,11 +48,40 @@ pub enum Webhook {
         #[command(flatten)]
         part: Part,
     },
+    /// Apply again what was applied or failed, at most 1,000 deliveries at a time.
+    Replay(Replay),
     /// Delete it; its address answers 404 from then on.
     Remove {
         /// The webhook, whk_….
         id: WebhookId,
     },
+}
+
+/// What to replay.
+#[derive(Args)]
+pub struct Replay {
+    /// The webhook, whk_….
+    id: WebhookId,
+    /// Only with this result: applied or failed.
+    #[arg(long)]
+    result: Option<String>,
+    /// Only what arrived then or later, like 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only what arrived before.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only count.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Replay {
+    fn body(&self) -> Value {
+        let filter = [("result", &self.result), ("since", &self.since), ("until", &self.until)];
+        let filter = filter.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))));
+        json!({ "filter": Map::from_iter(filter), "dry_run": self.dry_run })
+    }
 }
 
 /// A webhook to make.
@@ -136,11 +165,17 @@ pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), Failure> {
         Webhook::Test { id } => {
             let answer = api.post(&format!("{}/test", path(id)), &json!({})).await?;
             api.show(&answer, |answer| {
-                show::lines(answer, &[("Delivery", "/delivery_id"), ("Status", "/status")]);
+                show::lines(answer, &[("Delivery", "/id"), ("Result", "/result")]);
             });
             Ok(())
         }
         Webhook::Deliveries { id, result, part } => deliveries(api, &path(id), result.as_deref(), &part).await,
+        Webhook::Replay(replay) => {
+            let answer = api.post(&format!("{}/replay", path(replay.id)), &replay.body()).await?;
+            let label = if replay.dry_run { "Would come again" } else { "Come again" };
+            api.show(&answer, |answer| show::lines(answer, &[(label, "/count")]));
+            Ok(())
+        }
         Webhook::Remove { id } => {
             api.delete(&path(id)).await?;
             api.done("The webhook is deleted; its address answers 404 from now on.");

@@ -1,5 +1,6 @@
 // The one script of the pages. Everything works without it; it adds copy buttons, the check of a
-// confirmed name, a guard against sending a form twice, and threads that grow while they are read.
+// confirmed name, a guard against sending a form twice, pages that wait, and threads that grow while they
+// are read.
 // It writes no HTML from strings: fragments come from this origin, rendered and escaped by the server.
 "use strict";
 
@@ -57,6 +58,26 @@ document.addEventListener("keydown", (event) => {
   const form = event.target.closest("form.composer");
   if (form) form.requestSubmit();
 });
+
+// A page that waits for something (<span data-waits>) is asked again now and then, and shown anew once that has come.
+const WAIT_PAUSE_MS = 3000;
+if (document.querySelector("[data-waits]")) waits();
+
+function waits() {
+  setTimeout(async () => {
+    try {
+      const answer = await fetch(location.href, { credentials: "same-origin" });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (answer.redirected || (answer.ok && !page.querySelector("[data-waits]"))) {
+        location.reload();
+        return;
+      }
+    } catch {
+      // The server does not answer now; the next time it may.
+    }
+    waits();
+  }, WAIT_PAUSE_MS);
+}
 
 let voice;
 function announce(text) {

@@ -1,7 +1,7 @@
 //! JSON routes of a member's own connections to MCP servers.
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{FlowId, McpServerId, Timestamp};
@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::edge::{ApiError, Consent, Id, Json, List, Member};
 use crate::mcp::{Mcp, MyServer};
-use crate::oauth::{ConnectionStatus, Revocation, RevocationResult};
+use crate::oauth::ConnectionStatus;
 
 pub(super) fn routes(mcp: &Mcp) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -73,32 +73,6 @@ struct ConnectOut {
     expires_at: Timestamp,
 }
 
-/// What became of the tokens at the authorization server.
-#[derive(Serialize, ToSchema)]
-struct DisconnectOut {
-    revocations: Vec<RevocationOut>,
-}
-
-/// One token.
-#[derive(Serialize, ToSchema)]
-struct RevocationOut {
-    /// `refresh` or `access`.
-    token: &'static str,
-    /// `revoked`, `not_supported` or `pending_retry`.
-    result: &'static str,
-}
-
-impl From<Revocation> for RevocationOut {
-    fn from(revocation: Revocation) -> Self {
-        let result = match revocation.result {
-            RevocationResult::Revoked => "revoked",
-            RevocationResult::NotSupported => "not_supported",
-            RevocationResult::PendingRetry => "pending_retry",
-        };
-        Self { token: revocation.token, result }
-    }
-}
-
 /// The servers and this person's connection to each.
 #[utoipa::path(get, path = "/v1/me/mcp-servers", tag = "mcp", responses((status = 200, body = List<MyServerOut>)),
     extensions(("x-caller" = json!("member"))))]
@@ -124,14 +98,11 @@ async fn connect(
     Ok(([(header::SET_COOKIE, started.set_cookie)], Json(out)).into_response())
 }
 
-/// Ends this person's own connection.
+/// Ends this person's own connection. What became of each token at its issuer is told by
+/// `DELETE /v1/me/connections/{id}`.
 #[utoipa::path(delete, path = "/v1/me/mcp-servers/{id}/connection", tag = "mcp", params(("id" = String, Path)),
-    responses((status = 200, body = DisconnectOut)), extensions(("x-caller" = json!("member"))))]
-async fn disconnect(
-    member: Member,
-    State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-) -> Result<Json<DisconnectOut>, ApiError> {
-    let revocations = mcp.disconnect(&member.principal, member.user, id).await?;
-    Ok(Json(DisconnectOut { revocations: revocations.into_iter().map(RevocationOut::from).collect() }))
+    responses((status = 204)), extensions(("x-caller" = json!("member"))))]
+async fn disconnect(member: Member, State(mcp): State<Mcp>, Id(id): Id<McpServerId>) -> Result<StatusCode, ApiError> {
+    mcp.disconnect(&member.principal, member.user, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use thinkwork_primitives::{Effect, McpServerId};
+use thinkwork_primitives::McpServerId;
 
 use super::Done;
 use super::admin::{Nothing, sign_in_words};
@@ -76,6 +76,8 @@ struct ReviewPage {
     allowlist_missing: String,
     tools: Vec<ToolRow>,
     held: usize,
+    /// Approved tools whose effect nobody has decided.
+    undecided: usize,
     secret: Option<SecretRow>,
     spaces: Vec<SpaceRow>,
     spaces_other: Vec<SpaceRow>,
@@ -139,6 +141,7 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         } else {
             0
         },
+        undecided: listed.iter().filter(|row| row.status == "approved" && !row.decided).count(),
         tools: listed,
         secret,
         spaces,
@@ -187,9 +190,7 @@ fn facts(server: &Server) -> Vec<Fact> {
 
 fn tool_row(tool: &ServerTool) -> ToolRow {
     let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    let effect = tool.effect.unwrap_or_else(|| {
-        if tool.approved_hash.is_some() { Effect::Send } else { rules::effect_suggested(&tool.annotations) }
-    });
+    let effect = tool.effect.unwrap_or_else(|| rules::effect_suggested(&tool.annotations));
     ToolRow {
         name: tool.name.clone(),
         description: tool.description.clone(),

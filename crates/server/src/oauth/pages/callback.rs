@@ -5,7 +5,7 @@
 use askama::Template;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 
 use super::super::{Finished, Finisher, Started, rules};
 use super::{Pages, words};
@@ -55,7 +55,8 @@ pub(super) async fn callback(
     let query = query.unwrap_or_default();
     let (status, title, message) = match pages.oauth.finish(&key, &query, Finisher { person, headers }).await {
         Finished::Return { to, set_cookie } => {
-            return ([(header::SET_COOKIE, set_cookie)], Redirect::to(&to)).into_response();
+            // 302 as the contract says; a browser follows it with a GET, as it came.
+            return (StatusCode::FOUND, [(header::LOCATION, to), (header::SET_COOKIE, set_cookie)]).into_response();
         }
         Finished::Unknown => (StatusCode::BAD_REQUEST, "This sign-in has ended", words::UNKNOWN),
         Finished::NotYours => (StatusCode::FORBIDDEN, "This sign-in is not yours", words::NOT_YOURS),

@@ -1,5 +1,7 @@
 //! The sentences of these pages: what a reason means and what to do next, when something was.
 
+use thinkwork_primitives::ConnectionId;
+
 use super::super::Revocation;
 
 /// The flow is not there any more.
@@ -69,10 +71,11 @@ pub(super) fn revocation_sentence(results: &str) -> String {
 }
 
 /// What a credential was opened for.
-pub(super) fn use_words(surface: &str, tool: Option<&str>) -> String {
-    match (surface, tool) {
-        (_, Some(tool)) => tool.to_owned(),
-        ("oauth", None) => "Access renewed or ended".to_owned(),
-        (_, None) => "Tools listed".to_owned(),
+pub(super) fn use_words(surface: &str, tool: Option<&str>, connection: Option<ConnectionId>) -> String {
+    match (surface, tool, connection) {
+        (_, Some(tool), _) => tool.to_owned(),
+        ("oauth", None, None) => "Sign-in finished".to_owned(),
+        ("oauth", None, Some(_)) => "Access renewed or ended".to_owned(),
+        (_, None, _) => "Tools listed".to_owned(),
     }
 }

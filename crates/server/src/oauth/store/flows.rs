@@ -1,6 +1,7 @@
 //! Rows of `oauth_flow`: one attempt to get a grant. The state is only here as SHA-256.
 
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use thinkwork_database::Tx;
@@ -70,6 +71,34 @@ pub(in super::super) async fn flow_by_state(tx: &mut Tx, state_hash: &[u8]) -> R
 
 pub(in super::super) async fn flow_find(tx: &mut Tx, id: FlowId) -> Result<Option<FlowRow>, Error> {
     all(tx).filter(flow::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+}
+
+/// The flows of a person that have no outcome yet.
+pub(in super::super) async fn flows_open(tx: &mut Tx, user: UserId) -> Result<Vec<FlowRow>, Error> {
+    all(tx)
+        .filter(flow::Column::UserId.eq(user.uuid()))
+        .filter(flow::Column::Outcome.is_null())
+        .all(tx.orm())
+        .await
+        .map_err(db)
+}
+
+/// Deletes flows that ended and began before `before`, at most `count`.
+pub(in super::super) async fn flows_sweep(tx: &mut Tx, before: Timestamp, count: u64) -> Result<(), Error> {
+    let over = all(tx)
+        .filter(flow::Column::CreatedAt.lt(before.micros()))
+        .filter(flow::Column::Outcome.is_not_null())
+        .limit(count)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    flow::Entity::delete_many()
+        .filter(flow::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(flow::Column::Id.is_in(over.into_iter().map(|row| row.id)))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
 }
 
 fn update(tx: &Tx, id: FlowId) -> sea_orm::UpdateMany<flow::Entity> {

@@ -39,7 +39,7 @@ struct Detail {
     reopen: bool,
     members: Vec<MemberRow>,
     choices: Vec<Choice>,
-    servers: Vec<String>,
+    servers: Vec<Choice>,
 }
 
 async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<Notice>) -> Result<Detail, ApiError> {
@@ -48,7 +48,8 @@ async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<
     let members = spaces.members(&mut tx, id, MEMBERS_SHOWN_MAX, None).await?;
     let ids: Vec<UserId> = members.iter().map(|member| member.user).collect();
     let names = spaces.names(&mut tx, &ids).await?;
-    let servers = spaces.servers(&mut tx, id).await?.into_iter().map(|server| server.server.to_string()).collect();
+    let servers: Vec<_> = spaces.servers(&mut tx, id).await?.into_iter().map(|server| server.server).collect();
+    let servers = crate::spaces::store::server_names(&mut tx, &servers).await?;
     drop(tx);
     let now = spaces.clock.now();
     let name_of =
@@ -74,7 +75,7 @@ async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<
         reopen: space.reopen,
         members: rows,
         choices: choices.map(|(user, name)| Choice { id: user.to_string(), name }).collect(),
-        servers,
+        servers: servers.into_iter().map(|(id, name)| Choice { id: id.to_string(), name }).collect(),
     })
 }
 

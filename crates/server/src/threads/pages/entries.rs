@@ -5,6 +5,7 @@ use std::time::Duration;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{MessageId, Requester};
 
+use super::words::failure_sentence;
 use crate::edge::{ApiError, Moment, PageCaller};
 use crate::threads::attribution::{Attribution, Labels};
 use crate::threads::text::{self, Author};
@@ -90,14 +91,16 @@ async fn message_view(
     message: Message,
 ) -> Result<MessageView, ApiError> {
     let asked = threads.asked_by(tx, labels, &message.requester).await?;
+    let is_persons = matches!(message.requester, Requester::User(_));
     let (author, html) = match message.role {
+        // What a person's own tool call brought: their words it is not, and the turn above says whose credential it used.
+        MessageRole::Data if is_persons => ("Tool result".to_owned(), String::new()),
         MessageRole::User | MessageRole::Data => (asked.asker.clone(), String::new()),
         MessageRole::Agent => ("Agent".to_owned(), text::render(&message.text, Author::Agent)),
         MessageRole::System => ("ThinkWork".to_owned(), text::render(&message.text, Author::Server)),
     };
-    let is_persons_own = matches!((message.role, &message.requester), (MessageRole::User, Requester::User(_)));
     let line = match message.role {
-        MessageRole::User | MessageRole::Data if !is_persons_own => Some(asked),
+        MessageRole::User | MessageRole::Data if !is_persons => Some(asked),
         _ => None,
     };
     Ok(MessageView {
@@ -139,7 +142,7 @@ async fn turn_view(
         is_open: matches!(turn.status, TurnStatus::Running | TurnStatus::WaitingApproval | TurnStatus::Failed),
         may_stop: !is_over,
         line,
-        failure: turn.failure.clone().unwrap_or_default(),
+        failure: failure_sentence(turn.failure.as_deref().unwrap_or_default()),
         steps: views,
         left_out: left_out(&turn, caller),
     })
@@ -161,7 +164,7 @@ fn step_view(turn: &Turn, step: Step, credential: String, owner: &str, caller: &
         input: step.input_preview.unwrap_or_default(),
         output: step.output_preview.unwrap_or_default(),
         hidden: if is_hidden { format!("Only {owner} sees what was read.") } else { String::new() },
-        failure: step.failure.unwrap_or_default(),
+        failure: failure_sentence(step.failure.as_deref().unwrap_or_default()),
     }
 }
 

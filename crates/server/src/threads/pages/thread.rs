@@ -78,7 +78,8 @@ async fn page(
     let thread: Thread = threads.visible(&mut tx, id, &caller.principal).await?;
     let space = threads.spaces.visible(&mut tx, thread.space, &caller.principal).await?;
     let mut labels = Labels::new(caller.user, caller.is_operator());
-    let line = threads.asked_by(&mut tx, &mut labels, &thread.requester).await?;
+    let lines = threads.attributions(&mut tx, &mut labels, std::slice::from_ref(&thread)).await?;
+    let line = lines.into_iter().next().unwrap_or_default();
     let (from, entries) = shown(threads, &mut tx, caller, id, from).await?;
     let earlier = from.saturating_sub(MESSAGES_SHOWN).max(1);
     Ok(ThreadPage {

@@ -3,12 +3,11 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::Value;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{
-    CredentialId, CredentialSubject, Effect, Marks, McpServerId, MessageId, SpaceId, StepId, ThreadId, Timestamp,
-    TurnId, UserId,
+    CredentialSubject, Effect, Marks, McpServerId, MessageId, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId,
 };
 use uuid::Uuid;
 
@@ -243,6 +242,44 @@ fn steps_of(tx: &Tx) -> sea_orm::Select<step::Entity> {
     step::Entity::find().filter(step::Column::TenantId.eq(tx.tenant().uuid()))
 }
 
+/// A step's thread, requester (kind, id), credential subject (kind, user, connection) and server.
+type OpenedRow = (Uuid, String, String, String, Option<Uuid>, Option<Uuid>, Option<Uuid>);
+
+/// Whose credentials the steps of these threads opened, and at which server.
+pub(in crate::threads) async fn subjects_of_threads(
+    tx: &mut Tx,
+    threads: &[ThreadId],
+) -> Result<Vec<(ThreadId, (CredentialSubject, Option<McpServerId>))>, Error> {
+    let turns = entity::Entity::find()
+        .filter(entity::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(entity::Column::ThreadId.is_in(threads.iter().map(|id| id.uuid())))
+        .select_only()
+        .column(entity::Column::Id)
+        .into_query();
+    let rows: Vec<OpenedRow> = steps_of(tx)
+        .filter(step::Column::TurnId.in_subquery(turns))
+        .filter(step::Column::SubjectKind.ne(CredentialSubject::None.kind()))
+        .select_only()
+        .column(step::Column::ThreadId)
+        .column(step::Column::RequesterKind)
+        .column(step::Column::RequesterId)
+        .column(step::Column::SubjectKind)
+        .column(step::Column::SubjectUserId)
+        .column(step::Column::SubjectConnectionId)
+        .column(step::Column::McpServerId)
+        .distinct()
+        .into_tuple()
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    rows.into_iter()
+        .map(|(thread, kind, id, subject, user, connection, server)| {
+            let (_, subject) = attribution(&kind, &id, &subject, user, connection)?;
+            Ok((ThreadId::from_uuid(thread), (subject, server.map(McpServerId::from_uuid))))
+        })
+        .collect()
+}
+
 /// Inserts a running step behind the turn's others.
 pub(in crate::threads) async fn step_insert(
     tx: &mut Tx,
@@ -328,25 +365,6 @@ fn step_update(tx: &Tx, id: StepId) -> sea_orm::UpdateMany<step::Entity> {
     step::Entity::update_many()
         .filter(step::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(step::Column::Id.eq(id.uuid()))
-}
-
-pub(in crate::threads) async fn step_used(
-    tx: &mut Tx,
-    id: StepId,
-    subject: CredentialSubject,
-    credential: CredentialId,
-    version: i64,
-) -> Result<(), Error> {
-    step_update(tx, id)
-        .col_expr(step::Column::SubjectKind, Expr::value(subject.kind()))
-        .col_expr(step::Column::SubjectUserId, Expr::value(subject.user().map(|id| id.uuid())))
-        .col_expr(step::Column::SubjectConnectionId, Expr::value(subject.connection().map(|id| id.uuid())))
-        .col_expr(step::Column::CredentialId, Expr::value(credential.uuid()))
-        .col_expr(step::Column::CredentialVersion, Expr::value(version))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
-    Ok(())
 }
 
 pub(in crate::threads) async fn step_finish(

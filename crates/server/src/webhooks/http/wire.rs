@@ -19,7 +19,7 @@ use crate::webhooks::{
 
 /// Where an id or key is found: `{"pointer": "/data/id"}`, `{"header": "X-Event-Id"}`, or either as plain text.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub(super) enum Place {
     /// A JSON pointer.
     Pointer {
@@ -56,6 +56,7 @@ impl From<Locator> for Place {
 
 /// How requests prove themselves.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Verification {
     /// `bearer` or `standard_webhooks`.
     pub scheme: String,
@@ -277,7 +278,7 @@ impl ShownOut {
 }
 
 /// Which deliveries to list.
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, Deserialize, Serialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DeliveryQuery {
     /// Only with this result.
@@ -286,6 +287,22 @@ pub(super) struct DeliveryQuery {
     since: Option<String>,
     /// Only those that arrived before, RFC 3339.
     until: Option<String>,
+}
+
+/// What to replay.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayIn {
+    /// Which deliveries; `result` is `applied` or `failed`, left out it is both.
+    pub filter: Option<DeliveryQuery>,
+    /// True only counts.
+    pub dry_run: Option<bool>,
+}
+
+/// How many deliveries come again, or would.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReplayOut {
+    pub count: usize,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for DeliveryQuery {

@@ -21,6 +21,11 @@ struct Window {
     exhausted: bool,
 }
 
+/// The minute of a time, as quota is counted.
+pub(in super::super) const fn window(now: Timestamp) -> i64 {
+    now.seconds().div_euclid(MINUTE_SECONDS)
+}
+
 /// What this process holds of the minute's quota.
 #[derive(Default)]
 pub(in super::super) struct Limit {
@@ -40,7 +45,7 @@ impl Limit {
         limit: i64,
         now: Timestamp,
     ) -> Result<Result<(), u64>, Error> {
-        let minute = now.seconds().div_euclid(MINUTE_SECONDS);
+        let minute = window(now);
         let left_of_minute = MINUTE_SECONDS.saturating_sub(now.seconds().rem_euclid(MINUTE_SECONDS));
         let retry_after = u64::try_from(left_of_minute).unwrap_or(1);
         if let Some(taken) = self.take_held(minute) {

@@ -28,6 +28,7 @@ use crate::edge::{ApiError, Id};
 use accept::Refusal;
 pub(super) use accept::{Arrived, Peer, Taken, accept};
 pub(super) use cache::{Cache, ROUTE};
+pub(super) use limit::window;
 
 /// The one route. It needs `ConnectInfo` for webhooks that are limited to addresses; without it those refuse.
 pub fn routes(webhooks: &Webhooks) -> Router {

@@ -179,6 +179,7 @@ pub(super) struct DetailPage {
     pub rows: Vec<Row>,
     pub next: String,
     pub result: &'static str,
+    pub replay_key: String,
 }
 
 impl DetailPage {

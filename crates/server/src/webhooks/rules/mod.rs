@@ -1,7 +1,6 @@
 //! Pure decisions: what a webhook may look like, where ids and keys are found, which addresses and types are taken.
 
 mod locate;
-mod network;
 mod show;
 
 use axum::http::HeaderMap;
@@ -11,11 +10,11 @@ use thinkwork_primitives::limits;
 
 use super::schemes::Scheme;
 use super::{Change, Error, NewWebhook, RATE_LIMIT_MAX};
+use crate::edge::Network;
 use crate::threads::Priority;
 
 pub(super) use locate::Body;
 pub use locate::Locator;
-pub use network::Network;
 pub(super) use show::{preview, shown_headers, text_of};
 
 /// Longest instruction: a page of text.

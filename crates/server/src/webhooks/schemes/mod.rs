@@ -84,6 +84,14 @@ impl Scheme {
         }
     }
 
+    /// Whether the time of a request is part of what is signed, so that an old one is refused for its age.
+    pub const fn signs_time(self) -> bool {
+        match self {
+            Self::Bearer => false,
+            Self::StandardWebhooks => true,
+        }
+    }
+
     /// A fresh secret as this scheme writes it.
     ///
     /// # Errors

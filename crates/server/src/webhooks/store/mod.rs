@@ -7,7 +7,7 @@ pub(super) use delivery::{
     Filter, delivery_count_add, delivery_counts, delivery_find, delivery_insert, delivery_list, envelope_find,
     envelope_insert,
 };
-pub(super) use webhook::{webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_update};
+pub(super) use webhook::{webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_update, webhooks_ever};
 
 fn db(error: sea_orm::DbErr) -> super::Error {
     super::Error::Database(error.into())

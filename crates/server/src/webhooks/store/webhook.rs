@@ -47,6 +47,18 @@ pub(in super::super) async fn webhook_find(tx: &mut Tx, id: WebhookId) -> Result
     Ok(found.and_then(webhook))
 }
 
+/// Every webhook there ever was, deleted ones included: whose keys may be forgotten.
+pub(in super::super) async fn webhooks_ever(
+    tx: &mut Tx,
+) -> Result<Vec<(WebhookId, Option<Scheme>, CredentialId)>, Error> {
+    let all = row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid()));
+    let rows = all.all(tx.orm()).await.map_err(db)?;
+    let of = |row: row::Model| {
+        (WebhookId::from_uuid(row.id), Scheme::parse(&row.scheme), CredentialId::from_uuid(row.credential_id))
+    };
+    Ok(rows.into_iter().map(of).collect())
+}
+
 /// Newest first.
 pub(in super::super) async fn webhook_list(
     tx: &mut Tx,

@@ -117,3 +117,68 @@ async fn l80_people_of_another_tenant_do_not_exist() {
     assert!(!list.text.contains("other.test"));
     owner.patch("/v1/users/usr_nonsense", json!({})).await.expect(404);
 }
+
+#[tokio::test]
+async fn a_person_changes_their_password_with_the_present_one_and_is_signed_out_elsewhere() {
+    let app = TestApp::new().await;
+    with_password(&app).await;
+    let (here, elsewhere) = (app.owner().await, app.owner().await);
+    let change = |current: &str, new: &str| json!({ "current_password": current, "new_password": new });
+    let wrong = here.put("/v1/me/password", change("not my password", "another good password")).await.expect(422);
+    assert!(wrong.text.contains("current_password"), "{}", wrong.text);
+    here.put("/v1/me/password", change(PASSWORD, "short")).await.expect(422);
+    elsewhere.get("/v1/me").await.expect(200);
+    here.put("/v1/me/password", change(PASSWORD, "another good password")).await.expect(204);
+    here.get("/v1/me").await.expect(200);
+    elsewhere.get("/v1/me").await.expect(401);
+    let sign_in = async |password: &str| {
+        app.anyone().post("/v1/sessions", json!({ "email": "owner@acme.test", "password": password })).await.status
+    };
+    assert_eq!((sign_in(PASSWORD).await, sign_in("another good password").await), (401, 201));
+    let told = here.get("/v1/audit?action=user.password_changed").await.expect(200);
+    assert_eq!(told.json["items"][0]["detail"]["sessions_ended"], 1, "{}", told.text);
+    // Guessing at the present password is throttled, whoever holds the session.
+    let mut last = 0;
+    for _ in 0..12 {
+        last = here.put("/v1/me/password", change("not my password", "another good password")).await.status;
+    }
+    assert_eq!(last, 429);
+}
+
+#[tokio::test]
+async fn the_account_page_changes_the_password() {
+    let app = TestApp::new().await;
+    with_password(&app).await;
+    let owner = app.owner().await;
+    assert!(owner.get("/me/account").await.expect(200).text.contains("Change password"));
+    let form = |again: &'static str| {
+        [("current_password", PASSWORD), ("password", "another good password"), ("password_again", again)]
+    };
+    let differs = owner.form("/me/account/password", &form("a different password")).await.expect(422);
+    assert!(differs.text.contains("The two new passwords differ"), "{}", differs.text);
+    let done = owner.form("/me/account/password", &form("another good password")).await.expect(200);
+    assert!(done.text.contains("Your password is changed"));
+}
+
+#[tokio::test]
+async fn a_forgotten_password_is_mended_by_a_link_from_the_machine() {
+    let app = TestApp::new().await;
+    with_password(&app).await;
+    let access = &app.slices().access;
+    let code = access.setup_code_of("acme", "Owner@Acme.test").await.unwrap();
+    assert!(access.setup_code_of("acme", "nobody@acme.test").await.is_err());
+    assert!(access.setup_code_of("other", "owner@acme.test").await.is_err());
+    let fields = [
+        ("code", code.expose_str().unwrap()),
+        ("name", "Olivia"),
+        ("password", "another good password"),
+        ("password_again", "another good password"),
+    ];
+    let before = app.owner().await;
+    app.anyone().form("/setup", &fields).await.expect(303);
+    before.get("/v1/me").await.expect(401);
+    let sign_in = json!({ "email": "owner@acme.test", "password": "another good password" });
+    app.anyone().post("/v1/sessions", sign_in).await.expect(201);
+    let gone = json!({ "code": code.expose_str().unwrap(), "password": "a third good password" });
+    app.anyone().post("/v1/invitations/accept", gone).await.expect(410);
+}

@@ -2,5 +2,14 @@
 
 mod absence;
 mod architecture;
+mod canary;
+mod engines;
+mod headers;
+pub mod operations;
+mod record;
+pub mod scene;
 mod source;
-mod tables;
+pub mod tables;
+mod walk;
+
+pub use scene::Scene;

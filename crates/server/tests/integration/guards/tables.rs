@@ -1,5 +1,7 @@
 //! The database as it is, read past the product: tables, and every text and byte in them.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
 
 use crate::harness::TestApp;
@@ -24,12 +26,52 @@ pub fn is_postgres(app: &TestApp) -> bool {
 /// The names of all tables.
 pub async fn names(app: &TestApp) -> Vec<String> {
     let connection = connect(app).await;
-    let sql = if is_postgres(app) {
-        "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'"
-    } else {
-        "SELECT name FROM sqlite_master WHERE type = 'table'"
-    };
-    let names = texts(&connection, sql).await;
+    let names = names_of(app, &connection).await;
     connection.close().await.unwrap();
     names
+}
+
+async fn names_of(app: &TestApp, connection: &DatabaseConnection) -> Vec<String> {
+    let sql = if is_postgres(app) {
+        "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
+    } else {
+        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1"
+    };
+    texts(connection, sql).await
+}
+
+/// Every row of every table as text, bytes in hexadecimal.
+pub async fn dump(app: &TestApp) -> BTreeMap<String, Vec<String>> {
+    let connection = connect(app).await;
+    let mut tables = BTreeMap::new();
+    for table in names_of(app, &connection).await {
+        let sql = if is_postgres(app) {
+            format!("SELECT t::text FROM \"{table}\" t ORDER BY 1")
+        } else {
+            let columns = texts(&connection, &format!("SELECT name FROM pragma_table_info('{table}')")).await;
+            let quoted: Vec<String> = columns.iter().map(|name| format!("quote(\"{name}\")")).collect();
+            format!("SELECT {} FROM \"{table}\" ORDER BY 1", quoted.join(" || '|' || "))
+        };
+        tables.insert(table, texts(&connection, &sql).await);
+    }
+    connection.close().await.unwrap();
+    tables
+}
+
+/// Rows that are in one dump and not in the other, with their table.
+pub fn changes(before: &BTreeMap<String, Vec<String>>, after: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (table, rows) in after {
+        let known = &before[table];
+        found.extend(rows.iter().filter(|row| !known.contains(row)).map(|row| format!("{table} has {row}")));
+        found.extend(known.iter().filter(|row| !rows.contains(row)).map(|row| format!("{table} had {row}")));
+    }
+    found
+}
+
+/// Runs one statement, as whoever owns the database could.
+pub async fn run(app: &TestApp, sql: &str) {
+    let connection = connect(app).await;
+    connection.execute_unprepared(sql).await.unwrap();
+    connection.close().await.unwrap();
 }

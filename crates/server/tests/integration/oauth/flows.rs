@@ -240,6 +240,35 @@ async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
 }
 
 #[tokio::test]
+async fn l13_reconnecting_the_same_account_revokes_nothing_that_the_new_grant_may_stand_on() {
+    let world = World::new().await;
+    world.connect().await;
+    world.connect().await;
+    assert!(world.run_jobs().await.is_empty());
+    assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+}
+
+#[tokio::test]
+async fn l22_reconnecting_another_account_revokes_the_tokens_of_the_one_before() {
+    let world = World::new().await;
+    let first = world.connect().await;
+    let old = text(&world.token().await.unwrap());
+    world.issuer.set(|ways| ways.account = Some("bo@notes.test"));
+    assert_eq!(world.connect().await, first, "in place");
+    assert_eq!(world.connection().await.unwrap().account, "bo@notes.test");
+    assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
+    let hints: Vec<String> = world.issuer.look(|seen| seen.revoked.iter().map(|(hint, _)| hint.clone()).collect());
+    assert_eq!(hints, ["refresh_token", "access_token"]);
+    assert!(!world.issuer.accepts(&old));
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())), "the new grant lives");
+    let mut tx = world.db.read(world.tenant).await.unwrap();
+    assert_eq!(world.oauth.connections_of(&mut tx, world.ana).await.unwrap().len(), 1);
+    drop(tx);
+    assert!(world.run_jobs().await.is_empty(), "nothing is left to do");
+}
+
+#[tokio::test]
 async fn l09_two_taps_make_two_flows_and_one_connection() {
     let world = World::new().await;
     let (one, two) = (

@@ -5,6 +5,7 @@ mod issuer;
 mod ownership;
 mod refresh;
 mod revoke;
+mod whole;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -62,6 +63,16 @@ pub fn text(token: &AccessToken) -> String {
 pub fn query_of(address: &str) -> HashMap<String, String> {
     let (_, query) = address.split_once('?').unwrap();
     url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+/// What the browser brings back from the issuer: the callback's key and query.
+pub async fn consent_at_issuer(started: &Started) -> (String, String) {
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let answer = http.get(&started.authorize_url).send().await.unwrap();
+    let to = answer.headers()["location"].to_str().unwrap().to_owned();
+    let url = url::Url::parse(&to).unwrap();
+    let key = url.path().strip_prefix("/oauth/callback/").unwrap().to_owned();
+    (key, url.query().unwrap().to_owned())
 }
 
 impl World {
@@ -137,12 +148,7 @@ impl World {
 
     /// What the browser brings back from the issuer: the callback's key and query.
     pub async fn consent_at_issuer(&self, started: &Started) -> (String, String) {
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        let answer = http.get(&started.authorize_url).send().await.unwrap();
-        let to = answer.headers()["location"].to_str().unwrap().to_owned();
-        let url = url::Url::parse(&to).unwrap();
-        let key = url.path().strip_prefix("/oauth/callback/").unwrap().to_owned();
-        (key, url.query().unwrap().to_owned())
+        consent_at_issuer(started).await
     }
 
     /// The browser that started the flow, with this person signed in.

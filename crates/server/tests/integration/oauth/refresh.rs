@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use thinkwork::oauth::{ConnectionStatus, Error};
 use tokio::task::JoinSet;
@@ -117,12 +118,25 @@ async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
     let mut call = JoinSet::new();
     call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
     world.issuer.gate.reached.notified().await;
-    // Somebody holds the one writer for longer than a writer waits.
-    let held = world.db.write(world.tenant).await.unwrap();
+    // The disk is full when the answer comes, and is mended while it is tried again.
+    let database = sea_orm::Database::connect(&world.database_url).await.unwrap();
+    let postgres = world.database_url.starts_with("postgres");
+    let full = if postgres {
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$;
+         CREATE TRIGGER full_disk BEFORE INSERT ON credential_version FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    } else {
+        "CREATE TRIGGER full_disk BEFORE INSERT ON credential_version
+         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    };
+    database.execute_unprepared(full).await.unwrap();
     world.issuer.gate.closed.store(false, Ordering::SeqCst);
     world.issuer.gate.open.notify_one();
-    drop(tokio::time::timeout(Duration::from_secs(11), std::future::pending::<()>()).await);
-    drop(held);
+    let early = tokio::time::timeout(Duration::from_millis(150), call.join_next()).await;
+    assert!(early.is_err(), "it is tried again: {early:?}");
+    let mended = if postgres { "DROP TRIGGER full_disk ON credential_version" } else { "DROP TRIGGER full_disk" };
+    database.execute_unprepared(mended).await.unwrap();
+    database.close().await.unwrap();
     call.join_next().await.unwrap().unwrap().unwrap();
     assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
     assert_eq!(refreshes(&world), 1);

@@ -20,13 +20,17 @@ async fn actions(app: &TestApp) -> Vec<String> {
 async fn a_space_is_made_listed_changed_and_every_change_is_recorded() {
     let app = TestApp::new().await;
     let operator = app.operator().await;
-    let made = operator.post("/v1/spaces", json!({ "slug": "billing", "name": "Billing", "access": "public" })).await.expect(201);
+    let made = operator
+        .post("/v1/spaces", json!({ "slug": "billing", "name": "Billing", "access": "public" }))
+        .await
+        .expect(201);
     let id = made.text_of("id");
     assert_eq!(made.header("location"), format!("/v1/spaces/{id}"));
     assert_eq!(made.json["reopen"], true);
     assert_eq!(app.member("ana").await.get("/v1/spaces").await.expect(200).json["items"][0]["id"], id);
     let path = format!("/v1/spaces/{id}");
-    let changed = operator.patch(&path, json!({ "name": "Bills", "prompt": "Be brief.", "reopen": false })).await.expect(200);
+    let changed =
+        operator.patch(&path, json!({ "name": "Bills", "prompt": "Be brief.", "reopen": false })).await.expect(200);
     assert_eq!((&changed.json["name"], &changed.json["version"]), (&json!("Bills"), &json!(2)));
     let stale = operator.request("PATCH", &path).header("if-match", "\"1\"").header("content-type", "application/json");
     operator.send(stale.body("{\"name\":\"Old\"}")).await.expect(412);
@@ -63,7 +67,8 @@ async fn a_private_space_does_not_exist_for_operators_and_members_outside_it() {
     let id = space(&owner, "secret", "private").await;
     let path = format!("/v1/spaces/{id}");
     for stranger in [&operator, &ana] {
-        for path in [path.clone(), format!("{path}/members"), format!("{path}/mcp-servers"), format!("/me/spaces/{id}")] {
+        for path in [path.clone(), format!("{path}/members"), format!("{path}/mcp-servers"), format!("/me/spaces/{id}")]
+        {
             stranger.get(&path).await.expect(404);
         }
         assert_eq!(stranger.get("/v1/spaces").await.expect(200).json["items"], json!([]));

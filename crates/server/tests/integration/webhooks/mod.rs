@@ -3,7 +3,10 @@
 mod accept;
 mod apply;
 mod manage;
+mod proxy;
 mod refuse;
+mod replay;
+mod sweep;
 
 use std::time::Duration;
 
@@ -31,7 +34,11 @@ impl Scene {
 
     /// The same, with more in the webhook.
     async fn with(scheme: &str, more: Value) -> Self {
-        let app = TestApp::new().await;
+        Self::over(TestApp::new().await, scheme, more).await
+    }
+
+    /// The same on a server that was made before.
+    async fn over(app: TestApp, scheme: &str, more: Value) -> Self {
         let operator = app.operator().await;
         let space = json!({ "slug": "billing", "name": "Billing", "access": "public" });
         let space = operator.post("/v1/spaces", space).await.expect(201).text_of("id");

@@ -29,6 +29,19 @@ async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
         assert!(reason.contains(part), "{part} in {reason}");
     }
     assert_eq!(reasons.len(), 4);
+    let bearer = Scene::new("bearer").await;
+    for request in [
+        bearer.request("{}"),
+        bearer.request("{}").header("authorization", "Bearer "),
+        bearer.request("{}").header("authorization", format!("Basic {}", bearer.secret)),
+        bearer.request("{}").bearer_auth(&bearer.secret).header("authorization", format!("Bearer {}", bearer.secret)),
+        bearer.request("{}").bearer_auth(bearer.secret.to_uppercase()),
+    ] {
+        let answer = bearer.send(request).await.expect(401);
+        assert_eq!(answer.json["error"]["message"], sentences[0]);
+    }
+    bearer.app.settle().await;
+    assert!(bearer.threads().await.is_empty());
 }
 
 #[tokio::test]

@@ -1,0 +1,42 @@
+//! `thinkwork setup-link`: a new one-time link that sets a person's password.
+//!
+//! For a forgotten password, most of all the only owner's. It works on the machine alone: whoever may run it reads the
+//! database and the keys anyway.
+
+use clap::Args;
+use serde_json::json;
+use thinkwork_primitives::Clock;
+
+use super::{Failure, Shared};
+use crate::access::Access;
+use crate::app::open_foundation;
+
+/// Arguments of `setup-link`.
+#[derive(Args)]
+pub struct SetupLink {
+    /// The tenant's short name, like acme.
+    #[arg(long)]
+    tenant: String,
+    /// The person's e-mail.
+    #[arg(long)]
+    email: String,
+}
+
+/// Prints the link, once. Links that were made before stop working; the password stays until the link is used.
+///
+/// # Errors
+/// Where there is no such person or the database does not answer.
+pub async fn run(shared: &Shared, command: SetupLink) -> Result<(), Failure> {
+    let (config, clock) = (shared.load(&[])?, Clock::system());
+    let (db, _, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
+    let access = Access::new(db.clone(), clock, config.public_url.clone());
+    let code = access.setup_code_of(&command.tenant, &command.email).await.map_err(Failure::failed)?;
+    let link = super::setup::link(&config, &code);
+    if shared.json {
+        println!("{}", json!({ "url": link }));
+    } else {
+        println!("Open this link within an hour to set a new password:\n\n  {link}\n");
+    }
+    db.close().await;
+    Ok(())
+}

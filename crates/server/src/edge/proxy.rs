@@ -1,0 +1,59 @@
+//! Where a request really comes from when proxies of the deployment stand in front.
+//!
+//! Invariant: `X-Forwarded-For` counts only where the connection comes from a configured proxy, and in it only what
+//! such proxies added: the first address from the right that is none of theirs. Whoever asks for the peer gets that.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::Network;
+
+/// The networks of the deployment's own proxies.
+#[derive(Clone)]
+pub struct Proxies(Arc<[Network]>);
+
+impl Proxies {
+    /// These networks; with none the header means nothing.
+    pub fn new(networks: &[Network]) -> Self {
+        Self(networks.into())
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.holds(address))
+    }
+
+    /// The sender behind the proxies, or the last hop that can be believed.
+    fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut last = peer;
+        let values: Vec<&str> =
+            headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default()).collect();
+        for hop in values.join(",").rsplit(',') {
+            if !self.trusts(last) {
+                break;
+            }
+            let hop = hop.trim();
+            let parsed = hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip()));
+            match parsed {
+                Ok(address) => last = address,
+                Err(_) => break,
+            }
+        }
+        last
+    }
+}
+
+/// Puts the sender's address where handlers look for it.
+pub async fn forwarded(State(proxies): State<Proxies>, mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied()
+        && proxies.trusts(peer.ip())
+    {
+        let sender = proxies.sender(peer.ip(), request.headers());
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(sender, peer.port())));
+    }
+    next.run(request).await
+}

@@ -1,0 +1,183 @@
+//! Replays: one delivery again, or all of a webhook that fit a filter.
+//!
+//! Invariants: what is replayed was verified when it was accepted, and what the webhook is now decides where it goes; a
+//! replay of many has an id, and each delivery comes again once for it, however often its order is sent.
+
+use futures_util::future::try_join_all;
+use thinkwork_database::Tx;
+use thinkwork_intake::{Accepted, Event};
+use thinkwork_primitives::{DeliveryId, Requester, TenantId, Timestamp, WebhookId, crypto};
+use uuid::Uuid;
+
+use super::envelope::Envelope;
+use super::jobs::accepted;
+use super::{Delivery, Error, Filter, Outcome, Webhooks, rules, store};
+use crate::audit;
+use crate::edge::{ApiError, Once};
+
+/// Deliveries that one order replays: a minute's work, and more is rarely meant.
+const REPLAY_MAX: usize = 1_000;
+/// Deliveries read at once while looking for those that fit.
+const PAGE: u64 = 200;
+/// Events stored at the same time; they share a commit.
+const TOGETHER: usize = 64;
+
+/// Whether a replay of many is only counted or done.
+pub enum Order<'a> {
+    /// Counts what would come again.
+    Count,
+    /// Does it, once for this key.
+    Do(&'a Once),
+}
+
+/// The way back into the log for a delivery's envelope.
+fn again(
+    tenant: TenantId,
+    webhook: WebhookId,
+    mut envelope: Envelope,
+    of: DeliveryId,
+    key: &str,
+    now: Timestamp,
+) -> Event {
+    envelope.replay_of = Some(of);
+    Event {
+        id: DeliveryId::new().uuid(),
+        tenant,
+        source: Webhooks::source(webhook),
+        dedupe_key: crypto::sha256(format!("replay\n{key}").as_bytes()),
+        order_key: rules::order_key(envelope.correlation.as_deref()),
+        body_hash: crypto::sha256(&envelope.body),
+        body: envelope.encode(),
+        received_at: now,
+    }
+}
+
+fn api(error: ApiError) -> Error {
+    Error::Once(Box::new(error))
+}
+
+impl Webhooks {
+    /// Applies a delivery again, as a new event with an id of its own. It was verified when it was accepted; what the
+    /// webhook is now decides where it goes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::NotReplayable`] for what was never accepted or is a copy of another delivery.
+    pub async fn replay(&self, tenant: TenantId, id: DeliveryId, by: &Requester) -> Result<Delivery, Error> {
+        let now = self.parts.clock.now();
+        let mut tx = self.parts.db.write(tenant).await?;
+        let delivery = self.delivery(&mut tx, id).await?;
+        match delivery.result {
+            Outcome::Applied | Outcome::Failed => {}
+            Outcome::Accepted => {
+                return Err(Error::NotReplayable("It is not applied yet; it will be without a replay."));
+            }
+            Outcome::Refused => return Err(Error::NotReplayable("It was refused, so nobody knows who sent it.")),
+            Outcome::Duplicate | Outcome::Conflict => {
+                return Err(Error::NotReplayable("It repeats an earlier delivery; replay that one."));
+            }
+        }
+        self.check_enabled(&mut tx, delivery.webhook).await?;
+        let kept = store::envelope_find(&mut tx, id).await?.as_deref().and_then(Envelope::decode);
+        let envelope = kept.ok_or(Error::NotReplayable("What was sent is no longer kept."))?;
+        // A key of its own: a replay is wanted although the event is known.
+        let event = again(tenant, delivery.webhook, envelope.clone(), id, &DeliveryId::new().to_string(), now);
+        let shown = accepted(&event, delivery.webhook, &envelope);
+        let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
+        let told =
+            told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", shown.id.to_string());
+        audit::record(&mut tx, now, told).await?;
+        // The order is asked first: an event without its record would be worse than a record without its event.
+        tx.commit().await?;
+        match self.parts.intake.append(event).await? {
+            Accepted::Stored | Accepted::Duplicate { .. } => Ok(shown),
+        }
+    }
+
+    /// Applies again what was applied or failed of a webhook and fits the filter, oldest first, and says how many it
+    /// is. Deliveries that are replays themselves are left out: the first one stands for them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Field`] where more fit than one order may replay.
+    pub async fn replay_all(
+        &self,
+        tenant: TenantId,
+        id: WebhookId,
+        filter: Filter,
+        order: Order<'_>,
+        by: &Requester,
+    ) -> Result<usize, Error> {
+        if filter.result.is_some_and(|result| !matches!(result, Outcome::Applied | Outcome::Failed)) {
+            let problem = "only applied and failed deliveries can be replayed.".to_owned();
+            return Err(Error::Field { field: "filter.result", problem });
+        }
+        let once = match order {
+            Order::Count => {
+                let mut tx = self.parts.db.read(tenant).await?;
+                self.check_enabled(&mut tx, id).await?;
+                return Ok(self.replayable(&mut tx, id, filter, None).await?.len());
+            }
+            Order::Do(once) => once,
+        };
+        let now = self.parts.clock.now();
+        let mut tx = self.parts.db.write(tenant).await?;
+        self.check_enabled(&mut tx, id).await?;
+        let before: Option<Uuid> = once.made_before(&mut tx).await.map_err(api)?.and_then(|run| run.parse().ok());
+        let run = before.unwrap_or_else(Uuid::now_v7);
+        // Only what was there when the order came: sent again, it must not mean more.
+        let found = self.replayable(&mut tx, id, filter, Some(DeliveryId::from_uuid(run))).await?;
+        if before.is_none() {
+            let told = audit::Event::by(by.clone(), "webhook.replayed").on("webhook", id);
+            let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
+            audit::record(&mut tx, now, told.detail("count", count).detail("run", run.to_string())).await?;
+            once.keep(&mut tx, &run.to_string()).await.map_err(api)?;
+        }
+        tx.commit().await?;
+        for some in found.chunks(TOGETHER) {
+            let mut events = Vec::with_capacity(some.len());
+            let mut tx = self.parts.db.read(tenant).await?;
+            for of in some {
+                let kept = store::envelope_find(&mut tx, *of).await?.as_deref().and_then(Envelope::decode);
+                events.extend(kept.map(|envelope| again(tenant, id, envelope, *of, &format!("{run}\n{of}"), now)));
+            }
+            drop(tx);
+            try_join_all(events.into_iter().map(|event| self.parts.intake.append(event))).await?;
+        }
+        Ok(found.len())
+    }
+
+    async fn check_enabled(&self, tx: &mut Tx, id: WebhookId) -> Result<(), Error> {
+        match store::webhook_find(tx, id).await? {
+            Some(webhook) if webhook.enabled => Ok(()),
+            _ => Err(Error::NotReplayable("Its webhook is disabled or deleted; enable it first.")),
+        }
+    }
+
+    /// What fits and can be replayed, oldest first.
+    async fn replayable(
+        &self,
+        tx: &mut Tx,
+        id: WebhookId,
+        filter: Filter,
+        mut before: Option<DeliveryId>,
+    ) -> Result<Vec<DeliveryId>, Error> {
+        let Filter { result, since, until } = filter;
+        let mut found = Vec::new();
+        loop {
+            let page = store::delivery_list(tx, id, store::Filter { result, since, until }, PAGE, before).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.id);
+            for delivery in page.iter().filter(|one| matches!(one.result, Outcome::Applied | Outcome::Failed)) {
+                let kept = store::envelope_find(tx, delivery.id).await?.as_deref().and_then(Envelope::decode);
+                if kept.is_some_and(|envelope| envelope.replay_of.is_none()) {
+                    found.push(delivery.id);
+                }
+            }
+            if found.len() > REPLAY_MAX {
+                let problem = format!("more than {REPLAY_MAX} deliveries fit; narrow since and until.");
+                return Err(Error::Field { field: "filter", problem });
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+}

@@ -1,0 +1,99 @@
+//! Starts that must not happen.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use super::{Place, Serving, thinkwork};
+
+/// Fails unless the command ended with this code and said each of these words, in one sentence unless it lists them.
+#[track_caller]
+fn check(output: &Output, code: i32, says: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.starts_with("thinkwork: "), "{said}");
+    for words in says {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_named_whole_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tw.toml");
+    std::fs::write(&file, "colour = \"red\"\n[outbound]\nports = [\"https\"]\n").unwrap();
+    let mut serve = thinkwork(folder.path(), &["serve", "--config", "tw.toml", "--public-url", "http://example.com"]);
+    let output = serve.env("THINKWORK_SHAPE", "round").env("THINKWORK_ROLES", "wurker").output().unwrap();
+    let says = [
+        "5 problems",
+        "no setting colour",
+        "outbound.ports must be a list of whole numbers",
+        "THINKWORK_SHAPE",
+        "roles must be",
+        "public_url must be https",
+        "`thinkwork serve --help`",
+    ];
+    check(&output, 2, &says);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["tw.toml"]);
+}
+
+#[test]
+fn a_missing_configuration_file_and_an_unknown_command_are_wrong_use() {
+    let folder = tempfile::tempdir().unwrap();
+    check(&thinkwork(folder.path(), &["check", "--config", "gone.toml"]).output().unwrap(), 2, &["gone.toml", "read"]);
+    let unknown = thinkwork(folder.path(), &["sevre"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("serve"));
+}
+
+#[test]
+fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_nothing() {
+    let place = Place::new();
+    let (key, before) = (place.key_file(), place.database());
+    let away = key.with_extension("away");
+    std::fs::rename(&key, &away).unwrap();
+    check(&place.run(&["serve"]), 1, &["key", "--key-file"]);
+    assert!(!key.exists(), "no fresh key in its place");
+    let elsewhere = Place::new();
+    std::fs::copy(elsewhere.key_file(), &key).unwrap();
+    check(&place.run(&["serve"]), 1, &["give the key file that belongs to it"]);
+    std::fs::write(&key, "not a key").unwrap();
+    check(&place.run(&["serve"]), 1, &["key"]);
+    std::fs::rename(&away, &key).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    check(&place.run(&["serve"]), 1, &["key", "chmod 600"]);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(place.database(), before, "the database is as it was");
+    assert_eq!(place.run(&["check"]).status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_serve_on_one_data_folder_ends_and_the_first_goes_on() {
+    let place = Place::new();
+    let first = Serving::start(&place, "").await;
+    check(
+        &place.run(&["serve", "--listen", &super::free_address()]),
+        1,
+        &["another thinkwork serves thinkwork-data", "--data-dir"],
+    );
+    first.anyone().get("/readyz").await.expect(200);
+    // Short commands run beside it.
+    assert_eq!(place.run(&["check"]).status.code(), Some(0));
+    let elsewhere = Place::new();
+    check(&elsewhere.run(&["serve", "--listen", &first.address]), 1, &[&first.address, "--listen"]);
+}
+
+#[test]
+fn an_unreachable_database_or_server_is_named_with_the_next_step() {
+    let place = Place::new();
+    let nowhere = format!("postgres://nobody@{}/none", super::free_address());
+    check(&place.run(&["check", "--database-url", &nowhere]), 1, &["database"]);
+    let server = format!("http://{}", super::free_address());
+    let mut list = thinkwork(place.folder.path(), &["space", "list", "--url", &server]);
+    check(
+        &list.env("THINKWORK_TOKEN", &place.token).output().unwrap(),
+        1,
+        &["127.0.0.1", "check the host name and that the server runs"],
+    );
+    check(&place.run(&["space", "list", "--url", &server]), 2, &["THINKWORK_TOKEN", "--token-file"]);
+}

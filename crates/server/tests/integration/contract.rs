@@ -1,0 +1,280 @@
+//! The public contract, walked: lists, versions, idempotency, filters, waiting, exports, as it is written for others.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thinkwork::worker::Worker;
+
+use crate::harness::{Answer, Client, TestApp};
+
+struct Scene {
+    app: TestApp,
+    owner: Client,
+    space: String,
+    webhook: String,
+    secret: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let app = TestApp::new().await;
+        let owner = app.owner().await;
+        let space = json!({ "slug": "desk", "name": "Desk", "access": "public" });
+        let space = owner.post("/v1/spaces", space).await.expect(201).text_of("id");
+        let body = json!({ "name": "hook", "space_id": space, "verification": { "scheme": "bearer" } });
+        let made = owner.post("/v1/webhooks", body).await.expect(201);
+        Self { app, owner, space, webhook: made.text_of("id"), secret: made.text_of("secret") }
+    }
+
+    async fn send(&self, body: Value) -> Answer {
+        let sender = self.app.bearer(&self.secret);
+        sender.post(&format!("/hooks/{}", self.webhook), body).await.expect(202)
+    }
+
+    async fn thread(&self, title: &str) -> Value {
+        let body = json!({ "space_id": self.space, "title": title, "text": "Hello" });
+        self.owner.post("/v1/threads", body).await.expect(201).json
+    }
+}
+
+async fn with_header(client: &Client, method: &str, path: &str, header: (&str, &str), body: &Value) -> Answer {
+    let request = client.request(method, path).header(header.0, header.1).header("content-type", "application/json");
+    client.send(request.body(body.to_string())).await
+}
+
+fn items(answer: &Answer) -> &Vec<Value> {
+    answer.json["items"].as_array().unwrap_or_else(|| panic!("no items in {}", answer.text))
+}
+
+#[tokio::test]
+async fn every_list_has_items_and_next_and_takes_a_limit_from_1_to_200() {
+    let scene = Scene::new().await;
+    let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
+    let mut wrong = Vec::new();
+    for path in [
+        "/v1/users".to_owned(),
+        "/v1/tokens".to_owned(),
+        "/v1/spaces".to_owned(),
+        format!("/v1/spaces/{}/members", scene.space),
+        "/v1/threads".to_owned(),
+        format!("/v1/threads/{thread}/messages"),
+        format!("/v1/threads/{thread}/turns"),
+        "/v1/mcp-servers".to_owned(),
+        "/v1/webhooks".to_owned(),
+        format!("/v1/webhooks/{}/deliveries", scene.webhook),
+        "/v1/connections".to_owned(),
+        "/v1/me/connections".to_owned(),
+        "/v1/me/sessions".to_owned(),
+        "/v1/audit".to_owned(),
+    ] {
+        for (limit, status) in [("0", 422), ("201", 422), ("-1", 422), ("many", 422), ("1", 200), ("200", 200)] {
+            let answer = scene.owner.get(&format!("{path}?limit={limit}")).await;
+            let shaped = answer.status != 200
+                || (answer.json["items"].is_array() && answer.json.as_object().unwrap().contains_key("next"));
+            if answer.status != status || !shaped {
+                wrong.push(format!("{path}?limit={limit}: {}", answer.status));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn a_list_is_walked_by_its_cursor_to_the_end_without_gap_or_repetition() {
+    let scene = Scene::new().await;
+    for number in 0..3 {
+        scene.send(json!({ "n": number })).await;
+        scene.thread(&format!("thread {number}")).await;
+        scene.app.session_of(scene.app.owner).await;
+    }
+    scene.app.settle().await;
+    let deliveries = format!("/v1/webhooks/{}/deliveries", scene.webhook);
+    for (path, least) in [("/v1/threads", 6), (deliveries.as_str(), 3), ("/v1/audit", 10), ("/v1/me/sessions", 4)] {
+        let whole = scene.owner.get(&format!("{path}?limit=200")).await.expect(200);
+        let whole: Vec<Value> = items(&whole).iter().map(|item| item["id"].clone()).collect();
+        assert!(whole.len() >= least, "{path}");
+        let (mut walked, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = scene.owner.get(&format!("{path}?limit=2{after}")).await.expect(200);
+            assert!(items(&page).len() <= 2);
+            walked.extend(items(&page).iter().map(|item| item["id"].clone()));
+            match page.json["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(walked, whole, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_from_an_old_version_is_412_and_a_star_is_any() {
+    let scene = Scene::new().await;
+    let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
+    let ana = scene.app.user("ana", thinkwork_primitives::Role::Member).await;
+    for (path, body) in [
+        (format!("/v1/users/{ana}"), json!({ "name": "Anna" })),
+        (format!("/v1/spaces/{}", scene.space), json!({ "name": "Counter" })),
+        (format!("/v1/threads/{thread}"), json!({ "title": "Two" })),
+        (format!("/v1/webhooks/{}", scene.webhook), json!({ "name": "hooked" })),
+    ] {
+        let change =
+            async |version: &str| with_header(&scene.owner, "PATCH", &path, ("if-match", version), &body).await;
+        let first = change("*").await.expect(200).json["version"].as_i64();
+        let version = first.unwrap_or_else(|| panic!("{path} shows no version"));
+        assert_eq!(change(&(version - 1).to_string()).await.expect(412).code(), "changed_meanwhile", "{path}");
+        change(&format!("\"{version}\"")).await.expect(200);
+        change("not-a-version").await.expect(422);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_creation_is_one_and_another_body_under_its_key_is_a_conflict() {
+    let scene = Scene::new().await;
+    let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
+    let url = "https://tools.example.com/mcp";
+    for (path, one, other, shows_secret) in [
+        (
+            "/v1/spaces".to_owned(),
+            json!({ "slug": "a", "name": "A", "access": "public" }),
+            json!({ "slug": "b", "name": "B", "access": "public" }),
+            false,
+        ),
+        (
+            "/v1/threads".to_owned(),
+            json!({ "space_id": scene.space, "text": "Hello" }),
+            json!({ "space_id": scene.space, "text": "Bye" }),
+            false,
+        ),
+        (format!("/v1/threads/{thread}/messages"), json!({ "text": "Hello" }), json!({ "text": "Bye" }), false),
+        (
+            "/v1/mcp-servers".to_owned(),
+            json!({ "name": "Tools", "url": url, "auth": { "mode": "none" } }),
+            json!({ "name": "Others", "url": url, "auth": { "mode": "none" } }),
+            false,
+        ),
+        (
+            "/v1/webhooks".to_owned(),
+            json!({ "name": "x", "space_id": scene.space, "verification": { "scheme": "bearer" } }),
+            json!({ "name": "y", "space_id": scene.space, "verification": { "scheme": "bearer" } }),
+            true,
+        ),
+        (
+            "/v1/tokens".to_owned(),
+            json!({ "name": "x", "kind": "personal", "audience": "api", "scopes": ["read"] }),
+            json!({ "name": "y", "kind": "personal", "audience": "api", "scopes": ["read"] }),
+            true,
+        ),
+        (
+            "/v1/users".to_owned(),
+            json!({ "email": "x@acme.test", "name": "X", "role": "member" }),
+            json!({ "email": "y@acme.test", "name": "Y", "role": "member" }),
+            true,
+        ),
+    ] {
+        let make = async |body: &Value| with_header(&scene.owner, "POST", &path, ("idempotency-key", "k1"), body).await;
+        let first = make(&one).await.expect(201);
+        let id = first.text_of("id");
+        assert!(first.header("location").contains(&id) || path.ends_with("messages"), "{path}");
+        let again = make(&one).await;
+        if shows_secret {
+            assert_eq!(again.status, 409, "{path}: {}", again.text);
+            assert_eq!(again.code(), "secret_already_shown");
+            assert!(again.text.contains(&id), "{path}");
+        } else {
+            assert!((200..300).contains(&again.status), "{path}: {}", again.text);
+            assert_eq!(again.text_of("id"), id, "{path}");
+        }
+        assert_eq!(make(&other).await.expect(409).code(), "idempotency_key_reused", "{path}");
+        // The key is this caller's and this operation's, and lives a day.
+        scene.app.clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
+async fn deliveries_and_threads_are_cut_by_their_filters() {
+    let scene = Scene::new().await;
+    let first = scene.send(json!({ "n": 1 })).await.text_of("delivery_id");
+    scene.app.settle().await;
+    scene.app.clock.advance(Duration::from_secs(60));
+    let between = scene.app.clock.now();
+    scene.app.clock.advance(Duration::from_secs(60));
+    let second = scene.send(json!({ "n": 2 })).await.text_of("delivery_id");
+    let list = async |query: &str| {
+        let answer = scene.owner.get(&format!("/v1/webhooks/{}/deliveries?{query}", scene.webhook)).await.expect(200);
+        items(&answer).iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list("").await, [second.clone(), first.clone()]);
+    assert_eq!(list("result=accepted").await, [second.clone()]);
+    assert_eq!(list("result=applied").await, [first.clone()]);
+    assert_eq!(list(&format!("since={between}")).await, [second.clone()]);
+    assert_eq!(list(&format!("until={between}")).await, [first.clone()]);
+    assert!(list(&format!("since={between}&until={between}")).await.is_empty());
+    let path = format!("/v1/webhooks/{}/deliveries", scene.webhook);
+    for wrong in ["result=lost", "since=yesterday", "until=1"] {
+        scene.owner.get(&format!("{path}?{wrong}")).await.expect(422);
+    }
+    let own = scene.thread("A question of cheese").await;
+    let found = async |query: &str| {
+        let answer = scene.owner.get(&format!("/v1/threads?{query}")).await.expect(200);
+        items(&answer).iter().map(|item| item["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("").await.len(), 2);
+    assert_eq!(found("channel=CHAT").await, [own["id"].clone()]);
+    assert_eq!(found(&format!("requester={}", scene.app.owner)).await, [own["id"].clone()]);
+    assert_eq!(found("q=cheese").await, [own["id"].clone()]);
+    let status = own["status"].as_str().unwrap();
+    assert!(found(&format!("space={}&status={status}", scene.space)).await.contains(&own["id"]));
+    for wrong in ["space=desk", "status=lost", "channel=pigeon"] {
+        scene.owner.get(&format!("/v1/threads?{wrong}")).await.expect(422);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_prefers_to_wait_is_told_the_thread() {
+    let scene = Scene::new().await;
+    let worker = Worker::start(&scene.app.app);
+    let path = format!("/hooks/{}", scene.webhook);
+    let sender = scene.app.bearer(&scene.secret);
+    let answer = with_header(&sender, "POST", &path, ("prefer", "wait=20"), &json!({ "n": 1 })).await.expect(202);
+    assert_eq!((answer.header("preference-applied"), answer.json["status"].as_str()), ("wait", Some("accepted")));
+    let thread = answer.text_of("thread_id");
+    scene.owner.get(&format!("/v1/threads/{thread}")).await.expect(200);
+    worker.drain(Duration::from_secs(10)).await;
+    assert!(scene.send(json!({ "n": 2 })).await.json.get("thread_id").is_none(), "who does not ask does not wait");
+}
+
+#[tokio::test]
+async fn a_webhook_is_tested_changed_and_deleted() {
+    let scene = Scene::new().await;
+    let path = format!("/v1/webhooks/{}", scene.webhook);
+    let tested = scene.owner.post(&format!("{path}/test"), json!({})).await.expect(200);
+    assert_eq!(
+        (tested.json["result"].as_str(), tested.text_of("webhook_id")),
+        (Some("accepted"), scene.webhook.clone())
+    );
+    let changed = scene.owner.patch(&path, json!({ "enabled": false })).await.expect(200);
+    assert_eq!(changed.json["enabled"], false);
+    let sender = scene.app.bearer(&scene.secret);
+    sender.post(&format!("/hooks/{}", scene.webhook), json!({})).await.expect(404);
+    let deleted = scene.owner.delete(&path).await.expect(204);
+    assert!(deleted.text.is_empty());
+    scene.owner.get(&path).await.expect(404);
+    scene.owner.delete(&path).await.expect(404);
+    scene.owner.get(&format!("/v1/deliveries/{}", tested.text_of("id"))).await.expect(200);
+}
+
+#[tokio::test]
+async fn the_record_is_exported_line_by_line_as_it_is_hashed() {
+    let scene = Scene::new().await;
+    let exported = scene.owner.get("/v1/audit/export").await.expect(200);
+    assert_eq!(exported.header("content-type"), "application/x-ndjson");
+    assert!(exported.header("content-disposition").starts_with("attachment"));
+    let lines: Vec<Value> = exported.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let listed = scene.owner.get("/v1/audit?limit=200").await.expect(200);
+    assert_eq!(lines.len(), items(&listed).len());
+    let actions = |all: &[Value]| all.iter().map(|one| one["action"].clone()).collect::<Vec<_>>();
+    assert_eq!(actions(&lines), actions(items(&listed)));
+    assert!(!exported.text.contains(&scene.secret) && !exported.text.contains("acme.test"));
+    scene.app.member("ana").await.get("/v1/audit/export").await.expect(403);
+}

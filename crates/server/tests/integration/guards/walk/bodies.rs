@@ -1,0 +1,82 @@
+//! Bodies that no operation takes: broken, of another shape, with a field too many, of another type, too large.
+
+use serde_json::{Value, json};
+
+use super::Findings;
+use crate::guards::operations::{body, described};
+use crate::guards::scene::Scene;
+use crate::guards::tables;
+use crate::harness::Answer;
+
+async fn send(scene: &Scene, method: &str, path: &str, kind: &str, text: &str) -> Answer {
+    let request = scene.owner.request(method, path).header("content-type", kind).body(text.to_owned());
+    scene.owner.send(request).await
+}
+
+impl Findings {
+    /// Notes an answer that does not name this field.
+    fn names(&mut self, field: &str, answer: &Answer) {
+        let fields = answer.json["error"]["fields"].as_object();
+        let named = |name: &String| name == field || name.starts_with(&format!("{field}."));
+        if !fields.is_some_and(|fields| fields.keys().any(named)) {
+            self.0.push(format!("{field} is not named: {}", answer.text));
+        }
+    }
+}
+
+/// Every field of the valid body in turn with a value of another shape.
+fn misshapen(valid: &Value) -> Vec<(String, Value)> {
+    let fields = valid.as_object().unwrap();
+    let other = |value: &Value| if value.is_object() { json!("text") } else { json!({ "unexpected": [1] }) };
+    let one = |name: &String| {
+        let mut changed = fields.clone();
+        changed.insert(name.clone(), other(&fields[name]));
+        (name.clone(), Value::Object(changed))
+    };
+    fields.keys().map(one).collect()
+}
+
+#[tokio::test]
+async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
+    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let before = tables::dump(&scene.app).await;
+    for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
+        let path = scene.fill(&operation.path);
+        let valid = body(&operation.name, &scene);
+        let broken = ["", "{", "[]", "null", "\"text\"", "7", "\u{0}", "{,}"].map(str::to_owned);
+        let mut unknown = valid.clone();
+        unknown["surprise"] = json!(true);
+        for text in broken {
+            let answer = send(&scene, &operation.method, &path, "application/json", &text).await;
+            findings.expect(&format!("{} with {text}", operation.name), &answer, 422, "invalid");
+            findings.names("body", &answer);
+        }
+        for (field, body) in misshapen(&valid).into_iter().chain([("surprise".to_owned(), unknown)]) {
+            let answer = send(&scene, &operation.method, &path, "application/json", &body.to_string()).await;
+            findings.expect(&format!("{} with {body}", operation.name), &answer, 422, "invalid");
+            findings.names(&field, &answer);
+            assert!(!answer.text.contains("canary"), "{}: {}", operation.name, answer.text);
+        }
+    }
+    findings.end();
+    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn l81_another_content_type_is_415_and_too_much_is_413() {
+    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let before = tables::dump(&scene.app).await;
+    for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
+        let (path, valid) = (scene.fill(&operation.path), body(&operation.name, &scene));
+        for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
+            let answer = send(&scene, &operation.method, &path, kind, &valid.to_string()).await;
+            findings.expect(&format!("{} {kind}", operation.name), &answer, 415, "unsupported_media_type");
+        }
+        let mut large = valid;
+        large["surprise"] = json!("x".repeat(300_000));
+        let answer = send(&scene, &operation.method, &path, "application/json", &large.to_string()).await;
+        findings.expect(&operation.name, &answer, 413, "body_too_large");
+    }
+    findings.end();
+    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+}

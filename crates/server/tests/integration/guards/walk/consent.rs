@@ -1,0 +1,102 @@
+//! Acts of consent need a person's session. No token of any kind or scope consents.
+
+use serde_json::{Value, json};
+
+use super::call;
+use crate::guards::operations::{Described, Who, described};
+use crate::guards::scene::Scene;
+use crate::guards::tables;
+use crate::harness::{Answer, Client};
+
+/// The acts of `product.md`, each with what its operations have in their path.
+const ACTS: [(&str, &[&str]); 6] = [
+    ("approve or deny a call", &["/v1/steps/"]),
+    ("connect", &["/connect", "/connections/start", "/connections/complete"]),
+    ("give or end a standing permission", &["permission"]),
+    ("make or change a trigger", &["/v1/me/triggers"]),
+    ("change the own password", &["/v1/me/password"]),
+    ("end this very session", &["/v1/sessions/current"]),
+];
+
+/// Reading and ending what one consented to is no consent.
+fn is_act(operation: &Described) -> bool {
+    let names = |part: &&str| {
+        if part.starts_with("/connect") { operation.path.ends_with(*part) } else { operation.path.contains(*part) }
+    };
+    operation.is_change() && ACTS.iter().any(|(_, parts)| parts.iter().any(|part| names(part)))
+}
+
+async fn minted(scene: &Scene, who: &Client, kind: &str, audience: &str, scope: &str) -> Client {
+    let body = json!({ "name": "x", "kind": kind, "audience": audience, "scopes": [scope] });
+    let token = who.post("/v1/tokens", body).await.expect(201).text_of("token");
+    scene.app.bearer(&token)
+}
+
+/// A client per kind of token that there is.
+async fn tokens(scene: &Scene) -> Vec<(&'static str, Client)> {
+    let owner = &scene.owner;
+    vec![
+        ("personal api admin", minted(scene, owner, "personal", "api", "admin").await),
+        ("personal api write", minted(scene, owner, "personal", "api", "write").await),
+        ("personal api read", minted(scene, owner, "personal", "api", "read").await),
+        ("service api admin", minted(scene, owner, "service", "api", "admin").await),
+        ("personal mcp write", minted(scene, owner, "personal", "mcp", "write").await),
+        ("service mcp write", minted(scene, owner, "service", "mcp", "write").await),
+    ]
+}
+
+#[track_caller]
+fn refused(kind: &str, act: &str, answer: &Answer) {
+    let expect = match kind {
+        "personal api read" => (403, "scope"),
+        kind if kind.contains("mcp") => (401, "not_signed_in"),
+        _ => (403, "needs_session"),
+    };
+    assert_eq!((answer.status, answer.code()), expect, "{kind}: {act}: {}", answer.text);
+}
+
+#[tokio::test]
+async fn s07_no_token_consents() {
+    let scene = Scene::new().await;
+    let operations = described(&scene.app).await;
+    let acts: Vec<&Described> = operations.iter().filter(|operation| is_act(operation)).collect();
+    assert!(acts.len() >= 2, "the acts of consent are gone");
+    for operation in &operations {
+        let consents = operation.who() == Who::Consent;
+        assert_eq!(consents, is_act(operation), "{} is an act of consent or it is not: see ACTS", operation.name);
+    }
+    for (kind, token) in tokens(&scene).await {
+        for operation in &acts {
+            refused(kind, &operation.name, &call(&scene, &token, operation, &scene.fill(&operation.path)).await);
+        }
+    }
+}
+
+/// The two acts that are part of a wider operation: widening a Space, and a token that acts as a person.
+#[tokio::test]
+async fn s07_no_token_widens_a_space_or_makes_a_token_that_acts_as_a_person() {
+    let scene = Scene::new().await;
+    let tokens = tokens(&scene).await;
+    let before = tables::dump(&scene.app).await;
+    let space = format!("/v1/spaces/{}", scene.id("spaces"));
+    let personal =
+        |audience: &str| json!({ "name": "x", "kind": "personal", "audience": audience, "scopes": ["read"] });
+    for (kind, token) in &tokens {
+        for audience in ["mcp", "api"] {
+            refused(kind, "mint", &token.post("/v1/tokens", personal(audience)).await);
+        }
+        let answer = token.patch(&space, json!({ "access": "public" })).await;
+        match *kind {
+            // A Space that a service token does not see, and an operation for operators.
+            "service api admin" => assert_eq!(answer.status, 404),
+            "personal api write" => assert_eq!(answer.code(), "needs_operator"),
+            kind => refused(kind, "widen", &answer),
+        }
+    }
+    // A service token sees a public Space; there is nothing to widen in it. Nothing of the above left a trace.
+    let trace = tables::changes(&before, &tables::dump(&scene.app).await);
+    let trace: Vec<_> = trace.iter().filter(|row| !row.starts_with("token ")).collect();
+    assert!(trace.is_empty(), "{trace:?}");
+    scene.owner.patch(&space, json!({ "access": "public" })).await.expect(200);
+    assert_eq!(scene.owner.post("/v1/tokens", personal("mcp")).await.expect(201).json["audience"], Value::from("mcp"));
+}

@@ -1,0 +1,213 @@
+//! Every route that is not of `/v1`, read from the sources: pages send strangers to sign in, keep members out of the
+//! operator's face, and other tenants out of everything.
+
+use super::Findings;
+use crate::guards::scene::Scene;
+use crate::guards::source::{Source, product};
+use crate::guards::tables;
+use crate::harness::Client;
+
+/// Routes that are open to all, and why.
+const OPEN: [(&str, &str); 15] = [
+    ("/", "sends everyone to where they belong"),
+    ("/sign-in", "the way in"),
+    ("/setup", "the one-time code is the proof"),
+    ("/invitation", "the one-time code is the proof"),
+    ("/oauth/callback/{key}", "the provider sends people there; it checks state, browser and session itself"),
+    ("/livez", "for whoever starts processes"),
+    ("/readyz", "counts, nothing of any tenant"),
+    ("/metrics", "counts, nothing of any tenant"),
+    ("/v1/openapi.json", "describes the product"),
+    ("/assets/{name}", "our style sheet and icons"),
+    ("/favicon.ico", "an icon"),
+    ("/hooks/{webhook_id}", "the sender's signature is the proof"),
+    ("/mcp", "a bearer is the proof: see the gateway's own tests"),
+    ("/mcp/spaces/{space_id}", "a bearer is the proof: see the gateway's own tests"),
+    ("/.well-known/oauth-protected-resource/mcp", "RFC 9728: public by its nature"),
+];
+
+/// A route as the sources name it.
+#[derive(Debug)]
+pub struct Route {
+    pub path: String,
+    pub get: bool,
+    pub post: bool,
+}
+
+fn constant(sources: &[Source], own: &Source, name: &str) -> String {
+    let wanted = format!("const {name}: &str = \"");
+    let find = |source: &Source| {
+        let (_, rest) = source.text.split_once(&wanted)?;
+        rest.split('"').next().map(str::to_owned)
+    };
+    find(own).or_else(|| sources.iter().find_map(find)).unwrap_or_else(|| panic!("{}: {name} is no text", own.path))
+}
+
+/// Every route of the server.
+pub fn routes() -> Vec<Route> {
+    let sources = product();
+    let mut found = Vec::new();
+    let served = |source: &&Source| source.path.starts_with("crates/server/src/") && !source.path.contains("/demo/");
+    for source in sources.iter().filter(served) {
+        for piece in source.text.split(".route(").skip(1) {
+            // What follows the last route of a chain is other code.
+            let piece = piece.split(".with_state").next().and_then(|piece| piece.split("\n}").next()).unwrap();
+            let path = match piece.trim_start().strip_prefix('"') {
+                Some(rest) => rest.split('"').next().unwrap().to_owned(),
+                None => constant(&sources, source, piece.split(',').next().unwrap().trim()),
+            };
+            let (get, post) = (piece.contains("get("), piece.contains("post("));
+            found.push(Route { get: get || piece.contains("any("), post: post || piece.contains("any("), path });
+        }
+    }
+    found
+}
+
+pub fn guarded() -> Vec<Route> {
+    let open = |route: &Route| OPEN.iter().any(|(path, _)| *path == route.path);
+    routes().into_iter().filter(|route| !open(route)).collect()
+}
+
+/// Fields of every form there is, so that each can be read.
+fn fields(scene: &Scene) -> Vec<(&'static str, String)> {
+    let texts = [
+        ("name", "Marker"),
+        ("slug", "another"),
+        ("access", "public"),
+        ("prompt", ""),
+        ("reason", "no"),
+        ("email", "marker-eve@acme.test"),
+        ("role", "operator"),
+        ("kind", "service"),
+        ("audience", "api"),
+        ("scope", "admin"),
+        ("days", "1"),
+        ("expires", "1"),
+        ("text", "Marker"),
+        ("title", "Marker"),
+        ("status", "done"),
+        ("auth_mode", "none"),
+        ("auth", "none"),
+        ("mode", "none"),
+        ("secret", "marker-secret"),
+        ("definition_hash", "0"),
+        ("scheme", "bearer"),
+        ("rate_limit_per_minute", "60"),
+        ("overlap_seconds", "60"),
+        ("overlap", "60"),
+        ("instructions", "Marker"),
+        ("model", ""),
+        ("model_base_url", ""),
+        ("api_key", ""),
+        ("confirm", "yes"),
+        ("confirm_name", "Marker"),
+        ("confirm_slug", "no"),
+        ("return_to", "/me"),
+        ("confirmed", "yes"),
+        ("transport", "streamable_http"),
+        ("version", "1"),
+        ("reopen", "on"),
+        ("correlation", ""),
+        ("event_id", ""),
+        ("allowed_cidrs", ""),
+        ("default_priority", ""),
+    ];
+    let mut fields: Vec<_> = texts.into_iter().map(|(name, text)| (name, text.to_owned())).collect();
+    fields.push(("url", scene.tools.url.clone()));
+    fields.push(("space", scene.id("open-space").to_owned()));
+    fields.push(("space_id", scene.id("open-space").to_owned()));
+    fields.push(("user", scene.carl.user.unwrap().to_string()));
+    fields.push(("user_id", scene.carl.user.unwrap().to_string()));
+    fields
+}
+
+async fn press(scene: &Scene, who: &Client, path: &str) -> crate::harness::Answer {
+    let fields = fields(scene);
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    who.form(path, &fields).await
+}
+
+#[test]
+fn the_routes_are_found_in_the_sources() {
+    let routes = routes();
+    assert!(routes.len() > 60, "only {} routes were found", routes.len());
+    let of = |path: &str| routes.iter().find(|route| route.path == path).map(|route| (route.get, route.post));
+    assert_eq!(of("/admin/spaces"), Some((true, true)));
+    assert_eq!(of("/admin/audit"), Some((true, false)));
+    assert_eq!(of("/me/account/tokens"), Some((false, true)));
+    assert_eq!(of("/admin/people"), Some((true, true)));
+    for (path, _) in OPEN {
+        assert!(of(path).is_some(), "{path} is gone: take it off the list");
+    }
+}
+
+#[tokio::test]
+async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
+    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let before = tables::dump(&scene.app).await;
+    let anyone = scene.app.anyone();
+    for route in guarded() {
+        let path = scene.fill(&route.path);
+        if route.get {
+            let answer = anyone.get(&path).await;
+            findings.expect(&format!("GET {path}"), &answer, 303, "");
+            assert!(
+                answer.header("location").starts_with("/sign-in?next=%2F"),
+                "{path}: {}",
+                answer.header("location")
+            );
+        }
+        if route.post {
+            findings.expect(&format!("POST {path}"), &press(&scene, &anyone, &path).await, 401, "");
+            let mut forged = scene.owner.clone();
+            forged.csrf = scene.ana.csrf.clone();
+            findings.expect(&format!("POST {path} without CSRF"), &press(&scene, &forged, &path).await, 403, "");
+        }
+    }
+    findings.end();
+    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things() {
+    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let before = tables::dump(&scene.app).await;
+    for route in guarded() {
+        let (path, is_admin) = (scene.fill(&route.path), route.path.starts_with("/admin"));
+        let of_the_tenant = route.path.starts_with("/me/mcp-servers");
+        if !is_admin && (of_the_tenant || !route.path.contains('{')) {
+            continue;
+        }
+        let expect = if is_admin { 403 } else { 404 };
+        if route.get {
+            findings.expect(&format!("GET {path}"), &scene.carl.get(&path).await, expect, "");
+        }
+        if route.post {
+            findings.expect(&format!("POST {path}"), &press(&scene, &scene.carl, &path).await, expect, "");
+        }
+    }
+    findings.end();
+    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
+    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let before = tables::dump(&scene.app).await;
+    for route in guarded().into_iter().filter(|route| route.path.contains('{')) {
+        let long = "a".repeat(2_000);
+        let wrong = ["closed", "%00", "spc_", "..%2f", "%F0%28%8C%28", long.as_str()];
+        let ours = (&scene.other, scene.fill(&route.path));
+        let none = wrong.map(|text| (&scene.owner, scene.filled(&route.path, |_| text.to_owned())));
+        for (who, path) in std::iter::once(ours).chain(none) {
+            if route.get {
+                findings.expect(&format!("GET {path}"), &who.get(&path).await, 404, "");
+            }
+            if route.post {
+                findings.expect(&format!("POST {path}"), &press(&scene, who, &path).await, 404, "");
+            }
+        }
+    }
+    findings.end();
+    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+}

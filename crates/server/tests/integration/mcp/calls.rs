@@ -1,0 +1,165 @@
+//! What reaches an upstream with a call, what comes back, and who waits for whom.
+
+use serde_json::json;
+
+use super::{Upstream, World, call, decide, register, rpc_request, said, text};
+
+#[tokio::test]
+async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
+    let world = World::new().await;
+    let personal = world.personal("mine").await;
+    world.usable("open", json!({ "mode": "none" })).await;
+    let key = json!({ "mode": "tenant_key", "secret": "the-tenants-own-key-0001" });
+    world.usable("keyed", key).await;
+    let token = world.connect(&world.owner, &personal).await;
+    let agent = world.agent(&world.owner).await;
+    let bearer = agent.bearer.clone().unwrap();
+    for name in ["mine__echo", "open__echo", "keyed__echo"] {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": name, "arguments": { "text": "hello" }, "_meta": { "progressToken": "inbound-canary" },
+        }});
+        let request = rpc_request(&agent, &world.gateway())
+            .header("cookie", "__Host-tw_session=inbound-canary")
+            .header("x-forwarded-for", "inbound-canary")
+            .header("proxy-authorization", "Bearer inbound-canary")
+            .header("x-api-key", "inbound-canary")
+            .header("user-agent", "inbound-canary");
+        assert_eq!(said(&agent.send(request.body(body.to_string())).await), "hello");
+    }
+    let calls = world.upstream.calls();
+    let bearers: Vec<Option<&str>> = calls.iter().map(|request| request.bearer()).collect();
+    assert_eq!(bearers, [Some(token.as_str()), None, Some("the-tenants-own-key-0001")]);
+    for request in world.upstream.seen() {
+        let whole = format!("{:?} {}", request.headers, request.body);
+        assert!(!whole.contains(&bearer) && !whole.contains("inbound-canary"), "{whole}");
+        let other =
+            request.headers.keys().find(|name| ["cookie", "x-forwarded-for", "forwarded"].contains(&name.as_str()));
+        assert_eq!(other, None);
+    }
+    // And the upstream's own token opens nothing here.
+    world.app.bearer(&token).get("/v1/me").await.expect(401);
+    call(&world.app.bearer(&token), &world.gateway(), "mine__echo", json!({})).await.expect(401);
+}
+
+#[tokio::test]
+async fn l55_a_secret_that_a_tool_says_back_is_nowhere_in_what_comes_out() {
+    let world = World::new().await;
+    let personal = world.personal("mine").await;
+    let key = "the-tenants-own-key-0001";
+    world.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
+    let token = world.connect(&world.owner, &personal).await;
+    let agent = world.agent(&world.owner).await;
+    for (name, secret) in [("mine__whoami", token.as_str()), ("keyed__whoami", key)] {
+        let answer = world.call(&agent, name).await;
+        assert!(said(&answer).starts_with("you sent "), "{}", answer.text);
+        let turn = world.turn(&world.owner, &format!("/tool {name} {{}}")).await;
+        assert_eq!(turn["status"], "succeeded", "{turn}");
+        let thread = text(&turn, "thread_id");
+        let export = world.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text;
+        let page = world.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text;
+        assert!(export.contains("you sent ") && page.contains("you sent "));
+        let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        use base64::Engine as _;
+        let base64 = base64::engine::general_purpose::STANDARD.encode(secret);
+        let inner = base64::engine::general_purpose::STANDARD.encode(format!("x{secret}"));
+        for spelling in [secret, &percent, base64.trim_end_matches('='), &inner[4..20]] {
+            for shown in [&answer.text, &export, &page] {
+                assert!(!shown.contains(spelling), "{spelling} in {shown}");
+            }
+        }
+    }
+    // What would break out of a header is refused when it is entered, and says nothing of itself.
+    for bad in ["broken\r\nx-evil: 1", "broken\nline-of-a-key", "nul\u{0}nul-nul-nul-nul", "", "   "] {
+        let auth = json!({ "mode": "tenant_key", "secret": bad });
+        let body = json!({ "name": "bad", "url": world.upstream.url(), "auth": auth });
+        let refused = world.owner.post("/v1/mcp-servers", body).await.expect(422);
+        assert!(!refused.text.contains("evil") && !refused.text.contains("line-of"), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn l47_a_server_that_knows_only_what_it_must_stays_connected() {
+    let world = World::new().await;
+    world.upstream.set(|ways| {
+        ways.unknown_methods = vec![
+            "ping",
+            "logging/setLevel",
+            "resources/list",
+            "prompts/list",
+            "completion/complete",
+            "server/discover",
+        ];
+    });
+    world.usable("notes", json!({ "mode": "none" })).await;
+    let agent = world.agent(&world.owner).await;
+    world.call(&agent, "notes__echo").await;
+    let greeted = world.upstream.of("initialize").len();
+    for _ in 0..3 {
+        assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+        assert_eq!(world.turn(&world.owner, "/tool notes__echo {}").await["status"], "succeeded");
+    }
+    assert_eq!(world.upstream.of("initialize").len(), greeted, "the connection stays between calls and turns");
+    // A refused request is an answer: it ends nothing either.
+    world.upstream.set(|ways| ways.unknown_methods.push("tools/call"));
+    let refused = world.call(&agent, "notes__echo").await;
+    assert!(said(&refused).contains("no such method"), "{}", refused.text);
+    world.upstream.set(|ways| ways.unknown_methods.retain(|method| *method != "tools/call"));
+    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    assert_eq!(world.upstream.of("initialize").len(), greeted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l50_a_call_that_takes_long_holds_up_no_other() {
+    let world = World::new().await;
+    world.usable("slow", json!({ "mode": "none" })).await;
+    let quick = Upstream::start(&world.issuer).await;
+    let id = text(&register(&world.owner, &quick, "quick", json!({ "mode": "none" })).await, "id");
+    decide(&world.owner, &id).await;
+    world.serve(&id, json!({})).await;
+    let agent = world.agent(&world.owner).await;
+    let (waiter, gateway) = (agent.clone(), world.gateway());
+    let mut slow = tokio::task::JoinSet::new();
+    slow.spawn(async move { call(&waiter, &gateway, "slow__wait", json!({})).await });
+    world.upstream.reached().await;
+    assert_eq!(said(&world.call(&agent, "quick__echo").await), "done");
+    assert_eq!(said(&world.call(&agent, "slow__echo").await), "done", "not even at the same server");
+    assert_eq!(world.turn(&world.owner, "/tool quick__echo {}").await["status"], "succeeded");
+    assert!(slow.try_join_next().is_none(), "the slow one was still at it");
+    world.upstream.let_go();
+    assert_eq!(said(&slow.join_next().await.unwrap().unwrap()), "done");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l50_servers_that_never_answer_are_left_out_together_and_the_rest_is_offered() {
+    let world = World::new().await;
+    world.usable("good", json!({ "mode": "none" })).await;
+    let silent = Upstream::start(&world.issuer).await;
+    silent.set(|ways| ways.broken = Some(500));
+    for slug in ["mute-a", "mute-b", "mute-c"] {
+        let id = text(&register(&world.owner, &silent, slug, json!({ "mode": "none" })).await, "id");
+        decide(&world.owner, &id).await;
+        world.serve(&id, json!({})).await;
+    }
+    silent.set(|ways| {
+        ways.broken = None;
+        ways.silent_at = Some("initialize");
+    });
+    let agent = world.agent(&world.owner).await;
+    let began = std::time::Instant::now();
+    assert_eq!(world.listed(&agent).await, ["good__echo", "good__wait", "good__whoami"]);
+    let first = began.elapsed();
+    assert!(first < std::time::Duration::from_secs(20), "one after the other: {first:?}");
+    // Whoever comes next does not wait for them again.
+    let began = std::time::Instant::now();
+    assert_eq!(said(&world.call(&agent, "good__echo").await), "done");
+    let turn = world.turn(&world.owner, "/tool good__echo {}").await;
+    assert_eq!(turn["status"], "succeeded");
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    for slug in ["mute-a", "mute-b", "mute-c"] {
+        assert_eq!(World::reason_of(&turn, slug), "timeout");
+    }
+    // Once they answer, they are in again.
+    silent.set(|ways| ways.silent_at = None);
+    world.app.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(world.listed(&agent).await.len(), 12);
+}

@@ -1,0 +1,194 @@
+//! The gateway: `/mcp` and `/mcp/spaces/{id}` keep the Space's policy, and a token consents to nothing.
+
+use serde_json::{Value, json};
+
+use super::{World, call, decide, gateway_token, names, rpc, said, text};
+use crate::harness::{Answer, Client};
+
+fn code(answer: &Answer) -> &str {
+    assert_eq!(answer.json["result"]["isError"], true, "{}", answer.text);
+    answer.json["result"]["structuredContent"]["error"]["code"].as_str().unwrap_or_else(|| panic!("{}", answer.text))
+}
+
+async fn api_token(who: &Client, kind: &str, scope: &str) -> String {
+    let body = json!({ "name": "x", "kind": kind, "audience": "api", "scopes": [scope] });
+    who.post("/v1/tokens", body).await.expect(201).text_of("token")
+}
+
+#[tokio::test]
+async fn s07_no_token_connects_a_server_or_lets_a_call_through() {
+    let world = World::new().await;
+    let id = text(&world.register("notes", json!({ "mode": "user_oauth" })).await, "id");
+    decide(&world.owner, &id).await;
+    world.serve(&id, json!({})).await;
+    let open = world.usable("open", json!({ "mode": "none" })).await;
+    let mut tokens = Vec::new();
+    for (kind, scope) in [("personal", "write"), ("personal", "admin"), ("service", "admin")] {
+        tokens.push(world.app.bearer(&api_token(&world.owner, kind, scope).await));
+    }
+    for kind in ["personal", "service"] {
+        tokens.push(world.app.bearer(&gateway_token(&world.owner, kind).await));
+    }
+    for token in &tokens {
+        let refused = token.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await;
+        assert!([401, 403].contains(&refused.status), "{}", refused.text);
+        assert!(refused.status == 401 || refused.code() == "needs_session", "{}", refused.text);
+        assert_eq!(refused.header("set-cookie"), "");
+        let page = format!("/me/mcp-servers/{id}/connect");
+        assert_eq!(token.form(&page, &[]).await.status, 401, "a page knows no bearer");
+        assert_eq!(token.get(&page).await.expect(303).header("location").split('?').next(), Some("/sign-in"));
+    }
+    // At the gateway: the hint is a plain link without a flow, and nothing there approves.
+    let agent = world.agent(&world.owner).await;
+    let link = world.app.url(&format!("/me/mcp-servers/{id}/connect"));
+    let hint = said(&world.call(&agent, "notes__connect").await);
+    assert!(hint.contains(&format!("{link} ")) && !hint.contains('?'), "{hint}");
+    assert_eq!(world.listed(&agent).await, ["open__echo", "open__wait", "open__whoami", "notes__connect"]);
+    world.serve(&open, json!({ "approvals": { "echo": "always" } })).await;
+    for arguments in [json!({}), json!({ "text": "approve", "approved": true }), json!({ "call_hash": "0" })] {
+        assert_eq!(code(&call(&agent, &world.gateway(), "open__echo", arguments).await), "approval_required");
+    }
+    for method in ["tools/approve", "approve", "steps/approve"] {
+        assert!(rpc(&agent, &world.gateway(), method, json!({})).await.json["result"].is_null());
+    }
+    // What a token writes into a thread is not what a person typed.
+    let turn = world.turn(&tokens[0], "/tool open__echo {}").await;
+    assert_ne!(turn["status"], "succeeded", "{turn}");
+    assert!(world.upstream.calls().is_empty());
+    assert!(world.issuer.look(|seen| seen.authorizations.is_empty() && seen.token_requests.is_empty()));
+    let mine = world.owner.get("/v1/me/mcp-servers").await.expect(200).json;
+    let of = |id: &str| mine["items"].as_array().unwrap().iter().find(|item| item["id"] == id).cloned().unwrap();
+    assert_eq!(of(&id)["status"], "needs_connection");
+    // The same person's session does both.
+    world.connect(&world.owner, &id).await;
+    assert_eq!(world.turn(&world.owner, "/tool open__echo {}").await["status"], "succeeded");
+    assert_eq!(world.upstream.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn s09_the_gateway_keeps_membership() {
+    let world = World::new().await;
+    let id = world.usable("open", json!({ "mode": "none" })).await;
+    let ana = world.app.member("ana").await;
+    let agent = world.agent(&ana).await;
+    let private = crate::spaces::space(&world.owner, "secret", "private").await;
+    world.owner.put(&format!("/v1/spaces/{private}/mcp-servers/{id}"), json!({})).await.expect(200);
+    let (gateway, member) =
+        (format!("/mcp/spaces/{private}"), format!("/v1/spaces/{private}/members/{}", ana.user.unwrap()));
+    let shut = async || {
+        for method in ["initialize", "tools/list", "tools/call"] {
+            assert_eq!(rpc(&agent, &gateway, method, json!({ "name": "open__echo" })).await.status, 404, "{method}");
+        }
+        let service = world.app.bearer(&gateway_token(&world.owner, "service").await);
+        assert_eq!(rpc(&service, &gateway, "tools/list", json!({})).await.status, 404);
+        assert!(world.upstream.calls().is_empty());
+    };
+    shut().await;
+    world.owner.put(&member, json!({})).await.expect(200);
+    assert_eq!(names(&rpc(&agent, &gateway, "tools/list", json!({})).await).len(), 3);
+    world.owner.delete(&member).await.expect(204);
+    shut().await;
+    // Another Space of theirs has what was put there, and a disabled person has nothing.
+    assert_eq!(world.listed(&agent).await.len(), 3);
+    world.owner.delete(&format!("/v1/spaces/{}/mcp-servers/{id}", world.space)).await.expect(204);
+    assert_eq!(world.listed(&agent).await, Vec::<String>::new());
+    assert!(world.call(&agent, "open__echo").await.json["error"].is_object());
+    world.owner.patch(&format!("/v1/users/{}", ana.user.unwrap()), json!({ "disabled": true })).await.expect(200);
+    assert_eq!(rpc(&agent, &world.gateway(), "tools/list", json!({})).await.status, 401);
+}
+
+#[tokio::test]
+async fn s09_the_gateway_keeps_allow_lists_and_approvals() {
+    let world = World::new().await;
+    let id = world.usable("open", json!({ "mode": "none" })).await;
+    let agent = world.agent(&world.owner).await;
+    for word in ["always", "once"] {
+        world.serve(&id, json!({ "tool_allowlist": ["echo", "wait"], "approvals": { "echo": word } })).await;
+        assert_eq!(world.listed(&agent).await, ["open__echo", "open__wait"]);
+        let answer = world.call(&agent, "open__echo").await;
+        assert_eq!(code(&answer), "approval_required");
+        assert!(said(&answer).contains(&world.app.url(&format!("/me/spaces/{}", world.space))), "{}", answer.text);
+        assert!(world.call(&agent, "open__whoami").await.json["error"].is_object());
+    }
+    // What reaches others asks whatever the policy says, since nobody knows what the client has read.
+    let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    let effects = json!({ "echo": { "effect": "send" } });
+    let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+    world.owner.post(&format!("/v1/mcp-servers/{id}/approve"), body).await.expect(200);
+    for approvals in [json!({}), json!({ "echo": "never" })] {
+        world.serve(&id, json!({ "approvals": approvals })).await;
+        assert_eq!(code(&world.call(&agent, "open__echo").await), "approval_required");
+    }
+    assert!(world.upstream.calls().is_empty());
+    decide(&world.owner, &id).await;
+    assert_eq!(said(&world.call(&agent, "open__echo").await), "done");
+}
+
+#[tokio::test]
+async fn s09_without_a_space_only_servers_marked_for_it_are_offered_and_effects_still_ask() {
+    let world = World::new().await;
+    let inside = world.usable("inside", json!({ "mode": "none" })).await;
+    let body = json!({
+        "name": "outside", "url": world.upstream.url(), "auth": { "mode": "none" },
+        "tool_allowlist": ["echo", "wait"], "outside_spaces": true,
+    });
+    let outside = world.owner.post("/v1/mcp-servers", body).await.expect(201).text_of("id");
+    let agent = world.agent(&world.owner).await;
+    let listed = async || names(&rpc(&agent, "/mcp", "tools/list", json!({})).await);
+    assert_eq!(listed().await, Vec::<String>::new(), "pending");
+    let approve = async |effect: &str| {
+        let shown = world.owner.get(&format!("/v1/mcp-servers/{outside}")).await.expect(200).json;
+        let effects = json!({ "echo": { "effect": effect }, "wait": { "effect": "send" } });
+        let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+        world.owner.post(&format!("/v1/mcp-servers/{outside}/approve"), body).await.expect(200);
+    };
+    approve("read").await;
+    assert_eq!(listed().await, ["outside__echo", "outside__wait"]);
+    assert_eq!(said(&call(&agent, "/mcp", "outside__echo", json!({})).await), "done");
+    assert_eq!(code(&call(&agent, "/mcp", "outside__wait", json!({})).await), "approval_required");
+    for name in ["inside__echo", "outside__whoami", "absent__echo"] {
+        assert!(call(&agent, "/mcp", name, json!({})).await.json["error"].is_object(), "{name}");
+    }
+    assert_eq!(world.upstream.calls().len(), 1);
+    // A server of a Space does not become one of `/mcp` by serving it, nor the other way round.
+    assert_eq!(world.listed(&agent).await.len(), 3);
+    world.owner.patch(&format!("/v1/mcp-servers/{inside}"), json!({ "outside_spaces": true })).await.expect(200);
+    assert_eq!(listed().await, ["outside__echo", "outside__wait"], "that is another definition");
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_gateway_learns_where_to_be_authorised_and_nothing_else() {
+    let world = World::new().await;
+    let metadata = world.app.anyone().get("/.well-known/oauth-protected-resource/mcp").await.expect(200).json;
+    assert_eq!(metadata["resource"], world.app.url("/mcp"));
+    let api = world.app.bearer(&api_token(&world.owner, "personal", "admin").await);
+    for path in ["/mcp".to_owned(), world.gateway()] {
+        for client in [&world.app.anyone(), &world.app.bearer("twp_nonsense"), &api, &world.owner] {
+            for method in ["POST", "GET", "DELETE"] {
+                let answer = client.send(client.request(method, &path).header("accept", "text/event-stream")).await;
+                assert_eq!(answer.status, 401, "{method} {path}");
+                let place = world.app.url("/.well-known/oauth-protected-resource/mcp");
+                assert!(answer.header("www-authenticate").contains(&place));
+            }
+        }
+        let agent = world.agent(&world.owner).await;
+        let hello = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } });
+        let greeted = rpc(&agent, &path, "initialize", hello).await.expect(200);
+        assert_eq!(greeted.json["result"]["serverInfo"]["name"], "thinkwork");
+        assert_ne!(greeted.json["result"]["capabilities"]["tools"], Value::Null);
+        for method in ["GET", "DELETE"] {
+            let answer = agent.send(agent.request(method, &path).header("accept", "text/event-stream")).await;
+            assert_eq!(answer.status, 405, "{method}: there is no stream and no session to end: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn ending_ones_own_connection_says_no_more_than_that_it_is_done() {
+    let world = World::new().await;
+    let id = world.personal("notes").await;
+    let path = format!("/v1/me/mcp-servers/{id}/connection");
+    assert_eq!(world.owner.delete(&path).await.expect(204).text, "");
+    world.owner.delete(&path).await.expect(404);
+    assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
+}

@@ -1,0 +1,124 @@
+//! Approval, deletion, and what a registration means for the tools that are offered.
+
+use serde_json::{Value, json};
+
+use super::{World, call, decide, said, text};
+
+/// The answer to a call, without the name that was asked for.
+fn shape(answer: &crate::harness::Answer, name: &str) -> String {
+    answer.text.replace(name, "NAME")
+}
+
+#[tokio::test]
+async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_approves_nothing() {
+    let world = World::new().await;
+    let server = world.register("notes", json!({ "mode": "none" })).await;
+    let (id, hash) = (text(&server, "id"), text(&server, "definition_hash"));
+    assert_eq!((&server["status"], hash.len()), (&json!("pending"), 64));
+    world.serve(&id, json!({})).await;
+    let agent = world.agent(&world.owner).await;
+    let nothing = async || {
+        assert_eq!(world.listed(&agent).await, Vec::<String>::new());
+        let answer = world.call(&agent, "notes__echo").await;
+        assert!(answer.json["error"].is_object(), "{}", answer.text);
+        let turn = world.turn(&world.owner, "/tool notes__echo {}").await;
+        assert_eq!((&turn["status"], &turn["tools_offered"]), (&json!("failed"), &json!([])));
+        assert_eq!(World::reason_of(&turn, "notes"), "pending");
+        assert!(world.upstream.calls().is_empty());
+    };
+    nothing().await;
+    let path = format!("/v1/mcp-servers/{id}");
+    // Between review and approval somebody changes what is decided about.
+    world.owner.patch(&path, json!({ "tool_allowlist": ["echo"] })).await.expect(200);
+    for stale in [hash.as_str(), "", &"0".repeat(64)] {
+        let refused = world.owner.post(&format!("{path}/approve"), json!({ "definition_hash": stale })).await;
+        assert_eq!(refused.expect(409).code(), "definition_changed");
+    }
+    world.owner.post(&format!("{path}/approve"), json!({})).await.expect(422);
+    nothing().await;
+    decide(&world.owner, &id).await;
+    assert_eq!(world.listed(&agent).await, ["notes__echo"]);
+    world.call(&agent, "notes__echo").await;
+    assert_eq!(world.upstream.calls().len(), 1);
+    // Another definition is another decision.
+    world.owner.patch(&path, json!({ "outside_spaces": true })).await.expect(200);
+    assert_eq!(world.listed(&agent).await, Vec::<String>::new());
+    assert!(world.call(&agent, "notes__echo").await.json["error"].is_object());
+    assert_eq!(world.upstream.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() {
+    let world = World::new().await;
+    let id = world.personal("notes").await;
+    let agent = world.agent(&world.owner).await;
+    said(&world.call(&agent, "notes__echo").await);
+    let turn = world.turn(&world.owner, r#"/tool notes__echo {"text":"remembered"}"#).await;
+    assert_eq!(turn["status"], "succeeded", "{turn}");
+    let path = format!("/v1/mcp-servers/{id}");
+    assert_eq!(world.owner.delete(&path).await.expect(204).text, "");
+    for path in [path.clone(), format!("/admin/mcp-servers/{id}"), format!("/me/mcp-servers/{id}/connect")] {
+        world.owner.get(&path).await.expect(404);
+    }
+    world.owner.delete(&path).await.expect(404);
+    // What was is still told, as JSON and on the pages.
+    let again = world.owner.get(&format!("/v1/turns/{}", text(&turn, "id"))).await.expect(200).json;
+    assert_eq!(again["steps"][0]["name"], "notes__echo");
+    assert_eq!(again["steps"][0]["credential_subject"], turn["steps"][0]["credential_subject"]);
+    let thread = text(&turn, "thread_id");
+    assert!(world.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text.contains("remembered"));
+    assert!(world.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text.contains("remembered"));
+    for path in ["/v1/me/connections", "/v1/connections", "/v1/audit", "/me/connections", "/admin/audit", "/admin"] {
+        world.owner.get(path).await.expect(200);
+    }
+    assert!(world.actions().await.iter().any(|action| action == "mcp_server.deleted"));
+    // It is offered nowhere, its grant is ended, and its name is free.
+    assert_eq!(world.listed(&agent).await, Vec::<String>::new());
+    let calls = world.upstream.calls().len();
+    assert!(world.call(&agent, "notes__echo").await.json["error"].is_object());
+    assert_eq!(world.upstream.calls().len(), calls);
+    world.app.settle().await;
+    assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
+    let anew = world.usable("notes", json!({ "mode": "none" })).await;
+    assert_ne!(anew, id);
+    assert_eq!(world.listed(&agent).await.len(), 3);
+}
+
+#[tokio::test]
+async fn l42_an_allow_list_holds_when_listing_and_when_calling_and_hides_without_a_trace() {
+    let world = World::new().await;
+    let id = world.usable("notes", json!({ "mode": "none" })).await;
+    let agent = world.agent(&world.owner).await;
+    assert_eq!(world.listed(&agent).await, ["notes__echo", "notes__wait", "notes__whoami"]);
+    // The server's own list, then the Space's, then both: only what both let through.
+    let cases: [(Value, Value, &[&str], &str); 3] = [
+        (json!(["echo", "wait"]), json!(null), &["notes__echo", "notes__wait"], "whoami"),
+        (json!(null), json!(["whoami"]), &["notes__whoami"], "echo"),
+        (json!(["echo", "wait"]), json!(["echo", "whoami"]), &["notes__echo"], "wait"),
+    ];
+    for (of_server, of_space, offered, hidden) in cases {
+        let change = json!({ "tool_allowlist": of_server });
+        world.owner.patch(&format!("/v1/mcp-servers/{id}"), change).await.expect(200);
+        decide(&world.owner, &id).await;
+        world.serve(&id, json!({ "tool_allowlist": of_space })).await;
+        assert_eq!(world.listed(&agent).await, offered);
+        let before = world.upstream.calls().len();
+        let (hidden, absent) = (format!("notes__{hidden}"), "notes__absent");
+        let answers = [world.call(&agent, &hidden).await, world.call(&agent, absent).await];
+        assert!(answers[0].json["error"].is_object(), "{}", answers[0].text);
+        assert_eq!(shape(&answers[0], &hidden), shape(&answers[1], absent));
+        assert_eq!(answers[0].status, answers[1].status);
+        let mut told = Vec::new();
+        for name in [hidden.as_str(), absent] {
+            let turn = world.turn(&world.owner, &format!("/tool {name} {{}}")).await;
+            assert_eq!((&turn["status"], &turn["failure"]), (&json!("failed"), &json!("tool_not_offered")));
+            assert_eq!(turn["tools_offered"], json!(offered));
+            assert_eq!(turn["tools_left_out"], json!([]));
+            told.push(world.last_message(&world.owner, &turn).await.replace(name, "NAME"));
+        }
+        assert_eq!(told[0], told[1]);
+        assert_eq!(world.upstream.calls().len(), before, "nothing of it reached the server");
+        said(&call(&agent, &world.gateway(), offered[0], json!({})).await);
+        assert_eq!(world.upstream.calls().len(), before + 1);
+    }
+}

@@ -1,0 +1,158 @@
+//! The stream: what it sends, where it goes on, when it ends.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thinkwork::commands::serve;
+use tokio::time::{Instant, timeout};
+
+use super::thread;
+use crate::harness::{Client, TestApp};
+use crate::spaces::space;
+
+/// Longest an item takes to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a server that stops waits for open requests.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How soon a stream ends after access was lost (security.md, "Ingress").
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+
+/// An open stream.
+struct Reader {
+    response: reqwest::Response,
+    text: String,
+    items: VecDeque<(i64, Value)>,
+}
+
+impl Reader {
+    async fn open(who: &Client, thread: &str, after: Option<i64>) -> Self {
+        let mut request = who.request("GET", &format!("/v1/threads/{thread}/stream"));
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new(), items: VecDeque::new() }
+    }
+
+    /// The next item as (id, data); nothing once the stream has ended.
+    async fn next(&mut self) -> Option<(i64, Value)> {
+        loop {
+            if let Some(item) = self.items.pop_front() {
+                return Some(item);
+            }
+            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("an item or the end").ok()??;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            while let Some((whole, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| whole.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                if let (Some(id), Some(data)) = (field("id:"), field("data:")) {
+                    self.items.push_back((id.parse().unwrap(), serde_json::from_str(data).unwrap()));
+                }
+                self.text = rest.to_owned();
+            }
+        }
+    }
+
+    /// How long the stream took to end.
+    async fn end(mut self) -> Duration {
+        let began = Instant::now();
+        while self.next().await.is_some() {}
+        began.elapsed()
+    }
+}
+
+async fn begun() -> (TestApp, Client, String) {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let id = thread(&owner, &space(&owner, "secret", "private").await, "First").await;
+    (app, owner, id)
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_misses_nothing_and_reads_nothing_twice() {
+    let (app, owner, id) = begun().await;
+    let mut reader = Reader::open(&owner, &id, None).await;
+    let (at, first) = reader.next().await.unwrap();
+    assert_eq!((&first["kind"], &first["ref_id"]), (&json!("thread"), &json!(id)));
+    let path = format!("/v1/threads/{id}/messages");
+    let second = owner.post(&path, json!({ "text": "Second" })).await.expect(201).text_of("id");
+    let (next, item) = reader.next().await.unwrap();
+    assert_eq!((next, &item["kind"], &item["ref_id"]), (at + 1, &json!("message"), &json!(second)));
+    drop(reader);
+    // Meanwhile much happens.
+    owner.post(&path, json!({ "text": "Third" })).await.expect(201);
+    app.settle().await;
+    let mut again = Reader::open(&owner, &id, Some(next)).await;
+    let mut from_start = Reader::open(&owner, &id, Some(0)).await;
+    let newest = {
+        let mut seen = Vec::new();
+        let last = loop {
+            let (sequence, item) = again.next().await.unwrap();
+            seen.push(sequence);
+            let turns = owner.get(&format!("/v1/threads/{id}/turns")).await.expect(200);
+            let last = turns.json["items"].as_array().unwrap().last().unwrap().clone();
+            if item["kind"] == "turn" && item["ref_id"] == last["id"] && seen.len() > 6 {
+                break sequence;
+            }
+        };
+        assert_eq!(seen, (next + 1..=last).collect::<Vec<_>>());
+        last
+    };
+    for expected in 1..=newest {
+        assert_eq!(from_start.next().await.unwrap().0, expected);
+    }
+    let text = owner.request("GET", &format!("/v1/threads/{id}/stream")).header("last-event-id", "yesterday");
+    owner.send(text).await.expect(422);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_session_the_membership_and_the_person() {
+    let (app, owner, id) = begun().await;
+    let private = owner.get(&format!("/v1/threads/{id}")).await.expect(200).text_of("space_id");
+    let ana = app.member("ana").await;
+    let membership = format!("/v1/spaces/{private}/members/{}", ana.user.unwrap());
+    let open = async || {
+        owner.put(&membership, json!({})).await.expect(200);
+        let ana = app.session_of(ana.user.unwrap()).await;
+        let mut reader = Reader::open(&ana, &id, None).await;
+        reader.next().await.unwrap();
+        (ana, reader)
+    };
+    let (signed_in, reader) = open().await;
+    signed_in.delete("/v1/sessions/current").await.expect(204);
+    let took = reader.end().await;
+    assert!(took < CLOSED_WITHIN, "signed out: {took:?}");
+    let (_, reader) = open().await;
+    owner.delete(&membership).await.expect(204);
+    let took = reader.end().await;
+    assert!(took < CLOSED_WITHIN, "no member any more: {took:?}");
+    let (_, reader) = open().await;
+    owner.patch(&format!("/v1/users/{}", ana.user.unwrap()), json!({ "disabled": true })).await.expect(200);
+    let took = reader.end().await;
+    assert!(took < CLOSED_WITHIN, "disabled: {took:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_its_streams_and_does_not_wait_for_them() {
+    let (app, owner, id) = begun().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let process = app.second().await;
+    let server = tokio::spawn(serve::serve(process, listener, async move { drop(stopped.await) }));
+    let url = format!("http://{address}/v1/threads/{id}/stream");
+    let cookie = owner.cookie.as_deref().unwrap();
+    let response =
+        reqwest::Client::new().get(url).header("host", app.address.to_string()).header("cookie", cookie).send().await;
+    let mut reader = Reader { response: response.unwrap(), text: String::new(), items: VecDeque::new() };
+    assert_eq!(reader.response.status(), 200);
+    reader.next().await.unwrap();
+    drop(stop);
+    let took = reader.end().await;
+    assert!(took < CLOSED_WITHIN, "{took:?}");
+    let began = Instant::now();
+    assert!(timeout(2 * PATIENCE, server).await.expect("the process ends").unwrap().is_ok());
+    assert!(began.elapsed() < STOP_PATIENCE, "nothing held the stop up");
+}

@@ -1,0 +1,161 @@
+//! What a kill, a lost lease and a person's stop leave of a turn; one turn at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait as _;
+use serde_json::{Value, json};
+use thinkwork::app::App;
+use thinkwork::worker;
+
+use super::outside::{Model, Upstream, answers, asks_for};
+use super::{World, tenant_key, words};
+use crate::harness::Client;
+
+/// Longer than a job's lease.
+const PAST_THE_LEASE: Duration = Duration::from_secs(61);
+
+/// Each call is answered with its number, and the model repeats it.
+async fn world() -> (World, Upstream, Client) {
+    let world = World::new().await;
+    let number = AtomicU64::new(0);
+    let upstream = Upstream::start(None, &["look", "send"], move |_| {
+        format!("answer {}", number.fetch_add(1, Ordering::SeqCst) + 1)
+    })
+    .await;
+    world.server(&upstream, "notes", tenant_key(), json!({})).await;
+    let model = Model::start(|request| {
+        let last = request["messages"].as_array().unwrap().last().unwrap();
+        if last["role"] == "tool" {
+            answers(last["content"].as_str().unwrap())
+        } else {
+            asks_for(&[("notes__look", String::new())])
+        }
+    })
+    .await;
+    world.agent(&model).await;
+    let ana = world.app.member("ana").await;
+    // The model lives as long as the runtime of this test.
+    std::mem::forget(model);
+    (world, upstream, ana)
+}
+
+/// Works in the background until the call stands at the upstream.
+async fn begin(app: &Arc<App>, upstream: &Upstream) -> tokio::task::JoinHandle<()> {
+    upstream.hold();
+    let app = Arc::clone(app);
+    let work = tokio::spawn(async move { worker::settle(&app).await });
+    upstream.arrived().await;
+    work
+}
+
+async fn steps(world: &World, who: &Client, thread: &str) -> Vec<Value> {
+    world.turns(who, thread).await[0]["steps"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_kill_during_a_reading_call_repeats_it() {
+    let (world, upstream, ana) = world().await;
+    let thread = world.thread(&ana, "What is there?").await;
+    let killed = begin(&world.app.app, &upstream).await;
+    killed.abort();
+    let _ = killed.await;
+    let left = steps(&world, &ana, &thread).await;
+    assert_eq!(words(&left, "status"), ["succeeded", "running"], "stored before it was sent");
+    upstream.answer(2);
+    world.app.clock.advance(PAST_THE_LEASE);
+    worker::settle(&*world.app.second().await).await;
+    assert_eq!(upstream.calls().len(), 2, "it only reads, so it is made again");
+    let turns = world.turns(&ana, &thread).await;
+    assert_eq!(words(&turns, "status"), ["succeeded"]);
+    assert_eq!(words(&steps(&world, &ana, &thread).await, "status"), ["succeeded", "succeeded", "succeeded"]);
+}
+
+#[tokio::test]
+async fn a_kill_during_a_sending_call_leaves_its_outcome_unknown_and_repeats_nothing() {
+    let (world, upstream, ana) = world().await;
+    let thread = world.thread(&ana, "/tool notes__send {\"text\":\"hello\"}").await;
+    let killed = begin(&world.app.app, &upstream).await;
+    killed.abort();
+    let _ = killed.await;
+    upstream.answer(2);
+    world.app.clock.advance(PAST_THE_LEASE);
+    worker::settle(&*world.app.second().await).await;
+    assert_eq!(upstream.calls().len(), 1, "it may have been sent, so it is not sent again");
+    let turns = world.turns(&ana, &thread).await;
+    assert_eq!((&turns[0]["status"], &turns[0]["failure"]), (&json!("failed"), &json!("outcome_unknown")));
+    assert_eq!(words(&steps(&world, &ana, &thread).await, "status"), ["unknown"]);
+    let said = world.messages(&ana, &thread).await;
+    assert!(said.last().unwrap()["text"].as_str().unwrap().contains("not known whether notes__send"), "{said:?}");
+    let page = ana.get(&format!("/me/threads/{thread}")).await.expect(200).text;
+    assert!(!page.contains("outcome_unknown"), "words, no codes: {page}");
+}
+
+#[tokio::test]
+async fn l83_a_worker_that_lost_its_lease_writes_nothing_of_the_turn() {
+    let (world, upstream, ana) = world().await;
+    let thread = world.thread(&ana, "What is there?").await;
+    let paused = begin(&world.app.app, &upstream).await;
+    // It is paused past its lease; another process takes the thread over and stands at the same call.
+    world.app.clock.advance(PAST_THE_LEASE);
+    let successor = world.app.second().await;
+    let next = tokio::spawn(async move { worker::settle(&successor).await });
+    upstream.arrived().await;
+    // Its own call is answered first, and it wants to write that down.
+    upstream.answer(1);
+    paused.await.unwrap();
+    assert_eq!(words(&steps(&world, &ana, &thread).await, "status"), ["succeeded", "running"], "it is another's now");
+    assert_eq!(words(&world.messages(&ana, &thread).await, "role"), ["user"]);
+    upstream.answer(1);
+    next.await.unwrap();
+    assert_eq!(upstream.calls().len(), 2);
+    let turns = world.turns(&ana, &thread).await;
+    assert_eq!(words(&turns, "status"), ["succeeded"]);
+    let messages = world.messages(&ana, &thread).await;
+    assert_eq!(words(&messages, "role"), ["user", "agent"], "one answer");
+    assert!(messages[1]["text"].as_str().unwrap().contains("answer 2"), "{messages:?}");
+}
+
+#[tokio::test]
+async fn one_turn_runs_and_what_is_written_meanwhile_queues_behind_it() {
+    let (world, upstream, ana) = world().await;
+    let bo = world.app.member("bo").await;
+    let thread = world.thread(&ana, "first").await;
+    let work = begin(&world.app.app, &upstream).await;
+    let path = format!("/v1/threads/{thread}/messages");
+    ana.post(&path, json!({ "text": "second" })).await.expect(201);
+    bo.post(&path, json!({ "text": "third" })).await.expect(201);
+    let another = world.app.second().await;
+    worker::settle(&another).await;
+    let turns = world.turns(&ana, &thread).await;
+    assert_eq!(words(&turns, "status"), ["running", "queued", "queued"]);
+    let tx = another.db.write(world.app.tenant).await.unwrap();
+    assert!(tx.orm().execute_unprepared("UPDATE turn SET status = 'running'").await.is_err(), "not even by hand");
+    drop(tx);
+    upstream.answer(3);
+    work.await.unwrap();
+    world.app.settle().await;
+    let turns = world.turns(&ana, &thread).await;
+    assert_eq!(words(&turns, "status"), ["succeeded", "succeeded", "succeeded"]);
+    let (began, ended) = (words(&turns, "started_at"), words(&turns, "finished_at"));
+    assert!(ended[0] <= began[1] && ended[1] <= began[2], "one after another: {began:?} {ended:?}");
+}
+
+#[tokio::test]
+async fn a_turn_that_was_stopped_says_nothing_more() {
+    let (world, upstream, ana) = world().await;
+    let thread = world.thread(&ana, "first").await;
+    let work = begin(&world.app.app, &upstream).await;
+    let turn = world.turns(&ana, &thread).await[0]["id"].as_str().unwrap().to_owned();
+    let stop = format!("/v1/turns/{turn}/cancel");
+    assert_eq!(ana.post(&stop, json!({})).await.expect(200).json["status"], "cancelled");
+    assert_eq!(ana.post(&stop, json!({})).await.expect(409).code(), "turn_over");
+    upstream.answer(1);
+    work.await.unwrap();
+    world.app.settle().await;
+    assert_eq!(words(&world.turns(&ana, &thread).await, "status"), ["cancelled"]);
+    assert_eq!(words(&world.messages(&ana, &thread).await, "role"), ["user"]);
+    let shown = steps(&world, &ana, &thread).await;
+    assert_eq!(words(&shown, "status"), ["succeeded", "succeeded"], "what was done is told: {shown:?}");
+}

@@ -1,0 +1,56 @@
+//! What a turn stores in columns of its own (l76), and names of tools that cannot be mistaken (l58).
+
+use sea_orm::ConnectionTrait as _;
+use serde_json::json;
+
+use super::outside::Upstream;
+use super::{World, tenant_key, words};
+
+#[tokio::test]
+async fn l76_no_row_of_work_is_without_requester_and_subject() {
+    let world = World::new().await;
+    let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
+    world.server(&upstream, "notes", tenant_key(), json!({})).await;
+    let ana = world.app.member("ana").await;
+    assert_eq!(world.turn(&ana, "/tool notes__look {}").await["status"], "succeeded");
+    for table in ["thread", "message", "turn", "step"] {
+        for column in ["requester_kind", "requester_id", "subject_kind"] {
+            let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
+            let same = format!("UPDATE {table} SET {column} = {column}");
+            assert!(tx.orm().execute_unprepared(&same).await.unwrap().rows_affected() > 0, "{table} holds rows");
+            let refused = tx.orm().execute_unprepared(&format!("UPDATE {table} SET {column} = NULL")).await;
+            let refused = refused.expect_err("the database refuses").to_string();
+            assert!(refused.contains(column), "{table}.{column}: {refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn l58_long_names_that_begin_alike_stay_two_tools() {
+    let world = World::new().await;
+    let long = "look_at_all_the_notes_of_the_whole_company_since_it_was_founded_in_";
+    let (first, second) = (format!("{long}1998"), format!("{long}1999"));
+    let upstream = Upstream::start(None, &[&first, &second, "look"], |call| format!("notes of {}", call.tool)).await;
+    world.server(&upstream, "notes", tenant_key(), json!({})).await;
+    world.server(&upstream, "notes-2", tenant_key(), json!({})).await;
+    let ana = world.app.member("ana").await;
+    let turn = world.turn(&ana, "hello").await;
+    let mut offered: Vec<String> =
+        turn["tools_offered"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    offered.sort();
+    offered.dedup();
+    assert_eq!(offered.len(), 6, "{offered:?}");
+    let plain = |name: &String| {
+        name.len() <= 64 && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'))
+    };
+    assert!(offered.iter().all(plain), "{offered:?}");
+    for name in &offered {
+        assert_eq!(world.turn(&ana, &format!("/tool {name} {{}}")).await["status"], "succeeded", "{name}");
+    }
+    let mut called: Vec<String> = upstream.calls().into_iter().map(|call| call.tool).collect();
+    called.sort();
+    let mut each = vec![first.clone(), first, second.clone(), second, "look".to_owned(), "look".to_owned()];
+    each.sort();
+    assert_eq!(called, each, "each name reaches its own tool");
+    assert_eq!(words(&[turn], "status"), ["succeeded"]);
+}

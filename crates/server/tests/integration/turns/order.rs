@@ -1,0 +1,119 @@
+//! Writers of one thread, all at once, from two processes: they wait for each other in one order.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait as _, Statement};
+use serde_json::json;
+use thinkwork::threads::{StepEnd, StepStatus, Threads, TurnStatus};
+use thinkwork::worker;
+use thinkwork_database::Tx;
+use thinkwork_primitives::{Marks, StepId, ThreadId, TurnId};
+
+use super::outside::Upstream;
+use super::{World, tenant_key};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writing_stopping_and_working_on_one_thread_at_once_fails_nobody() {
+    let world = World::new().await;
+    let ana = world.app.member("ana").await;
+    let bo = world.app.member("bo").await;
+    let thread = world.thread(&ana, "first").await;
+    let another = world.app.second().await;
+    let path = format!("/v1/threads/{thread}/messages");
+    for _ in 0..12 {
+        let write = async |who: &crate::harness::Client| {
+            who.post(&path, json!({ "text": "more" })).await.expect(201);
+        };
+        let stop = async {
+            for turn in world.turns(&bo, &thread).await {
+                if matches!(turn["status"].as_str(), Some("queued" | "running")) {
+                    let answer =
+                        bo.post(&format!("/v1/turns/{}/cancel", turn["id"].as_str().unwrap()), json!({})).await;
+                    assert!(matches!(answer.status, 200 | 409), "{}", answer.text);
+                }
+            }
+        };
+        let work = worker::settle(&world.app.app);
+        let more_work = worker::settle(&another);
+        tokio::join!(write(&ana), write(&bo), write(&ana), work, stop, more_work);
+    }
+    world.app.settle().await;
+    let turns = world.turns(&ana, &thread).await;
+    assert_eq!(turns.len(), 37);
+    for turn in &turns {
+        assert!(matches!(turn["status"].as_str(), Some("succeeded" | "cancelled")), "{turn}");
+    }
+}
+
+async fn count(tx: &Tx, sql: &str) -> i64 {
+    let statement = Statement::from_string(tx.orm().get_database_backend(), sql);
+    let row = tx.orm().query_one_raw(statement).await.unwrap().unwrap();
+    row.try_get("", "found").unwrap()
+}
+
+/// The writes that the runner of turns makes.
+#[derive(Clone, Copy, Debug)]
+enum Write {
+    Tools,
+    Mark,
+    Finish,
+    StepFinish,
+    IsRunning,
+}
+
+async fn write(threads: &Threads, tx: &mut Tx, what: Write, turn: TurnId, step: StepId) {
+    let marks = Marks { private: true, untrusted: true };
+    match what {
+        Write::Tools => threads.turn_tools(tx, turn, &[], &json!([])).await.unwrap(),
+        Write::Mark => threads.turn_mark(tx, turn, marks).await.unwrap(),
+        Write::Finish => threads.turn_finish(tx, turn, TurnStatus::Failed, None).await.unwrap(),
+        Write::StepFinish => {
+            let end = StepEnd { status: StepStatus::Succeeded, output: None, output_preview: None, failure: None };
+            threads.step_finish(tx, step, end).await.unwrap();
+        }
+        Write::IsRunning => {
+            threads.turn_is_running(tx, turn).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locked() {
+    if std::env::var("THINKWORK_TEST_DATABASE").as_deref() != Ok("postgres") {
+        // SQLite has one writer.
+        return;
+    }
+    let world = World::new().await;
+    let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
+    world.server(&upstream, "notes", tenant_key(), json!({})).await;
+    let ana = world.app.member("ana").await;
+    let ended = world.turn(&ana, "/tool notes__look {}").await;
+    let id = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let turn: TurnId = id(&ended["id"]).parse().unwrap();
+    let step: StepId = id(&ended["steps"][0]["id"]).parse().unwrap();
+    let thread: ThreadId = id(&ended["thread_id"]).parse().unwrap();
+    for what in [Write::Tools, Write::Mark, Write::Finish, Write::StepFinish, Write::IsRunning] {
+        let holder = world.app.app.db.write(world.app.tenant).await.unwrap();
+        let lock = format!("SELECT 1 FROM thread WHERE id = '{}' FOR UPDATE", thread.uuid());
+        holder.orm().execute_unprepared(&lock).await.unwrap();
+        let app = Arc::clone(&world.app.app);
+        let tenant = world.app.tenant;
+        let writer = tokio::spawn(async move {
+            let mut tx = app.db.write(tenant).await.unwrap();
+            write(&app.threads, &mut tx, what, turn, step).await;
+            tx.commit().await.unwrap();
+        });
+        let waiting =
+            "SELECT count(*) AS found FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+        while count(&holder, waiting).await == 0 {
+            assert!(!writer.is_finished(), "{what:?} does not wait for the thread's row");
+            tokio::task::yield_now().await;
+        }
+        for table in [format!("turn WHERE id = '{}'", turn.uuid()), format!("step WHERE id = '{}'", step.uuid())] {
+            let free = holder.orm().execute_unprepared(&format!("SELECT 1 FROM {table} FOR UPDATE NOWAIT")).await;
+            assert!(free.is_ok(), "{what:?} holds {table}: {free:?}");
+        }
+        drop(holder);
+        writer.await.unwrap();
+    }
+}

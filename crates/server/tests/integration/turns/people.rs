@@ -1,0 +1,109 @@
+//! Two members in one thread: nobody's credential and nobody's results in a turn of the other (s03, s04).
+
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use super::outside::{Model, Upstream, answers, asks_for};
+use super::{World, issuer, text};
+use crate::harness::Client;
+
+/// The message that a request's turn answers: the last that stands as its asker's own.
+fn asked(request: &Value) -> String {
+    let messages = request["messages"].as_array().unwrap();
+    let own = messages.iter().rev().find(|message| message["role"] == "user").expect("somebody asks");
+    text(own, "content")
+}
+
+/// Looks at the notes once, then quotes what it found.
+fn curious(request: &Value) -> Value {
+    let last = request["messages"].as_array().unwrap().last().unwrap();
+    if last["role"] == "tool" {
+        let found: Value = serde_json::from_str(last["content"].as_str().unwrap()).unwrap();
+        return answers(&format!("I found: {}", found["result"]));
+    }
+    asks_for(&[("notes__look", asked(request))])
+}
+
+struct Member {
+    client: Client,
+    name: &'static str,
+    token: String,
+}
+
+/// Runs what two members write into one thread, in this order; `true` lets the work be done before the next message.
+async fn check(writes: &[(usize, bool)]) {
+    let world = World::new().await;
+    let owners: Arc<Mutex<Vec<(String, &'static str)>>> = Arc::default();
+    let known = Arc::clone(&owners);
+    let upstream = Upstream::start(Some(issuer().await), &["look"], move |call| {
+        let known = known.lock().unwrap();
+        let owner = known.iter().find(|(token, _)| *token == call.bearer).map_or("nobody", |(_, name)| name);
+        format!("canary-of-{owner}")
+    })
+    .await;
+    let server = world.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
+    let model = Model::start(curious).await;
+    world.agent(&model).await;
+    let mut members = Vec::new();
+    for name in ["ana", "bo"] {
+        let client = world.app.member(name).await;
+        let token = world.connect(&client, &server, &upstream).await;
+        owners.lock().unwrap().push((token.clone(), name));
+        members.push(Member { client, name, token });
+    }
+    let thread = world.thread(&members[0].client, "ana asks 0").await;
+    for (number, (who, work_first)) in writes.iter().enumerate() {
+        let Member { client, name, .. } = &members[*who];
+        let body = json!({ "text": format!("{name} asks {}", number + 1) });
+        client.post(&format!("/v1/threads/{thread}/messages"), body).await.expect(201);
+        if *work_first {
+            world.app.settle().await;
+        }
+    }
+    world.app.settle().await;
+
+    let calls = upstream.calls();
+    assert_eq!(calls.len(), writes.len() + 1);
+    for call in &calls {
+        let asker = members.iter().find(|member| call.text.starts_with(member.name)).expect("a member asked");
+        assert_eq!(call.bearer, asker.token, "{} was called with another's credential", call.text);
+    }
+    for member in &members {
+        let other = members.iter().find(|other| other.name != member.name).unwrap();
+        let canary = format!("canary-of-{}", other.name);
+        for turn in world.turns(&member.client, &thread).await {
+            assert_eq!(turn["status"], "succeeded", "{turn}");
+            let (requester, subject) = (&turn["requester"]["id"], &turn["credential_subject"]["user_id"]);
+            assert_eq!(requester, subject, "{turn}");
+            for step in turn["steps"].as_array().unwrap().iter().filter(|step| step["kind"] == "tool") {
+                assert_eq!(&step["credential_subject"]["user_id"], requester, "{step}");
+                assert!(!step.to_string().contains(&canary), "previews are for their owner: {step}");
+            }
+        }
+        for request in model.requests().iter().filter(|request| asked(request).starts_with(member.name)) {
+            assert!(!request.to_string().contains(&canary), "{}'s turn read {request}", member.name);
+        }
+    }
+}
+
+#[test]
+fn s03_s04_two_members_in_one_thread_share_no_credential_and_no_result() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut runner = TestRunner::new(Config { cases: 4, failure_persistence: None, ..Config::default() });
+    let writes = proptest::collection::vec((0..2_usize, any::<bool>()), 2..6);
+    // Both write, whatever else is drawn.
+    let writes = writes.prop_map(|mut writes| {
+        writes.push((1, true));
+        writes.push((0, true));
+        writes
+    });
+    runner
+        .run(&writes, |writes| {
+            runtime.block_on(check(&writes));
+            Ok(())
+        })
+        .unwrap();
+}
