@@ -204,11 +204,11 @@ async fn deliveries_and_threads_are_cut_by_their_filters() {
         let answer = scene.owner.get(&format!("/v1/webhooks/{}/deliveries?{query}", scene.webhook)).await.expect(200);
         items(&answer).iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(list("").await, [second.clone(), first.clone()]);
-    assert_eq!(list("result=accepted").await, [second.clone()]);
-    assert_eq!(list("result=applied").await, [first.clone()]);
-    assert_eq!(list(&format!("since={between}")).await, [second.clone()]);
-    assert_eq!(list(&format!("until={between}")).await, [first.clone()]);
+    assert_eq!(list("").await, [&*second, &*first]);
+    assert_eq!(list("result=accepted").await, [&*second]);
+    assert_eq!(list("result=applied").await, [&*first]);
+    assert_eq!(list(&format!("since={between}")).await, [&*second]);
+    assert_eq!(list(&format!("until={between}")).await, [&*first]);
     assert!(list(&format!("since={between}&until={between}")).await.is_empty());
     let path = format!("/v1/webhooks/{}/deliveries", scene.webhook);
     for wrong in ["result=lost", "since=yesterday", "until=1"] {

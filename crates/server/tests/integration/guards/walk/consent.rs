@@ -23,7 +23,7 @@ fn is_act(operation: &Described) -> bool {
     let names = |part: &&str| {
         if part.starts_with("/connect") { operation.path.ends_with(*part) } else { operation.path.contains(*part) }
     };
-    operation.is_change() && ACTS.iter().any(|(_, parts)| parts.iter().any(|part| names(part)))
+    operation.is_change() && ACTS.iter().any(|(_, parts)| parts.iter().any(names))
 }
 
 async fn minted(scene: &Scene, who: &Client, kind: &str, audience: &str, scope: &str) -> Client {
