@@ -280,6 +280,7 @@ impl ShownOut {
 /// Which deliveries to list.
 #[derive(Default, Deserialize, Serialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DeliveryQuery {
     /// Only with this result.
     result: Option<String>,
@@ -309,8 +310,17 @@ impl<S: Send + Sync> FromRequestParts<S> for DeliveryQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let query = Query::<Self>::from_request_parts(parts, state).await;
-        query.map(|Query(query)| query).map_err(|_| ApiError::invalid("result", "name each filter once."))
+        /// The same beside `limit` and `after`, which are not filters.
+        #[derive(Deserialize)]
+        struct Beside {
+            result: Option<String>,
+            since: Option<String>,
+            until: Option<String>,
+        }
+        let query = Query::<Beside>::from_request_parts(parts, state).await;
+        let Query(Beside { result, since, until }) =
+            query.map_err(|_| ApiError::invalid("result", "name each filter once."))?;
+        Ok(Self { result, since, until })
     }
 }
 
