@@ -27,6 +27,11 @@ use crate::{Error, Tx};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages in the log before they are written back into the file: 32 MiB, so that many small commits share one copy of
+/// the pages that all of them change.
+const CHECKPOINT_PAGES: &str = "8192";
+/// The writer's cache in kibibytes (negative by SQLite's convention): the inner pages of the tables that it appends to.
+const WRITER_CACHE: &str = "-16384";
 /// Readers on SQLite: more than the cores help nothing, fewer starve slow pages.
 const SQLITE_READERS: u32 = 4;
 
@@ -93,7 +98,9 @@ impl Db {
             .max_lifetime(None)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .before_acquire(|connection, _| Box::pin(is_whole(connection)))
-            .connect_with(base.clone())
+            .connect_with(
+                base.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("cache_size", WRITER_CACHE),
+            )
             .await?;
         let reader = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)

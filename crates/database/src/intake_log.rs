@@ -2,10 +2,9 @@
 //!
 //! Invariant: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, QueryResult, Statement, TransactionTrait as _, Value};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, QueryResult, Statement, Value};
 use thinkwork_primitives::{TenantId, Timestamp};
 use uuid::Uuid;
 
@@ -47,8 +46,8 @@ pub enum Appended {
     },
 }
 
-/// Rows per statement: SQLite takes 32,766 parameters, and nine a row leave room.
-const ROWS_MAX: usize = 512;
+/// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and nine a row leave room.
+pub const ROWS_MAX: usize = 512;
 
 fn insert_sql(rows: usize) -> String {
     let mut sql = String::from(
@@ -63,56 +62,72 @@ fn insert_sql(rows: usize) -> String {
         let places: Vec<String> = (1..=8).map(|place: usize| format!("${}", first.saturating_add(place))).collect();
         sql.push_str(&format!("({},0)", places.join(",")));
     }
-    sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING RETURNING id");
+    sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING");
     sql
 }
 
-/// Stores all rows in one commit, synced to disk, and says for each what became of it, in order.
+/// What tells a row apart once its content is handed to the statement.
+struct Key {
+    id: Uuid,
+    tenant: TenantId,
+    source: String,
+    dedupe_key: [u8; 32],
+    body_hash: [u8; 32],
+}
+
+/// Stores up to [`ROWS_MAX`] rows by one statement, synced to disk, and says for each what became of it, in order.
 ///
 /// # Errors
-/// The driver's error; then none of them is stored.
-pub async fn append(db: &Db, rows: &[Row]) -> Result<Vec<Appended>, Error> {
+/// [`Error::TooManyRows`], or the driver's error: then none of them is stored, unless it came while duplicates were
+/// looked up; who tries again finds their own event then.
+pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
+    if rows.len() > ROWS_MAX {
+        return Err(Error::TooManyRows { most: ROWS_MAX });
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys = Vec::with_capacity(rows.len());
+    let mut values: Vec<Value> = Vec::with_capacity(rows.len().saturating_mul(8));
+    for Row { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } in rows {
+        values.push(id.into());
+        values.push(tenant.uuid().into());
+        values.push(source.clone().into());
+        values.push(dedupe_key.to_vec().into());
+        values.push(order_key.into());
+        values.push(body.into());
+        values.push(body_hash.to_vec().into());
+        values.push(received_at.micros().into());
+        keys.push(Key { id, tenant, source, dedupe_key, body_hash });
+    }
     let connection = db.writer();
-    let backend = connection.get_database_backend();
-    let transaction = connection.begin().await?;
-    let mut stored = HashSet::new();
-    for chunk in rows.chunks(ROWS_MAX) {
-        let mut values: Vec<Value> = Vec::with_capacity(chunk.len().saturating_mul(8));
-        for row in chunk {
-            values.push(row.id.into());
-            values.push(row.tenant.uuid().into());
-            values.push(row.source.clone().into());
-            values.push(row.dedupe_key.to_vec().into());
-            values.push(row.order_key.clone().into());
-            values.push(row.body.clone().into());
-            values.push(row.body_hash.to_vec().into());
-            values.push(row.received_at.micros().into());
-        }
-        let statement = Statement::from_sql_and_values(backend, insert_sql(chunk.len()), values);
-        for row in transaction.query_all_raw(statement).await? {
-            stored.insert(row.try_get::<Uuid>("", "id")?);
-        }
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), insert_sql(keys.len()), values);
+    let stored = connection.execute_raw(statement).await?.rows_affected();
+    let all_new = usize::try_from(stored).is_ok_and(|stored| stored == keys.len());
+    let mut outcome = Vec::with_capacity(keys.len());
+    for key in &keys {
+        outcome.push(if all_new { Appended::Stored } else { kept(connection, key).await? });
     }
-    let mut outcome = Vec::with_capacity(rows.len());
-    for row in rows {
-        if stored.contains(&row.id) {
-            outcome.push(Appended::Stored);
-            continue;
-        }
-        let statement = Statement::from_sql_and_values(
-            backend,
-            "SELECT id, body_hash FROM intake_event WHERE tenant_id = $1 AND source = $2 AND dedupe_key = $3",
-            vec![row.tenant.uuid().into(), row.source.clone().into(), row.dedupe_key.to_vec().into()],
-        );
-        let found = transaction.query_one_raw(statement).await?;
-        let found = found.ok_or_else(|| sea_orm::DbErr::Custom("an event vanished while it was stored".to_owned()))?;
-        let body_hash: Vec<u8> = found.try_get("", "body_hash")?;
-        outcome.push(Appended::Duplicate { id: found.try_get("", "id")?, same_body: body_hash == row.body_hash });
-    }
-    transaction.commit().await?;
     // On PostgreSQL other processes find new events by their sweep; this one needs no round trip for the hint.
     db.wake_ups().send(WakeUp { topic: Topic::Intake, id: Uuid::nil() });
     Ok(outcome)
+}
+
+/// Which event is there under this key: the one that was just sent, or an earlier one.
+async fn kept(connection: &DatabaseConnection, key: &Key) -> Result<Appended, Error> {
+    let statement = Statement::from_sql_and_values(
+        connection.get_database_backend(),
+        "SELECT id, body_hash FROM intake_event WHERE tenant_id = $1 AND source = $2 AND dedupe_key = $3",
+        vec![key.tenant.uuid().into(), key.source.clone().into(), key.dedupe_key.to_vec().into()],
+    );
+    let found = connection.query_one_raw(statement).await?;
+    let found = found.ok_or_else(|| sea_orm::DbErr::Custom("an event vanished while it was stored".to_owned()))?;
+    let id: Uuid = found.try_get("", "id")?;
+    if id == key.id {
+        return Ok(Appended::Stored);
+    }
+    let body_hash: Vec<u8> = found.try_get("", "body_hash")?;
+    Ok(Appended::Duplicate { id, same_body: body_hash == key.body_hash })
 }
 
 /// Claims up to `count` events for `lease_for`, oldest first, and returns them with their number of earlier tries.

@@ -34,6 +34,12 @@ pub enum Error {
     /// A task that holds a write transaction asked for another one.
     #[error("a write transaction was opened inside another one of the same task")]
     NestedWrite,
+    /// More events at once than one statement takes.
+    #[error("at most {most} events are stored at once; store them in parts")]
+    TooManyRows {
+        /// How many it takes.
+        most: usize,
+    },
     /// The database holds migrations that this binary does not know.
     #[error("the database was migrated by a newer thinkwork ({name}); start that version or restore a backup")]
     FromTheFuture {

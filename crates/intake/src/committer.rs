@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::{Accepted, Error};
 
 /// Events of one commit: more make the commit longer and the sync no cheaper.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = intake_log::ROWS_MAX;
 /// Events that may wait: four commits' worth, some tens of milliseconds.
 const WAITING_MAX: usize = 2_048;
 /// Kibibytes of events that may wait or be stored at the same moment, so that a burst of large bodies is refused and
@@ -64,7 +64,7 @@ async fn run(db: Db, mut waiting: mpsc::Receiver<Waiting>) {
             rows.push(row);
             answers.push((answer, _room));
         }
-        let outcome = intake_log::append(&db, &rows).await;
+        let outcome = intake_log::append(&db, rows).await;
         // Whoever gave up meanwhile hears nothing, which is fine: their event is stored or their sender tries again.
         match outcome {
             Ok(appended) => {

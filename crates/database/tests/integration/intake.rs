@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use thinkwork_database::Error;
 use thinkwork_database::intake_log::{self, Appended, Row};
 use thinkwork_primitives::{Clock, TenantId, crypto::sha256};
 use uuid::Uuid;
@@ -25,15 +26,15 @@ fn row(tenant: TenantId, key: &str, body: &str, clock: &Clock) -> Row {
 async fn one_commit_stores_many_and_tells_duplicates_from_conflicts() {
     let (db, _folder) = fresh().await;
     let (clock, tenant) = (Clock::system(), TenantId::new());
-    let rows = [
+    let rows = vec![
         row(tenant, "a", "one", &clock),
         row(tenant, "b", "two", &clock),
         row(tenant, "a", "one", &clock),
         row(tenant, "a", "other", &clock),
         row(TenantId::new(), "a", "one", &clock),
     ];
-    let outcome = intake_log::append(&db, &rows).await.unwrap();
     let id = rows[0].id;
+    let outcome = intake_log::append(&db, rows).await.unwrap();
     let expected = [
         Appended::Stored,
         Appended::Stored,
@@ -45,13 +46,15 @@ async fn one_commit_stores_many_and_tells_duplicates_from_conflicts() {
 }
 
 #[tokio::test]
-async fn a_large_batch_is_stored_whole() {
+async fn a_large_batch_is_stored_whole_and_a_larger_one_not_at_all() {
     let (db, _folder) = fresh().await;
     let (clock, tenant) = (Clock::system(), TenantId::new());
-    let rows: Vec<Row> = (0..1_300).map(|number| row(tenant, &number.to_string(), "body", &clock)).collect();
-    let outcome = intake_log::append(&db, &rows).await.unwrap();
-    assert!(outcome.iter().all(|one| *one == Appended::Stored));
-    assert_eq!(intake_log::counts(&db).await.unwrap(), (1_300, 0));
+    let rows: Vec<Row> = (0..513).map(|number| row(tenant, &number.to_string(), "body", &clock)).collect();
+    let refused = intake_log::append(&db, rows.clone()).await;
+    assert!(matches!(refused, Err(Error::TooManyRows { most: 512 })), "{refused:?}");
+    let outcome = intake_log::append(&db, rows[..512].to_vec()).await.unwrap();
+    assert_eq!(outcome, [Appended::Stored; 512]);
+    assert_eq!(intake_log::counts(&db).await.unwrap(), (512, 0));
 }
 
 #[tokio::test]
@@ -59,7 +62,7 @@ async fn an_event_is_applied_once_and_its_key_outlives_it() {
     let (db, _folder) = fresh().await;
     let (clock, tenant) = (Clock::system(), TenantId::new());
     let first = row(tenant, "a", "one", &clock);
-    intake_log::append(&db, std::slice::from_ref(&first)).await.unwrap();
+    intake_log::append(&db, vec![first.clone()]).await.unwrap();
     let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
     assert_eq!(claimed.iter().map(|(event, tries)| (event.id, *tries)).collect::<Vec<_>>(), [(first.id, 0)]);
     assert!(intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap().is_empty());
@@ -68,7 +71,7 @@ async fn an_event_is_applied_once_and_its_key_outlives_it() {
         assert_eq!(intake_log::applied(&mut tx, first.id).await.unwrap(), expected);
         tx.commit().await.unwrap();
     }
-    let again = intake_log::append(&db, &[row(tenant, "a", "one", &clock)]).await.unwrap();
+    let again = intake_log::append(&db, vec![row(tenant, "a", "one", &clock)]).await.unwrap();
     assert_eq!(again, [Appended::Duplicate { id: first.id, same_body: true }]);
     clock.advance(Duration::from_secs(3_600));
     for (source, forgotten) in [("webhook:y", 0), ("webhook:x", 1), ("webhook:x", 0)] {
@@ -80,7 +83,7 @@ async fn an_event_is_applied_once_and_its_key_outlives_it() {
 async fn l70_what_a_dead_process_claimed_is_claimed_again_after_its_lease() {
     let (db, _folder) = fresh().await;
     let (clock, tenant) = (Clock::system(), TenantId::new());
-    intake_log::append(&db, &[row(tenant, "a", "one", &clock)]).await.unwrap();
+    intake_log::append(&db, vec![row(tenant, "a", "one", &clock)]).await.unwrap();
     assert_eq!(intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap().len(), 1);
     clock.advance(Duration::from_secs(31));
     let again = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
