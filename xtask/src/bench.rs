@@ -4,6 +4,7 @@
 //! A measurement is a function of [`MEASUREMENTS`] that returns figures. All are taken in one run on one
 //! machine, since only then their ratios mean something.
 
+mod http;
 mod size;
 mod start;
 
@@ -21,6 +22,7 @@ const GATE_FACTOR: f64 = 2.0;
 #[derive(Clone, Copy)]
 enum Goal {
     AtMost(f64),
+    AtLeast(f64),
     /// Told beside the others, without a goal.
     Reported,
 }
@@ -42,7 +44,7 @@ struct Bench<'a> {
 
 type Measurement = fn(&Bench<'_>) -> Result<Vec<Figure>, Failure>;
 
-const MEASUREMENTS: &[Measurement] = &[size::figures, start::figures];
+const MEASUREMENTS: &[Measurement] = &[size::figures, start::figures, http::figures];
 
 /// Measures and prints; with `--gate`, fails where a figure misses half of its goal.
 pub(crate) fn run(session: &Session, flags: &[&str]) -> Result<(), Failure> {
@@ -69,7 +71,9 @@ pub(crate) fn run(session: &Session, flags: &[&str]) -> Result<(), Failure> {
 
 /// Builds as the README does and empties the folder.
 fn prepare(session: &Session) -> Result<Bench<'_>, Failure> {
-    command::run(&mut command::cargo(&["build", "--release", "--package", "thinkwork"], session.root()))?;
+    for package in ["thinkwork", "thinkwork-bench"] {
+        command::run(&mut command::cargo(&["build", "--release", "--package", package], session.root()))?;
+    }
     let folder = session.target().join("bench");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(Failure::file(&folder))?;
@@ -81,14 +85,25 @@ fn prepare(session: &Session) -> Result<Bench<'_>, Failure> {
 fn row(figure: &Figure) -> String {
     let goal = match figure.goal {
         Goal::AtMost(most) => format!("at most {most} {}", figure.unit),
+        Goal::AtLeast(least) => format!("at least {least} {}", figure.unit),
         Goal::Reported => "reported".to_owned(),
     };
-    format!("| {} | {:.1} {} | {goal} |", figure.name, figure.value, figure.unit)
+    format!("| {} | {} {} | {goal} |", figure.name, shown(figure.value), figure.unit)
+}
+
+/// Three digits that mean something.
+fn shown(value: f64) -> String {
+    match value.abs() {
+        small if small < 10.0 => format!("{value:.2}"),
+        medium if medium < 1_000.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
 }
 
 fn misses_gate(figure: &Figure) -> bool {
     match figure.goal {
         Goal::AtMost(most) => figure.value > most * GATE_FACTOR,
+        Goal::AtLeast(least) => figure.value < least / GATE_FACTOR,
         Goal::Reported => false,
     }
 }
@@ -112,5 +127,8 @@ mod tests {
         check(20.0, Goal::AtMost(10.0), false);
         check(20.1, Goal::AtMost(10.0), true);
         check(1e9, Goal::Reported, false);
+        check(0.3, Goal::AtLeast(0.3), false);
+        check(0.15, Goal::AtLeast(0.3), false);
+        check(0.14, Goal::AtLeast(0.3), true);
     }
 }

@@ -94,7 +94,7 @@ impl Failure {
 
 /// Human lines on a terminal, JSON lines otherwise. `serve` tells what it does, other commands only what goes wrong.
 pub fn start_log(is_server: bool) {
-    let level = if is_server { "info,sqlx=warn,sea_orm=warn" } else { "warn" };
+    let level = if is_server { "info,sqlx=warn,sea_orm=warn,rmcp=warn" } else { "warn" };
     let filter = EnvFilter::try_from_env("THINKWORK_TEST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {

@@ -1,0 +1,124 @@
+//! What a tool call through the gateway costs more than the same call at the server itself.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::place::{House, Place, text};
+use crate::process::Process;
+use crate::{Failure, figure, median};
+
+const ROUNDS: usize = 20;
+const CALLS: usize = 50;
+const WARM_UP: usize = 100;
+/// What a small transaction appends to SQLite's log: two pages.
+const SYNCED_BYTES: usize = 8_192;
+
+/// Calls through the gateway against calls of the echo server, in turns over one connection each, and a sync of the
+/// same disk between them: the audit event is committed before the call.
+pub(crate) async fn overhead(binary: &Path, folder: &Path) -> Result<(), Failure> {
+    let house = Place::make(binary, folder, "gateway")?.serve("web,worker").await?;
+    let (_echo, echo_base) = Process::peer("echo")?;
+    let direct = Caller::new(format!("{echo_base}/mcp"), None, "echo")?;
+    let (url, token) = route(&house, &direct.url).await?;
+    let through = Caller::new(url, Some(token), "echo__echo")?;
+    let mut synced = File::create(folder.join("synced"))?;
+    for caller in [&direct, &through] {
+        caller.calls(WARM_UP).await?;
+    }
+    let (mut directs, mut throughs, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        directs.extend(direct.calls(CALLS).await?);
+        throughs.extend(through.calls(CALLS).await?);
+        for _ in 0..CALLS {
+            let began = Instant::now();
+            synced.write_all(&[b'x'; SYNCED_BYTES])?;
+            synced.sync_data()?;
+            syncs.push(milliseconds(began));
+        }
+    }
+    let (direct, through, sync) = (median(directs)?, median(throughs)?, median(syncs)?);
+    figure("gateway_added_beside_a_sync_ms", through - direct - sync);
+    figure("gateway_call_ms", through);
+    figure("direct_call_ms", direct);
+    figure("sync_ms", sync);
+    house.process.stop()
+}
+
+/// Registers and approves the echo server for a Space and mints a token: the gateway's address there, and the token.
+async fn route(house: &House, upstream: &str) -> Result<(String, String), Failure> {
+    let space = house.space().await?;
+    let body = json!({ "name": "Echo", "slug": "echo", "url": upstream, "auth": { "mode": "none" } });
+    let id = text(&house.ask(Method::POST, "/v1/mcp-servers", body).await?, "id")?;
+    let path = format!("/v1/mcp-servers/{id}");
+    let shown = house.ask(Method::GET, &path, Value::Null).await?;
+    let body = json!({
+        "definition_hash": text(&shown, "definition_hash")?,
+        "effects": { "echo": { "effect": "read", "idempotent": true } },
+    });
+    house.ask(Method::POST, &format!("{path}/approve"), body).await?;
+    house.ask(Method::PUT, &format!("/v1/spaces/{space}/mcp-servers/{id}"), json!({})).await?;
+    let body = json!({ "name": "bench", "kind": "personal", "audience": "mcp", "scopes": ["write"] });
+    let minted = house.ask(Method::POST, "/v1/tokens", body).await?;
+    Ok((format!("{}/mcp/spaces/{space}", house.base), text(&minted, "token")?))
+}
+
+/// A client with one connection.
+struct Caller {
+    client: Client,
+    url: String,
+    token: Option<String>,
+    body: String,
+}
+
+impl Caller {
+    fn new(url: String, token: Option<String>, tool: &str) -> Result<Self, Failure> {
+        let body = json!({
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": { "name": tool, "arguments": { "text": "hello" } },
+        });
+        let client = Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        Ok(Self { client, url, token, body: body.to_string() })
+    }
+
+    /// How many milliseconds each of so many calls took.
+    async fn calls(&self, count: usize) -> Result<Vec<f64>, Failure> {
+        let mut took = Vec::with_capacity(count);
+        for _ in 0..count {
+            let began = Instant::now();
+            self.call().await?;
+            took.push(milliseconds(began));
+        }
+        Ok(took)
+    }
+
+    async fn call(&self) -> Result<(), Failure> {
+        let request = self.client.post(&self.url).header("content-type", "application/json");
+        let mut request = request
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2025-11-25")
+            .body(self.body.clone());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        let bytes = answer.bytes().await?;
+        let echoed = serde_json::from_slice::<Value>(&bytes).ok();
+        let echoed = echoed.as_ref().and_then(|answer| answer.pointer("/result/content/0/text")?.as_str());
+        if status == StatusCode::OK && echoed == Some("hello") {
+            return Ok(());
+        }
+        Err(format!("a call was answered {status}: {}", String::from_utf8_lossy(&bytes)).into())
+    }
+}
+
+fn milliseconds(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1_000.0
+}

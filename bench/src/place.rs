@@ -1,0 +1,125 @@
+//! A fresh deployment of the release binary on SQLite, and its owner in a browser session.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use thinkwork_primitives::crypto;
+
+use crate::Failure;
+use crate::process::Process;
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(5);
+const OWNER_EMAIL: &str = "owner@bench.test";
+
+/// A data folder with a tenant and its owner.
+pub(crate) struct Place {
+    binary: PathBuf,
+    data: PathBuf,
+    password: String,
+}
+
+impl Place {
+    /// Made by `thinkwork setup`.
+    pub(crate) fn make(binary: &Path, folder: &Path, name: &str) -> Result<Self, Failure> {
+        let password = crypto::hex(&crypto::random::<16>()?);
+        let place = Self { binary: binary.to_owned(), data: folder.join(name), password };
+        let mut setup = place.command(&["setup", "--tenant", "bench", "--owner-email", OWNER_EMAIL, "--json"]);
+        let mut child = setup.arg("--owner-password-stdin").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        child.stdin.take().ok_or("setup has no input")?.write_all(place.password.as_bytes())?;
+        let status = child.wait()?;
+        if status.success() { Ok(place) } else { Err(format!("`thinkwork setup`: {status}").into()) }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--data-dir").arg(&self.data).env("RUST_LOG", "error");
+        command
+    }
+
+    /// `thinkwork serve` in these roles, ready, with the owner signed in.
+    pub(crate) async fn serve(&self, roles: &str) -> Result<House, Failure> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let mut serve = self.command(&["serve", "--roles", roles, "--listen", &address]);
+        serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
+        let process = Process::start(&mut serve)?;
+        let client = Client::builder().no_proxy().build()?;
+        let mut house =
+            House { process, client, base: format!("http://{address}"), cookie: String::new(), csrf: String::new() };
+        house.wait_ready().await?;
+        house.sign_in(&self.password).await?;
+        Ok(house)
+    }
+}
+
+/// A running server and its owner.
+pub(crate) struct House {
+    pub(crate) process: Process,
+    pub(crate) client: Client,
+    pub(crate) base: String,
+    cookie: String,
+    csrf: String,
+}
+
+impl House {
+    async fn wait_ready(&self) -> Result<(), Failure> {
+        let began = Instant::now();
+        while began.elapsed() < START_LIMIT {
+            let answer = self.client.get(format!("{}/readyz", self.base)).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err("`thinkwork serve` did not get ready".into())
+    }
+
+    async fn sign_in(&mut self, password: &str) -> Result<(), Failure> {
+        let body = json!({ "email": OWNER_EMAIL, "password": password }).to_string();
+        let request = self.client.post(format!("{}/v1/sessions", self.base));
+        let answer = request.header("content-type", "application/json").body(body).send().await?;
+        let cookie = answer.headers().get("set-cookie").and_then(|value| value.to_str().ok());
+        self.cookie = cookie.and_then(|cookie| cookie.split(';').next()).unwrap_or_default().to_owned();
+        let session: Value = serde_json::from_slice(&answer.bytes().await?)?;
+        self.csrf = text(&session, "csrf_token")?;
+        Ok(())
+    }
+
+    /// What the owner asks for, as their browser would.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Value, Failure> {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        let request = request.header("cookie", &self.cookie).header("x-csrf-token", &self.csrf);
+        let answer = request.header("content-type", "application/json").body(body.to_string()).send().await?;
+        let status = answer.status();
+        let bytes = answer.bytes().await?;
+        if status.is_success() {
+            return Ok(serde_json::from_slice(&bytes)?);
+        }
+        Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(&bytes)).into())
+    }
+
+    /// A Space that everybody sees; its id.
+    pub(crate) async fn space(&self) -> Result<String, Failure> {
+        let body = json!({ "slug": "bench", "name": "Bench", "access": "public" });
+        text(&self.ask(Method::POST, "/v1/spaces", body).await?, "id")
+    }
+
+    /// One number of `/metrics`.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64, Failure> {
+        let answer = self.client.get(format!("{}/metrics", self.base)).send().await?.bytes().await?;
+        let text = String::from_utf8_lossy(&answer);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.ok_or_else(|| format!("/metrics has no {name}").into())
+    }
+}
+
+/// A text field of an answer.
+pub(crate) fn text(value: &Value, field: &str) -> Result<String, Failure> {
+    let found = value.get(field).and_then(Value::as_str);
+    found.map(str::to_owned).ok_or_else(|| format!("an answer has no {field}: {value}").into())
+}
