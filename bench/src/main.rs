@@ -1,5 +1,5 @@
-//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench measure BINARY FOLDER` prints a line `name value` for
-//! each figure. The peers it compares with are the same program in another process: `bare` and `echo`.
+//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance BINARY FOLDER`, `drain` and `gateway` print a
+//! line `name value` for each figure. The peers it compares with are the same program in another process: `bare` and `echo`.
 //!
 //! Invariant: server, load and peer are three processes, and both sides of a ratio get the same load, in turns.
 
@@ -24,8 +24,10 @@ async fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["bare"] => peers::bare().await,
         ["echo"] => peers::echo().await,
-        ["measure", binary, folder] => measure(Path::new(binary), Path::new(folder)).await,
-        _ => Err("say measure BINARY FOLDER, bare or echo".into()),
+        ["acceptance", binary, folder] => webhook::acceptance(Path::new(binary), Path::new(folder)).await,
+        ["drain", binary, folder] => webhook::drain(Path::new(binary), Path::new(folder)).await,
+        ["gateway", binary, folder] => gateway::overhead(Path::new(binary), Path::new(folder)).await,
+        _ => Err("say acceptance, drain or gateway with BINARY FOLDER, or bare or echo".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,12 +36,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-async fn measure(binary: &Path, folder: &Path) -> Result<(), Failure> {
-    webhook::acceptance(binary, folder).await?;
-    webhook::drain(binary, folder).await?;
-    gateway::overhead(binary, folder).await
 }
 
 /// Prints one figure.

@@ -16,7 +16,7 @@ const ROUND: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Events that are sent while the worker runs.
 const DRAINED: u64 = 5_000;
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(200);
 const RATE_LIMIT_MAX: u32 = 6_000_000;
 
 /// A webhook of the house: its address there and its secret.

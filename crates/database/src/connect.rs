@@ -97,6 +97,7 @@ impl Db {
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
             .before_acquire(|connection, _| Box::pin(is_whole(connection)))
             .connect_with(
                 base.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("cache_size", WRITER_CACHE),
@@ -105,6 +106,7 @@ impl Db {
         let reader = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
             .before_acquire(|connection, _| Box::pin(is_whole(connection)))
             .connect_with(base.pragma("query_only", "true"))
             .await?;
@@ -258,8 +260,12 @@ impl Drop for Writing {
 /// SQLite rolls a transaction back by itself when the disk is full or fails
 /// (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction"). The driver's own
 /// rollback then fails, and from there on it takes each BEGIN for a savepoint: what such a "transaction" commits is on
-/// no disk. The pool has pinged the connection before it asks here, so a rollback that was on its way is done.
+/// no disk. Where one seems open, its rollback may still be on its way: a ping comes back behind it. Where none is, the
+/// ping is spared, which costs as much as a small query.
 async fn is_whole(connection: &mut SqliteConnection) -> Result<bool, sea_orm::sqlx::Error> {
+    if connection.is_in_transaction() {
+        connection.ping().await?;
+    }
     Ok(!connection.is_in_transaction())
 }
 

@@ -49,7 +49,7 @@ pub enum Appended {
 /// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and nine a row leave room.
 pub const ROWS_MAX: usize = 512;
 
-fn insert_sql(rows: usize) -> String {
+fn insert_sql(engine: Engine, rows: usize) -> String {
     let mut sql = String::from(
         "INSERT INTO intake_event (id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, \
          attempts) VALUES ",
@@ -58,9 +58,16 @@ fn insert_sql(rows: usize) -> String {
         if row > 0 {
             sql.push(',');
         }
-        let first = row.saturating_mul(8);
-        let places: Vec<String> = (1..=8).map(|place: usize| format!("${}", first.saturating_add(place))).collect();
-        sql.push_str(&format!("({},0)", places.join(",")));
+        match engine {
+            // The driver looks a numbered parameter up among all others, one by one; a plain one it does not.
+            Engine::Sqlite => sql.push_str("(?,?,?,?,?,?,?,?,0)"),
+            Engine::Postgres => {
+                let first = row.saturating_mul(8);
+                let places: Vec<String> =
+                    (1..=8).map(|place: usize| format!("${}", first.saturating_add(place))).collect();
+                sql.push_str(&format!("({},0)", places.join(",")));
+            }
+        }
     }
     sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING");
     sql
@@ -101,7 +108,8 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
         keys.push(Key { id, tenant, source, dedupe_key, body_hash });
     }
     let connection = db.writer();
-    let statement = Statement::from_sql_and_values(connection.get_database_backend(), insert_sql(keys.len()), values);
+    let sql = insert_sql(db.engine(), keys.len());
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
     let stored = connection.execute_raw(statement).await?.rows_affected();
     let all_new = usize::try_from(stored).is_ok_and(|stored| stored == keys.len());
     let mut outcome = Vec::with_capacity(keys.len());
@@ -135,6 +143,12 @@ async fn kept(connection: &DatabaseConnection, key: &Key) -> Result<Appended, Er
 /// # Errors
 /// The driver's error.
 pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<(Row, i64)>, Error> {
+    // Mostly nothing waits: then nobody's write waits for this one.
+    let waiting = "SELECT id FROM intake_event WHERE body IS NOT NULL AND parked_at IS NULL
+                     AND (lease_until IS NULL OR lease_until < $1) LIMIT 1";
+    if db.read_shared().await?.query(waiting, vec![now.micros().into()]).await?.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut tx = db.write_shared().await?;
     let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(

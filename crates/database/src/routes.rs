@@ -2,6 +2,7 @@
 //!
 //! Invariant: it holds digests and ids, nothing readable; a route is written in its row's own transaction.
 
+use sea_orm::QueryResult;
 use thinkwork_primitives::{TenantId, crypto};
 use uuid::Uuid;
 
@@ -48,21 +49,34 @@ pub async fn remove(tx: &mut Tx, kind: &'static str, row: Uuid) -> Result<(), Er
 /// # Errors
 /// The driver's error.
 pub async fn find(db: &Db, kind: &'static str, key: &str) -> Result<Option<Route>, Error> {
+    look(&mut db.read_shared().await?, kind, key).await
+}
+
+/// A snapshot of the tenant where `key` leads, and the row it leads to.
+///
+/// # Errors
+/// The driver's error.
+pub async fn read(db: &Db, kind: &'static str, key: &str) -> Result<Option<(Tx, Uuid)>, Error> {
     let mut tx = db.read_shared().await?;
+    match look(&mut tx, kind, key).await? {
+        Some(route) => Ok(Some((tx.enter(route.tenant).await?, route.row))),
+        None => Ok(None),
+    }
+}
+
+async fn look(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Option<Route>, Error> {
     let rows = tx
         .query(
             "SELECT tenant_id, row_id FROM route WHERE kind = $1 AND key_hash = $2",
             vec![kind.into(), key_hash(key).into()],
         )
         .await?;
-    rows.first()
-        .map(|row| {
-            Ok(Route {
-                tenant: TenantId::from_uuid(row.try_get::<Uuid>("", "tenant_id")?),
-                row: row.try_get::<Uuid>("", "row_id")?,
-            })
-        })
-        .transpose()
+    rows.first().map(route).transpose()
+}
+
+fn route(row: &QueryResult) -> Result<Route, Error> {
+    let (tenant, row) = (row.try_get::<Uuid>("", "tenant_id")?, row.try_get::<Uuid>("", "row_id")?);
+    Ok(Route { tenant: TenantId::from_uuid(tenant), row })
 }
 
 /// Every place where `key` leads, for keys that several tenants may hold, like an e-mail; at most 20.
@@ -77,12 +91,5 @@ pub async fn find_all(db: &Db, kind: &'static str, key: &str) -> Result<Vec<Rout
             vec![kind.into(), key_hash(key).into()],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Route {
-                tenant: TenantId::from_uuid(row.try_get::<Uuid>("", "tenant_id")?),
-                row: row.try_get::<Uuid>("", "row_id")?,
-            })
-        })
-        .collect()
+    rows.iter().map(route).collect()
 }

@@ -29,11 +29,20 @@ impl Tx {
         wake_ups: WakeUps,
         writing: Option<Writing>,
     ) -> Result<Self, Error> {
-        let mut tx = Self { inner, engine, tenant, wake_ups, pending: Vec::new(), _writing: writing };
-        if let (Engine::Postgres, Some(tenant)) = (engine, tenant) {
-            tx.execute("SELECT set_config('tw.tenant', $1, true)", vec![tenant.uuid().to_string().into()]).await?;
+        let tx = Self { inner, engine, tenant: None, wake_ups, pending: Vec::new(), _writing: writing };
+        match tenant {
+            Some(tenant) => tx.enter(tenant).await,
+            None => Ok(tx),
         }
-        Ok(tx)
+    }
+
+    /// The same transaction, from here on of this tenant.
+    pub(crate) async fn enter(mut self, tenant: TenantId) -> Result<Self, Error> {
+        if self.engine == Engine::Postgres {
+            self.execute("SELECT set_config('tw.tenant', $1, true)", vec![tenant.uuid().to_string().into()]).await?;
+        }
+        self.tenant = Some(tenant);
+        Ok(self)
     }
 
     /// The connection for SeaORM statements.

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thinkwork_database::intake_log;
 use thinkwork_database::jobs::{self, Job};
+use thinkwork_database::{Topic, WakeUp, intake_log};
 use thinkwork_intake::Event;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,14 +62,12 @@ impl Worker {
     }
 }
 
-/// Waits for a hint, the sweep or the stop. False: stop.
-async fn next(
-    hints: &mut tokio::sync::broadcast::Receiver<thinkwork_database::WakeUp>,
-    stop: &CancellationToken,
-) -> bool {
+/// Waits for a hint about `topic`, the sweep or the stop. False: stop.
+async fn next(hints: &mut broadcast::Receiver<WakeUp>, topic: Topic, stop: &CancellationToken) -> bool {
+    let about_this = async { while hints.recv().await.is_ok_and(|hint| hint.topic != topic) {} };
     tokio::select! {
         () = stop.cancelled() => false,
-        _ = hints.recv() => true,
+        () = about_this => true,
         () = tokio::time::sleep(SWEEP) => true,
     }
 }
@@ -78,17 +76,22 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker) {
     let mut hints = app.db.wake_ups().subscribe();
     let room = Arc::new(Semaphore::new(JOBS_MAX));
     loop {
-        let free = room.available_permits();
-        let claimed = if free == 0 { Vec::new() } else { claim(&app, u64::try_from(free).unwrap_or(1)).await };
+        // Where as many run as may, the end of one is what to wait for.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            permit = room.acquire() => drop(permit),
+        }
+        let claimed = claim(&app, u64::try_from(room.available_permits()).unwrap_or(1)).await;
         let any = !claimed.is_empty();
         for job in claimed {
-            let (app, room) = (Arc::clone(&app), Arc::clone(&room));
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let app = Arc::clone(&app);
             tasks.spawn(async move {
-                let _permit = room.acquire().await;
                 run_job(&app, job).await;
+                drop(permit);
             });
         }
-        if stop.is_cancelled() || (!any && !next(&mut hints, &stop).await) {
+        if stop.is_cancelled() || (!any && !next(&mut hints, Topic::Job, &stop).await) {
             return;
         }
     }
@@ -134,7 +137,7 @@ async fn events_loop(app: Arc<App>, stop: CancellationToken) {
     let mut hints = app.db.wake_ups().subscribe();
     loop {
         let any = apply_events(&app).await;
-        if stop.is_cancelled() || (!any && !next(&mut hints, &stop).await) {
+        if stop.is_cancelled() || (!any && !next(&mut hints, Topic::Intake, &stop).await) {
             return;
         }
     }

@@ -28,8 +28,11 @@ const ROWS: &[Row] = &[
 
 pub(super) fn figures(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
     let program = bench.session.target().join("release").join("thinkwork-bench");
-    let mut measure = command::command(&program, &["measure"], &bench.folder);
-    let printed = command::capture(measure.arg(&bench.binary).arg(&bench.folder))?;
+    let mut printed = String::new();
+    for part in ["acceptance", "drain", "gateway"] {
+        let mut measure = command::command(&program, &[part], &bench.folder);
+        printed.push_str(&command::capture(measure.arg(&bench.binary).arg(&bench.folder))?);
+    }
     ROWS.iter().map(|row| figure(&printed, row)).collect()
 }
 

@@ -24,9 +24,8 @@ impl Authenticate for Access {
 
 impl Access {
     async fn by_session(&self, cookie: &str) -> Result<Option<Known>, Error> {
-        let Some(route) = routes::find(&self.db, sessions::ROUTE, cookie).await? else { return Ok(None) };
-        let (now, id) = (self.now(), SessionId::from_uuid(route.row));
-        let mut tx = self.db.read(route.tenant).await?;
+        let Some((mut tx, row)) = routes::read(&self.db, sessions::ROUTE, cookie).await? else { return Ok(None) };
+        let (now, tenant, id) = (self.now(), tx.tenant(), SessionId::from_uuid(row));
         let Some(found) = proof::session_find(&mut tx, id).await? else { return Ok(None) };
         let genuine = crypto::equal(&found.hash, &crypto::sha256(cookie.as_bytes()));
         if !genuine || !rules::session_lives(now, found.session.last_seen_at, found.session.expires_at) {
@@ -38,13 +37,13 @@ impl Access {
         let (_, tenant_name) = self.tenant(&mut tx).await?;
         drop(tx);
         if rules::worth_noting(now, Some(found.session.last_seen_at)) {
-            let mut tx = self.db.write(route.tenant).await?;
+            let mut tx = self.db.write(tenant).await?;
             proof::session_seen(&mut tx, id, now).await?;
             tx.commit().await?;
         }
         Ok(Some(Known {
             principal: Principal {
-                tenant: route.tenant,
+                tenant,
                 who: Who::User { id: user.id, role: user.role },
                 via: Via::Session { id, signed_in_at: found.session.signed_in_at },
             },
@@ -59,9 +58,8 @@ impl Access {
         let Some(kind) = ours.into_iter().find(|kind| text.starts_with(tokens::prefix(*kind))) else {
             return Ok(None);
         };
-        let Some(route) = routes::find(&self.db, tokens::ROUTE, text).await? else { return Ok(None) };
-        let (now, id) = (self.now(), TokenId::from_uuid(route.row));
-        let mut tx = self.db.read(route.tenant).await?;
+        let Some((mut tx, row)) = routes::read(&self.db, tokens::ROUTE, text).await? else { return Ok(None) };
+        let (now, tenant, id) = (self.now(), tx.tenant(), TokenId::from_uuid(row));
         let Some(found) = proof::token_find(&mut tx, Whose::Tenant, id).await? else { return Ok(None) };
         let token = found.token;
         let genuine = token.kind == kind && crypto::equal(&found.hash, &crypto::sha256(text.as_bytes()));
@@ -77,21 +75,17 @@ impl Access {
             None if kind == TokenKind::Service => (Who::Service, token.name),
             None => return Ok(None),
         };
-        let (_, tenant_name) = self.tenant(&mut tx).await?;
         drop(tx);
         if rules::worth_noting(now, token.last_used_at) {
-            let mut tx = self.db.write(route.tenant).await?;
+            let mut tx = self.db.write(tenant).await?;
             proof::token_used(&mut tx, id, now).await?;
             tx.commit().await?;
         }
         Ok(Some(Known {
-            principal: Principal {
-                tenant: route.tenant,
-                who,
-                via: Via::Token { id, audience: token.audience, scope: token.scope },
-            },
+            principal: Principal { tenant, who, via: Via::Token { id, audience: token.audience, scope: token.scope } },
             user_name,
-            tenant_name,
+            // Pages alone show it, and no bearer opens them.
+            tenant_name: String::new(),
             csrf: String::new(),
         }))
     }

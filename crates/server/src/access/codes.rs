@@ -139,9 +139,8 @@ impl Access {
     /// # Errors
     /// The database's.
     pub async fn code_look(&self, code: &str) -> Result<Option<Expected>, Error> {
-        let Some(route) = routes::find(&self.db, ROUTE, code).await? else { return Ok(None) };
-        let mut tx = self.db.read(route.tenant).await?;
-        let Some(invitation) = store::invitation_find(&mut tx, route.row).await? else { return Ok(None) };
+        let Some((mut tx, row)) = routes::read(&self.db, ROUTE, code).await? else { return Ok(None) };
+        let Some(invitation) = store::invitation_find(&mut tx, row).await? else { return Ok(None) };
         if invitation.expires_at <= self.now() {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use thinkwork_database::Tx;
-use thinkwork_primitives::{McpServerId, SpaceId, UserId};
+use thinkwork_primitives::{McpServerId, UserId};
 use tokio::task::JoinSet;
 
 use super::grant::Problem;
@@ -30,9 +30,9 @@ struct Known {
 impl Mcp {
     /// The offer for one ask: from what is stored, and at a server's first use from the server itself. Servers are
     /// asked side by side, each with its own deadline, so one that fails holds up nobody.
-    pub(super) async fn offer(&self, ask: &Ask) -> Result<Offer, tools::Error> {
+    pub(super) async fn offer(&self, ask: &Ask, served: Option<&[SpaceServer]>) -> Result<Offer, tools::Error> {
         let user = ask.may_use.user();
-        let mut known = self.known(ask, user).await.map_err(inside)?;
+        let mut known = self.known(ask, served, user).await.map_err(inside)?;
         let mut offer = Offer::default();
         let mut asked = JoinSet::new();
         for (index, (_, server)) in known.served.iter().enumerate() {
@@ -74,9 +74,12 @@ impl Mcp {
         Ok(offer)
     }
 
-    async fn known(&self, ask: &Ask, user: Option<UserId>) -> Result<Known, Error> {
+    async fn known(&self, ask: &Ask, served: Option<&[SpaceServer]>, user: Option<UserId>) -> Result<Known, Error> {
         let mut tx = self.db.read(ask.tenant).await?;
-        let spaces = self.serving(&mut tx, ask.space).await?;
+        let spaces = match served {
+            Some(served) => served.to_vec(),
+            None => self.marked(&mut tx).await?,
+        };
         let ids: Vec<McpServerId> = spaces.iter().map(|served| served.server).collect();
         let mut servers: HashMap<McpServerId, Server> =
             store::server_list_of(&mut tx, &ids).await?.into_iter().map(|server| (server.id, server)).collect();
@@ -99,11 +102,8 @@ impl Mcp {
         })
     }
 
-    /// Which servers an ask may get tools of: those of its Space, or those that are marked for outside of Spaces.
-    async fn serving(&self, tx: &mut Tx, space: Option<SpaceId>) -> Result<Vec<SpaceServer>, Error> {
-        if let Some(space) = space {
-            return Ok(self.spaces.servers(tx, space).await?);
-        }
+    /// The servers that are marked for outside of Spaces.
+    async fn marked(&self, tx: &mut Tx) -> Result<Vec<SpaceServer>, Error> {
         let marked =
             store::server_list(tx, OUTSIDE_MAX, None).await?.into_iter().filter(|server| server.outside_spaces);
         let as_served =

@@ -328,8 +328,12 @@ impl Mcp {
 }
 
 impl ToolSource for Mcp {
-    fn list<'a>(&'a self, ask: &'a Ask) -> Boxed<'a, Result<Offer, crate::tools::Error>> {
-        Box::pin(self.offer(ask))
+    fn list<'a>(
+        &'a self,
+        ask: &'a Ask,
+        served: Option<&'a [crate::spaces::SpaceServer]>,
+    ) -> Boxed<'a, Result<Offer, crate::tools::Error>> {
+        Box::pin(self.offer(ask, served))
     }
 
     fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, crate::tools::Error>> {

@@ -40,7 +40,7 @@ impl Assembly {
 /// Assembles the tools of this ask afresh.
 pub(super) async fn of(tools: &Tools, ask: &Ask) -> Result<Assembly, Error> {
     let policy = admitted(tools, ask).await?;
-    let offers = join_all(tools.sources.iter().map(|source| source.list(ask))).await;
+    let offers = join_all(tools.sources.iter().map(|source| source.list(ask, policy.as_deref()))).await;
     let (mut offered, mut left_out) = (Vec::new(), Vec::new());
     for (source, offer) in offers.into_iter().enumerate() {
         let Offer { tools, left_out: without } = offer?;

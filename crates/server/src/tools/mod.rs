@@ -19,7 +19,7 @@ use thinkwork_primitives::{
 
 use crate::access::Access;
 use crate::edge::caller::Boxed;
-use crate::spaces::Spaces;
+use crate::spaces::{SpaceServer, Spaces};
 
 /// For whom and where tools are asked for. Built by `turns` from the turn record and by the gateway from its caller.
 #[derive(Clone, Debug)]
@@ -223,8 +223,9 @@ pub enum Receipt {
 
 /// Where tools come from. Implemented by `mcp`.
 pub trait ToolSource: Send + Sync {
-    /// All approved, allowed tools of this source for this ask, and the servers left out with reasons.
-    fn list<'a>(&'a self, ask: &'a Ask) -> Boxed<'a, Result<Offer, Error>>;
+    /// All approved, allowed tools of this source for this ask, and the servers left out with reasons. `served` is what
+    /// serves the ask's Space; `None` outside of Spaces.
+    fn list<'a>(&'a self, ask: &'a Ask, served: Option<&'a [SpaceServer]>) -> Boxed<'a, Result<Offer, Error>>;
     /// Calls one tool that [`Tools::call`] has checked.
     fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, Error>>;
 }

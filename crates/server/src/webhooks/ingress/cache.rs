@@ -96,15 +96,14 @@ impl Cache {
     }
 
     async fn load(&self, id: WebhookId) -> Result<Option<Endpoint>, Error> {
-        let Some(route) = routes::find(&self.db, ROUTE, &id.to_string()).await? else { return Ok(None) };
-        let mut tx = self.db.read(route.tenant).await?;
+        let Some((mut tx, _)) = routes::read(&self.db, ROUTE, &id.to_string()).await? else { return Ok(None) };
         let Some(webhook) = store::webhook_find(&mut tx, id).await?.filter(|webhook| webhook.enabled) else {
             return Ok(None);
         };
         let secret = self.credentials.describe(&mut tx, webhook.credential).await?;
         let counters = self.counters.get_with(id, Counters::default);
         Ok(Some(Endpoint {
-            tenant: route.tenant,
+            tenant: tx.tenant(),
             source: Webhooks::source(id),
             limit: counters.limit,
             refusals: counters.refusals,
