@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 use crate::session::{Engine, Session};
-use crate::{checks, dependencies, install, lessons, peers};
+use crate::{bench, checks, dependencies, install, lessons, peers};
 
 /// One stage: its name, what it holds, and the check.
 struct Stage {
@@ -50,6 +50,11 @@ const STAGES: &[Stage] = &[
         name: "demo",
         holds: "`thinkwork demo --check` shows every step ok",
         check: |session| checks::demo(session),
+    },
+    Stage {
+        name: "bench",
+        holds: "no figure misses half of its goal",
+        check: |session| bench::run(session, &["--gate"]),
     },
     Stage {
         name: "tests-postgres",

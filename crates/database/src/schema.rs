@@ -134,13 +134,13 @@ impl Table {
 }
 
 impl Steps {
-    /// A table of tenants' rows: `id`, `tenant_id`, then what `describe` adds; indexed by tenant and id; on
-    /// PostgreSQL under row-level security.
+    /// A table of tenants' rows: `id`, `tenant_id`, then what `describe` adds; found by tenant and id, which is its
+    /// primary key; on PostgreSQL under row-level security.
     pub fn tenant_table(&mut self, name: &'static str, describe: impl FnOnce(&mut Table)) {
         self.table(name, |table| {
-            let kind = table.uuid_type();
-            table.column("id", kind, " PRIMARY KEY").uuid("tenant_id").index(&["tenant_id", "id"]);
+            table.uuid("id").uuid("tenant_id");
             describe(table);
+            table.columns.push("PRIMARY KEY (tenant_id, id)".to_owned());
         });
         if self.engine == Engine::Postgres {
             self.sql.push(format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"));
@@ -158,6 +158,18 @@ impl Steps {
             describe(table);
             table.columns.push(format!("PRIMARY KEY ({})", primary_key.join(", ")));
         });
+    }
+
+    /// The same for rows of a few ids: on SQLite the table is its primary key's tree, which spares a second one
+    /// (<https://www.sqlite.org/withoutrowid.html>).
+    pub fn shared_index(&mut self, name: &'static str, primary_key: &[&str], describe: impl FnOnce(&mut Table)) {
+        let from = self.sql.len();
+        self.shared_table(name, primary_key, describe);
+        if self.engine == Engine::Sqlite
+            && let Some(create) = self.sql.get_mut(from)
+        {
+            create.push_str(" WITHOUT ROWID");
+        }
     }
 
     fn table(&mut self, name: &'static str, describe: impl FnOnce(&mut Table)) {
@@ -200,7 +212,7 @@ impl Steps {
 const BASE: Migration = Migration {
     name: "m0000_base",
     up: |steps| {
-        steps.shared_table("route", &["kind", "key_hash", "row_id"], |table| {
+        steps.shared_index("route", &["kind", "key_hash", "row_id"], |table| {
             table.text("kind").bytes("key_hash").uuid("tenant_id").uuid("row_id").index(&["kind", "row_id"]);
         });
         steps.shared_table("job", &["id"], |table| {
@@ -208,7 +220,7 @@ const BASE: Migration = Migration {
             table.int("generation").uuid_null("lease").int_null("lease_until").int_null("parked_at");
             table.text_null("last_error").unique(&["tenant_id", "kind", "key"]).index(&["run_at"]);
         });
-        steps.shared_table("quota", &["key", "window_number"], |table| {
+        steps.shared_index("quota", &["key", "window_number"], |table| {
             table.text("key").int("window_number").int("used");
         });
         steps.shared_table("intake_event", &["id"], |table| {

@@ -5,4 +5,5 @@
 mod harness;
 mod intake;
 mod jobs;
+mod sqlite;
 mod tenants;

@@ -68,7 +68,7 @@ impl Access {
             return Ok(None);
         }
         let (who, user_name) = match token.user {
-            Some(user) => match store::user_find(&mut tx, user).await?.filter(|user| !user.disabled) {
+            Some(_) => match found.user.filter(|user| !user.disabled) {
                 Some(user) => (Who::User { id: user.id, role: user.role }, user.name),
                 None => return Ok(None),
             },

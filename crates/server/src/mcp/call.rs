@@ -115,10 +115,9 @@ impl Mcp {
 
     /// The server, if it and the tool are still what the assembly saw.
     async fn still_approved(&self, tx: &mut Tx, call: &Call) -> Result<Server, Error> {
-        let server =
-            store::server_find(tx, call.tool.server).await?.filter(Server::is_usable).ok_or(Error::NotFound)?;
-        let tool = store::tool_find(tx, server.id, &call.tool.upstream_name).await?;
-        let same = tool.is_some_and(|tool| tool.is_usable() && tool.definition_hash == call.tool.definition_hash);
+        let found = store::tool_find(tx, call.tool.server, &call.tool.upstream_name).await?;
+        let (server, tool) = found.ok_or(Error::NotFound)?;
+        let same = server.is_usable() && tool.is_usable() && tool.definition_hash == call.tool.definition_hash;
         let needs = match &server.auth {
             Auth::None => tools::Needs::Nothing,
             Auth::TenantKey { .. } => tools::Needs::TenantKey,

@@ -116,14 +116,27 @@ async fn handle(
     if matches!(*request.method(), Method::OPTIONS | Method::HEAD | Method::PUT | Method::PATCH) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let ask = match ask(&gateway.mcp, &principal, space).await {
+    let ask = match ask(&principal, space) {
         Ok(ask) => ask,
         Err(error) => return refused(error, gateway),
     };
     request.extensions_mut().insert(ask);
     // What proved the caller ends here.
     request.headers_mut().remove(header::AUTHORIZATION);
-    gateway.service.handle(request).await.map(Body::new).into_response()
+    let answer = gateway.service.handle(request);
+    let (seen, answer) = if principal.user().is_some() {
+        // The assembly lets nobody in who may not be there; this one, meanwhile, says that there is no such Space.
+        tokio::join!(seen(&gateway.mcp, &principal, space), answer)
+    } else {
+        match seen(&gateway.mcp, &principal, space).await {
+            Ok(()) => (Ok(()), answer.await),
+            Err(error) => return refused(error, gateway),
+        }
+    };
+    match seen {
+        Ok(()) => answer.map(Body::new).into_response(),
+        Err(error) => refused(error, gateway),
+    }
 }
 
 fn refused(error: ApiError, gateway: &Gateway) -> Response {
@@ -134,14 +147,19 @@ fn refused(error: ApiError, gateway: &Gateway) -> Response {
     response
 }
 
-/// For whom tools are asked for: the token's person, or nobody for a service.
-async fn ask(mcp: &Mcp, principal: &Principal, space: Option<SpaceId>) -> Result<Ask, ApiError> {
-    if matches!(principal.via, Via::Turn { .. }) {
-        return Err(ApiError::forbidden("turn_token", "A turn's own token does not open this; use a personal one."));
-    }
+/// Whether the Space is there for this caller.
+async fn seen(mcp: &Mcp, principal: &Principal, space: Option<SpaceId>) -> Result<(), ApiError> {
     if let Some(space) = space {
         let mut tx = mcp.db.read(principal.tenant).await?;
         mcp.spaces.visible(&mut tx, space, principal).await.map_err(super::Error::Spaces)?;
+    }
+    Ok(())
+}
+
+/// For whom tools are asked for: the token's person, or nobody for a service.
+fn ask(principal: &Principal, space: Option<SpaceId>) -> Result<Ask, ApiError> {
+    if matches!(principal.via, Via::Turn { .. }) {
+        return Err(ApiError::forbidden("turn_token", "A turn's own token does not open this; use a personal one."));
     }
     let may_use = match principal.user() {
         Some(user) => CredentialSubject::User { user, connection: None },

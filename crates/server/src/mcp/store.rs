@@ -3,7 +3,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{CredentialId, Effect, McpServerId, Timestamp};
 use uuid::Uuid;
@@ -250,14 +250,24 @@ pub(super) async fn tool_list(tx: &mut Tx, server: McpServerId) -> Result<Vec<Se
     Ok(tool_list_of(tx, &[server]).await?.into_iter().map(|(_, tool)| tool).collect())
 }
 
-pub(super) async fn tool_find(tx: &mut Tx, server: McpServerId, name: &str) -> Result<Option<ServerTool>, Error> {
+/// A tool and its server, by one statement: every call asks this.
+pub(super) async fn tool_find(
+    tx: &mut Tx,
+    server: McpServerId,
+    name: &str,
+) -> Result<Option<(Server, ServerTool)>, Error> {
+    let of = tool::Entity::belongs_to(server::Entity)
+        .from((tool::Column::TenantId, tool::Column::McpServerId))
+        .to((server::Column::TenantId, server::Column::Id));
     let row = tools(tx)
         .filter(tool::Column::McpServerId.eq(server.uuid()))
         .filter(tool::Column::Name.eq(name))
+        .join(JoinType::InnerJoin, of.into())
+        .select_also(server::Entity)
         .one(tx.orm())
         .await
         .map_err(db)?;
-    Ok(row.map(tool_from))
+    Ok(row.and_then(|(tool, server)| Some((server_from(server?), tool_from(tool)))))
 }
 
 /// Writes a tool as it now is, new or known.

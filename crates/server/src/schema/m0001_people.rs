@@ -36,11 +36,12 @@ pub(super) const MIGRATION: Migration = Migration {
             table.int("at").text("action").attribution().text_null("surface").text_null("target_kind");
             table.text_null("target_id").uuid_null("thread_id").uuid_null("turn_id").text("payload");
             table.index(&["tenant_id", "action", "id"]).index(&["tenant_id", "requester_id", "id"]);
-            table.index(&["tenant_id", "subject_user_id", "id"]).index(&["tenant_id", "thread_id", "id"]);
+            table.index_where(&["tenant_id", "subject_user_id", "id"], "subject_user_id IS NOT NULL");
+            table.index_where(&["tenant_id", "thread_id", "id"], "thread_id IS NOT NULL");
         });
         steps.append_only("audit_event");
         // What the sealer has still to chain; ids only, so that one look finds the tenants with work.
-        steps.shared_table("audit_unsealed", &["tenant_id", "event_id"], |table| {
+        steps.shared_index("audit_unsealed", &["tenant_id", "event_id"], |table| {
             table.uuid("tenant_id").uuid("event_id");
         });
         steps.tenant_table("audit_seal", |table| {

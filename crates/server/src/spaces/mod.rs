@@ -227,11 +227,7 @@ impl Spaces {
     /// [`Error::NotFound`].
     pub async fn visible(&self, tx: &mut Tx, id: SpaceId, caller: &Principal) -> Result<Space, Error> {
         let space = store::space_find(tx, id).await?.ok_or(Error::NotFound)?;
-        let is_member = match (space.access, caller.user()) {
-            (SpaceAccess::Private, Some(user)) => store::is_member(tx, id, user).await?,
-            _ => false,
-        };
-        if rules::may_see(space.access, is_member) { Ok(space) } else { Err(Error::NotFound) }
+        if may_see(tx, &space, caller.user()).await? { Ok(space) } else { Err(Error::NotFound) }
     }
 
     /// Whether this person may see and write in this Space now. Whether they are enabled is `access`'s to say.
@@ -240,7 +236,7 @@ impl Spaces {
     /// The database's.
     pub async fn admits(&self, tx: &mut Tx, id: SpaceId, user: UserId) -> Result<bool, Error> {
         match store::space_find(tx, id).await? {
-            Some(space) => Ok(rules::may_see(space.access, store::is_member(tx, id, user).await?)),
+            Some(space) => may_see(tx, &space, Some(user)).await,
             None => Ok(false),
         }
     }
@@ -266,4 +262,13 @@ impl Spaces {
     ) -> Result<Vec<Space>, Error> {
         store::space_list(tx, caller.user(), limit, after).await
     }
+}
+
+/// Whether this person, or work without one, may see the Space. Members are looked up where it depends on them.
+async fn may_see(tx: &mut Tx, space: &Space, user: Option<UserId>) -> Result<bool, Error> {
+    let is_member = match (space.access, user) {
+        (SpaceAccess::Private, Some(user)) => store::is_member(tx, space.id, user).await?,
+        _ => false,
+    };
+    Ok(rules::may_see(space.access, is_member))
 }

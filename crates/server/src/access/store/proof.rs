@@ -3,12 +3,12 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Audience, Scope, SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 
-use super::super::{Error, Session, Token, TokenKind};
+use super::super::{Error, Session, Token, TokenKind, User};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
@@ -25,6 +25,8 @@ pub(in super::super) struct SessionProof {
 pub(in super::super) struct TokenProof {
     pub token: Token,
     pub hash: Vec<u8>,
+    /// Whose it is, if a person's.
+    pub user: Option<User>,
 }
 
 pub(in super::super) async fn session_insert(
@@ -235,10 +237,17 @@ impl Whose {
     }
 }
 
+/// The token with its person, by one statement: every request with a bearer asks this.
 pub(in super::super) async fn token_find(tx: &mut Tx, whose: Whose, id: TokenId) -> Result<Option<TokenProof>, Error> {
+    let person = token::Entity::belongs_to(super::user::Entity)
+        .from((token::Column::TenantId, token::Column::UserId))
+        .to((super::user::Column::TenantId, super::user::Column::Id));
     let select = whose.narrow(tokens(tx)).filter(token::Column::Id.eq(id.uuid()));
+    let select = select.join(JoinType::LeftJoin, person.into()).select_also(super::user::Entity);
     let row = select.one(tx.orm()).await.map_err(db)?;
-    Ok(row.and_then(|row| Some(TokenProof { token: token(&row)?, hash: row.token_hash })))
+    Ok(row.and_then(|(row, person)| {
+        Some(TokenProof { token: token(&row)?, hash: row.token_hash, user: person.map(super::user) })
+    }))
 }
 
 /// Tokens, newest first.
