@@ -61,7 +61,10 @@ impl Tx {
 
     /// Sends a hint to all processes once this transaction is committed.
     pub fn wake(&mut self, topic: Topic, id: Uuid) {
-        self.pending.push(WakeUp { topic, id });
+        let wake_up = WakeUp { topic, id };
+        if !self.pending.contains(&wake_up) {
+            self.pending.push(wake_up);
+        }
     }
 
     /// Makes everything last.

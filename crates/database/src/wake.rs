@@ -31,12 +31,10 @@ pub enum Topic {
     Credential,
     /// A session, token or user lost access; the id is theirs.
     Access,
-    /// A tenant has unsealed audit events; the id is the tenant.
-    Audit,
 }
 
 impl Topic {
-    const ALL: [Self; 6] = [Self::Job, Self::Intake, Self::Thread, Self::Credential, Self::Access, Self::Audit];
+    const ALL: [Self; 5] = [Self::Job, Self::Intake, Self::Thread, Self::Credential, Self::Access];
 
     const fn word(self) -> &'static str {
         match self {
@@ -45,7 +43,6 @@ impl Topic {
             Self::Thread => "thread",
             Self::Credential => "credential",
             Self::Access => "access",
-            Self::Audit => "audit",
         }
     }
 }

@@ -196,18 +196,16 @@ async fn apply_together(app: &App, events: &[&Event]) -> Result<(), String> {
 }
 
 async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
-    let mut hints = app.db.wake_ups().subscribe();
     let sealer = app.audit.sealer();
     loop {
         if let Err(error) = sealer.seal_all().await {
             tracing::error!(%error, "audit events cannot be sealed; trying again");
         }
-        // Sealing runs once a second however many hints come: it is not in a hurry, and batches.
+        // Once a second, however much comes: it is not in a hurry, and batches.
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(SWEEP) => {}
         }
-        while hints.try_recv().is_ok() {}
     }
 }
 

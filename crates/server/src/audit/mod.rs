@@ -13,7 +13,7 @@ mod verify;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use thinkwork_database::{Db, Topic, Tx};
+use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
     AuditId, Clock, CredentialSubject, Requester, Surface, TenantId, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -100,10 +100,7 @@ impl Event {
 /// # Errors
 /// The database's.
 pub async fn record(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
-    let tenant = tx.tenant().uuid();
-    let id = store::event_insert(tx, now, event).await?;
-    tx.wake(Topic::Audit, tenant);
-    Ok(id)
+    store::event_insert(tx, now, event).await
 }
 
 /// The slice: reading, sealing and verifying the record.

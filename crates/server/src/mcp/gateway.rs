@@ -5,7 +5,7 @@
 //! afresh, so any process serves it; tools come from the one assembly; a foreign client's context is unknown, so it
 //! counts as carrying both marks; nothing is approved here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -120,22 +120,39 @@ async fn handle(
         Ok(ask) => ask,
         Err(error) => return refused(error, gateway),
     };
-    request.extensions_mut().insert(ask);
+    let entry = Entry { ask, admitted: Arc::default() };
+    request.extensions_mut().insert(entry.clone());
     // What proved the caller ends here.
     request.headers_mut().remove(header::AUTHORIZATION);
-    let answer = gateway.service.handle(request);
-    let (seen, answer) = if principal.user().is_some() {
-        // The assembly lets nobody in who may not be there; this one, meanwhile, says that there is no such Space.
-        tokio::join!(seen(&gateway.mcp, &principal, space), answer)
-    } else {
-        match seen(&gateway.mcp, &principal, space).await {
-            Ok(()) => (Ok(()), answer.await),
-            Err(error) => return refused(error, gateway),
-        }
+    if principal.user().is_none()
+        && let Err(error) = seen(&gateway.mcp, &principal, space).await
+    {
+        return refused(error, gateway);
+    }
+    let answer = gateway.service.handle(request).await;
+    let seen = match entry.admitted.get() {
+        Some(true) => Ok(()),
+        Some(false) => Err(ApiError::not_found()),
+        None => seen(&gateway.mcp, &principal, space).await,
     };
     match seen {
         Ok(()) => answer.map(Body::new).into_response(),
         Err(error) => refused(error, gateway),
+    }
+}
+
+/// What a request takes to its handler, and what comes back beside the answer.
+#[derive(Clone)]
+struct Entry {
+    ask: Ask,
+    /// Whether the assembly let a person in, where it was asked: it decides, and spares a look of its own here.
+    admitted: Arc<OnceLock<bool>>,
+}
+
+impl Entry {
+    /// Notes whether the assembly let the caller in.
+    fn note<T>(&self, assembled: &Result<T, ToolsError>) {
+        self.admitted.get_or_init(|| !matches!(assembled, Err(ToolsError::NotAdmitted)));
     }
 }
 
@@ -206,8 +223,10 @@ impl ServerHandler for Handler {
         _request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let ask = ask_of(&context)?;
-        let offer = self.tools.assemble(&ask).await.map_err(|error| failed(&error))?;
+        let entry = entry_of(&context)?;
+        let offer = self.tools.assemble(&entry.ask).await;
+        entry.note(&offer);
+        let offer = offer.map_err(|error| failed(&error))?;
         let mut tools: Vec<McpTool> = offer
             .tools
             .into_iter()
@@ -222,15 +241,18 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let ask = ask_of(&context)?;
+        let entry = entry_of(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        let called =
-            self.tools.call(&ask, &request.name, arguments, MARKS_UNKNOWN, Typed::Otherwise, Receipt::Gateway).await;
+        let called = self
+            .tools
+            .call(&entry.ask, &request.name, arguments, MARKS_UNKNOWN, Typed::Otherwise, Receipt::Gateway)
+            .await;
+        entry.note(&called);
         match called {
             Ok(outcome) => Ok(result(outcome).into()),
-            Err(ToolsError::Unknown) => Err(unknown(&request.name)),
+            Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
             Err(ToolsError::LeftOut(left_out)) => left_out_result(&left_out, &request.name).map(CallToolResponse::from),
-            Err(ToolsError::ApprovalRequired) => Ok(self.approval_required(ask.space, &request.name).into()),
+            Err(ToolsError::ApprovalRequired) => Ok(self.approval_required(entry.ask.space, &request.name).into()),
             Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments do not fit: {problem}")).into()),
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
                 let unknown = if unknown_outcome { " It is not known whether it acted." } else { "" };
@@ -241,11 +263,11 @@ impl ServerHandler for Handler {
     }
 }
 
-/// The ask that [`serve`] put into this request.
-fn ask_of(context: &RequestContext<RoleServer>) -> Result<Ask, ErrorData> {
+/// The entry that [`handle`] put into this request.
+fn entry_of(context: &RequestContext<RoleServer>) -> Result<Entry, ErrorData> {
     let parts = context.extensions.get::<Parts>();
-    let ask = parts.and_then(|parts| parts.extensions.get::<Ask>());
-    ask.cloned().ok_or_else(|| ErrorData::internal_error("The request lost its caller; send it again.", None))
+    let entry = parts.and_then(|parts| parts.extensions.get::<Entry>());
+    entry.cloned().ok_or_else(|| ErrorData::internal_error("The request lost its caller; send it again.", None))
 }
 
 fn schema(schema: Value) -> Arc<Map<String, Value>> {
@@ -256,8 +278,7 @@ fn schema(schema: Value) -> Arc<Map<String, Value>> {
 }
 
 fn failed(error: &ToolsError) -> ErrorData {
-    if matches!(error, ToolsError::Unknown) {
-        // The requester may not be here any more.
+    if matches!(error, ToolsError::NotAdmitted) {
         return ErrorData::invalid_params("There is no such Space for you.", None);
     }
     tracing::error!(%error, "a gateway request failed");

@@ -60,12 +60,12 @@ async fn admitted(tools: &Tools, ask: &Ask) -> Result<Option<Vec<SpaceServer>>, 
     let mut tx = tools.db.read(ask.tenant).await?;
     if let Some(user) = ask.requester.user() {
         if !tools.access.is_active(&mut tx, user).await.map_err(other)? {
-            return Err(Error::Unknown);
+            return Err(Error::NotAdmitted);
         }
         if let Some(space) = ask.space
             && !tools.spaces.admits(&mut tx, space, user).await.map_err(other)?
         {
-            return Err(Error::Unknown);
+            return Err(Error::NotAdmitted);
         }
     }
     match ask.space {

@@ -171,9 +171,12 @@ pub struct Used {
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such tool for this caller here: also a hidden, held or revoked one, and any for who may not be here.
+    /// No such tool for this caller here: also a hidden, held or revoked one.
     #[error("there is no tool of that name here")]
     Unknown,
+    /// Who asks is not active or may not be in this Space (any more): to them there is none.
+    #[error("there is no such Space for who asks")]
+    NotAdmitted,
     /// This very call needs a person's approval first.
     #[error("this call needs approval first")]
     ApprovalRequired,
@@ -257,7 +260,7 @@ impl Tools {
     /// The tools of this ask, namespaced, collision-free, and what was left out. The one assembly for every channel.
     ///
     /// # Errors
-    /// [`Error::Unknown`] where the requester may not be in this Space (any more); a source's own failure.
+    /// [`Error::NotAdmitted`]; a source's own failure.
     pub async fn assemble(&self, ask: &Ask) -> Result<Offer, Error> {
         let assembly = assembly::of(self, ask).await?;
         let tools = assembly.tools.into_iter().map(|found| found.tool).collect();
@@ -267,7 +270,8 @@ impl Tools {
     /// The tool of this name in a fresh assembly, without calling it: for recording the step first.
     ///
     /// # Errors
-    /// [`Error::LeftOut`] where its server is left out, [`Error::Unknown`] where there is no such tool here.
+    /// [`Error::NotAdmitted`]; [`Error::LeftOut`] where its server is left out, [`Error::Unknown`] where there is no such
+    /// tool here.
     pub async fn find(&self, ask: &Ask, name: &str) -> Result<Tool, Error> {
         assembly::of(self, ask).await?.find(name).map(|found| found.tool)
     }

@@ -105,7 +105,7 @@ impl<'a> Execution<'a> {
     async fn prepare(&self) -> Result<Option<Brief>, Error> {
         let offer = match self.turns.tools.assemble(&self.ask).await {
             Ok(offer) => offer,
-            Err(tools::Error::Unknown) => {
+            Err(tools::Error::NotAdmitted) => {
                 let says = Says::system("You no longer have access to this Space, so nothing was done.");
                 self.finish(TurnStatus::Failed, Some("no_access"), vec![says]).await?;
                 return Ok(None);

@@ -174,7 +174,9 @@ fn end(answer: &Answer) -> StepEnd {
 /// A call that was not made, and why; what is no refusal fails the execution, which is tried again.
 fn refused(error: tools::Error) -> Result<Answer, Error> {
     Ok(match error {
-        tools::Error::Unknown => Answer::failed("tool_not_offered", "There is no tool of that name here.".to_owned()),
+        tools::Error::Unknown | tools::Error::NotAdmitted => {
+            Answer::failed("tool_not_offered", "There is no tool of that name here.".to_owned())
+        }
         tools::Error::LeftOut(left_out) => Answer::failed("tool_not_offered", left_out_sentence(&left_out)),
         tools::Error::ApprovalRequired => Answer::failed(
             "approval_required",
