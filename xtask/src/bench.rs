@@ -46,13 +46,27 @@ type Measurement = fn(&Bench<'_>) -> Result<Vec<Figure>, Failure>;
 
 const MEASUREMENTS: &[Measurement] = &[size::figures, start::figures, http::figures];
 
-/// Measures and prints; with `--gate`, fails where a figure misses half of its goal.
+/// Measures and prints; with `--gate`, fails where a figure misses half of its goal twice.
 pub(crate) fn run(session: &Session, flags: &[&str]) -> Result<(), Failure> {
     let gate = match flags {
         [] => false,
         ["--gate"] => true,
         _ => return Err(Failure::new("say `bench` or `bench --gate`")),
     };
+    let missed = measured(session)?;
+    if !gate || missed.is_empty() {
+        return Ok(());
+    }
+    println!("half of a goal is missed; once more, since something else may have kept the machine busy");
+    let again: Vec<&str> = measured(session)?.into_iter().filter(|name| missed.contains(name)).collect();
+    if again.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("half of the goal is missed twice: {}", again.join(", "))))
+}
+
+/// Measures, prints the table and returns the figures that miss half of their goal.
+fn measured(session: &Session) -> Result<Vec<&'static str>, Failure> {
     let bench = prepare(session)?;
     let mut figures = Vec::new();
     for measure in MEASUREMENTS {
@@ -62,11 +76,7 @@ pub(crate) fn run(session: &Session, flags: &[&str]) -> Result<(), Failure> {
     for figure in &figures {
         println!("{}", row(figure));
     }
-    let missed: Vec<&str> = figures.iter().filter(|figure| misses_gate(figure)).map(|figure| figure.name).collect();
-    if gate && !missed.is_empty() {
-        return Err(Failure::new(format!("half of the goal is missed: {}", missed.join(", "))));
-    }
-    Ok(())
+    Ok(figures.iter().filter(|figure| misses_gate(figure)).map(|figure| figure.name).collect())
 }
 
 /// Builds as the README does and empties the folder.
