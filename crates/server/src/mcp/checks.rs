@@ -182,10 +182,10 @@ impl Mcp {
         store::server_update(&mut tx, &current).await?;
         let event = Event::by(by.clone(), "mcp_server.discovered").on("mcp_server", server.id).detail("moved", moved);
         audit::record(&mut tx, self.clock.now(), event).await?;
-        tx.commit().await?;
         if moved {
-            self.oauth.suspend_server(tenant, server.id, "issuer_changed", by).await?;
+            self.oauth.suspend_server(&mut tx, server.id, "issuer_changed", by).await?;
         }
+        tx.commit().await?;
         self.find(tenant, server.id).await
     }
 

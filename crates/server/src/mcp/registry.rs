@@ -218,11 +218,11 @@ impl Mcp {
         store::server_update(&mut tx, &server).await?;
         let event = Event::by(by.clone(), "mcp_server.changed").on("mcp_server", id);
         audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.word())).await?;
-        tx.commit().await?;
         let was_oauth = matches!(before.auth, Auth::UserOauth(_));
         if was_oauth && (moved || !matches!(server.auth, Auth::UserOauth(_))) {
-            self.oauth.end_server(tenant, id, "server_changed", by).await?;
+            self.oauth.end_server(&mut tx, id, "server_changed", by).await?;
         }
+        tx.commit().await?;
         if moved || server.auth != before.auth {
             self.first_look(tenant, id, by).await;
         }
@@ -308,9 +308,8 @@ impl Mcp {
         store::server_delete(&mut tx, id, self.clock.now()).await?;
         let event = Event::by(by.clone(), "mcp_server.deleted").on("mcp_server", id);
         audit::record(&mut tx, self.clock.now(), event).await?;
-        tx.commit().await?;
-        self.oauth.end_server(tenant, id, "server_deleted", by).await?;
-        Ok(())
+        self.oauth.end_server(&mut tx, id, "server_deleted", by).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Seals a new secret of the server, in place where there is one.

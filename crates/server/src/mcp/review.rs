@@ -104,8 +104,8 @@ impl Mcp {
         server.reason = Some(reason);
         store::server_update(&mut tx, &server).await?;
         audit::record(&mut tx, now, Event::by(by.clone(), "mcp_server.rejected").on("mcp_server", id)).await?;
+        self.oauth.end_server(&mut tx, id, "server_rejected", by).await?;
         tx.commit().await?;
-        self.oauth.end_server(tenant, id, "server_rejected", by).await?;
         self.find(tenant, id).await
     }
 

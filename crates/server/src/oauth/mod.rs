@@ -187,18 +187,19 @@ impl Oauth {
         self.end(tenant, None, connection, Ended::ByOperator, by).await
     }
 
-    /// Ends every grant at a server that is deleted or rejected, and its registration; the tokens are revoked by jobs.
+    /// Ends every grant at a server in the transaction that deletes, rejects or moves it, and its registration; the
+    /// tokens are revoked by jobs.
     ///
     /// # Errors
     /// The database's.
     pub async fn end_server(
         &self,
-        tenant: TenantId,
+        tx: &mut Tx,
         server: McpServerId,
         reason: &'static str,
         by: &Requester,
     ) -> Result<(), Error> {
-        self.server_end(tenant, server, reason, by).await
+        self.server_end(tx, server, reason, by).await
     }
 
     /// Ends every grant and open flow of a person who was disabled (key: the person); the tokens are revoked by jobs.
@@ -210,18 +211,19 @@ impl Oauth {
         self.user_end(job.tenant, user).await
     }
 
-    /// Every grant at a server whose issuer moved needs its owner; nothing is revoked.
+    /// Every grant at a server whose issuer moved needs its owner, in the transaction that notes the move; nothing is
+    /// revoked.
     ///
     /// # Errors
     /// The database's.
     pub async fn suspend_server(
         &self,
-        tenant: TenantId,
+        tx: &mut Tx,
         server: McpServerId,
         reason: &'static str,
         by: &Requester,
     ) -> Result<(), Error> {
-        self.server_suspend(tenant, server, reason, by).await
+        self.server_suspend(tx, server, reason, by).await
     }
 
     /// Jobs of this slice: `oauth.revoke` (key: a connection) and `oauth.flow_end` (key: a flow).

@@ -248,21 +248,19 @@ impl Oauth {
 
     pub(super) async fn server_end(
         &self,
-        tenant: TenantId,
+        tx: &mut Tx,
         server: McpServerId,
         reason: &'static str,
         by: &Requester,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let mut tx = self.db.write(tenant).await?;
-        for row in store::connections_at(&mut tx, server).await? {
-            end_row(&mut tx, &row, Ended::WithServer(reason), by, now, now).await?;
+        for row in store::connections_at(tx, server).await? {
+            end_row(tx, &row, Ended::WithServer(reason), by, now, now).await?;
         }
-        if let Some(client) = store::client_current(&mut tx, server).await? {
-            store::client_replace(&mut tx, client.client(), now).await?;
-            self.retire_client(&mut tx, client.client(), by).await?;
+        if let Some(client) = store::client_current(tx, server).await? {
+            store::client_replace(tx, client.client(), now).await?;
+            self.retire_client(tx, client.client(), by).await?;
         }
-        tx.commit().await?;
         Ok(())
     }
 
@@ -293,19 +291,17 @@ impl Oauth {
 
     pub(super) async fn server_suspend(
         &self,
-        tenant: TenantId,
+        tx: &mut Tx,
         server: McpServerId,
         reason: &'static str,
         by: &Requester,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let mut tx = self.db.write(tenant).await?;
-        for row in store::connections_at(&mut tx, server).await? {
-            store::connection_needs_reauth(&mut tx, row.connection(), reason).await?;
+        for row in store::connections_at(tx, server).await? {
+            store::connection_needs_reauth(tx, row.connection(), reason).await?;
             let event = Event::by(by.clone(), "connection.needs_reauth").on("connection", row.connection());
-            audit::record(&mut tx, now, event.detail("reason", reason)).await?;
+            audit::record(tx, now, event.detail("reason", reason)).await?;
         }
-        tx.commit().await?;
         Ok(())
     }
 }

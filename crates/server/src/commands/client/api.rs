@@ -89,7 +89,12 @@ impl Api {
         if let Some(body) = body {
             request = request.json(body).map_err(Failure::failed)?;
         }
-        let response = self.outbound.send(request).await.map_err(Failure::failed)?;
+        let response = self.outbound.send(request).await.map_err(|error| {
+            Failure::failed(format!(
+                "{error}. Asked was {}: check --url or THINKWORK_URL, and the server there",
+                self.base
+            ))
+        })?;
         let answer = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
         if response.is_success() { Ok(answer) } else { Err(refusal(response.status, &answer)) }
     }

@@ -113,7 +113,9 @@ async fn a_server_that_goes_takes_its_grants_and_its_registration_with_it() {
     })
     .await;
     world.connect().await;
-    world.oauth.end_server(world.tenant, world.server, "server_deleted", &super::by()).await.unwrap();
+    let mut tx = world.db.write(world.tenant).await.unwrap();
+    world.oauth.end_server(&mut tx, world.server, "server_deleted", &super::by()).await.unwrap();
+    tx.commit().await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NotConnected)));
     assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
@@ -125,7 +127,9 @@ async fn a_server_that_goes_takes_its_grants_and_its_registration_with_it() {
 async fn a_server_whose_issuer_moved_needs_its_owners_and_revokes_nothing() {
     let world = World::new().await;
     world.connect().await;
-    world.oauth.suspend_server(world.tenant, world.server, "issuer_changed", &super::by()).await.unwrap();
+    let mut tx = world.db.write(world.tenant).await.unwrap();
+    world.oauth.suspend_server(&mut tx, world.server, "issuer_changed", &super::by()).await.unwrap();
+    tx.commit().await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
     assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
     world.connect().await;
