@@ -211,7 +211,8 @@ impl Mcp {
             self.tools_forget(&mut tx, id).await?;
         }
         server.definition_hash = rules::definition_hash(&server);
-        if server.definition_hash != before.definition_hash {
+        // The issuer that was found stays until the next discovery, which has to notice that another one took its place.
+        if server.definition_hash != before.definition_hash || server.auth != before.auth {
             server.status = Status::Pending;
             server.reason = None;
         }
@@ -239,7 +240,10 @@ impl Mcp {
         by: &Requester,
     ) -> Result<(), Error> {
         server.discovered = None;
-        server.issuer = None;
+        if server.url != before.url || !matches!((&server.auth, &before.auth), (Auth::UserOauth(_), Auth::UserOauth(_)))
+        {
+            server.issuer = None;
+        }
         let same_client =
             server.auth.mode() == before.auth.mode() && client_id(&server.auth) == client_id(&before.auth);
         let keeps = same_client && server.url == before.url;

@@ -209,6 +209,10 @@ impl Oauth {
         };
         store::client_insert(&mut tx, row).await?;
         if let Some(before) = before {
+            if before.issuer != found.issuer {
+                // A grant is its issuer's: what another one gave does not serve this server any more (L37).
+                self.server_suspend(&mut tx, client.server, "issuer_changed", by).await?;
+            }
             self.retire_client(&mut tx, before.client(), by).await?;
         }
         let event = Event::by(by.clone(), "oauth_client.registered")

@@ -1,7 +1,7 @@
 //! Tests of the pure decisions.
 
 use thinkwork_primitives::{
-    Audience, Principal, Role, Scope, SessionId, TenantId, Timestamp, TokenId, UserId, Via, Who,
+    Audience, Principal, Role, Scope, SessionId, TenantId, Timestamp, TokenId, TurnId, UserId, Via, Who,
 };
 
 use super::{Error, SpaceAccess, rules};
@@ -49,6 +49,10 @@ fn s07_no_token_widens_a_space() {
     let admin = by_token(operator, Scope::Admin);
     assert!(rules::check_widening(private, Some(public), &operator).is_ok());
     assert!(matches!(rules::check_widening(private, Some(public), &admin), Err(Error::NeedsSession)));
+    let turn = Principal { via: Via::Turn { id: TurnId::new() }, ..operator };
+    assert!(matches!(rules::check_widening(private, Some(public), &turn), Err(Error::NeedsSession)));
+    let service = Principal { who: Who::Service, ..admin };
+    assert!(matches!(rules::check_widening(private, Some(public), &service), Err(Error::NeedsSession)));
     assert!(rules::check_widening(public, Some(private), &admin).is_ok());
     assert!(rules::check_widening(private, None, &admin).is_ok());
 }

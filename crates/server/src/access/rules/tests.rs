@@ -1,6 +1,6 @@
 //! Tables of the pure decisions.
 
-use thinkwork_primitives::{SessionId, TenantId, TokenId, UserId};
+use thinkwork_primitives::{SessionId, TenantId, TokenId, TurnId, UserId};
 
 use super::*;
 
@@ -18,6 +18,10 @@ fn session(role: Role, age_seconds: u64) -> Principal {
 fn token(who: Who, scope: Scope) -> Principal {
     let via = Via::Token { id: TokenId::new(), audience: Audience::Api, scope };
     Principal { tenant: TenantId::new(), who, via }
+}
+
+fn turn(who: Who) -> Principal {
+    Principal { tenant: TenantId::new(), who, via: Via::Turn { id: TurnId::new() } }
 }
 
 fn owner_token(scope: Scope) -> Principal {
@@ -98,6 +102,13 @@ fn s07_a_token_makes_no_token_that_acts_as_a_person() {
         check(&service, Service, audience, Scope::Write, "ok");
         check(&owner_token(Scope::Admin), Service, audience, Scope::Write, "ok");
         check(&owner_token(Scope::Write), Service, audience, Scope::Read, "NeedsOperator");
+    }
+    // A turn's own token, whoever asked for the turn, makes none at all.
+    for who in [Who::Service, Who::User { id: UserId::new(), role: Role::Owner }] {
+        for (kind, audience) in [(Personal, Api), (Personal, Mcp), (Service, Api), (Service, Mcp)] {
+            let refused = if kind == Personal { "NeedsSession" } else { "NeedsOperator" };
+            check(&turn(who), kind, audience, Scope::Read, refused);
+        }
     }
     check(&session(Role::Member, 0), Personal, Api, Scope::Admin, "NeedsOperator");
     check(&session(Role::Owner, 0), Personal, Api, Scope::Admin, "ok");

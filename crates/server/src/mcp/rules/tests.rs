@@ -34,6 +34,22 @@ fn server() -> Server {
     }
 }
 
+/// What discovery wrote down beside the issuer: endpoints and how clients are registered there.
+fn discovered() -> crate::oauth::Discovered {
+    crate::oauth::Discovered {
+        resource: "https://notes.example/mcp".to_owned(),
+        issuer: "https://issuer.example".to_owned(),
+        authorization_endpoint: "https://issuer.example/authorize".to_owned(),
+        token_endpoint: "https://issuer.example/token".to_owned(),
+        registration_endpoint: Some("https://issuer.example/register".to_owned()),
+        revocation_endpoint: None,
+        scopes: vec!["notes:read".to_owned()],
+        pkce_s256: true,
+        iss_required: true,
+        token_auth_methods: vec!["none".to_owned()],
+    }
+}
+
 fn tool(name: &str, description: &str) -> ServerTool {
     let definition = serde_json::from_value(json!({
         "name": name, "description": description, "inputSchema": { "type": "object" },
@@ -88,10 +104,20 @@ fn l41_client_registration_secrets_names_and_checks_leave_the_hash_alone() {
     changed.auth =
         Auth::UserOauth(OauthSettings { client_id: Some("client-1".to_owned()), ..OauthSettings::default() });
     changed.credential = Some(thinkwork_primitives::CredentialId::new());
+    changed.discovered = Some(discovered());
+    changed.id = McpServerId::new();
     changed.name = "Other".to_owned();
+    changed.slug = "other".to_owned();
     changed.last_error = Some("it was down".to_owned());
     changed.checked_at = Some(now());
     changed.status = Status::Approved;
+    changed.definition_hash = "0".repeat(64);
+    changed.approved_hash = Some(hash.clone());
+    changed.decided_by = Some("usr_y".to_owned());
+    changed.decided_at = Some(now());
+    changed.reason = Some("not ours".to_owned());
+    changed.created_by = "usr_z".to_owned();
+    changed.created_at = Timestamp::from_micros(1);
     changed.version = 9;
     assert_eq!(definition_hash(&changed), hash);
     let list = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());

@@ -2,6 +2,7 @@
 
 mod calls;
 mod gateway;
+mod issuers;
 mod offer;
 mod owners;
 mod references;
@@ -29,7 +30,10 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let app = TestApp::new().await;
+        Self::over(TestApp::new().await).await
+    }
+
+    pub async fn over(app: TestApp) -> Self {
         let issuer = Issuer::start().await;
         // The upstream is the resource here, not the issuer's own.
         issuer.set(|ways| ways.resource_needed = false);

@@ -36,6 +36,8 @@ pub struct Ways {
     pub protocol: &'static str,
     /// An HTTP status for everything.
     pub broken: Option<u16>,
+    /// The authorization server that it names now instead of its first one.
+    pub moved_to: Option<Issuer>,
 }
 
 /// One request as it came.
@@ -101,6 +103,7 @@ impl Upstream {
                 silent_at: None,
                 protocol: "2025-11-25",
                 broken: None,
+                moved_to: None,
             }),
             seen: Mutex::default(),
             sessions: AtomicU64::new(0),
@@ -151,9 +154,10 @@ impl Upstream {
 }
 
 async fn metadata(State(inside): State<Arc<Inside>>) -> Response {
+    let moved_to = inside.ways.lock().unwrap().moved_to.clone();
     axum::Json(json!({
         "resource": format!("{}/mcp", inside.base),
-        "authorization_servers": [inside.issuer.base],
+        "authorization_servers": [moved_to.as_ref().unwrap_or(&inside.issuer).base],
         "scopes_supported": ["notes:read"],
     }))
     .into_response()

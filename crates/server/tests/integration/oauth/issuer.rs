@@ -70,6 +70,8 @@ pub struct Seen {
     pub registrations: Vec<Value>,
     pub token_requests: Vec<HashMap<String, String>>,
     pub authorizations: Vec<String>,
+    /// Where each authorization request wanted its answer sent.
+    pub redirect_uris: Vec<String>,
     pub revoked: Vec<(String, String)>,
     pub metadata_requests: u32,
     challenges: HashMap<String, (String, String)>,
@@ -219,6 +221,7 @@ async fn authorize(State(served): State<Served>, Query(sent): Query<HashMap<Stri
     let code = format!("code-{}", seen.next);
     seen.challenges.insert(code.clone(), (sent["code_challenge"].clone(), sent["redirect_uri"].clone()));
     seen.authorizations.push(sent["state"].clone());
+    seen.redirect_uris.push(sent["redirect_uri"].clone());
     let mut to = url::Url::parse(&sent["redirect_uri"]).unwrap();
     match ways.refuse {
         Some(error) => {

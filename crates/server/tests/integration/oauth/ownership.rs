@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 
-use thinkwork::oauth::{Error, Finished, TokenUse};
+use thinkwork::oauth::{Error, Finished, ServerClient, TokenUse};
 use thinkwork_primitives::{McpServerId, Requester, TenantId, UserId, WebhookId};
 
-use super::{World, query_of, text, use_of};
+use super::{Issuer, World, query_of, text, use_of};
 
-/// Two tenants behind one URL, two servers each, two people each; every second pair is connected.
+/// Two tenants behind one URL, two servers each, two people each; every second pair is connected. A third tenant has
+/// the ids of the first, so that the tenant alone tells their grants apart.
 #[tokio::test]
 async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less() {
     let world = World::new().await;
-    let tenants = [world.tenant, TenantId::new()];
-    let users: Vec<Vec<UserId>> = tenants.iter().map(|_| (0..2).map(|_| UserId::new()).collect()).collect();
-    let servers: Vec<Vec<McpServerId>> = tenants.iter().map(|_| (0..2).map(|_| McpServerId::new()).collect()).collect();
-    let mut tokens: HashMap<(usize, usize, usize), String> = HashMap::new();
+    let tenants = [world.tenant, TenantId::new(), TenantId::new()];
+    let mut users: Vec<Vec<UserId>> = (0..2).map(|_| (0..2).map(|_| UserId::new()).collect()).collect();
+    let mut servers: Vec<Vec<McpServerId>> = (0..2).map(|_| (0..2).map(|_| McpServerId::new()).collect()).collect();
+    users.push(users[0].clone());
+    servers.push(servers[0].clone());
+    let mut tokens: HashMap<(TenantId, UserId, McpServerId), String> = HashMap::new();
     for (t, tenant) in tenants.into_iter().enumerate() {
         for (s, server) in servers[t].iter().enumerate() {
             world.register(tenant, *server).await.unwrap();
@@ -23,7 +26,7 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
                     let finished = world.connect_as(tenant, *user, *server).await;
                     assert!(matches!(finished, Finished::Return { to, .. } if query_of(&to)["status"] == "connected"));
                     let token = world.oauth.access_token(tenant, *user, *server, &use_of(*user), None).await.unwrap();
-                    tokens.insert((t, u, s), text(&token));
+                    tokens.insert((tenant, *user, *server), text(&token));
                 }
             }
         }
@@ -33,20 +36,36 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
     all.dedup();
     assert_eq!(all.len(), tokens.len(), "no two share a token");
     for (t, tenant) in tenants.into_iter().enumerate() {
-        for (owner, u) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            for (of, s) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let user = users[owner][u];
-                let found = world.oauth.access_token(tenant, user, servers[of][s], &use_of(user), None).await;
-                let expected = if owner == t && of == t { tokens.get(&(t, u, s)) } else { None };
-                match (found, expected) {
+        for user in users[..2].iter().flatten() {
+            for (s, server) in servers[..2].iter().flatten().enumerate() {
+                let found = world.oauth.access_token(tenant, *user, *server, &use_of(*user), None).await;
+                match (found, tokens.get(&(tenant, *user, *server))) {
                     (Ok(token), Some(expected)) => assert_eq!(&text(&token), expected),
                     (Err(Error::NotConnected), None) => {}
-                    (Ok(_), None) => panic!("a stranger's token for {t} {owner} {u} {of} {s}"),
-                    (Err(error), _) => panic!("{error} for {t} {owner} {u} {of} {s}"),
+                    (Ok(_), None) => panic!("a stranger's token for tenant {t}, {user}, server {s}"),
+                    (Err(error), _) => panic!("{error} for tenant {t}, {user}, server {s}"),
                 }
             }
         }
     }
+}
+
+/// The fourth part of the key. What another issuer gave is not used for the server, and not revoked either.
+#[tokio::test]
+async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
+    let world = World::new().await;
+    world.connect().await;
+    // The same issuer again, as another client: the grant goes on with its own.
+    world.register_by_hand("by-hand", None).await.unwrap();
+    assert!(world.token().await.is_ok());
+    let other = Issuer::start().await;
+    let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
+    let client = ServerClient { discovered, ..world.server_client(world.server).await.unwrap() };
+    world.oauth.register(world.tenant, client, &super::by()).await.unwrap();
+    assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
+    assert!(world.issuer.look(|seen| seen.revoked.is_empty() && seen.refreshes() == 0));
+    world.connect().await;
+    assert!(other.accepts(&text(&world.token().await.unwrap())));
 }
 
 #[tokio::test]

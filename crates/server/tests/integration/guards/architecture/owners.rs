@@ -140,6 +140,28 @@ fn l45_tools_are_assembled_and_called_in_one_place() {
     expect_none(assemblies, "There is one assembly of tools, in the tools slice:");
 }
 
+/// The ways past the assembly that lie inside `mcp`, which holds both the gateway and what sends calls upstream.
+#[test]
+fn l45_the_gateway_and_whoever_else_has_the_registry_at_hand_go_through_the_assembly() {
+    let face = "crates/server/src/mcp/mod.rs";
+    for (words, allowed) in [
+        ("self.run(", face),
+        ("self.offer(", face),
+        ("upstreams.call(", "crates/server/src/mcp/call.rs"),
+        ("&Call {", "crates/server/src/tools/mod.rs"),
+    ] {
+        expect_some(&[words]);
+        expect_none(
+            outside(&[words], |source| {
+                source.path == allowed || source.slice() != Some("mcp") && words.starts_with("self.")
+            }),
+            "Only Tools::call makes a call and only ToolSource carries it out:",
+        );
+    }
+    let past = ["mcp.run(", "mcp.offer(", "Mcp::run(", "Mcp::offer(", "tools::Call {", "= Call {", "(Call {"];
+    expect_none(outside(&past, |source| source.slice() == Some("tools")), "Ask Tools::assemble and Tools::call:");
+}
+
 #[test]
 fn processes_are_started_by_nobody() {
     expect_none(

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::call;
+use super::pages::{guarded, press};
+use super::{Findings, call};
 use crate::guards::operations::{Described, Who, described};
 use crate::guards::scene::Scene;
 use crate::guards::tables;
@@ -70,6 +71,80 @@ async fn s07_no_token_consents() {
             refused(kind, &operation.name, &call(&scene, &token, operation, &scene.fill(&operation.path)).await);
         }
     }
+}
+
+/// Pages are for browsers: no bearer opens one or sends a form of one, with or without what a session would bring.
+#[tokio::test]
+async fn s07_no_page_takes_a_token_for_a_person() {
+    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let tokens = tokens(&scene).await;
+    let before = tables::dump(&scene.app).await;
+    for route in guarded() {
+        let path = scene.fill(&route.path);
+        for (kind, token) in &tokens {
+            let mut forged = token.clone();
+            forged.csrf.clone_from(&scene.owner.csrf);
+            if route.post {
+                findings.expect(&format!("{kind}: POST {path}"), &press(&scene, &forged, &path).await, 401, "");
+            }
+            if route.get {
+                let answer = token.get(&path).await;
+                findings.expect(&format!("{kind}: GET {path}"), &answer, 303, "");
+                assert!(answer.header("location").starts_with("/sign-in?"), "{kind}: {path}");
+            }
+        }
+    }
+    findings.end();
+    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+}
+
+/// Whether a server may be used is for operators: of tokens those with scope `admin` may say so (`configure`), no other.
+/// What was consented to is ended by its person alone.
+#[tokio::test]
+async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grants_only_for_its_person() {
+    let scene = Scene::new().await;
+    let tokens = tokens(&scene).await;
+    let (server, mine) = (scene.id("mcp-servers").to_owned(), scene.id("me/mcp-servers").to_owned());
+    scene.connect(&scene.owner, &mine).await;
+    let shown = scene.owner.get(&format!("/v1/mcp-servers/{server}")).await.expect(200).json;
+    let decision = json!({ "definition_hash": shown["definition_hash"] });
+    let (approve, reject) = (format!("/v1/mcp-servers/{server}/approve"), format!("/v1/mcp-servers/{server}/reject"));
+    let grant = format!("/v1/me/mcp-servers/{mine}/connection");
+    let connected = async || {
+        let all = scene.owner.get("/v1/connections").await.expect(200).json;
+        all["items"].as_array().unwrap().iter().filter(|item| item["status"] == "connected").count()
+    };
+    assert_eq!(connected().await, 2, "Ana's and the owner's");
+    let before = tables::dump(&scene.app).await;
+    for (kind, token) in tokens.iter().filter(|(kind, _)| !kind.contains("admin")) {
+        let expect = match *kind {
+            "personal api write" => (403, "needs_operator"),
+            "personal api read" => (403, "scope"),
+            _ => (401, "not_signed_in"),
+        };
+        let reason = json!({ "reason": "no" });
+        for answer in [token.post(&approve, decision.clone()).await, token.post(&reject, reason).await] {
+            assert_eq!((answer.status, answer.code()), expect, "{kind}: {}", answer.text);
+        }
+    }
+    for (kind, token) in tokens.iter().filter(|(kind, _)| !["personal api admin", "personal api write"].contains(kind))
+    {
+        let answer = token.delete(&grant).await;
+        let expect = match *kind {
+            "service api admin" => (403, "needs_person"),
+            "personal api read" => (403, "scope"),
+            _ => (401, "not_signed_in"),
+        };
+        assert_eq!((answer.status, answer.code()), expect, "{kind}: {}", answer.text);
+    }
+    let trace = tables::changes(&before, &tables::dump(&scene.app).await);
+    let trace: Vec<_> = trace.iter().filter(|row| !row.starts_with("token ")).collect();
+    assert!(trace.is_empty(), "{trace:?}");
+    let of = |wanted: &str| tokens.iter().find(|(kind, _)| *kind == wanted).map(|(_, token)| token).unwrap();
+    of("service api admin").post(&approve, decision.clone()).await.expect(200);
+    of("personal api admin").post(&approve, decision).await.expect(200);
+    of("personal api write").delete(&grant).await.expect(204);
+    assert_eq!(connected().await, 1, "the owner's own is ended, Ana's stays");
 }
 
 /// The two acts that are part of a wider operation: widening a Space, and a token that acts as a person.

@@ -121,7 +121,7 @@ fn fields(scene: &Scene) -> Vec<(&'static str, String)> {
     fields
 }
 
-async fn press(scene: &Scene, who: &Client, path: &str) -> crate::harness::Answer {
+pub async fn press(scene: &Scene, who: &Client, path: &str) -> crate::harness::Answer {
     let fields = fields(scene);
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, text)| (*name, text.as_str())).collect();
     who.form(path, &fields).await

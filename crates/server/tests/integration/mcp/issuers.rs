@@ -1,0 +1,147 @@
+//! Where a grant and a secret belong: to one issuer, and back to one address of ours.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::{World, call, decide, refresh_and_decide, register, said, text};
+use crate::harness::{Answer, TestApp};
+use crate::oauth::Issuer;
+
+const CLIENT_SECRET: &str = "a-secret-for-the-first-issuer-alone";
+
+/// The operator changes what is asked for; the secret stays the stored one.
+async fn change_scopes(world: &World, server: &str, mut auth: Value) {
+    auth["mode"] = json!("user_oauth");
+    auth["scopes"] = json!(["notes:write"]);
+    let changed = world.owner.patch(&format!("/v1/mcp-servers/{server}"), json!({ "auth": auth })).await.expect(200);
+    assert_eq!(changed.json["status"], "pending", "{}", changed.text);
+}
+
+async fn move_to_another(world: &World) -> Issuer {
+    let other = Issuer::start().await;
+    other.set(|ways| ways.resource_needed = false);
+    let named = other.clone();
+    world.upstream.set(|ways| ways.moved_to = Some(named));
+    other
+}
+
+#[tokio::test]
+async fn l37_a_grant_of_one_issuer_is_not_used_once_another_is_approved() {
+    let world = World::new().await;
+    let id = world.personal("notes").await;
+    let token = world.connect(&world.owner, &id).await;
+    let agent = world.agent(&world.owner).await;
+    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    let other = move_to_another(&world).await;
+    let before = world.upstream.seen().len();
+    change_scopes(&world, &id, json!({})).await;
+    let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    assert_eq!(shown["issuer"], json!(other.base), "found at once, and to be reviewed");
+    let reason = async || world.owner.get("/v1/me/connections").await.json["items"][0]["status_reason"].clone();
+    assert_eq!(reason().await, "issuer_changed");
+    decide(&world.owner, &id).await;
+    let answer = world.call(&agent, "notes__echo").await;
+    assert!(said(&answer).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", answer.text);
+    let reached = world.upstream.seen().split_off(before);
+    assert!(reached.iter().all(|request| request.bearer() != Some(token.as_str())), "{reached:?}");
+    let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+    assert!(world.finish(&world.owner, &started).await.header("location").contains("status=connected"));
+    refresh_and_decide(&world.owner, &id).await;
+    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    let last = world.upstream.calls().pop().unwrap();
+    assert!(other.accepts(last.bearer().unwrap()), "{last:?}");
+}
+
+#[tokio::test]
+async fn s14_a_client_secret_stays_with_its_issuer_also_when_the_operator_changed_something_meanwhile() {
+    let world = World::new().await;
+    let hand = |ways: &mut crate::oauth::Ways| {
+        ways.registration = false;
+        ways.auth_methods = vec!["client_secret_post", "none"];
+    };
+    world.issuer.set(hand);
+    let auth = json!({ "mode": "user_oauth", "client_id": "by-hand", "client_secret": CLIENT_SECRET });
+    let id = text(&world.register("notes", auth).await, "id");
+    decide(&world.owner, &id).await;
+    let other = move_to_another(&world).await;
+    other.set(hand);
+    change_scopes(&world, &id, json!({ "client_id": "by-hand" })).await;
+    decide(&world.owner, &id).await;
+    let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+    assert!(started.text_of("authorize_url").starts_with(&other.base));
+    world.finish(&world.owner, &started).await;
+    let sent = other.look(|seen| seen.token_requests.clone());
+    assert_eq!(sent.len(), 1, "the code was exchanged there");
+    assert!(!sent[0].values().any(|value| value.contains(CLIENT_SECRET)), "{sent:?}");
+}
+
+fn redirect_uri(authorize_url: &str) -> String {
+    let query: HashMap<String, String> = url::Url::parse(authorize_url).unwrap().query_pairs().into_owned().collect();
+    query["redirect_uri"].clone()
+}
+
+/// Whatever a request says of the host it came by, the issuer is told the configured address, or nothing.
+#[tokio::test]
+async fn l06_a_forged_host_is_in_no_redirect_uri() {
+    let evil = "evil.example";
+    // A peer that nobody trusts, and a proxy that may name the sender's address, and no more than that.
+    for trusted_proxies in ["", "127.0.0.0/8, ::1/128"] {
+        let world = World::over(TestApp::behind(trusted_proxies).await).await;
+        let port = world.app.address.port();
+        let configured = world.app.slices().config.public_url.join("/oauth/callback/").unwrap();
+        let id = text(&register(&world.owner, &world.upstream, "notes", json!({ "mode": "user_oauth" })).await, "id");
+        let by = async |path: &str, body: &Value, headers: &[(&str, &str)]| -> Answer {
+            let mut request = world.owner.request("POST", path).header("content-type", "application/json");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            world.owner.send(request.body(body.to_string())).await
+        };
+        let named = format!("host={evil};proto=https;for=192.0.2.1");
+        let told: Vec<Vec<(&str, &str)>> = vec![
+            vec![("x-forwarded-host", evil), ("x-forwarded-proto", "https"), ("x-forwarded-port", "443")],
+            vec![("forwarded", &named), ("x-forwarded-for", "192.0.2.1")],
+            vec![("x-original-host", evil), ("x-host", evil), ("x-forwarded-server", evil), ("x-real-ip", "192.0.2.1")],
+        ];
+        // Our registration as a client, with forged headers: the redirect URI that the issuer keeps is the configured one.
+        let approve = format!("/v1/mcp-servers/{id}/approve");
+        let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+        let decision = json!({ "definition_hash": shown["definition_hash"] });
+        by(&approve, &decision, &[("host", evil)]).await.expect(421);
+        assert!(world.issuer.look(|seen| seen.registrations.is_empty()), "nothing was registered");
+        by(&approve, &decision, &told[0]).await.expect(200);
+        let registered = world.issuer.look(|seen| seen.registrations[0]["redirect_uris"].clone());
+        assert_eq!(registered.as_array().unwrap().len(), 1);
+        assert!(registered[0].as_str().unwrap().starts_with(configured.as_str()), "{registered}");
+        let registered = registered[0].as_str().unwrap().to_owned();
+        // The start of a flow.
+        let (connect, page) = (format!("/v1/me/mcp-servers/{id}/connect"), format!("/me/mcp-servers/{id}/connect"));
+        for host in [evil, "evil.example:443", &format!("{evil}:{port}"), &format!("127.0.0.1.{evil}:{port}")] {
+            let refused = by(&connect, &json!({}), &[("host", host)]).await.expect(421);
+            assert_eq!((refused.code(), refused.header("set-cookie")), ("misdirected", ""), "{host}");
+            let form = world.owner.request("POST", &page).header("host", host);
+            world.owner.send(form.body("")).await.expect(421);
+        }
+        // Names that a server on loopback answers to are let by, and are in no redirect URI either.
+        let (localhost, bare) = (format!("localhost:{port}"), format!("localhost:{}", port.wrapping_add(1)));
+        let mut let_by = told;
+        let_by.extend([vec![("host", localhost.as_str())], vec![("host", bare.as_str())], vec![("host", "[::1]")]]);
+        for headers in &let_by {
+            let started = by(&connect, &json!({}), headers).await.expect(200);
+            assert_eq!(redirect_uri(&started.text_of("authorize_url")), registered, "{headers:?}");
+            world.finish(&world.owner, &started).await;
+        }
+        let seen = world.issuer.look(|seen| seen.redirect_uris.clone());
+        assert_eq!(seen, vec![registered; let_by.len()], "what the issuer was asked to answer to");
+        // The page's button says the same.
+        let form = world.owner.request("POST", &page).header("x-forwarded-host", evil);
+        let csrf = format!("csrf={}", world.owner.csrf.as_deref().unwrap());
+        let form = form.header("content-type", "application/x-www-form-urlencoded").body(csrf);
+        let pressed = world.owner.send(form).await.expect(200);
+        assert!(pressed.text.contains("redirect_uri=") && !pressed.text.contains("evil"), "{}", pressed.text);
+        let agent = world.agent(&world.owner).await;
+        world.serve(&id, json!({})).await;
+        assert!(!call(&agent, &world.gateway(), "notes__connect", json!({})).await.text.contains("evil"));
+    }
+}
