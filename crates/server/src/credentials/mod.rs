@@ -217,7 +217,7 @@ impl Credentials {
         overlap: Duration,
         by: &Requester,
     ) -> Result<i64, Error> {
-        let row = store::credential_find(tx, id).await?.ok_or(Error::Gone(id))?;
+        let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
         self.replace(tx, &row, secret, overlap, by).await
     }
 
@@ -234,7 +234,7 @@ impl Credentials {
         secret: &Secret,
         by: &Requester,
     ) -> Result<bool, Error> {
-        let row = store::credential_find(tx, id).await?.ok_or(Error::Gone(id))?;
+        let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
         if row.version != expected {
             return Ok(false);
         }
@@ -289,7 +289,7 @@ impl Credentials {
     /// The database's. Revoking what is gone changes nothing.
     pub async fn revoke(&self, tx: &mut Tx, id: CredentialId, by: &Requester) -> Result<(), Error> {
         let now = self.clock.now();
-        let Some(row) = store::credential_find(tx, id).await? else { return Ok(()) };
+        let Some(row) = store::credential_kept(tx, id).await? else { return Ok(()) };
         store::versions_end(tx, id, row.version, now, Duration::ZERO).await?;
         store::credential_revoke(tx, id, now).await?;
         let event = Event::by(by.clone(), "credential.revoked").on("credential", id);
@@ -312,7 +312,7 @@ impl Credentials {
     /// [`Error::Gone`] where it was revoked; [`Error::Vault`] where the material does not open.
     pub async fn open(&self, tx: &mut Tx, id: CredentialId, opening: Opening) -> Result<Opened, Error> {
         let now = self.clock.now();
-        let row = store::credential_find(tx, id).await?.ok_or(Error::Gone(id))?;
+        let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
         let material = store::version_find(tx, id, row.version).await?.ok_or(Error::Gone(id))?;
         let secret = self.vault.open(&context(tx.tenant(), &row, row.version), &material)?;
         store::credential_used(tx, id, now).await?;

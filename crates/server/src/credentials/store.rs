@@ -73,6 +73,19 @@ pub(super) async fn credential_find(tx: &mut Tx, id: CredentialId) -> Result<Opt
     Ok(row_find(tx, id).await?.as_ref().and_then(live))
 }
 
+/// The same, and it stays as it is until this transaction ends: what follows is decided by its version.
+pub(super) async fn credential_kept(tx: &mut Tx, id: CredentialId) -> Result<Option<Credential>, Error> {
+    let row = credential::Entity::find()
+        .filter(credential::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(credential::Column::Id.eq(id.uuid()))
+        .filter(credential::Column::RevokedAt.is_null())
+        .lock_exclusive()
+        .one(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(row.as_ref().and_then(live))
+}
+
 pub(super) async fn credential_set_version(
     tx: &mut Tx,
     id: CredentialId,
@@ -288,6 +301,7 @@ pub(super) async fn version_rewrap(tx: &mut Tx, id: CredentialId, number: i64, s
         .filter(version::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(version::Column::CredentialId.eq(id.uuid()))
         .filter(version::Column::Version.eq(number))
+        .filter(version::Column::ErasedAt.is_null())
         .exec(tx.orm())
         .await
         .map_err(db)?;

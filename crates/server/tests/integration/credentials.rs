@@ -89,6 +89,43 @@ async fn l34_an_empty_secret_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn l34_a_rotation_takes_no_empty_secret_either() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    for text in ["", "   ", "\n"] {
+        let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+        let (secret, by) = (Secret::from_text(text.to_owned()), Requester::server());
+        let rotated = app.slices().credentials.rotate(&mut tx, id, &secret, Duration::ZERO, &by).await;
+        assert!(matches!(rotated, Err(Error::Refused(_))), "{text:?}");
+    }
+    assert_eq!(open(&app, app.tenant, id).await.unwrap(), SECRET);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_at_the_moment_of_a_revocation_leaves_no_material() {
+    let app = TestApp::new().await;
+    let id = create(&app, Owner::Webhook(WebhookId::new())).await;
+    let by = Requester::server();
+    let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+    app.slices().credentials.revoke(&mut tx, id, &by).await.unwrap();
+    let (other, tenant) = (std::sync::Arc::clone(&app.app), app.tenant);
+    let rotation = tokio::spawn(async move {
+        let mut tx = other.db.write(tenant).await.unwrap();
+        let secret = Secret::from_text("another-secret".to_owned());
+        let rotated = other.credentials.rotate(&mut tx, id, &secret, Duration::ZERO, &Requester::server()).await;
+        tx.commit().await.unwrap();
+        rotated
+    });
+    crate::harness::until_blocked(&app.slices().config.database_url).await;
+    tx.commit().await.unwrap();
+    assert!(matches!(rotation.await.unwrap(), Err(Error::Gone(_))));
+    let database = crate::guards::tables::connect(&app).await;
+    let live = "SELECT 'live' FROM credential_version WHERE erased_at IS NULL";
+    assert!(crate::guards::tables::texts(&database, live).await.is_empty());
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn l32_damaged_material_is_an_error_that_names_the_credential() {
     let app = TestApp::new().await;
     for damage in ["ciphertext", "wrapped_key"] {

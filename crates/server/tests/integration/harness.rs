@@ -46,6 +46,22 @@ pub async fn fresh_database(folder: &std::path::Path) -> String {
     url.to_string()
 }
 
+/// Waits until somebody waits for a row of this PostgreSQL database. On SQLite writers wait outside of it, and it makes
+/// no difference when they come.
+pub async fn until_blocked(database_url: &str) {
+    if !database_url.starts_with("postgres") {
+        return;
+    }
+    use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+    let database = sea_orm::Database::connect(database_url).await.unwrap();
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let looking = async {
+        while database.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap().is_empty() {}
+    };
+    tokio::time::timeout(DEADLINE, looking).await.expect("nobody waits for a row");
+    database.close().await.unwrap();
+}
+
 impl TestApp {
     /// A server with the tenant `acme` and its owner. The worker does not run: call [`TestApp::settle`].
     pub async fn new() -> Self {
