@@ -312,7 +312,12 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for PageMember {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Response> {
-        Ok(<Self as FromRequestParts<S>>::from_request_parts(parts, state).await.ok())
+        let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
+        // Only nobody is nobody: whoever cannot be looked up now is told so, and tries again.
+        match known(parts, session).await.map_err(|error| PageError(error).into_response())? {
+            Some(_) => <Self as FromRequestParts<S>>::from_request_parts(parts, state).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
