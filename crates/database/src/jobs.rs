@@ -167,11 +167,23 @@ pub async fn done(db: &Db, job: &Job) -> Result<(), Error> {
 /// # Errors
 /// The driver's error.
 pub async fn failed(db: &Db, job: &Job, now: Timestamp, error: &str) -> Result<(), Error> {
+    put_back(db, job, now, error, job.attempts.saturating_add(1) >= ATTEMPTS_MAX).await
+}
+
+/// Puts a failed job back with growing pauses and never parks it: for a kind that gives up by itself.
+///
+/// # Errors
+/// The driver's error.
+pub async fn failed_for_now(db: &Db, job: &Job, now: Timestamp, error: &str) -> Result<(), Error> {
+    put_back(db, job, now, error, false).await
+}
+
+async fn put_back(db: &Db, job: &Job, now: Timestamp, error: &str, park: bool) -> Result<(), Error> {
     let mut tx = db.write_shared().await?;
     let attempts = job.attempts.saturating_add(1);
     let exponent = u32::try_from(attempts.clamp(0, 11)).unwrap_or(11);
     let pause = Duration::from_secs(2_u64.saturating_pow(exponent).min(3_600));
-    let parked = (attempts >= ATTEMPTS_MAX).then_some(now.micros());
+    let parked = park.then_some(now.micros());
     tx.execute(
         "UPDATE job SET lease = NULL, lease_until = NULL, run_at = $3, parked_at = $4, last_error = $5
          WHERE id = $1 AND lease = $2",
