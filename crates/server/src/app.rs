@@ -185,6 +185,11 @@ impl App {
             kind => Err(format!("this thinkwork knows no job of kind {kind}")),
         }
     }
+
+    /// Whether this job knows when it is no longer worth trying; every other one is parked after some tries.
+    pub fn gives_up_by_itself(job: &Job) -> bool {
+        job.kind == crate::oauth::REVOKE_JOB
+    }
 }
 
 /// The pages of connections show servers by name; `oauth` lies below the slice that knows them.

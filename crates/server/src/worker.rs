@@ -114,7 +114,10 @@ async fn run_job(app: &App, job: Job) {
         Ok(()) => jobs::done(&app.db, &job).await,
         Err(error) => {
             tracing::warn!(kind = %job.kind, key = %job.key, attempts = job.attempts, %error, "a job failed");
-            jobs::failed(&app.db, &job, app.clock.now(), error).await
+            match App::gives_up_by_itself(&job) {
+                true => jobs::failed_for_now(&app.db, &job, app.clock.now(), error).await,
+                false => jobs::failed(&app.db, &job, app.clock.now(), error).await,
+            }
         }
     };
     if let Err(error) = written {

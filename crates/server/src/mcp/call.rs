@@ -54,15 +54,9 @@ impl Mcp {
                 _ => tools::Error::Upstream { message: sentence, unknown_outcome: false },
             });
         };
-        let step = step_of(call);
-        let fresh = self
-            .oauth
-            .access_token_after_refusal(call.ask.tenant, *user, server.id, token.version, &use_of(call), step)
-            .await;
-        let fresh = match fresh {
-            Ok(fresh) => Grant::Token(*user, fresh),
-            Err(error) => return Err(self.error(call, error.into())),
-        };
+        let (refused, step) = (Some(token.version), step_of(call));
+        let fresh = self.person_token(call.ask.tenant, server, *user, refused, &use_of(call), step).await;
+        let fresh = fresh.map_err(|problem| self.error(call, problem))?;
         match self.send(call, server, &fresh, deadline).await {
             Err(Failure::Unauthorized { .. }) => Err(self.error(call, Problem::Barred(LeftOutReason::Expired))),
             other => self.outcome(call, &fresh, other),
@@ -107,8 +101,8 @@ impl Mcp {
                     self.record_call(&mut tx, call).await?;
                     tx.commit().await?;
                 }
-                let token = self.oauth.access_token(tenant, user, server.id, &use_, step_of(call)).await?;
-                Ok((server, Grant::Token(user, token)))
+                let grant = self.person_token(tenant, &server, user, None, &use_, step_of(call)).await?;
+                Ok((server, grant))
             }
         }
     }
@@ -151,10 +145,10 @@ impl Mcp {
     }
 
     fn error(&self, call: &Call, problem: Problem) -> tools::Error {
+        let left_out = |reason| tools::Error::LeftOut(self.left_out(call.tool.server, &call.tool.server_slug, reason));
         match problem {
-            Problem::Barred(reason) => {
-                tools::Error::LeftOut(self.left_out(call.tool.server, &call.tool.server_slug, reason))
-            }
+            Problem::Barred(reason) => left_out(reason),
+            Problem::ClientRefused(_) => left_out(LeftOutReason::Unreachable),
             Problem::Failed(failure) => {
                 let unknown_outcome = failure.may_have_acted();
                 tools::Error::Upstream { message: failure.to_string(), unknown_outcome }

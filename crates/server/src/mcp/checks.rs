@@ -215,6 +215,10 @@ impl Mcp {
             (Problem::Barred(_), _) => {
                 "The authorization server of this server does not answer; try again later.".to_owned()
             }
+            (Problem::ClientRefused(code), _) => format!(
+                "The authorization server does not accept our registration ({code}): enter its client secret again, or \
+                 approve the server again."
+            ),
             (Problem::Failed(Failure::Unauthorized { .. }), Auth::None) => {
                 "The server asks for authorization; change its sign-in to a tenant key or to each person's grant."
                     .to_owned()

@@ -67,6 +67,8 @@ fn header<'a>(server: &'a Server, secret: &'a Secret) -> Presents<'a> {
 pub(super) enum Problem {
     /// The caller has no way in; what would mend it.
     Barred(LeftOutReason),
+    /// The authorization server does not accept our registration, with this word; the operator alone can mend that.
+    ClientRefused(String),
     /// The upstream failed.
     Failed(Failure),
     /// We failed.
@@ -80,6 +82,7 @@ impl<E: Into<Error>> From<E> for Problem {
                 OauthError::NotConnected | OauthError::NotFound => Self::Barred(LeftOutReason::NeedsConnection),
                 OauthError::NeedsReauth(_) | OauthError::Refused(_) => Self::Barred(LeftOutReason::Expired),
                 OauthError::Unreachable(_) => Self::Barred(LeftOutReason::Unreachable),
+                OauthError::ClientRefused(code) => Self::ClientRefused(code),
                 other => Self::Inside(Error::Oauth(other)),
             },
             Error::Upstream(failure) => Self::Failed(failure),
@@ -107,9 +110,32 @@ impl Mcp {
             }
             Auth::UserOauth(_) => {
                 let user = user.ok_or(Problem::Barred(LeftOutReason::NoUser))?;
-                let token = self.oauth.access_token(tenant, user, server.id, use_, None).await?;
-                Ok(Grant::Token(user, token))
+                self.person_token(tenant, server, user, None, use_, None).await
             }
+        }
+    }
+
+    /// The person's token; another one than `refused`, where that version got a 401.
+    pub(super) async fn person_token(
+        &self,
+        tenant: TenantId,
+        server: &Server,
+        user: UserId,
+        refused: Option<i64>,
+        use_: &TokenUse,
+        step: Option<StepId>,
+    ) -> Result<Grant, Problem> {
+        let (oauth, id) = (&self.oauth, server.id);
+        let token = match refused {
+            None => oauth.access_token(tenant, user, id, use_, step).await,
+            Some(version) => oauth.access_token_after_refusal(tenant, user, id, version, use_, step).await,
+        };
+        match token.map_err(Problem::from) {
+            Err(problem @ Problem::ClientRefused(_)) => {
+                self.note_problem(tenant, server, self.sentence(server, &problem)).await?;
+                Err(problem)
+            }
+            token => Ok(Grant::Token(user, token?)),
         }
     }
 

@@ -72,6 +72,7 @@ fn oauth_error(error: crate::oauth::Error) -> ApiError {
         OauthError::NotFound => ApiError::not_found(),
         OauthError::NotConnected => ApiError::conflict("needs_connection", "Connect this server first."),
         OauthError::NeedsReauth(_) => ApiError::conflict("needs_reauth", "The grant has ended; connect again."),
+        error @ OauthError::ClientRefused(_) => error.into(),
         OauthError::Unreachable(text) => {
             ApiError::unavailable(30, sentence(&format!("the authorization server does not answer: {text}")))
         }

@@ -158,6 +158,7 @@ impl Mcp {
     fn left_out_by(&self, server: &Server, problem: &Problem) -> LeftOut {
         let reason = match problem {
             Problem::Barred(reason) => *reason,
+            Problem::ClientRefused(_) => LeftOutReason::Unreachable,
             Problem::Failed(failure) => failure.reason(),
             Problem::Inside(error) => {
                 tracing::error!(server = %server.id, %error, "the tools of an MCP server could not be read");

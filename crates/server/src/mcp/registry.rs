@@ -226,8 +226,12 @@ impl Mcp {
         tx.commit().await?;
         if moved || server.auth != before.auth {
             self.first_look(tenant, id, by).await;
+            return self.find(tenant, id).await;
         }
-        self.find(tenant, id).await
+        match secret {
+            Some(_) => self.secret_pass_on(tenant, id, by).await,
+            None => self.find(tenant, id).await,
+        }
     }
 
     /// Settles what another address or another way of authorising means for secrets and discovery.
@@ -293,10 +297,16 @@ impl Mcp {
         let event = Event::by(by.clone(), "mcp_server.secret_rotated").on("mcp_server", id);
         audit::record(&mut tx, self.clock.now(), event).await?;
         tx.commit().await?;
+        self.secret_pass_on(tenant, id, by).await
+    }
+
+    /// Gives a new secret to the client registration that proves itself with it, where there is one already.
+    async fn secret_pass_on(&self, tenant: TenantId, id: McpServerId, by: &Requester) -> Result<Server, Error> {
+        let server = self.find(tenant, id).await?;
         if matches!(server.auth, Auth::UserOauth(_)) && server.is_usable() {
             self.client_register(tenant, &server, by).await?;
         }
-        self.find(tenant, id).await
+        Ok(server)
     }
 
     /// Deletes a server, also one that was used: its slug is free, its secret and grants end, its history stays.

@@ -139,7 +139,15 @@ impl Mcp {
             without_resource: settings.without_resource,
             scopes: settings.scopes.clone(),
         };
-        Ok(self.oauth.register(tenant, client, by).await?)
+        let made = self.oauth.registration(tenant, client).await?;
+        let mut tx = self.db.write(tenant).await?;
+        // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.
+        let current = store::server_kept(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
+        if current.version != server.version {
+            return Err(Error::VersionChanged { current: current.version });
+        }
+        self.oauth.register(&mut tx, made, by).await?;
+        Ok(tx.commit().await?)
     }
 }
 

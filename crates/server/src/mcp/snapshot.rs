@@ -23,9 +23,7 @@ impl Mcp {
         let asked = self.upstreams.tools(&grant.peer(tenant, server, LIST_DEADLINE)).await;
         match (asked, &grant) {
             (Err(Failure::Unauthorized { .. }), Grant::Token(user, token)) => {
-                let fresh =
-                    self.oauth.access_token_after_refusal(tenant, *user, server.id, token.version, use_, None).await?;
-                let grant = Grant::Token(*user, fresh);
+                let grant = self.person_token(tenant, server, *user, Some(token.version), use_, None).await?;
                 match self.upstreams.tools(&grant.peer(tenant, server, LIST_DEADLINE)).await {
                     Err(Failure::Unauthorized { .. }) => Err(Problem::Barred(LeftOutReason::Expired)),
                     other => other.map_err(Problem::Failed),

@@ -170,6 +170,12 @@ pub(super) async fn server_find(tx: &mut Tx, id: McpServerId) -> Result<Option<S
     Ok(row.map(server_from))
 }
 
+/// The same, and it stays as it is until this transaction ends.
+pub(super) async fn server_kept(tx: &mut Tx, id: McpServerId) -> Result<Option<Server>, Error> {
+    let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).lock_exclusive().one(tx.orm()).await.map_err(db)?;
+    Ok(row.map(server_from))
+}
+
 pub(super) async fn server_slug_used(tx: &mut Tx, slug: &str) -> Result<bool, Error> {
     Ok(servers(tx).filter(server::Column::Slug.eq(slug)).count(tx.orm()).await.map_err(db)? > 0)
 }

@@ -8,13 +8,15 @@ use axum::http::HeaderMap;
 use thinkwork_database::{Tx, routes};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
-    ConnectionId, CredentialSubject, OauthClientId, Requester, Secret, Surface, TenantId, UserId, crypto,
+    ConnectionId, CredentialId, CredentialSubject, OauthClientId, Requester, Secret, Surface, TenantId, Timestamp,
+    UserId, crypto,
 };
 
 use super::flow::cookie_name;
+use super::refresh::StoreTries;
 use super::registration::CALLBACK_ROUTE;
 use super::rules::{self, Failure, Outcome};
-use super::store::{self, ClientRow, FlowRow, Granted, NewConnection};
+use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnection};
 use super::tokens::{self, TokenAnswer};
 use super::{Error, Oauth, TokenUse, revoke};
 use crate::audit::{self, Event};
@@ -151,6 +153,7 @@ impl Oauth {
     async fn flow_refuse(&self, tenant: TenantId, flow: &FlowRow, reason: &str) -> Result<Finished, Error> {
         let mut tx = self.db.write(tenant).await?;
         self.flow_close(&mut tx, flow, reason).await?;
+        self.retire_client(&mut tx, flow.client(), &Requester::User(flow.starter())).await?;
         tx.commit().await?;
         Ok(returning(flow, &[("status", "error"), ("reason", reason)]))
     }
@@ -164,8 +167,11 @@ impl Oauth {
         };
         match self.exchange(tenant, &flow, &client, &code).await? {
             Ok(answer) => {
-                let id = self.connect(tenant, &flow, &client, answer).await?;
-                Ok(returning(&flow, &[("status", "connected"), ("connection", &id.to_string())]))
+                let reason = [("status", "error"), ("reason", "registration_replaced")];
+                Ok(match self.connect(tenant, &flow, &client, answer).await? {
+                    Some(id) => returning(&flow, &[("status", "connected"), ("connection", &id.to_string())]),
+                    None => returning(&flow, &reason),
+                })
             }
             Err(Failure::Definite(reason)) => self.flow_refuse(tenant, &flow, &reason).await,
             Err(Failure::Later { what, .. }) => {
@@ -210,47 +216,51 @@ impl Oauth {
         Ok(tokens::request(&self.outbound, &client.token_endpoint, &proof, fields, now).await)
     }
 
-    /// Stores the grant: in place where the person has a connection there (L13).
+    /// Stores the grant, again while the database refuses: its tokens exist nowhere else (L17), and of two first consents
+    /// at once the second finds the connection of the first.
     async fn connect(
         &self,
         tenant: TenantId,
         flow: &FlowRow,
         client: &ClientRow,
         answer: TokenAnswer,
-    ) -> Result<ConnectionId, Error> {
-        let (by, now) = (Requester::User(flow.starter()), self.clock.now());
+    ) -> Result<Option<ConnectionId>, Error> {
+        let TokenAnswer { grant, scopes, account } = answer;
         let granted = Granted {
-            account: rules::account_label(answer.account.as_deref(), &client.issuer),
-            scopes: answer.scopes.unwrap_or_else(|| store::scopes_from(&flow.scopes)),
-            expires_at: answer.grant.expires_at,
-            has_refresh_token: answer.grant.refresh_token.is_some(),
+            account: rules::account_label(account.as_deref(), &client.issuer),
+            scopes: scopes.unwrap_or_else(|| store::scopes_from(&flow.scopes)),
+            expires_at: grant.expires_at,
+            has_refresh_token: grant.refresh_token.is_some(),
         };
-        let secret = answer.grant.to_secret()?;
-        let mut tx = self.db.write(tenant).await?;
-        let before = store::connection_at(&mut tx, flow.starter(), flow.server()).await?;
-        let id = before.as_ref().map_or_else(ConnectionId::new, |row| row.connection());
-        let same_client = before.as_ref().is_some_and(|row| row.client() == client.client());
-        let credential = match &before {
-            Some(row) if same_client => row.credential(),
-            _ => self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &secret, &by).await?,
-        };
-        match &before {
-            Some(row) => {
-                store::connection_reconnect(&mut tx, id, client.client(), credential, &granted, now).await?;
-                // The connection's row before the credential's, as when a token is handed out.
-                if same_client {
-                    if rules::another_account(&row.account, answer.account.as_deref(), &client.issuer) {
-                        self.keep_replaced(&mut tx, row, &by, now).await?;
-                    }
-                    self.credentials.rotate(&mut tx, credential, &secret, std::time::Duration::ZERO, &by).await?;
-                } else {
-                    revoke::leave_to_revoke(&mut tx, row, row.credential(), now).await?;
-                }
+        let secret = grant.to_secret()?;
+        let given = Given { flow, client, granted, account, secret };
+        let mut tries = StoreTries::new();
+        loop {
+            match self.connect_once(tenant, &given).await {
+                Err(error) => tries.after(error).await?,
+                Ok(id) => return Ok(id),
             }
+        }
+    }
+
+    async fn connect_once(&self, tenant: TenantId, given: &Given<'_>) -> Result<Option<ConnectionId>, Error> {
+        let (flow, now, by) = (given.flow, self.clock.now(), Requester::User(given.flow.starter()));
+        let mut tx = self.db.write(tenant).await?;
+        // The server may have been moved, rejected or deleted while its issuer was asked.
+        let current = store::client_kept(&mut tx, given.client.client()).await?;
+        if current.is_none_or(|client| client.replaced_at.is_some()) {
+            self.refuse_late(&mut tx, given, &by, now).await?;
+            tx.commit().await?;
+            return Ok(None);
+        }
+        let before = store::connection_at_kept(&mut tx, flow.starter(), flow.server()).await?;
+        let id = before.as_ref().map_or_else(ConnectionId::new, |row| row.connection());
+        match &before {
+            Some(row) => self.replace(&mut tx, row, given, &by, now).await?,
             None => {
-                let (user, server) = (flow.starter(), Some(flow.server()));
-                let new = NewConnection { id, user, server, client: client.client(), credential, ended_at: None };
-                store::connection_insert(&mut tx, &new, &granted, now).await?;
+                let credential =
+                    self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &given.secret, &by).await?;
+                store::connection_insert(&mut tx, &given.row(id, credential, None), &given.granted, now).await?;
             }
         }
         let action = if before.is_some() { "connection.reconnected" } else { "connection.connected" };
@@ -258,6 +268,56 @@ impl Oauth {
         audit::record(&mut tx, now, event).await?;
         self.flow_close(&mut tx, flow, "connected").await?;
         tx.commit().await?;
-        Ok(id)
+        Ok(Some(id))
+    }
+
+    /// Puts the grant in the place of the one before (L13).
+    async fn replace(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        given: &Given<'_>,
+        by: &Requester,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (id, client) = (row.connection(), given.client);
+        if row.client() != client.client() {
+            let owner = Owner::Connection(id);
+            let credential = self.credentials.create(tx, owner, "oauth_grant", &given.secret, by).await?;
+            store::connection_reconnect(tx, id, client.client(), credential, &given.granted, now).await?;
+            return revoke::leave_to_revoke(tx, row, row.credential(), now).await;
+        }
+        // The connection's row before the credential's, as when a token is handed out.
+        store::connection_reconnect(tx, id, client.client(), row.credential(), &given.granted, now).await?;
+        if rules::another_account(&row.account, given.account.as_deref(), &client.issuer) {
+            self.keep_replaced(tx, row, by, now).await?;
+        }
+        self.credentials.rotate(tx, row.credential(), &given.secret, std::time::Duration::ZERO, by).await?;
+        Ok(())
+    }
+
+    /// Tokens for a registration that was replaced while they were asked for: nobody's connection, only to be revoked.
+    async fn refuse_late(&self, tx: &mut Tx, given: &Given<'_>, by: &Requester, now: Timestamp) -> Result<(), Error> {
+        let id = ConnectionId::new();
+        let credential = self.credentials.create(tx, Owner::Connection(id), "oauth_grant", &given.secret, by).await?;
+        revoke::insert_to_revoke(tx, &given.row(id, credential, Some(now)), &given.granted, now).await?;
+        self.flow_close(tx, given.flow, "registration_replaced").await
+    }
+}
+
+/// What an issuer gave at the end of a flow.
+struct Given<'a> {
+    flow: &'a FlowRow,
+    client: &'a ClientRow,
+    granted: Granted,
+    /// The account as the issuer named it, if it did.
+    account: Option<String>,
+    secret: Secret,
+}
+
+impl Given<'_> {
+    fn row(&self, id: ConnectionId, credential: CredentialId, ended_at: Option<Timestamp>) -> NewConnection {
+        let (user, server, client) = (self.flow.starter(), Some(self.flow.server()), self.client.client());
+        NewConnection { id, user, server, client, credential, ended_at }
     }
 }

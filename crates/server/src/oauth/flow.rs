@@ -115,8 +115,9 @@ impl Oauth {
     /// Writes down how a flow ended and erases its verifier.
     pub(super) async fn flow_close(&self, tx: &mut Tx, flow: &FlowRow, outcome: &str) -> Result<(), Error> {
         let by = Requester::User(flow.starter());
-        self.credentials.revoke(tx, flow.verifier(), &by).await?;
+        // The flow's row before its verifier's, as when its state is used up: two orders would wait for each other.
         store::flow_outcome(tx, flow.flow(), outcome).await?;
+        self.credentials.revoke(tx, flow.verifier(), &by).await?;
         jobs::cancel(tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
         let event = Event::by(by, "connection.flow_ended").on("flow", flow.flow()).detail("outcome", outcome);
         audit::record(tx, self.clock.now(), event).await?;
@@ -128,8 +129,9 @@ impl Oauth {
         let Ok(id) = job.key.parse::<FlowId>() else { return Ok(()) };
         let mut tx = self.db.write(job.tenant).await?;
         if let Some(flow) = store::flow_find(&mut tx, id).await?.filter(|flow| flow.outcome.is_none()) {
-            self.credentials.revoke(&mut tx, flow.verifier(), &Requester::server()).await?;
             store::flow_outcome(&mut tx, id, "expired").await?;
+            self.credentials.revoke(&mut tx, flow.verifier(), &Requester::server()).await?;
+            self.retire_client(&mut tx, flow.client(), &Requester::server()).await?;
             tx.commit().await?;
         }
         Ok(())

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use thinkwork_database::{Topic, WakeUp};
+use thinkwork_database::{Topic, Tx, WakeUp};
 use thinkwork_primitives::{CredentialId, McpServerId, StepId, Surface, TenantId, UserId};
 use tokio::sync::broadcast::Receiver;
 
-use super::refresh::{gone_is_not_connected, subject};
+use super::refresh::{Refreshed, gone_is_not_connected, subject};
 use super::rules::{self, Step, Wanted};
 use super::store::{self, ConnectionRow};
 use super::tokens::Grant;
@@ -53,7 +53,7 @@ impl Oauth {
     ) -> Result<(), Error> {
         // Before the first look, so that no hint falls between look and wait.
         let mut hints = self.db.wake_ups().subscribe();
-        let mut first = None;
+        let (mut first, mut client_refused) = (None, None);
         loop {
             let mut tx = self.db.read(tenant).await?;
             let row = store::connection_at(&mut tx, user, server).await?.ok_or(Error::NotConnected)?;
@@ -70,6 +70,9 @@ impl Oauth {
                 Step::Use => return Ok(()),
                 Step::Wait => wait(&mut hints, row.credential()).await,
                 Step::Pause => {
+                    if let Some(code) = client_refused {
+                        return Err(Error::ClientRefused(code));
+                    }
                     return Err(Error::Unreachable("it failed a moment ago; try again in a minute".to_owned()));
                 }
                 Step::Dead(reason) => {
@@ -77,10 +80,10 @@ impl Oauth {
                     return Err(Error::NeedsReauth(reason));
                 }
                 Step::Refresh => {
-                    let forced = wanted != Wanted::ForCall;
-                    if let Some(begun) = self.refresh_begin(tenant, &row, sealed.version, forced, use_).await? {
-                        let this = self.clone();
-                        self.to_its_end(async move { this.refresh_run(begun).await }).await?;
+                    let (this, forced, use_) = (self.clone(), wanted != Wanted::ForCall, use_.clone());
+                    let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &use_).await };
+                    if let Refreshed::ClientRefused(code) = self.to_its_end(refresh).await? {
+                        client_refused = Some(code);
                     }
                 }
             }
@@ -101,6 +104,18 @@ impl Oauth {
         Ok(())
     }
 
+    /// A grant is its issuer's: it serves the server only while the server is registered there (L37).
+    async fn check_issuer(&self, tx: &mut Tx, row: &ConnectionRow, server: McpServerId) -> Result<(), Error> {
+        let current = store::client_current(tx, server).await?.ok_or(Error::NotConnected)?;
+        if current.client() == row.client() {
+            return Ok(());
+        }
+        match store::client_find(tx, row.client()).await? {
+            Some(own) if own.issuer == current.issuer => Ok(()),
+            _ => Err(Error::NeedsReauth("issuer_changed".to_owned())),
+        }
+    }
+
     /// Opens the token in the transaction that also reads the grant's state; never one that has ended (L20).
     async fn token_open(
         &self,
@@ -113,10 +128,11 @@ impl Oauth {
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
-        let row = store::connection_at(&mut tx, user, server).await?.ok_or(Error::NotConnected)?;
+        let row = store::connection_at_kept(&mut tx, user, server).await?.ok_or(Error::NotConnected)?;
         if let Some(reason) = row.dead() {
             return Err(Error::NeedsReauth(reason.to_owned()));
         }
+        self.check_issuer(&mut tx, &row, server).await?;
         let opening = Opening {
             surface: Surface::ToolCall,
             requester: use_.requester.clone(),

@@ -34,6 +34,13 @@ impl From<Error> for ApiError {
                 "needs_reauth",
                 format!("The account must be connected again ({reason}); do it on your connections page."),
             ),
+            Error::ClientRefused(code) => Self::conflict(
+                "registration_refused",
+                format!(
+                    "The authorization server does not accept our registration ({code}); ask your operator to check \
+                     this server's settings."
+                ),
+            ),
             Error::Unreachable(why) => {
                 let mut error = Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,

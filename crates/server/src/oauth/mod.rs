@@ -32,6 +32,8 @@ use crate::credentials::Credentials;
 use crate::edge::caller::{Boxed, Consent};
 
 pub use finish::{Finished, Finisher};
+pub use registration::Registration;
+pub use revoke::REVOKE_JOB;
 pub use types::{
     AccessToken, Connection, ConnectionStatus, Discovered, Ended, PreRegistered, Revocation, RevocationResult,
     ServerClient, Started, TokenUse,
@@ -49,6 +51,9 @@ pub enum Error {
     /// The grant is dead and its owner must connect again; the provider's code.
     #[error("the grant needs its owner: {0}")]
     NeedsReauth(String),
+    /// The authorization server does not accept our registration; the grants of its people wait until it does. Its code.
+    #[error("the authorization server does not accept our registration: {0}")]
+    ClientRefused(String),
     /// The authorization server cannot be reached now, or says so.
     #[error("the authorization server does not answer: {0}")]
     Unreachable(String),
@@ -100,13 +105,22 @@ impl Oauth {
         discovery::discover(&self.outbound, resource_url, challenge).await
     }
 
-    /// Makes or renews our client registration for this server: pre-registered, else RFC 7591. At approval. Grants of
-    /// another registration stay with the endpoints that gave them.
+    /// Makes our client registration for this server, or finds that the current one still fits: pre-registered, else
+    /// RFC 7591. At approval. Nothing is written; [`Oauth::register`] does that.
     ///
     /// # Errors
     /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn register(&self, tenant: TenantId, client: ServerClient, by: &Requester) -> Result<(), Error> {
-        self.register_server(tenant, client, by).await
+    pub async fn registration(&self, tenant: TenantId, client: ServerClient) -> Result<Registration, Error> {
+        self.registration_prepare(tenant, client).await
+    }
+
+    /// Writes a registration down, in the transaction that has seen that the server is still the one it was made for.
+    /// Grants of another registration stay with the endpoints that gave them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the registration was changed meanwhile.
+    pub async fn register(&self, tx: &mut Tx, made: Registration, by: &Requester) -> Result<(), Error> {
+        self.registration_store(tx, made, by).await
     }
 
     /// The redirect URI of this server's registration: what an operator enters where a client is registered by hand.

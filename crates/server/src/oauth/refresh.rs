@@ -23,6 +23,39 @@ const STORE_ATTEMPTS: u32 = 4;
 /// Pause before the second of these tries; doubled each time.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
+/// The tries to store tokens that were just given (L17), whichever part of the transaction is refused: the sealing, the
+/// row or the record.
+pub(super) struct StoreTries {
+    left: u32,
+    pause: Duration,
+}
+
+impl StoreTries {
+    pub(super) const fn new() -> Self {
+        Self { left: STORE_ATTEMPTS - 1, pause: STORE_PAUSE }
+    }
+
+    /// Waits for the next try; the error itself where none is left.
+    pub(super) async fn after(&mut self, error: Error) -> Result<(), Error> {
+        self.left = match self.left.checked_sub(1) {
+            Some(left) => left,
+            None => return Err(error),
+        };
+        tracing::warn!(%error, left = self.left, "new tokens could not be stored; trying again");
+        tokio::time::sleep(self.pause).await;
+        self.pause = self.pause.saturating_mul(2);
+        Ok(())
+    }
+}
+
+/// What became of a refresh, where the row does not say it.
+pub(super) enum Refreshed {
+    /// Look at the row.
+    LookAgain,
+    /// The authorization server does not accept our registration, with this word: the grant waits until it does.
+    ClientRefused(String),
+}
+
 /// A refresh whose lease is held and whose secrets are opened and recorded.
 pub(super) struct Begun {
     tenant: TenantId,
@@ -43,8 +76,23 @@ pub(super) fn subject(row: &ConnectionRow) -> CredentialSubject {
 }
 
 impl Oauth {
+    /// One refresh from its lease to its end, unless somebody else was faster.
+    pub(super) async fn refresh(
+        &self,
+        tenant: TenantId,
+        seen: &ConnectionRow,
+        version: i64,
+        forced: bool,
+        use_: &TokenUse,
+    ) -> Result<Refreshed, Error> {
+        match self.refresh_begin(tenant, seen, version, forced, use_).await? {
+            Some(begun) => self.refresh_run(begun).await,
+            None => Ok(Refreshed::LookAgain),
+        }
+    }
+
     /// Takes the lease, records the start, opens the secrets: one transaction. `None`: somebody else was faster.
-    pub(super) async fn refresh_begin(
+    async fn refresh_begin(
         &self,
         tenant: TenantId,
         seen: &ConnectionRow,
@@ -54,8 +102,8 @@ impl Oauth {
     ) -> Result<Option<Begun>, Error> {
         let (now, lease, id) = (self.clock.now(), Uuid::now_v7(), seen.connection());
         let mut tx = self.db.write(tenant).await?;
-        let Some(row) = store::connection_any(&mut tx, id).await? else { return Ok(None) };
-        if !store::refresh_begin(&mut tx, id, lease, forced, now).await? {
+        let Some(row) = store::connection_kept(&mut tx, id).await? else { return Ok(None) };
+        if row.credential_id != seen.credential_id || !store::refresh_begin(&mut tx, id, lease, forced, now).await? {
             return Ok(None);
         }
         let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
@@ -89,13 +137,15 @@ impl Oauth {
     }
 
     /// Asks, and writes down what came of it. What to do next is read from the row afterwards.
-    pub(super) async fn refresh_run(&self, begun: Begun) -> Result<(), Error> {
+    async fn refresh_run(&self, begun: Begun) -> Result<Refreshed, Error> {
         let Some(refresh_token) = &begun.grant.refresh_token else {
-            return self.mark_dead(begun.tenant, &begun.row, begun.version, "expired").await;
+            self.mark_dead(begun.tenant, &begun.row, begun.version, "expired").await?;
+            return Ok(Refreshed::LookAgain);
         };
         // The machine may have stood still since the lease was taken.
         if self.clock.now().plus(LEASE_LEFT_MIN) > begun.lease_until {
-            return self.refresh_later(&begun, rules::PAUSE_DEFAULT, begun.interrupted_before).await;
+            self.refresh_later(&begun, rules::PAUSE_DEFAULT, begun.interrupted_before).await?;
+            return Ok(Refreshed::LookAgain);
         }
         let mut fields =
             vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(refresh_token))];
@@ -105,16 +155,23 @@ impl Oauth {
         let now = || self.clock.now();
         let endpoint = &begun.client.token_endpoint;
         match tokens::request(&self.outbound, endpoint, &begun.proof, fields, now).await {
-            Ok(answer) => self.refresh_store(begun, answer).await,
+            Ok(answer) => self.refresh_store(begun, answer).await?,
             Err(Failure::Later { maybe_received, pause, what }) => {
                 tracing::warn!(connection = %begun.row.connection(), %what, "a refresh failed for now");
-                self.refresh_later(&begun, pause, maybe_received || begun.interrupted_before).await
+                self.refresh_later(&begun, pause, maybe_received || begun.interrupted_before).await?;
+            }
+            Err(Failure::Definite(code)) if rules::client_refused(&code) => {
+                // Nothing is wrong with the grant; whoever mends the registration mends it for everybody.
+                tracing::warn!(client = %begun.row.client(), %code, "our registration was refused at a refresh");
+                self.refresh_later(&begun, rules::PAUSE_MAX, begun.interrupted_before).await?;
+                return Ok(Refreshed::ClientRefused(code));
             }
             Err(Failure::Definite(code)) => {
                 let reason = rules::dead_reason(code, begun.interrupted_before);
-                self.mark_dead(begun.tenant, &begun.row, begun.version, &reason).await
+                self.mark_dead(begun.tenant, &begun.row, begun.version, &reason).await?;
             }
         }
+        Ok(Refreshed::LookAgain)
     }
 
     async fn refresh_later(&self, begun: &Begun, pause: Duration, keep_mark: bool) -> Result<(), Error> {
@@ -135,7 +192,7 @@ impl Oauth {
         reason: &str,
     ) -> Result<(), Error> {
         let mut tx = self.db.write(tenant).await?;
-        let current = store::connection_any(&mut tx, row.connection()).await?;
+        let current = store::connection_kept(&mut tx, row.connection()).await?;
         let sealed = self.credentials.describe(&mut tx, row.credential()).await?;
         let still_ours = current.is_some_and(|current| current.credential_id == row.credential_id)
             && sealed.is_some_and(|sealed| sealed.version == version);
@@ -164,20 +221,14 @@ impl Oauth {
             expires_at: grant.expires_at,
             has_refresh_token: grant.refresh_token.is_some(),
         };
-        let mut pause = STORE_PAUSE;
-        for attempt in 1..=STORE_ATTEMPTS {
+        let mut tries = StoreTries::new();
+        loop {
             match self.refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.use_).await
             {
-                // Whichever part of the transaction was refused: the sealing, the row or the record.
-                Err(error) if attempt < STORE_ATTEMPTS => {
-                    tracing::warn!(%error, attempt, "new tokens could not be stored; trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2);
-                }
-                result => return result,
+                Err(error) => tries.after(error).await?,
+                Ok(()) => return Ok(()),
             }
         }
-        Ok(())
     }
 
     async fn refresh_store_once(
@@ -191,7 +242,7 @@ impl Oauth {
     ) -> Result<(), Error> {
         let (now, id, secret) = (self.clock.now(), row.connection(), grant.to_secret()?);
         let mut tx = self.db.write(tenant).await?;
-        let Some(current) = store::connection_any(&mut tx, id).await? else { return Ok(()) };
+        let Some(current) = store::connection_kept(&mut tx, id).await? else { return Ok(()) };
         if current.ended_at.is_some() {
             // Disconnected while the provider answered: what it gave is revoked like the rest.
             revoke::late_tokens(&self.credentials, &mut tx, &current, version, &secret, now).await?;

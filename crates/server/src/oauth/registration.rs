@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use thinkwork_database::routes;
+use thinkwork_database::{Tx, routes};
 use thinkwork_outbound::Request;
 use thinkwork_primitives::{OauthClientId, Requester, Secret, TenantId, crypto};
 use uuid::Uuid;
@@ -31,6 +31,19 @@ struct Registered {
     method: String,
 }
 
+/// A registration that is made and not yet written down.
+pub struct Registration {
+    client: ServerClient,
+    /// None where the current one still fits.
+    fresh: Option<Fresh>,
+}
+
+struct Fresh {
+    kind: &'static str,
+    key: String,
+    registered: Registered,
+}
+
 #[derive(Deserialize)]
 struct Answer {
     client_id: String,
@@ -44,12 +57,12 @@ fn refused(text: impl Into<String>) -> Error {
 }
 
 impl Oauth {
-    pub(super) async fn register_server(
+    /// Everything of a registration that asks others.
+    pub(super) async fn registration_prepare(
         &self,
         tenant: TenantId,
         client: ServerClient,
-        by: &Requester,
-    ) -> Result<(), Error> {
+    ) -> Result<Registration, Error> {
         let found = &client.discovered;
         if !found.pkce_s256 && !client.pkce_though_silent {
             return Err(refused(format!(
@@ -64,47 +77,45 @@ impl Oauth {
         for endpoint in &endpoints {
             discovery::check_endpoint(&self.outbound, endpoint).await?;
         }
-        if self.renew(tenant, &client, by).await? {
-            return Ok(());
+        let current = store::client_current(&mut self.db.read(tenant).await?, client.server).await?;
+        if current.is_some_and(|row| fits(&row, &client)) {
+            return Ok(Registration { client, fresh: None });
         }
         let key = crypto::base64url(&crypto::random::<32>().map_err(|error| refused(error.to_string()))?);
         let (kind, registered) = match &client.pre_registered {
             Some(known) => ("pre_registered", self.known(&client, known)?),
             None => ("dynamic", self.register_dynamically(&client, &key).await?),
         };
-        self.registration_store(tenant, &client, kind, key, registered, by).await
+        Ok(Registration { client, fresh: Some(Fresh { kind, key, registered }) })
     }
 
-    /// Keeps the current registration where it still fits, and brings what is asked for up to date.
-    async fn renew(&self, tenant: TenantId, client: &ServerClient, by: &Requester) -> Result<bool, Error> {
-        let mut tx = self.db.write(tenant).await?;
-        let Some(row) = store::client_current(&mut tx, client.server).await? else { return Ok(false) };
-        let found = &client.discovered;
-        let same_client = match &client.pre_registered {
-            Some(known) => row.registration == "pre_registered" && row.client_id == known.client_id,
-            None => row.registration == "dynamic",
-        };
-        let same_place = row.issuer == found.issuer
-            && row.token_endpoint == found.token_endpoint
-            && row.revocation_endpoint == found.revocation_endpoint
-            && row.resource == resource(client);
-        let offered = client.pre_registered.as_ref().and_then(|known| known.client_secret.as_ref());
-        // A secret that comes or goes changes how the client proves itself: that is another registration.
-        if !same_client
-            || !same_place
-            || (offered.is_some() != row.secret().is_some() && client.pre_registered.is_some())
-        {
-            return Ok(false);
+    /// Writes a registration down, in the caller's transaction.
+    pub(super) async fn registration_store(
+        &self,
+        tx: &mut Tx,
+        registration: Registration,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let Registration { client, fresh } = registration;
+        let current = store::client_current(tx, client.server).await?;
+        match (fresh, current) {
+            (Some(fresh), current) => self.registration_insert(tx, &client, fresh, current, by).await,
+            (None, Some(row)) if fits(&row, &client) => self.renew(tx, &row, &client, by).await,
+            (None, _) => Err(refused("The registration was changed meanwhile; try again.")),
         }
-        if let (Some(credential), Some(secret)) = (row.secret(), offered) {
-            self.credentials.rotate(&mut tx, credential, secret, std::time::Duration::ZERO, by).await?;
+    }
+
+    /// Keeps the current registration, and brings what is asked for up to date.
+    async fn renew(&self, tx: &mut Tx, row: &ClientRow, client: &ServerClient, by: &Requester) -> Result<(), Error> {
+        let found = &client.discovered;
+        if let (Some(credential), Some(secret)) = (row.secret(), offered(client)) {
+            self.credentials.rotate(tx, credential, secret, std::time::Duration::ZERO, by).await?;
         }
         let scopes = scopes(client).join(" ");
-        store::client_renew(&mut tx, row.client(), &scopes, found.iss_required, &found.authorization_endpoint).await?;
+        store::client_renew(tx, row.client(), &scopes, found.iss_required, &found.authorization_endpoint).await?;
         let event = Event::by(by.clone(), "oauth_client.renewed").on("oauth_client", row.client());
-        audit::record(&mut tx, self.clock.now(), event.detail("mcp_server_id", client.server.to_string())).await?;
-        tx.commit().await?;
-        Ok(true)
+        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", client.server.to_string())).await?;
+        Ok(())
     }
 
     fn known(&self, client: &ServerClient, known: &super::PreRegistered) -> Result<Registered, Error> {
@@ -165,32 +176,30 @@ impl Oauth {
         Ok(Registered { client_id: answer.client_id, secret: secret.filter(|_| method != "none"), method })
     }
 
-    async fn registration_store(
+    async fn registration_insert(
         &self,
-        tenant: TenantId,
+        tx: &mut Tx,
         client: &ServerClient,
-        kind: &str,
-        key: String,
-        registered: Registered,
+        fresh: Fresh,
+        before: Option<ClientRow>,
         by: &Requester,
     ) -> Result<(), Error> {
+        let Fresh { kind, key, registered } = fresh;
         let (id, now, found) = (OauthClientId::new(), self.clock.now(), &client.discovered);
-        let mut tx = self.db.write(tenant).await?;
-        let before = store::client_current(&mut tx, client.server).await?;
         if let Some(before) = &before {
-            store::client_replace(&mut tx, before.client(), now).await?;
+            store::client_replace(tx, before.client(), now).await?;
         }
         let credential_id: Option<Uuid> = match &registered.secret {
             Some(secret) => {
                 let owner = Owner::OauthClient(id);
-                Some(self.credentials.create(&mut tx, owner, "client_secret", secret, by).await?.uuid())
+                Some(self.credentials.create(tx, owner, "client_secret", secret, by).await?.uuid())
             }
             None => None,
         };
-        routes::add(&mut tx, CALLBACK_ROUTE, &key, id.uuid()).await?;
+        routes::add(tx, CALLBACK_ROUTE, &key, id.uuid()).await?;
         let row = ClientRow {
             id: id.uuid(),
-            tenant_id: tenant.uuid(),
+            tenant_id: tx.tenant().uuid(),
             mcp_server_id: client.server.uuid(),
             registration: kind.to_owned(),
             issuer: found.issuer.clone(),
@@ -207,20 +216,19 @@ impl Oauth {
             created_at: now.micros(),
             replaced_at: None,
         };
-        store::client_insert(&mut tx, row).await?;
+        store::client_insert(tx, row).await?;
         if let Some(before) = before {
             if before.issuer != found.issuer {
                 // A grant is its issuer's: what another one gave does not serve this server any more (L37).
-                self.server_suspend(&mut tx, client.server, "issuer_changed", by).await?;
+                self.server_suspend(tx, client.server, "issuer_changed", by).await?;
             }
-            self.retire_client(&mut tx, before.client(), by).await?;
+            self.retire_client(tx, before.client(), by).await?;
         }
         let event = Event::by(by.clone(), "oauth_client.registered")
             .on("oauth_client", id)
             .detail("mcp_server_id", client.server.to_string())
             .detail("registration", kind);
-        audit::record(&mut tx, now, event).await?;
-        tx.commit().await?;
+        audit::record(tx, now, event).await?;
         Ok(())
     }
 
@@ -231,6 +239,29 @@ impl Oauth {
             .map(String::from)
             .map_err(|_| refused("The public URL of this deployment cannot carry a callback; check public_url."))
     }
+}
+
+/// Whether the registration is still the one that is asked for.
+fn fits(row: &ClientRow, client: &ServerClient) -> bool {
+    let found = &client.discovered;
+    let same_client = match &client.pre_registered {
+        // A secret that comes or goes changes how the client proves itself: that is another registration.
+        Some(known) => {
+            row.registration == "pre_registered"
+                && row.client_id == known.client_id
+                && row.secret().is_some() == known.client_secret.is_some()
+        }
+        None => row.registration == "dynamic",
+    };
+    same_client
+        && row.issuer == found.issuer
+        && row.token_endpoint == found.token_endpoint
+        && row.revocation_endpoint == found.revocation_endpoint
+        && row.resource == resource(client)
+}
+
+fn offered(client: &ServerClient) -> Option<&Secret> {
+    client.pre_registered.as_ref().and_then(|known| known.client_secret.as_ref())
 }
 
 fn scopes(client: &ServerClient) -> Vec<String> {

@@ -3,6 +3,8 @@
 //! Invariants: an ended connection is used for nothing but its revocation; its sealed grant stays until the issuer has
 //! answered, and no longer; the job that does it again was enqueued in the transaction that ended it.
 
+use std::time::Duration;
+
 use thinkwork_database::jobs::{self, Job};
 use thinkwork_database::{Tx, routes};
 use thinkwork_outbound::Field;
@@ -20,7 +22,9 @@ use crate::audit::{self, Event};
 use crate::credentials::{Credentials, Opening, Owner};
 
 /// Revokes the tokens of an ended connection, again if need be.
-pub(super) const REVOKE_JOB: &str = "oauth.revoke";
+pub const REVOKE_JOB: &str = "oauth.revoke";
+/// How long an issuer is asked; after that the material is erased, since tokens that old have ended or never end.
+const REVOKED_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Keeps a grant that is no longer anybody's connection until its tokens are revoked: an ended row of its own.
 pub(super) async fn leave_to_revoke(
@@ -38,9 +42,18 @@ pub(super) async fn leave_to_revoke(
     };
     let (user, server, client) = (row.owner(), row.server(), row.client());
     let new = NewConnection { id, user, server, client, credential, ended_at: Some(now) };
-    store::connection_insert(tx, &new, &kept, now).await?;
-    jobs::enqueue(tx, REVOKE_JOB, &id.to_string(), now).await?;
-    Ok(())
+    insert_to_revoke(tx, &new, &kept, now).await
+}
+
+/// Writes an ended row with the job that revokes its tokens.
+pub(super) async fn insert_to_revoke(
+    tx: &mut Tx,
+    ended: &NewConnection,
+    granted: &Granted,
+    now: Timestamp,
+) -> Result<(), Error> {
+    store::connection_insert(tx, ended, granted, now).await?;
+    Ok(jobs::enqueue(tx, REVOKE_JOB, &ended.id.to_string(), now).await?)
 }
 
 /// Tokens that an issuer gave for a connection which ended meanwhile: sealed and left to the revocation.
@@ -114,7 +127,9 @@ impl Oauth {
         };
         let row = row.filter(|row| row.ended_at.is_none()).ok_or(Error::NotFound)?;
         // The job waits a little: it is for the case that we do not get to it now.
-        end_row(&mut tx, &row, why, &by, now, now.plus(LEASE)).await?;
+        if !end_row(&mut tx, &row, why, &by, now, now.plus(LEASE)).await? {
+            return Err(Error::NotFound);
+        }
         tx.commit().await?;
         let this = self.clone();
         self.to_its_end(async move { this.revoke_tokens(tenant, id, by).await }).await
@@ -122,11 +137,30 @@ impl Oauth {
 
     pub(super) async fn revoke_job(&self, job: &Job) -> Result<(), Error> {
         let Ok(id) = job.key.parse::<ConnectionId>() else { return Ok(()) };
-        let results = self.revoke_tokens(job.tenant, id, Requester::server()).await?;
-        if results.iter().any(|revocation| revocation.result == RevocationResult::PendingRetry) {
-            return Err(Error::Unreachable("the tokens are not revoked yet".to_owned()));
+        let failure = match self.revoke_tokens(job.tenant, id, Requester::server()).await {
+            Ok(results) if results.iter().any(|one| one.result == RevocationResult::PendingRetry) => {
+                Error::Unreachable("the tokens are not revoked yet".to_owned())
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if self.revoke_give_up(job.tenant, id).await? { Ok(()) } else { Err(failure) }
+    }
+
+    /// Erases what no issuer revoked in a month, and says so in the record. False while it is still tried.
+    async fn revoke_give_up(&self, tenant: TenantId, id: ConnectionId) -> Result<bool, Error> {
+        let (now, by) = (self.clock.now(), Requester::server());
+        let mut tx = self.db.write(tenant).await?;
+        let Some(row) = store::connection_any(&mut tx, id).await? else { return Ok(true) };
+        if row.ended_at.is_none_or(|ended_at| now.since(Timestamp::from_micros(ended_at)) < REVOKED_WITHIN) {
+            return Ok(false);
         }
-        Ok(())
+        self.credentials.revoke(&mut tx, row.credential(), &by).await?;
+        self.retire_client(&mut tx, row.client(), &by).await?;
+        let event = Event::by(by, "connection.revocation_failed").on("connection", id);
+        audit::record(&mut tx, now, event.detail("owner", row.owner().to_string())).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Revokes what an ended connection still holds, refresh token first, and erases it once the issuer has answered.
@@ -234,6 +268,10 @@ impl Oauth {
         let Some(client) = store::client_find(tx, id).await?.filter(|client| client.replaced_at.is_some()) else {
             return Ok(());
         };
+        if store::flow_exchanging(tx, id).await? {
+            // What comes of it may have to be revoked, in this registration's name.
+            return Ok(());
+        }
         for row in store::connections_of_client(tx, id).await? {
             if self.credentials.describe(tx, row.credential()).await?.is_some() {
                 return Ok(());
@@ -254,11 +292,16 @@ impl Oauth {
         by: &Requester,
     ) -> Result<(), Error> {
         let now = self.clock.now();
+        let client = store::client_current(tx, server).await?;
+        if let Some(client) = &client {
+            // First of all: a consent that is being exchanged sees this, or its connection is seen below.
+            store::client_replace(tx, client.client(), now).await?;
+        }
         for row in store::connections_at(tx, server).await? {
+            // Where its owner ends it at this moment, there is nothing left to end.
             end_row(tx, &row, Ended::WithServer(reason), by, now, now).await?;
         }
-        if let Some(client) = store::client_current(tx, server).await? {
-            store::client_replace(tx, client.client(), now).await?;
+        if let Some(client) = &client {
             self.retire_client(tx, client.client(), by).await?;
         }
         Ok(())
@@ -275,8 +318,8 @@ impl Oauth {
                 being_exchanged = true;
                 continue;
             }
-            self.credentials.revoke(&mut tx, flow.verifier(), &by).await?;
             store::flow_outcome(&mut tx, flow.flow(), "owner_disabled").await?;
+            self.credentials.revoke(&mut tx, flow.verifier(), &by).await?;
             jobs::cancel(&mut tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
         }
         for row in store::connections_of(&mut tx, user).await? {
@@ -306,7 +349,7 @@ impl Oauth {
     }
 }
 
-/// From here on no call uses the connection.
+/// From here on no call uses the connection. False where it had ended.
 async fn end_row(
     tx: &mut Tx,
     row: &ConnectionRow,
@@ -314,9 +357,9 @@ async fn end_row(
     by: &Requester,
     now: Timestamp,
     revoke_at: Timestamp,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if !store::connection_end(tx, row.connection(), now).await? {
-        return Err(Error::NotFound);
+        return Ok(false);
     }
     jobs::enqueue(tx, REVOKE_JOB, &row.connection().to_string(), revoke_at).await?;
     let event = Event::by(by.clone(), "connection.ended")
@@ -325,5 +368,5 @@ async fn end_row(
         .detail("owner", row.owner().to_string());
     audit::record(tx, now, event).await?;
     tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
-    Ok(())
+    Ok(true)
 }

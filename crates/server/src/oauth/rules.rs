@@ -174,6 +174,11 @@ pub(super) fn failure(host: &str, status: u16, code: Option<&str>, retry_after: 
     }
 }
 
+/// Whether an error code is about our registration and not about the grant (RFC 6749 section 5.2).
+pub(super) fn client_refused(code: &str) -> bool {
+    matches!(code, "invalid_client" | "unauthorized_client")
+}
+
 /// What an account is called: the first usable text, else the issuer's host.
 pub(super) fn account_label(named: Option<&str>, issuer: &str) -> String {
     let plain = |text: &&str| !text.trim().is_empty() && !text.chars().any(char::is_control);

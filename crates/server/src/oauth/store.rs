@@ -91,6 +91,12 @@ fn live(tx: &Tx) -> sea_orm::Select<connection::Entity> {
     all(tx).filter(connection::Column::EndedAt.is_null())
 }
 
+fn at(tx: &Tx, user: UserId, server: McpServerId) -> sea_orm::Select<connection::Entity> {
+    live(tx)
+        .filter(connection::Column::UserId.eq(user.uuid()))
+        .filter(connection::Column::McpServerId.eq(server.uuid()))
+}
+
 fn update(tx: &Tx, id: ConnectionId) -> sea_orm::UpdateMany<connection::Entity> {
     connection::Entity::update_many()
         .filter(connection::Column::TenantId.eq(tx.tenant().uuid()))
@@ -103,12 +109,16 @@ pub(super) async fn connection_at(
     user: UserId,
     server: McpServerId,
 ) -> Result<Option<ConnectionRow>, Error> {
-    live(tx)
-        .filter(connection::Column::UserId.eq(user.uuid()))
-        .filter(connection::Column::McpServerId.eq(server.uuid()))
-        .one(tx.orm())
-        .await
-        .map_err(db)
+    at(tx, user, server).one(tx.orm()).await.map_err(db)
+}
+
+/// The same, and it stays as it is until this transaction ends: nobody ends, refreshes or replaces it meanwhile.
+pub(super) async fn connection_at_kept(
+    tx: &mut Tx,
+    user: UserId,
+    server: McpServerId,
+) -> Result<Option<ConnectionRow>, Error> {
+    at(tx, user, server).lock_exclusive().one(tx.orm()).await.map_err(db)
 }
 
 /// A live connection of this person.
@@ -128,6 +138,11 @@ pub(super) async fn connection_own(
 /// A connection of the tenant, ended or not: for operators, jobs and the refresh.
 pub(super) async fn connection_any(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
     all(tx).filter(connection::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+}
+
+/// The same, and it stays as it is until this transaction ends.
+pub(super) async fn connection_kept(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
+    all(tx).filter(connection::Column::Id.eq(id.uuid())).lock_exclusive().one(tx.orm()).await.map_err(db)
 }
 
 /// The live connections of a person, oldest first.

@@ -180,8 +180,10 @@ pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Resu
     let access_token = take("access_token").map(Secret::from_text);
     let refresh_token = take("refresh_token").map(Secret::from_text);
     let bearer = take("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+    // Control characters separate too: a database may refuse one, and the tokens would be lost with it.
+    let apart = |letter: char| letter == ',' || letter.is_whitespace() || letter.is_control();
     let scopes =
-        take("scope").map(|text| text.split([' ', ',']).filter(|part| !part.is_empty()).map(str::to_owned).collect());
+        take("scope").map(|text| text.split(apart).filter(|part| !part.is_empty()).map(str::to_owned).collect());
     let account = take("account").or_else(|| take("sub"));
     let lifetime = answer.get("expires_in").and_then(seconds);
     let Some(access_token) = access_token else { return Err(rules::failure(host, status, None, retry_after)) };

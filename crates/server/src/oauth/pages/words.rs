@@ -32,6 +32,9 @@ pub(super) fn reason_sentence(reason: &str) -> String {
             "The provider does not accept our registration. Ask your operator to check this server's settings."
         }
         "invalid_grant" => "The provider has ended this access. Connect again.",
+        "registration_replaced" => {
+            "Your operator changed this server while you were connecting it. Nothing was connected; connect again."
+        }
         "refresh_interrupted" => {
             "Renewing the access was cut off half-way and the provider ended it. Connect again; nothing else is lost."
         }

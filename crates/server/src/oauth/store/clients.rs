@@ -1,6 +1,7 @@
 //! Rows of `oauth_client`: one registration of us at one issuer, with its own callback key and pinned endpoints.
 
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use thinkwork_database::Tx;
@@ -39,6 +40,11 @@ fn update(tx: &Tx, id: OauthClientId) -> sea_orm::UpdateMany<client::Entity> {
 /// A registration, replaced or not.
 pub(in super::super) async fn client_find(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
     all(tx).filter(client::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+}
+
+/// The same, and it is not replaced until this transaction ends.
+pub(in super::super) async fn client_kept(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
+    all(tx).filter(client::Column::Id.eq(id.uuid())).lock_exclusive().one(tx.orm()).await.map_err(db)
 }
 
 /// The registration that new flows at this server use.

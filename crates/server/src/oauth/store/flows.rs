@@ -83,6 +83,15 @@ pub(in super::super) async fn flows_open(tx: &mut Tx, user: UserId) -> Result<Ve
         .map_err(db)
 }
 
+/// Whether a code that was given to this registration is being exchanged.
+pub(in super::super) async fn flow_exchanging(tx: &mut Tx, client: OauthClientId) -> Result<bool, Error> {
+    let exchanging = all(tx)
+        .filter(flow::Column::OauthClientId.eq(client.uuid()))
+        .filter(flow::Column::ConsumedAt.is_not_null())
+        .filter(flow::Column::Outcome.is_null());
+    Ok(exchanging.count(tx.orm()).await.map_err(db)? > 0)
+}
+
 /// Deletes flows that ended and began before `before`, at most `count`.
 pub(in super::super) async fn flows_sweep(tx: &mut Tx, before: Timestamp, count: u64) -> Result<(), Error> {
     let over = all(tx)

@@ -145,3 +145,102 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
         assert!(!call(&agent, &world.gateway(), "notes__connect", json!({})).await.text.contains("evil"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consent_under_way_does_not_outlive_the_move_rejection_or_deletion_of_its_server() {
+    for what in ["move", "reject", "delete"] {
+        let world = World::new().await;
+        let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
+        let path = format!("/v1/mcp-servers/{id}");
+        let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+        world.issuer.gate.close();
+        let elsewhere = super::Upstream::start(&world.issuer).await;
+        let change = async {
+            world.issuer.gate.reached.notified().await;
+            match what {
+                "move" => world.owner.patch(&path, json!({ "url": elsewhere.url() })).await.expect(200),
+                "reject" => world.owner.post(&format!("{path}/reject"), json!({ "reason": "No." })).await.expect(200),
+                _ => world.owner.delete(&path).await.expect(204),
+            };
+            world.issuer.gate.let_go();
+        };
+        let (finished, ()) = tokio::join!(world.finish(&world.owner, &started), change);
+        assert!(finished.header("location").contains("reason=registration_replaced"), "{what}: {finished:?}");
+        assert_eq!(world.owner.get("/v1/me/connections").await.expect(200).json["items"], json!([]), "{what}");
+        world.app.settle().await;
+        assert!(world.issuer.look(|seen| seen.live_access.is_empty()), "{what}: revoked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_under_way_is_not_kept_for_a_server_that_goes_meanwhile() {
+    let world = World::new().await;
+    let server = world.register("notes", json!({ "mode": "user_oauth" })).await;
+    let (id, path) = (text(&server, "id"), format!("/v1/mcp-servers/{}", text(&server, "id")));
+    let shown = world.owner.get(&path).await.expect(200).json;
+    world.issuer.gate.close();
+    let change = async {
+        world.issuer.gate.reached.notified().await;
+        world.owner.delete(&path).await.expect(204);
+        world.issuer.gate.let_go();
+    };
+    let decision = json!({ "definition_hash": shown["definition_hash"] });
+    let approve = format!("{path}/approve");
+    let (approved, ()) = tokio::join!(world.owner.post(&approve, decision), change);
+    approved.expect(404);
+    let mut tx = world.app.slices().db.read(world.app.tenant).await.unwrap();
+    let kept = world.app.slices().oauth.redirect_uri(&mut tx, id.parse().unwrap()).await.unwrap();
+    assert_eq!(kept, None, "no registration for a server that is gone");
+}
+
+#[tokio::test]
+async fn a_client_secret_in_a_change_reaches_the_registration_as_the_put_does() {
+    let world = World::new().await;
+    world.issuer.set(|ways| {
+        ways.registration = false;
+        ways.auth_methods = vec!["client_secret_post"];
+        ways.secret = Some("the-first-secret-of-ours");
+    });
+    let auth = |secret: &str| json!({ "mode": "user_oauth", "client_id": "by-hand", "client_secret": secret });
+    let id = world.usable("notes", auth("the-first-secret-of-ours")).await;
+    world.connect(&world.owner, &id).await;
+    world.issuer.set(|ways| ways.secret = Some("the-second-secret-of-ours"));
+    let path = format!("/v1/mcp-servers/{id}");
+    let changed = world.owner.patch(&path, json!({ "auth": auth("the-second-secret-of-ours") })).await.expect(200);
+    assert_eq!(changed.json["status"], "approved", "{}", changed.text);
+    world.connect(&world.owner, &id).await;
+    world.issuer.set(|ways| ways.secret = Some("the-third-secret-of-ours"));
+    world.owner.put(&format!("{path}/secret"), json!({ "secret": "the-third-secret-of-ours" })).await.expect(200);
+    world.connect(&world.owner, &id).await;
+}
+
+#[tokio::test]
+async fn a_refused_registration_is_told_to_the_operator_and_ends_nobodys_grant() {
+    let world = World::new().await;
+    let id = world.personal("notes").await;
+    let agent = world.agent(&world.owner).await;
+    world.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
+    world.app.clock.advance(std::time::Duration::from_secs(3_601));
+    let calls = world.upstream.calls().len();
+    world.call(&agent, "notes__echo").await;
+    assert_eq!(world.upstream.calls().len(), calls, "nothing to present");
+    let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    assert!(text(&shown, "last_error").contains("invalid_client"), "{shown}");
+    assert_eq!(world.owner.get("/v1/me/connections").await.json["items"][0]["status"], "connected");
+    world.app.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done", "mended, it works again");
+}
+
+#[tokio::test]
+async fn l02_whose_account_is_connected_is_not_taken_from_the_start_of_a_flow() {
+    let world = World::new().await;
+    let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
+    let bo = world.app.member("bo").await;
+    let other = bo.user.unwrap();
+    let path = format!("/v1/me/mcp-servers/{id}/connect?user={other}&user_id={other}&owner={other}");
+    let started = world.owner.post(&path, json!({})).await.expect(200);
+    let finished = world.finish(&world.owner, &started).await;
+    assert!(finished.header("location").contains("status=connected"), "{}", finished.header("location"));
+    assert_eq!(world.owner.get("/v1/me/connections").await.json["items"].as_array().unwrap().len(), 1);
+    assert_eq!(bo.get("/v1/me/connections").await.json["items"], json!([]));
+}

@@ -107,6 +107,20 @@ async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
 }
 
 #[tokio::test]
+async fn l04_the_state_is_not_the_verifier() {
+    let world = World::new().await;
+    let started = world.start(world.tenant, world.ana, world.server).await;
+    let sent = query_of(&started.authorize_url);
+    let hash = thinkwork_primitives::crypto::sha256(sent["state"].as_bytes());
+    assert_ne!(sent["code_challenge"], thinkwork_primitives::crypto::base64url(&hash));
+    let (key, query) = world.consent_at_issuer(&started).await;
+    let ana = world.browser(&started, Some((world.tenant, world.ana)));
+    returned(world.oauth.finish(&key, &query, ana).await);
+    let verifier = world.issuer.look(|seen| seen.token_requests[0]["code_verifier"].clone());
+    assert!(verifier != sent["state"] && verifier.len() == 43, "256 bits of its own");
+}
+
+#[tokio::test]
 async fn l05_only_a_page_of_ours_is_returned_to() {
     let world = World::new().await;
     let ana = consent(world.tenant, world.ana, &world.clock);
@@ -227,6 +241,15 @@ async fn l11_a_refusal_names_its_reason_and_none_of_the_providers_text() {
 }
 
 #[tokio::test]
+async fn control_characters_in_an_answers_scope_cost_no_grant() {
+    let world = World::new().await;
+    let answer = serde_json::json!({ "access_token": "access-of-16-or-more", "scope": "notes:read\0notes:write" });
+    world.issuer.set(|ways| ways.token_script.push_back((200, answer.to_string())));
+    world.connect().await;
+    assert_eq!(world.connection().await.unwrap().scopes, ["notes:read", "notes:write"]);
+}
+
+#[tokio::test]
 async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
     let world = World::new().await;
     let first = world.connect().await;
@@ -301,7 +324,7 @@ async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
     assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
     let mut client = world.server_client(McpServerId::new()).await.unwrap();
     client.pkce_though_silent = true;
-    world.oauth.register(world.tenant, client, &super::by()).await.unwrap();
+    world.register_client(world.tenant, client).await.unwrap();
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub struct Ways {
     pub pkce: Option<Vec<&'static str>>,
     pub revocation: bool,
     pub registration: bool,
+    /// What its metadata says instead.
+    pub metadata: Vec<(&'static str, Value)>,
     /// Answers of the token endpoint that come before its own: status and body.
     pub token_script: VecDeque<(u16, String)>,
     pub revoke_script: VecDeque<u16>,
@@ -58,6 +60,7 @@ impl Default for Ways {
             pkce: Some(vec!["S256"]),
             revocation: true,
             registration: true,
+            metadata: Vec::new(),
             token_script: VecDeque::new(),
             revoke_script: VecDeque::new(),
             refuse: None,
@@ -88,12 +91,31 @@ impl Seen {
     }
 }
 
-/// Holds a token request until it is let go, after the server has done its part.
+/// Holds a token or registration request until it is let go.
 #[derive(Default)]
 pub struct Gate {
     pub closed: std::sync::atomic::AtomicBool,
     pub reached: Notify,
     pub open: Notify,
+}
+
+impl Gate {
+    pub fn close(&self) {
+        self.closed.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Lets go who waits, and everybody after.
+    pub fn let_go(&self) {
+        self.closed.store(false, std::sync::atomic::Ordering::SeqCst);
+        self.open.notify_one();
+    }
+
+    async fn pass(&self) {
+        if self.closed.load(std::sync::atomic::Ordering::SeqCst) {
+            self.reached.notify_one();
+            self.open.notified().await;
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -198,10 +220,14 @@ async fn server_metadata(State(served): State<Served>) -> Response {
     if ways.revocation {
         metadata["revocation_endpoint"] = json!(format!("{base}/revoke"));
     }
+    for (name, value) in &ways.metadata {
+        metadata[*name] = value.clone();
+    }
     axum::Json(metadata).into_response()
 }
 
 async fn register(State(served): State<Served>, axum::Json(body): axum::Json<Value>) -> Response {
+    served.gate.pass().await;
     let mut seen = served.seen.lock().unwrap();
     seen.registrations.push(body.clone());
     let mut answer = body;
@@ -255,10 +281,7 @@ fn refusal(status: u16, code: &str) -> Response {
 
 async fn token(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
     let answer = token_answer(&served, &headers, &body);
-    if served.gate.closed.load(std::sync::atomic::Ordering::SeqCst) {
-        served.gate.reached.notify_one();
-        served.gate.open.notified().await;
-    }
+    served.gate.pass().await;
     answer
 }
 

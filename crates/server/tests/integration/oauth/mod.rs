@@ -3,6 +3,7 @@
 mod flows;
 mod issuer;
 mod ownership;
+mod races;
 mod refresh;
 mod revoke;
 mod whole;
@@ -132,14 +133,18 @@ impl World {
 
     pub async fn register(&self, tenant: TenantId, server: McpServerId) -> Result<(), Error> {
         let client = self.server_client(server).await?;
-        self.oauth.register(tenant, client, &by()).await
+        self.register_client(tenant, client).await
+    }
+
+    pub async fn register_client(&self, tenant: TenantId, client: ServerClient) -> Result<(), Error> {
+        register(&self.db, &self.oauth, tenant, client).await
     }
 
     pub async fn register_by_hand(&self, client_id: &str, secret: Option<&str>) -> Result<(), Error> {
         let mut client = self.server_client(self.server).await?;
         let client_secret = secret.map(|secret| thinkwork_primitives::Secret::from_text(secret.to_owned()));
         client.pre_registered = Some(PreRegistered { client_id: client_id.to_owned(), client_secret });
-        self.oauth.register(self.tenant, client, &by()).await
+        self.register_client(self.tenant, client).await
     }
 
     pub async fn start(&self, tenant: TenantId, user: UserId, server: McpServerId) -> Started {
@@ -215,6 +220,14 @@ impl World {
             }
         }
     }
+}
+
+pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ServerClient) -> Result<(), Error> {
+    let made = oauth.registration(tenant, client).await?;
+    let mut tx = db.write(tenant).await.unwrap();
+    oauth.register(&mut tx, made, &by()).await?;
+    tx.commit().await.unwrap();
+    Ok(())
 }
 
 async fn open(url: &str) -> Db {

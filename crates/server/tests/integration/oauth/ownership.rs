@@ -61,7 +61,7 @@ async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
     let other = Issuer::start().await;
     let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
     let client = ServerClient { discovered, ..world.server_client(world.server).await.unwrap() };
-    world.oauth.register(world.tenant, client, &super::by()).await.unwrap();
+    world.register_client(world.tenant, client).await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
     assert!(world.issuer.look(|seen| seen.revoked.is_empty() && seen.refreshes() == 0));
     world.connect().await;

@@ -231,6 +231,25 @@ async fn l18_a_definite_refusal_is_final_and_keeps_the_providers_code() {
 }
 
 #[tokio::test]
+async fn l18_a_refused_registration_ends_no_grant() {
+    for code in ["invalid_client", "unauthorized_client"] {
+        let world = World::new().await;
+        world.connect().await;
+        let token = text(&world.token().await.unwrap());
+        let refused = (401, format!(r#"{{"error":"{code}"}}"#));
+        world.issuer.set(|ways| ways.token_script.extend([refused.clone(), refused]));
+        world.advance(3_570);
+        assert_eq!(text(&world.token().await.unwrap()), token, "used to its end");
+        world.advance(61);
+        assert!(matches!(world.token().await, Err(Error::ClientRefused(word)) if word == code));
+        assert_eq!(world.connection().await.unwrap().status, ConnectionStatus::Connected);
+        assert!(matches!(world.token().await, Err(Error::Unreachable(_))), "not asked again at once");
+        world.advance(61);
+        assert!(world.issuer.accepts(&text(&world.token().await.unwrap())), "mended by itself");
+    }
+}
+
+#[tokio::test]
 async fn l19_a_refresh_asks_the_token_endpoint_and_nothing_else() {
     let world = World::new().await;
     world.connect().await;
@@ -254,6 +273,18 @@ async fn l20_an_expired_token_is_never_handed_out() {
     without.advance(60);
     assert!(matches!(without.token().await, Err(Error::NeedsReauth(reason)) if reason == "expired"));
     assert_eq!(without.connection().await.unwrap().status, ConnectionStatus::Expired);
+}
+
+#[tokio::test]
+async fn l20_what_is_sealed_decides_whether_a_token_has_ended() {
+    let world = World::new().await;
+    world.connect().await;
+    let tx = world.db.write(world.tenant).await.unwrap();
+    tx.orm().execute_unprepared("UPDATE connection SET access_expires_at = NULL").await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(world.token().await.is_ok());
+    world.advance(3_601);
+    assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "expired"));
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use thinkwork::commands::serve::serve;
 use thinkwork::oauth::ServerClient;
 use thinkwork_primitives::McpServerId;
 use tokio::net::TcpListener;
 
-use super::{Issuer, by, consent, consent_at_issuer, query_of, text, use_of};
+use super::{Issuer, consent, consent_at_issuer, query_of, text, use_of};
 use crate::harness::{Answer, Client, TestApp};
 
 /// A whole server that knows one issuer's resource.
@@ -32,19 +33,25 @@ impl Whole {
             without_resource: false,
             scopes: None,
         };
-        oauth.register(app.tenant, client, &by()).await.unwrap();
+        super::register(&app.app.db, oauth, app.tenant, client).await.unwrap();
         Self { app, issuer, server }
     }
 
     /// This person consents; the answer of the callback.
     async fn come_back(&self, person: &Client) -> Answer {
+        let (browser, path) = self.consented(person).await;
+        browser.get(&path).await
+    }
+
+    /// This person consents; their browser and the way back.
+    async fn consented(&self, person: &Client) -> (Client, String) {
         let consent = consent(self.app.tenant, person.user.unwrap(), &self.app.clock);
         let started = self.app.app.oauth.start(&consent, self.server, "").await.unwrap();
         let (key, query) = consent_at_issuer(&started).await;
         let flow = started.set_cookie.split(';').next().unwrap();
         let mut browser = person.clone();
         browser.cookie = Some(format!("{}; {flow}", person.cookie.as_deref().unwrap()));
-        browser.get(&format!("/oauth/callback/{key}?{query}")).await
+        (browser, format!("/oauth/callback/{key}?{query}"))
     }
 }
 
@@ -178,4 +185,58 @@ async fn l70_a_refresh_that_has_begun_is_stored_before_the_server_ends() {
     let token = next.oauth.access_token(tenant, user, server, &use_of(user), None).await.unwrap();
     assert!(whole.issuer.accepts(&text(&token)));
     assert_eq!(whole.issuer.look(|seen| seen.refreshes()), 1, "the rotated token was kept");
+}
+
+#[tokio::test]
+async fn a_database_that_fails_at_the_callback_costs_no_consent() {
+    let whole = Whole::new().await;
+    let ana = whole.app.member("ana").await;
+    let (browser, path) = whole.consented(&ana).await;
+    let database = crate::guards::tables::connect(&whole.app).await;
+    let rename = async |from: &str, to: &str| {
+        database.execute_unprepared(&format!("ALTER TABLE {from} RENAME TO {to}")).await.unwrap();
+    };
+    rename("session", "session_away").await;
+    browser.get(&path).await.expect(500);
+    rename("session_away", "session").await;
+    database.close().await.unwrap();
+    let answer = browser.get(&path).await.expect(302);
+    assert!(answer.header("location").contains("status=connected"), "{}", answer.header("location"));
+}
+
+#[tokio::test]
+async fn l22_an_issuer_that_is_down_for_days_is_asked_until_it_answers_or_a_month_is_over() {
+    for answers in [true, false] {
+        let whole = Whole::new().await;
+        let ana = whole.app.member("ana").await;
+        whole.come_back(&ana).await.expect(302);
+        let mine = ana.get("/v1/me/connections").await.expect(200);
+        let id = mine.json["items"][0]["id"].as_str().unwrap().to_owned();
+        let database = crate::guards::tables::connect(&whole.app).await;
+        let sealed = "SELECT 'sealed' FROM credential_version v WHERE v.erased_at IS NULL";
+        assert_eq!(crate::guards::tables::texts(&database, sealed).await.len(), 1);
+        whole.issuer.set(|ways| ways.revoke_script.extend([503; 2_000]));
+        ana.delete(&format!("/v1/me/connections/{id}")).await.expect(200);
+        for _ in 0..30 {
+            whole.app.clock.advance(Duration::from_secs(3_600));
+            whole.app.settle().await;
+        }
+        assert_eq!(crate::guards::tables::texts(&database, sealed).await.len(), 1, "it is still to be revoked");
+        if answers {
+            whole.issuer.set(|ways| ways.revoke_script.clear());
+            whole.app.clock.advance(Duration::from_secs(3_600));
+        } else {
+            whole.app.clock.advance(Duration::from_secs(30 * 86_400));
+        }
+        whole.app.settle().await;
+        assert!(crate::guards::tables::texts(&database, sealed).await.is_empty(), "answers: {answers}");
+        database.close().await.unwrap();
+        assert_eq!(whole.issuer.look(|seen| seen.revoked.len()), if answers { 2 } else { 0 });
+        let owner = whole.app.owner().await;
+        let told = owner.get("/v1/audit?action=connection.revocation_failed").await.expect(200);
+        assert_eq!(told.json["items"].as_array().unwrap().len(), usize::from(!answers), "{}", told.text);
+        whole.app.clock.advance(Duration::from_secs(86_400));
+        let jobs = thinkwork_database::jobs::counts(&whole.app.app.db).await.unwrap();
+        assert_eq!(jobs.1, 0, "nothing is parked");
+    }
 }
