@@ -1,4 +1,4 @@
-//! Opening the database: one writer and a pool of readers on SQLite, one pool on PostgreSQL.
+//! Opening the database: one writer and a few readers on SQLite, one pool on PostgreSQL.
 //!
 //! Invariant: every PostgreSQL connection runs as the role `thinkwork_app`, which neither owns tables nor bypasses
 //! row-level security. Used by `app` and by the short commands.
@@ -10,16 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{Connection as _, Executor as _};
-use sea_orm::{
-    AccessMode, DatabaseConnection, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
-    TransactionOptions, TransactionTrait as _,
-};
+use sea_orm::{AccessMode, DatabaseConnection, SqlxPostgresConnector, TransactionOptions, TransactionTrait as _};
 use thinkwork_primitives::TenantId;
 
+use crate::sqlite::Lane;
+use crate::tx::Statements;
 use crate::wake::WakeUps;
 use crate::{Error, Tx};
 
@@ -55,11 +52,15 @@ pub struct Options {
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    engine: Engine,
-    writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    connections: Connections,
     wake_ups: WakeUps,
     writing: Arc<Mutex<HashSet<tokio::task::Id>>>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Connections {
+    Sqlite { writer: Lane, readers: Lane },
+    Postgres(DatabaseConnection),
 }
 
 impl Db {
@@ -91,29 +92,13 @@ impl Db {
             .foreign_keys(true)
             .pragma("temp_store", "memory")
             .pragma("journal_size_limit", "67108864");
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(is_whole(connection)))
-            .connect_with(
-                base.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("cache_size", WRITER_CACHE),
-            )
-            .await?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(SQLITE_READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(is_whole(connection)))
-            .connect_with(base.pragma("query_only", "true"))
-            .await?;
+        let writing = base.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("cache_size", WRITER_CACHE);
+        let writer = Lane::new(writing, 1, ACQUIRE_TIMEOUT);
+        // A file that cannot be opened is told at once.
+        drop(writer.take().await?);
+        let readers = Lane::new(base.pragma("query_only", "true"), SQLITE_READERS, ACQUIRE_TIMEOUT);
         Ok(Self {
-            engine: Engine::Sqlite,
-            writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
-            reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+            connections: Connections::Sqlite { writer, readers },
             wake_ups: WakeUps::in_process(),
             writing: Arc::default(),
         })
@@ -134,19 +119,16 @@ impl Db {
             .connect_with(connect)
             .await?;
         let wake_ups = WakeUps::listening(pool.clone()).await?;
-        let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-        Ok(Self {
-            engine: Engine::Postgres,
-            writer: connection.clone(),
-            reader: connection,
-            wake_ups,
-            writing: Arc::default(),
-        })
+        let connections = Connections::Postgres(SqlxPostgresConnector::from_sqlx_postgres_pool(pool));
+        Ok(Self { connections, wake_ups, writing: Arc::default() })
     }
 
     /// Which engine runs; for this crate, `check` and the log only.
     pub const fn engine(&self) -> Engine {
-        self.engine
+        match &self.connections {
+            Connections::Sqlite { .. } => Engine::Sqlite,
+            Connections::Postgres(_) => Engine::Postgres,
+        }
     }
 
     /// Hints that something changed. They may be lost; a sweep finds what they missed.
@@ -154,7 +136,7 @@ impl Db {
         &self.wake_ups
     }
 
-    /// A snapshot of one tenant's rows. Drop it when done.
+    /// One tenant's rows, to read: each statement sees what is committed by then. Drop it when done.
     ///
     /// # Errors
     /// The driver's error.
@@ -170,7 +152,7 @@ impl Db {
         self.begin(Some(tenant), Access::Write).await
     }
 
-    /// A snapshot of the few tables that belong to no tenant: `tenant`, `route`, `job`, `intake_event`.
+    /// The few tables that belong to no tenant, to read: `tenant`, `route`, `job`, `intake_event`.
     ///
     /// # Errors
     /// The driver's error.
@@ -191,21 +173,16 @@ impl Db {
             Access::Write => self.enter_write()?,
             Access::Read => None,
         };
-        let connection = if access == Access::Write { &self.writer } else { &self.reader };
-        let options = TransactionOptions {
-            isolation_level: None,
-            access_mode: match (self.engine, access) {
-                (Engine::Postgres, Access::Read) => Some(AccessMode::ReadOnly),
-                _ => None,
-            },
-            sqlite_transaction_mode: match (self.engine, access) {
-                (Engine::Sqlite, Access::Write) => Some(SqliteTransactionMode::Immediate),
-                (Engine::Sqlite, Access::Read) => Some(SqliteTransactionMode::Deferred),
-                (Engine::Postgres, _) => None,
-            },
+        let inner = match (&self.connections, access) {
+            (Connections::Sqlite { readers, .. }, Access::Read) => Statements::Sqlite(readers.take().await?),
+            (Connections::Sqlite { writer, .. }, Access::Write) => Statements::Sqlite(writer.take().await?.begin()),
+            (Connections::Postgres(pool), _) => {
+                let access_mode = (access == Access::Read).then_some(AccessMode::ReadOnly);
+                let options = TransactionOptions { access_mode, ..TransactionOptions::default() };
+                Statements::Postgres(pool.begin_with_options(options).await?)
+            }
         };
-        let inner = connection.begin_with_options(options).await?;
-        Tx::begun(inner, self.engine, tenant, self.wake_ups.clone(), task).await
+        Tx::begun(inner, self.engine(), tenant, self.wake_ups.clone(), task).await
     }
 
     /// Notes that this task writes, so that a second write in it is an error at once and not a wait for ourselves.
@@ -222,17 +199,25 @@ impl Db {
     /// Writes the SQLite log back into the file and ends all connections.
     pub async fn close(&self) {
         self.wake_ups.close();
-        match self.engine {
-            Engine::Sqlite => {
-                self.reader.get_sqlite_connection_pool().close().await;
-                self.writer.get_sqlite_connection_pool().close().await;
+        match &self.connections {
+            Connections::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
             }
-            Engine::Postgres => self.writer.get_postgres_connection_pool().close().await,
+            Connections::Postgres(pool) => pool.get_postgres_connection_pool().close().await,
         }
     }
 
-    pub(crate) const fn writer(&self) -> &DatabaseConnection {
-        &self.writer
+    /// For statements that need no transaction around them; they write as well.
+    pub(crate) async fn statements(&self) -> Result<Statements, Error> {
+        Ok(match &self.connections {
+            Connections::Sqlite { writer, .. } => Statements::Sqlite(writer.take().await?),
+            Connections::Postgres(pool) => Statements::Pool(pool.clone()),
+        })
+    }
+
+    pub(crate) const fn connections(&self) -> &Connections {
+        &self.connections
     }
 }
 
@@ -252,21 +237,6 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.task);
     }
-}
-
-/// Whether the last transaction on this connection has ended; where it has not, the connection is closed and a new one
-/// takes its place.
-///
-/// SQLite rolls a transaction back by itself when the disk is full or fails
-/// (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction"). The driver's own
-/// rollback then fails, and from there on it takes each BEGIN for a savepoint: what such a "transaction" commits is on
-/// no disk. Where one seems open, its rollback may still be on its way: a ping comes back behind it. Where none is, the
-/// ping is spared, which costs as much as a small query.
-async fn is_whole(connection: &mut SqliteConnection) -> Result<bool, sea_orm::sqlx::Error> {
-    if connection.is_in_transaction() {
-        connection.ping().await?;
-    }
-    Ok(!connection.is_in_transaction())
 }
 
 /// Makes the role that serves requests. The login role may use it; it may not log in, own or bypass anything.

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
 use thinkwork_primitives::{TenantId, Timestamp};
 use uuid::Uuid;
 
+use crate::tx::Statements;
 use crate::wake::{Topic, WakeUp};
 use crate::{Db, Engine, Error, Tx};
 
@@ -20,8 +21,8 @@ pub struct Row {
     pub tenant: TenantId,
     /// Where it came from, like `webhook:whk_…`.
     pub source: String,
-    /// What makes it the same event, digested.
-    pub dedupe_key: [u8; 32],
+    /// What makes it the same event.
+    pub dedupe_key: Vec<u8>,
     /// Events that share it are applied in order.
     pub order_key: String,
     /// What was accepted, sealed or encoded by the source's slice.
@@ -78,7 +79,7 @@ struct Key {
     id: Uuid,
     tenant: TenantId,
     source: String,
-    dedupe_key: [u8; 32],
+    dedupe_key: Vec<u8>,
     body_hash: [u8; 32],
 }
 
@@ -100,21 +101,21 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
         values.push(id.into());
         values.push(tenant.uuid().into());
         values.push(source.clone().into());
-        values.push(dedupe_key.to_vec().into());
+        values.push(dedupe_key.clone().into());
         values.push(order_key.into());
         values.push(body.into());
         values.push(body_hash.to_vec().into());
         values.push(received_at.micros().into());
         keys.push(Key { id, tenant, source, dedupe_key, body_hash });
     }
-    let connection = db.writer();
+    let connection = db.statements().await?;
     let sql = insert_sql(db.engine(), keys.len());
     let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
     let stored = connection.execute_raw(statement).await?.rows_affected();
     let all_new = usize::try_from(stored).is_ok_and(|stored| stored == keys.len());
     let mut outcome = Vec::with_capacity(keys.len());
     for key in &keys {
-        outcome.push(if all_new { Appended::Stored } else { kept(connection, key).await? });
+        outcome.push(if all_new { Appended::Stored } else { kept(&connection, key).await? });
     }
     // On PostgreSQL other processes find new events by their sweep; this one needs no round trip for the hint.
     db.wake_ups().send(WakeUp { topic: Topic::Intake, id: Uuid::nil() });
@@ -122,11 +123,11 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
 }
 
 /// Which event is there under this key: the one that was just sent, or an earlier one.
-async fn kept(connection: &DatabaseConnection, key: &Key) -> Result<Appended, Error> {
+async fn kept(connection: &Statements, key: &Key) -> Result<Appended, Error> {
     let statement = Statement::from_sql_and_values(
         connection.get_database_backend(),
         "SELECT id, body_hash FROM intake_event WHERE tenant_id = $1 AND source = $2 AND dedupe_key = $3",
-        vec![key.tenant.uuid().into(), key.source.clone().into(), key.dedupe_key.to_vec().into()],
+        vec![key.tenant.uuid().into(), key.source.clone().into(), key.dedupe_key.clone().into()],
     );
     let found = connection.query_one_raw(statement).await?;
     let found = found.ok_or_else(|| sea_orm::DbErr::Custom("an event vanished while it was stored".to_owned()))?;
@@ -152,7 +153,7 @@ pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> 
     let mut tx = db.write_shared().await?;
     let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
-        "UPDATE intake_event SET lease_until = $1, attempts = attempts + 1 WHERE id IN (
+        "UPDATE intake_event SET lease_until = $1, attempts = attempts + 1 WHERE body IS NOT NULL AND id IN (
            SELECT id FROM intake_event WHERE body IS NOT NULL AND parked_at IS NULL
              AND (lease_until IS NULL OR lease_until < $2) ORDER BY id LIMIT $3 {skip})
          RETURNING id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts"
@@ -180,7 +181,7 @@ fn event(row: &QueryResult) -> Result<Row, Error> {
         id: row.try_get("", "id")?,
         tenant: TenantId::from_uuid(row.try_get("", "tenant_id")?),
         source: row.try_get("", "source")?,
-        dedupe_key: digest(row, "dedupe_key")?,
+        dedupe_key: row.try_get("", "dedupe_key")?,
         order_key: row.try_get("", "order_key")?,
         body: row.try_get("", "body")?,
         body_hash: digest(row, "body_hash")?,
@@ -224,7 +225,7 @@ pub async fn failed(db: &Db, id: Uuid, again: Again, error: &str) -> Result<(), 
     let mut tx = db.write_shared().await?;
     // The lease's end is also when it is due: nobody claims it before.
     tx.execute(
-        "UPDATE intake_event SET lease_until = $2, parked_at = $3, last_error = $4 WHERE id = $1",
+        "UPDATE intake_event SET lease_until = $2, parked_at = $3, last_error = $4 WHERE id = $1 AND body IS NOT NULL",
         vec![id.into(), due_at.into(), parked_at.into(), error.to_owned().into()],
     )
     .await?;
@@ -285,8 +286,8 @@ pub async fn list_pending(tx: &mut Tx, source: &str, which: Pending) -> Result<V
 /// The driver's error.
 pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, count: u64) -> Result<usize, Error> {
     let mut tx = db.read(tenant).await?;
-    let sql = "SELECT id FROM intake_event WHERE tenant_id = $1 AND source = $2 AND body IS NULL AND received_at < $3
-               LIMIT $4";
+    let sql = "SELECT dedupe_key FROM intake_event WHERE tenant_id = $1 AND source = $2 AND body IS NULL
+               AND received_at < $3 LIMIT $4";
     let values = vec![
         tenant.uuid().into(),
         source.to_owned().into(),
@@ -295,15 +296,20 @@ pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, 
     ];
     let rows = tx.query(sql, values).await?;
     drop(tx);
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
-    for chunk in ids.chunks(ROWS_MAX) {
-        let places: Vec<String> = (1..=chunk.len()).map(|place| format!("${place}")).collect();
-        let sql = format!("DELETE FROM intake_event WHERE body IS NULL AND id IN ({})", places.join(","));
+    let keys: Vec<Vec<u8>> = rows.iter().map(|row| row.try_get("", "dedupe_key")).collect::<Result<_, _>>()?;
+    for chunk in keys.chunks(ROWS_MAX) {
+        let places: Vec<String> = (1..=chunk.len()).map(|place| format!("${}", place.saturating_add(2))).collect();
+        let sql = format!(
+            "DELETE FROM intake_event WHERE tenant_id = $1 AND source = $2 AND dedupe_key IN ({}) AND body IS NULL",
+            places.join(",")
+        );
+        let mut values: Vec<Value> = vec![tenant.uuid().into(), source.to_owned().into()];
+        values.extend(chunk.iter().map(|key| key.clone().into()));
         let mut tx = db.write(tenant).await?;
-        tx.execute(&sql, chunk.iter().map(|id| (*id).into()).collect()).await?;
+        tx.execute(&sql, values).await?;
         tx.commit().await?;
     }
-    Ok(ids.len())
+    Ok(keys.len())
 }
 
 /// When the oldest event arrived that is not applied yet.

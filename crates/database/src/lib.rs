@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod quota;
 pub mod routes;
 pub mod schema;
+mod sqlite;
 mod tx;
 mod wake;
 

@@ -4,8 +4,9 @@
 //! published never changes.
 
 use sea_orm::sqlx::{Executor as _, Row as _};
-use sea_orm::{ConnectionTrait as _, Statement};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
+use crate::connect::Connections;
 use crate::{Db, Engine, Error};
 
 /// One step of the append-only list.
@@ -223,11 +224,12 @@ const BASE: Migration = Migration {
         steps.shared_index("quota", &["key", "window_number"], |table| {
             table.text("key").int("window_number").int("used");
         });
-        steps.shared_table("intake_event", &["id"], |table| {
+        // An event is found by its id only while it waits; what stays of it is its key.
+        steps.shared_table("intake_event", &["tenant_id", "source", "dedupe_key"], |table| {
             table.uuid("id").uuid("tenant_id").text("source").bytes("dedupe_key").text("order_key");
             table.bytes_null("body").bytes("body_hash").int("received_at").int("attempts");
-            table.uuid_null("lease").int_null("lease_until").int_null("parked_at").text_null("last_error");
-            table.unique(&["tenant_id", "source", "dedupe_key"]).index_where(&["id"], "body IS NOT NULL");
+            table.int_null("lease_until").int_null("parked_at").text_null("last_error");
+            table.unique_where(&["id"], "body IS NOT NULL");
         });
     },
 };
@@ -244,24 +246,27 @@ fn statements(engine: Engine, migration: &Migration) -> Vec<String> {
 /// [`Error::FromTheFuture`] where the database knows more than this binary; the driver's error.
 pub async fn migrate(db: &Db, migrations: &[Migration]) -> Result<usize, Error> {
     let all: Vec<&Migration> = std::iter::once(&BASE).chain(migrations).collect();
-    let connection = db.writer();
     let mut run = 0;
-    match db.engine() {
-        Engine::Sqlite => {
-            let mut session = connection.get_sqlite_connection_pool().acquire().await?;
-            session
-                .execute("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, position BIGINT NOT NULL)")
+    match db.connections() {
+        Connections::Sqlite { writer, .. } => {
+            writer
+                .take()
+                .await?
+                .execute_unprepared(
+                    "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, position BIGINT NOT NULL)",
+                )
                 .await?;
-            session.execute("BEGIN IMMEDIATE").await?;
-            let rows = session.fetch_all("SELECT name FROM migration ORDER BY position").await?;
-            let known = rows.iter().map(|row| row.try_get("name")).collect::<Result<Vec<String>, _>>()?;
-            for sql in pending(db.engine(), &all, &known, &mut run)? {
-                session.execute(sea_orm::sqlx::AssertSqlSafe(sql)).await?;
+            let session = writer.take().await?.begin();
+            let known = Statement::from_string(DbBackend::Sqlite, "SELECT name FROM migration ORDER BY position");
+            let rows = session.query_all_raw(known).await?;
+            let known = rows.iter().map(|row| row.try_get("", "name")).collect::<Result<Vec<String>, _>>()?;
+            for sql in pending(Engine::Sqlite, &all, &known, &mut run)? {
+                session.execute_unprepared(&sql).await?;
             }
-            session.execute("COMMIT").await?;
+            session.commit().await?;
         }
-        Engine::Postgres => {
-            let mut session = connection.get_postgres_connection_pool().acquire().await?;
+        Connections::Postgres(pool) => {
+            let mut session = pool.get_postgres_connection_pool().acquire().await?;
             session.execute("RESET ROLE").await?;
             session.execute("BEGIN").await?;
             session.execute("SELECT pg_advisory_xact_lock(8413701)").await?;
@@ -271,7 +276,7 @@ pub async fn migrate(db: &Db, migrations: &[Migration]) -> Result<usize, Error> 
             session.execute("GRANT SELECT ON migration TO thinkwork_app").await?;
             let rows = session.fetch_all("SELECT name FROM migration ORDER BY position").await?;
             let known = rows.iter().map(|row| row.try_get("name")).collect::<Result<Vec<String>, _>>()?;
-            for sql in pending(db.engine(), &all, &known, &mut run)? {
+            for sql in pending(Engine::Postgres, &all, &known, &mut run)? {
                 session.execute(sea_orm::sqlx::AssertSqlSafe(sql)).await?;
             }
             session.execute("COMMIT").await?;
@@ -313,8 +318,9 @@ pub async fn check_row_security(db: &Db) -> Result<(), Error> {
                  AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
                UNION ALL SELECT 'every table, because the role in use bypasses it' FROM pg_roles
                WHERE rolname = current_user AND (rolbypassrls OR rolsuper)";
-    let statement = Statement::from_string(db.writer().get_database_backend(), sql);
-    match db.writer().query_one_raw(statement).await? {
+    let statements = db.statements().await?;
+    let statement = Statement::from_string(statements.get_database_backend(), sql);
+    match statements.query_one_raw(statement).await? {
         Some(row) => Err(Error::NoRowSecurity { table: row.try_get("", "name")? }),
         None => Ok(()),
     }
@@ -332,7 +338,8 @@ pub async fn table_names(db: &Db) -> Result<Vec<String>, Error> {
              AND relnamespace = 'public'::regnamespace ORDER BY relname"
         }
     };
-    let statement = Statement::from_string(db.writer().get_database_backend(), sql);
-    let rows = db.writer().query_all_raw(statement).await?;
+    let statements = db.statements().await?;
+    let statement = Statement::from_string(statements.get_database_backend(), sql);
+    let rows = statements.query_all_raw(statement).await?;
     rows.iter().map(|row| row.try_get("", "name").map_err(Error::from)).collect()
 }

@@ -2,18 +2,23 @@
 //!
 //! Invariant: dropped without [`Tx::commit`] it leaves nothing; wake-ups go out only with the commit.
 
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement, Value};
+use sea_orm::entity::prelude::async_trait::async_trait;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    Value,
+};
 use thinkwork_primitives::TenantId;
 use uuid::Uuid;
 
 use crate::connect::Writing;
+use crate::sqlite::Held;
 use crate::wake::{Topic, WakeUp, WakeUps};
 use crate::{Engine, Error};
 
 /// A transaction. Slice functions take `&mut Tx`; stores reach SeaORM through [`Tx::orm`].
 #[must_use = "a transaction that is not committed leaves nothing"]
 pub struct Tx {
-    inner: DatabaseTransaction,
+    inner: Statements,
     engine: Engine,
     tenant: Option<TenantId>,
     wake_ups: WakeUps,
@@ -21,9 +26,63 @@ pub struct Tx {
     _writing: Option<Writing>,
 }
 
+/// Where statements go.
+pub enum Statements {
+    /// To a connection of SQLite. A reader needs no transaction there: each statement sees what is committed, as on
+    /// PostgreSQL, and BEGIN and ROLLBACK would cross to the connection's thread and back for nothing.
+    Sqlite(Held),
+    /// Into a transaction of PostgreSQL.
+    Postgres(DatabaseTransaction),
+    /// To any connection of PostgreSQL, each statement by itself.
+    Pool(DatabaseConnection),
+}
+
+#[async_trait]
+impl ConnectionTrait for Statements {
+    fn get_database_backend(&self) -> DbBackend {
+        match self {
+            Self::Sqlite(held) => held.get_database_backend(),
+            Self::Postgres(transaction) => transaction.get_database_backend(),
+            Self::Pool(pool) => pool.get_database_backend(),
+        }
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        match self {
+            Self::Sqlite(held) => held.execute_raw(statement).await,
+            Self::Postgres(transaction) => transaction.execute_raw(statement).await,
+            Self::Pool(pool) => pool.execute_raw(statement).await,
+        }
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        match self {
+            Self::Sqlite(held) => held.execute_unprepared(sql).await,
+            Self::Postgres(transaction) => transaction.execute_unprepared(sql).await,
+            Self::Pool(pool) => pool.execute_unprepared(sql).await,
+        }
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        match self {
+            Self::Sqlite(held) => held.query_one_raw(statement).await,
+            Self::Postgres(transaction) => transaction.query_one_raw(statement).await,
+            Self::Pool(pool) => pool.query_one_raw(statement).await,
+        }
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match self {
+            Self::Sqlite(held) => held.query_all_raw(statement).await,
+            Self::Postgres(transaction) => transaction.query_all_raw(statement).await,
+            Self::Pool(pool) => pool.query_all_raw(statement).await,
+        }
+    }
+}
+
 impl Tx {
     pub(crate) async fn begun(
-        inner: DatabaseTransaction,
+        inner: Statements,
         engine: Engine,
         tenant: Option<TenantId>,
         wake_ups: WakeUps,
@@ -46,7 +105,7 @@ impl Tx {
     }
 
     /// The connection for SeaORM statements.
-    pub const fn orm(&self) -> &DatabaseTransaction {
+    pub const fn orm(&self) -> &Statements {
         &self.inner
     }
 
@@ -79,7 +138,11 @@ impl Tx {
                     .await?;
             }
         }
-        self.inner.commit().await?;
+        match self.inner {
+            Statements::Sqlite(held) => held.commit().await?,
+            Statements::Postgres(transaction) => transaction.commit().await?,
+            Statements::Pool(_) => {}
+        }
         if self.engine == Engine::Sqlite {
             pending.into_iter().for_each(|wake_up| self.wake_ups.send(wake_up));
         }
@@ -111,6 +174,22 @@ impl Tx {
         self.execute("RELEASE SAVEPOINT item", Vec::new()).await.map(|_| ())
     }
 
+    /// Statements one after the other; on SQLite all at once, since each crosses to the connection's thread and back.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<(), Error> {
+        match &self.inner {
+            Statements::Sqlite(held) => held.execute_all(statements).await?,
+            Statements::Postgres(_) | Statements::Pool(_) => {
+                for statement in statements {
+                    self.inner.execute_raw(statement).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Raw SQL with `$1`-style parameters, which both engines read. This crate only.
     pub(crate) async fn execute(&mut self, sql: &str, values: Vec<Value>) -> Result<u64, Error> {
         let statement = Statement::from_sql_and_values(self.inner.get_database_backend(), sql, values);
@@ -118,7 +197,7 @@ impl Tx {
     }
 
     /// Raw SQL that returns rows. This crate only.
-    pub(crate) async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<sea_orm::QueryResult>, Error> {
+    pub(crate) async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Error> {
         let statement = Statement::from_sql_and_values(self.inner.get_database_backend(), sql, values);
         Ok(self.inner.query_all_raw(statement).await?)
     }

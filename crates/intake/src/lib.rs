@@ -45,8 +45,8 @@ pub struct Event {
     pub tenant: TenantId,
     /// Where it came from, like `webhook:whk_…`.
     pub source: String,
-    /// What makes it the same event, digested; (tenant, source, key) is stored once.
-    pub dedupe_key: [u8; 32],
+    /// What makes it the same event; (tenant, source, key) is stored once. Keys that grow with time are stored fastest.
+    pub dedupe_key: Vec<u8>,
     /// Events that share it are applied in the order of their ids.
     pub order_key: String,
     /// The source's own encoding of what arrived.

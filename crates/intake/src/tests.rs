@@ -37,7 +37,7 @@ fn event(tenant: TenantId, key: &str, body: &str) -> Event {
         id: Uuid::now_v7(),
         tenant,
         source: "webhook:test".to_owned(),
-        dedupe_key: crypto::sha256(key.as_bytes()),
+        dedupe_key: key.as_bytes().to_vec(),
         order_key: String::new(),
         body: body.as_bytes().to_vec(),
         body_hash: crypto::sha256(body.as_bytes()),

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use thinkwork_primitives::limits;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::edge::{ApiError, Authenticate, PageError, Proxies, forwarded, headers, host};
+use crate::edge::door::{self, Door};
+use crate::edge::{ApiError, Authenticate, PageError};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, turns, webhooks};
 
 #[derive(utoipa::OpenApi)]
@@ -63,6 +65,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api(app).split_for_parts();
     let document = document.to_pretty_json().unwrap_or_default();
     let authenticate: Arc<dyn Authenticate> = Arc::new(app.access.clone());
+    let door = Door::new(&app.config.public_url, &app.config.trusted_proxies);
     Router::new()
         .merge(api)
         .merge(pages(app))
@@ -75,21 +78,13 @@ pub fn router(app: &Arc<App>) -> Router {
             get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document).into_response() }),
         )
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(authenticate, with_authenticate))
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
-        .layer(CatchPanicLayer::new())
-        .layer(middleware::from_fn_with_state(Proxies::new(&app.config.trusted_proxies), forwarded))
-        .layer(middleware::from_fn_with_state(host::Allowed::new(&app.config.public_url), host::check))
-        .layer(middleware::from_fn(headers::secure))
-}
-
-async fn with_authenticate(
-    State(authenticate): State<Arc<dyn Authenticate>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    request.extensions_mut().insert(authenticate);
-    next.run(request).await
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn_with_state(door, door::pass))
+                .layer(CatchPanicLayer::new())
+                .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
+                .layer(Extension(authenticate)),
+        )
 }
 
 async fn nothing_here(request: Request) -> Response {

@@ -14,7 +14,7 @@ fn row(tenant: TenantId, key: &str, body: &str, clock: &Clock) -> Row {
         id: Uuid::now_v7(),
         tenant,
         source: "webhook:x".to_owned(),
-        dedupe_key: sha256(key.as_bytes()),
+        dedupe_key: key.as_bytes().to_vec(),
         order_key: String::new(),
         body: body.as_bytes().to_vec(),
         body_hash: sha256(body.as_bytes()),

@@ -5,7 +5,7 @@ pub mod uses;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::{Map, Value, json};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId};
@@ -36,9 +36,10 @@ pub(super) async fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> R
         turn_id: Set(event.turn.map(|id| id.uuid())),
         payload: Set(canonical(tx, id, now, event)?),
     };
-    event::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
     let waiting = unsealed::ActiveModel { tenant_id: Set(tx.tenant().uuid()), event_id: Set(id.uuid()) };
-    unsealed::Entity::insert(waiting).exec_without_returning(tx.orm()).await.map_err(db)?;
+    let backend = tx.orm().get_database_backend();
+    let both = [event::Entity::insert(row).build(backend), unsealed::Entity::insert(waiting).build(backend)];
+    tx.execute_all(both.into()).await?;
     Ok(id)
 }
 

@@ -1,8 +1,6 @@
 //! Headers of every answer, and the id that ties an answer to its log line.
 
-use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::Next;
 use axum::response::Response;
 use thinkwork_primitives::crypto;
 
@@ -16,8 +14,7 @@ pub fn new_request_id() -> String {
 }
 
 /// Sets the headers that no page or answer of ours goes without.
-pub async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+pub(super) fn secure(mut response: Response) -> Response {
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, CSP),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -4,11 +4,8 @@
 //! and on `/mcp`. Our pages send no referrer, so browsers name the origin of their forms `null`; such a form is ours
 //! where the browser itself says so in `Sec-Fetch-Site`, which no page can write.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use url::Url;
 
@@ -18,7 +15,7 @@ use super::ApiError;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What `public_url` allows.
-pub struct Allowed {
+pub(super) struct Allowed {
     public_url: Url,
     host: String,
     origin: String,
@@ -34,58 +31,50 @@ fn is_loopback_name(host: &str) -> bool {
 
 impl Allowed {
     /// From the configured public URL, which is https or loopback by then.
-    pub fn new(public_url: &Url) -> Arc<Self> {
+    pub(super) fn new(public_url: &Url) -> Self {
         let host = match (public_url.host_str(), public_url.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (Some(host), None) => host.to_owned(),
             (None, _) => String::new(),
         };
-        Arc::new(Self {
+        Self {
             origin: public_url.origin().ascii_serialization(),
             loopback: is_loopback_name(&host),
             public_url: public_url.clone(),
             host,
+        }
+    }
+
+    /// The answer to a request that may not go on.
+    pub(super) fn refusal(&self, request: &Request) -> Option<Response> {
+        let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let host = header(header::HOST).unwrap_or("");
+        if !host.eq_ignore_ascii_case(&self.host) {
+            if !(self.loopback && is_loopback_name(host)) {
+                let message = "This server does not answer for that host; use its public address.";
+                return Some(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message).into_response());
+            }
+            let is_page = header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+            if *request.method() == Method::GET && is_page {
+                let mut target = self.public_url.clone();
+                target.set_path(request.uri().path());
+                target.set_query(request.uri().query());
+                return Some(Redirect::permanent(target.as_str()).into_response());
+            }
+        }
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let path = request.uri().path();
+        let is_mcp = path == "/mcp" || path.starts_with("/mcp/");
+        let guarded = !safe || is_mcp;
+        let origin = request.headers().get(header::ORIGIN);
+        let ours = |origin: &HeaderValue| match origin.as_bytes() {
+            b"null" => !is_mcp && header(SEC_FETCH_SITE) == Some("same-origin"),
+            named => named == self.origin.as_bytes(),
+        };
+        let foreign = origin.is_some_and(|origin| !ours(origin));
+        (guarded && foreign).then(|| {
+            ApiError::forbidden("foreign_origin", "Requests from other sites are refused; open the page here.")
+                .into_response()
         })
     }
-}
-
-/// The middleware.
-pub async fn check(State(allowed): State<Arc<Allowed>>, request: Request, next: Next) -> Response {
-    match refusal(&allowed, &request) {
-        Some(response) => response,
-        None => next.run(request).await,
-    }
-}
-
-/// The answer to a request that may not go on.
-fn refusal(allowed: &Allowed, request: &Request) -> Option<Response> {
-    let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let host = header(header::HOST).unwrap_or("");
-    if !host.eq_ignore_ascii_case(&allowed.host) {
-        if !(allowed.loopback && is_loopback_name(host)) {
-            let message = "This server does not answer for that host; use its public address.";
-            return Some(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message).into_response());
-        }
-        let is_page = header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
-        if *request.method() == Method::GET && is_page {
-            let mut target = allowed.public_url.clone();
-            target.set_path(request.uri().path());
-            target.set_query(request.uri().query());
-            return Some(Redirect::permanent(target.as_str()).into_response());
-        }
-    }
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let path = request.uri().path();
-    let is_mcp = path == "/mcp" || path.starts_with("/mcp/");
-    let guarded = !safe || is_mcp;
-    let origin = request.headers().get(header::ORIGIN);
-    let ours = |origin: &HeaderValue| match origin.as_bytes() {
-        b"null" => !is_mcp && header(SEC_FETCH_SITE) == Some("same-origin"),
-        named => named == allowed.origin.as_bytes(),
-    };
-    let foreign = origin.is_some_and(|origin| !ours(origin));
-    (guarded && foreign).then(|| {
-        ApiError::forbidden("foreign_origin", "Requests from other sites are refused; open the page here.")
-            .into_response()
-    })
 }

@@ -4,10 +4,11 @@
 
 pub mod assets;
 pub mod caller;
+pub mod door;
 pub mod error;
 pub mod form;
 pub mod headers;
-pub mod host;
+mod host;
 pub mod idempotency;
 pub mod json;
 pub mod moment;
@@ -15,7 +16,7 @@ pub mod network;
 pub mod pages;
 pub mod paging;
 pub mod path;
-pub mod proxy;
+mod proxy;
 pub mod recheck;
 pub mod version;
 
@@ -31,6 +32,5 @@ pub use network::Network;
 pub use pages::{Face, Frame, Notice, Page};
 pub use paging::{List, Paging};
 pub use path::{Id, Ids};
-pub use proxy::{Proxies, forwarded};
 pub use recheck::Recheck;
 pub use version::IfVersion;

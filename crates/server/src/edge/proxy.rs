@@ -4,22 +4,18 @@
 //! such proxies added: the first address from the right that is none of theirs. Whoever asks for the peer gets that.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
 
 use super::Network;
 
 /// The networks of the deployment's own proxies.
-#[derive(Clone)]
-pub struct Proxies(Arc<[Network]>);
+pub(super) struct Proxies(Box<[Network]>);
 
 impl Proxies {
     /// These networks; with none the header means nothing.
-    pub fn new(networks: &[Network]) -> Self {
+    pub(super) fn new(networks: &[Network]) -> Self {
         Self(networks.into())
     }
 
@@ -45,15 +41,14 @@ impl Proxies {
         }
         last
     }
-}
 
-/// Puts the sender's address where handlers look for it.
-pub async fn forwarded(State(proxies): State<Proxies>, mut request: Request, next: Next) -> Response {
-    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied()
-        && proxies.trusts(peer.ip())
-    {
-        let sender = proxies.sender(peer.ip(), request.headers());
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(sender, peer.port())));
+    /// Puts the sender's address where handlers look for it.
+    pub(super) fn forward(&self, request: &mut Request) {
+        if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied()
+            && self.trusts(peer.ip())
+        {
+            let sender = self.sender(peer.ip(), request.headers());
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(sender, peer.port())));
+        }
     }
-    next.run(request).await
 }

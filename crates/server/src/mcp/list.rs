@@ -81,13 +81,12 @@ impl Mcp {
             None => self.marked(&mut tx).await?,
         };
         let ids: Vec<McpServerId> = spaces.iter().map(|served| served.server).collect();
-        let mut servers: HashMap<McpServerId, Server> =
-            store::server_list_of(&mut tx, &ids).await?.into_iter().map(|server| (server.id, server)).collect();
-        let mut tools: HashMap<McpServerId, Vec<ServerTool>> = HashMap::new();
-        for (id, tool) in store::tool_list_of(&mut tx, &ids).await? {
-            tools.entry(id).or_default().push(tool);
+        let (mut servers, mut tools) = (HashMap::new(), HashMap::new());
+        for (server, of_server) in store::servers_with_tools(&mut tx, &ids).await? {
+            tools.insert(server.id, of_server);
+            servers.insert(server.id, server);
         }
-        let needs_user = servers.values().any(|server| matches!(server.auth, Auth::UserOauth(_)));
+        let needs_user = servers.values().any(|server: &Server| matches!(server.auth, Auth::UserOauth(_)));
         let connections = match user.filter(|_| needs_user) {
             Some(user) => self.oauth.connections_of(&mut tx, user).await?,
             None => Vec::new(),

@@ -188,17 +188,35 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
     Ok(query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect())
 }
 
-pub(super) async fn server_list_of(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<Server>, Error> {
+/// These servers with all their tools, by one statement: every look for tools asks this.
+pub(super) async fn servers_with_tools(
+    tx: &mut Tx,
+    ids: &[McpServerId],
+) -> Result<Vec<(Server, Vec<ServerTool>)>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    let of = server::Entity::belongs_to(tool::Entity)
+        .from((server::Column::TenantId, server::Column::Id))
+        .to((tool::Column::TenantId, tool::Column::McpServerId));
     let rows = servers(tx)
         .filter(server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .join(JoinType::LeftJoin, of.into())
+        .select_also(tool::Entity)
         .order_by_asc(server::Column::Id)
+        .order_by_asc(tool::Column::Name)
         .all(tx.orm())
         .await
         .map_err(db)?;
-    Ok(rows.into_iter().map(server_from).collect())
+    let mut found: Vec<(Server, Vec<ServerTool>)> = Vec::new();
+    for (server, tool) in rows {
+        let known = found.last_mut().filter(|(last, _)| last.id.uuid() == server.id);
+        match (known, tool.map(tool_from)) {
+            (Some((_, tools)), tool) => tools.extend(tool),
+            (None, tool) => found.push((server_from(server), tool.into_iter().collect())),
+        }
+    }
+    Ok(found)
 }
 
 /// Names of servers, deleted ones included: history stays readable.

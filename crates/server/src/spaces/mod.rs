@@ -241,6 +241,22 @@ impl Spaces {
         }
     }
 
+    /// The MCP servers that serve this Space, for work of this person, who must be let in now, or without one. `None`
+    /// where there is no such Space for them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn served(
+        &self,
+        tx: &mut Tx,
+        id: SpaceId,
+        user: Option<UserId>,
+    ) -> Result<Option<Vec<SpaceServer>>, Error> {
+        let Some((space, servers)) = store::space_with_servers(tx, id).await? else { return Ok(None) };
+        let admitted = user.is_none() || may_see(tx, &space, user).await?;
+        Ok(admitted.then_some(servers))
+    }
+
     /// Ids of all Spaces this caller may see.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, Query};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{McpServerId, Requester, SpaceId, Timestamp, UserId};
 use uuid::Uuid;
@@ -74,6 +74,25 @@ pub(super) async fn space_find(tx: &mut Tx, id: SpaceId) -> Result<Option<Space>
         .await
         .map_err(db)?;
     Ok(row.map(space_of))
+}
+
+/// A Space and the servers that serve it, by one statement: every look for tools asks this.
+pub(super) async fn space_with_servers(tx: &mut Tx, id: SpaceId) -> Result<Option<(Space, Vec<SpaceServer>)>, Error> {
+    let of = space::Entity::belongs_to(server::Entity)
+        .from((space::Column::TenantId, space::Column::Id))
+        .to((server::Column::TenantId, server::Column::SpaceId));
+    let rows = space::Entity::find()
+        .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(space::Column::Id.eq(id.uuid()))
+        .join(JoinType::LeftJoin, of.into())
+        .select_also(server::Entity)
+        .order_by_asc(server::Column::Id)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    let (spaces, servers): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let servers = servers.into_iter().flatten().map(server_of).collect();
+    Ok(spaces.into_iter().next().map(|space| (space_of(space), servers)))
 }
 
 /// Spaces that this person, or nobody in particular, may see.

@@ -58,20 +58,15 @@ pub(super) async fn of(tools: &Tools, ask: &Ask) -> Result<Assembly, Error> {
 /// the servers count alone.
 async fn admitted(tools: &Tools, ask: &Ask) -> Result<Option<Vec<SpaceServer>>, Error> {
     let mut tx = tools.db.read(ask.tenant).await?;
-    if let Some(user) = ask.requester.user() {
-        if !tools.access.is_active(&mut tx, user).await.map_err(other)? {
-            return Err(Error::NotAdmitted);
-        }
-        if let Some(space) = ask.space
-            && !tools.spaces.admits(&mut tx, space, user).await.map_err(other)?
-        {
-            return Err(Error::NotAdmitted);
-        }
+    let user = ask.requester.user();
+    if let Some(user) = user
+        && !tools.access.is_active(&mut tx, user).await.map_err(other)?
+    {
+        return Err(Error::NotAdmitted);
     }
-    match ask.space {
-        Some(space) => Ok(Some(tools.spaces.servers(&mut tx, space).await.map_err(other)?)),
-        None => Ok(None),
-    }
+    let Some(space) = ask.space else { return Ok(None) };
+    let served = tools.spaces.served(&mut tx, space, user).await.map_err(other)?;
+    served.map(Some).ok_or(Error::NotAdmitted)
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -3,6 +3,7 @@
 //!
 //! Invariant: a format that was ever written stays readable; what cannot be read is an error, not a panic.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::DeliveryId;
 
@@ -30,7 +31,7 @@ pub(super) struct Envelope {
     pub replay_of: Option<DeliveryId>,
     /// What was sent.
     #[serde(skip)]
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 impl Envelope {
@@ -52,7 +53,7 @@ impl Envelope {
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let (head, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         let mut envelope: Self = (*format == FORMAT).then(|| serde_json::from_slice(head).ok())??;
-        envelope.body = body.to_vec();
+        envelope.body = Bytes::copy_from_slice(body);
         Some(envelope)
     }
 }

@@ -44,7 +44,7 @@ fn again(
         id: DeliveryId::new().uuid(),
         tenant,
         source: Webhooks::source(webhook),
-        dedupe_key: crypto::sha256(format!("replay\n{key}").as_bytes()),
+        dedupe_key: crypto::sha256(format!("replay\n{key}").as_bytes()).to_vec(),
         order_key: rules::order_key(envelope.correlation.as_deref()),
         body_hash: crypto::sha256(&envelope.body),
         body: envelope.encode(),

@@ -162,6 +162,11 @@ fn l62_a_key_is_the_decoded_value_and_not_its_spelling() {
     let key = |id: Option<&str>, own| rules::dedupe_key(Scheme::Bearer, id, own);
     assert_eq!(key(Some("abc"), own), key(Some("abc"), uuid::Uuid::now_v7()));
     assert_ne!(key(None, own), key(None, uuid::Uuid::now_v7()));
+    // However long an id is, its key is short, another id's key another, and a digest is no other id's plain key.
+    let long = "x".repeat(200);
+    assert!(key(Some(&long), own).len() < 100 && key(Some(&long), own) != key(Some(&"x".repeat(199)), own));
+    let digest = thinkwork_primitives::crypto::hex(&thinkwork_primitives::crypto::sha256(long.as_bytes()));
+    assert_ne!(key(Some(&digest), own), key(Some(&long), own));
 }
 
 #[test]
@@ -252,7 +257,7 @@ proptest! {
     fn an_envelope_reads_back_and_bytes_of_others_are_none(
         body in any::<Vec<u8>>(), event_id in any::<Option<String>>(), noise in any::<Vec<u8>>(),
     ) {
-        let envelope = Envelope { event_id, body, media_type: "text/plain".to_owned(), ..Envelope::default() };
+        let envelope = Envelope { event_id, body: body.into(), media_type: "text/plain".to_owned(), ..Envelope::default() };
         prop_assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
         Envelope::decode(&noise);
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use thinkwork_intake::{Accepted, Event};
 use thinkwork_primitives::{DeliveryId, Timestamp, crypto, limits};
@@ -90,7 +91,7 @@ pub(in super::super) async fn accept(
     arrived: Arrived<'_>,
     body: Body,
 ) -> Result<Taken, Refusal> {
-    let mut bytes = Vec::new();
+    let mut bytes = Bytes::new();
     let outcome = take(webhooks, endpoint, arrived, body, &mut bytes).await;
     if let Err(refusal) = &outcome
         && let Some(reason) = refusal.reason()
@@ -108,7 +109,7 @@ async fn take(
     endpoint: &Endpoint,
     arrived: Arrived<'_>,
     body: Body,
-    bytes: &mut Vec<u8>,
+    bytes: &mut Bytes,
 ) -> Result<Taken, Refusal> {
     let (parts, webhook, headers) = (&webhooks.parts, &endpoint.webhook, arrived.headers);
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -136,7 +137,7 @@ async fn take(
         event_id,
         correlation,
         replay_of: None,
-        body: std::mem::take(bytes),
+        body: bytes.clone(),
     };
     let (event, body_hash) = event(endpoint, &envelope, arrived.received_at);
     let delivery = DeliveryId::from_uuid(event.id);
@@ -179,18 +180,34 @@ fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
     }
 }
 
-/// Reads the body into one buffer, made as large as it was announced: it was checked to be within the limit.
-async fn read(body: Body, announced: usize, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
-    bytes.reserve_exact(announced);
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Refusal::BrokenOff)?;
-        if bytes.len().saturating_add(chunk.len()) > limits::WEBHOOK_BODY_BYTES_MAX {
-            return Err(Refusal::TooLarge);
+/// Reads the body. One that came in one piece is not copied; others are gathered in a buffer as large as was announced,
+/// which was checked to be within the limit. What was read stays in `bytes` also where the request is refused.
+async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Refusal> {
+    let (mut chunks, mut gathered) = (body.into_data_stream(), BytesMut::new());
+    let ended = loop {
+        let chunk = match chunks.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(_)) => break Err(Refusal::BrokenOff),
+            None => break Ok(()),
+        };
+        let before = bytes.len().max(gathered.len());
+        if before.saturating_add(chunk.len()) > limits::WEBHOOK_BODY_BYTES_MAX {
+            break Err(Refusal::TooLarge);
         }
-        bytes.extend_from_slice(&chunk);
+        if before == 0 {
+            *bytes = chunk;
+            continue;
+        }
+        if gathered.is_empty() {
+            gathered.reserve(announced);
+            gathered.extend_from_slice(bytes);
+        }
+        gathered.extend_from_slice(&chunk);
+    };
+    if !gathered.is_empty() {
+        *bytes = gathered.freeze();
     }
-    Ok(())
+    ended
 }
 
 fn refused(endpoint: &Endpoint, arrived: Arrived<'_>, body: &[u8], reason: String) -> Delivery {

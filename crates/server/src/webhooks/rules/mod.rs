@@ -19,6 +19,8 @@ pub(super) use show::{preview, shown_headers, text_of};
 
 /// Longest instruction: a page of text.
 const PROMPT_CHARS_MAX: usize = 8_000;
+/// Longest id that is a key as it is; the ids of known senders have 20 to 60 bytes.
+const PLAIN_KEY_BYTES_MAX: usize = 96;
 /// Networks of one webhook; large senders publish a few dozen.
 const NETWORKS_MAX: usize = 200;
 /// Longest wait that a sender may ask for, below the request's deadline.
@@ -124,11 +126,13 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     (taken && values.next().is_none() && kind.len() <= 100).then_some(kind)
 }
 
-/// The key that makes two events one: the sender's id under its kind of proof, else the delivery itself.
-pub(super) fn dedupe_key(scheme: Scheme, event_id: Option<&str>, own: uuid::Uuid) -> [u8; 32] {
+/// The key that makes two events one: the sender's id under its kind of proof, else the delivery itself. A short id
+/// stays as it is: ids of most senders grow with time, so the keys of one moment lie side by side on disk.
+pub(super) fn dedupe_key(scheme: Scheme, event_id: Option<&str>, own: uuid::Uuid) -> Vec<u8> {
     match event_id {
-        Some(id) => crypto::sha256(format!("{}\n{id}", scheme.word()).as_bytes()),
-        None => crypto::sha256(own.as_bytes()),
+        Some(id) if id.len() <= PLAIN_KEY_BYTES_MAX => format!("{}\n{id}", scheme.word()).into_bytes(),
+        Some(id) => format!("{}#\n{}", scheme.word(), crypto::hex(&crypto::sha256(id.as_bytes()))).into_bytes(),
+        None => own.as_bytes().to_vec(),
     }
 }
 

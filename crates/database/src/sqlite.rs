@@ -1,0 +1,202 @@
+//! Connections to the SQLite file: one that writes, a few that read.
+//!
+//! Invariants: a lane has at most its number of connections, made when first needed, and hands out the one that was used
+//! last; one whose transaction did not end well goes back only after its rollback, or is closed and another one takes its
+//! place. The driver's own pool asks a connection after each use whether it still answers, which costs as much as a small
+//! query and tells nothing of a file. Used by `connect` and [`crate::Tx`] alone.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sea_orm::entity::prelude::async_trait::async_trait;
+use sea_orm::sqlx::query::Query;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions as _, Connection as _, Sqlite};
+use sea_orm::{
+    ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Values,
+};
+use sea_query_sqlx::SqlxValues;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::Error;
+
+/// Waits for whoever writes in another process, and then keeps others from writing.
+const BEGIN: &str = "BEGIN IMMEDIATE;";
+
+/// Up to so many connections of one kind. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Lane(Arc<Inner>);
+
+struct Inner {
+    options: SqliteConnectOptions,
+    idle: Mutex<Vec<SqliteConnection>>,
+    room: Arc<Semaphore>,
+    size: u32,
+    wait: Duration,
+}
+
+impl Lane {
+    /// At most `size` connections; whoever finds none free waits no longer than `wait`.
+    pub(crate) fn new(options: SqliteConnectOptions, size: u32, wait: Duration) -> Self {
+        let room = Semaphore::new(usize::try_from(size).unwrap_or(1));
+        Self(Arc::new(Inner { options, idle: Mutex::default(), room: Arc::new(room), size, wait }))
+    }
+
+    /// A connection, for as long as it is held.
+    pub(crate) async fn take(&self) -> Result<Held, Error> {
+        let room = tokio::time::timeout(self.0.wait, Arc::clone(&self.0.room).acquire_owned()).await;
+        let room = room
+            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
+            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.0.options.connect().await?,
+        };
+        let session = tokio::sync::Mutex::new((Some(connection), Transaction::None));
+        Ok(Held { session, lane: self.clone(), room: Some(room) })
+    }
+
+    /// Waits for what is held, closes everything and hands out nothing more.
+    pub(crate) async fn close(&self) {
+        // Whoever still holds one now was told to end long before; its connection ends with the process.
+        let _all = tokio::time::timeout(self.0.wait, self.0.room.acquire_many(self.0.size)).await;
+        self.0.room.close();
+        let idle = std::mem::take(&mut *self.idle());
+        for connection in idle {
+            if let Err(error) = connection.close().await {
+                tracing::warn!(%error, "a connection to the database file did not close well");
+            }
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection of a [`Lane`].
+pub struct Held {
+    /// The connection is there until this is dropped.
+    session: tokio::sync::Mutex<(Option<SqliteConnection>, Transaction)>,
+    lane: Lane,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// Where a connection stands with its transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    /// There is none and none is wanted: each statement stands for itself.
+    None,
+    /// It begins with the next statement: one way to the connection's thread less.
+    Due,
+    /// It was begun and not committed.
+    Open,
+}
+
+impl Held {
+    /// From the next statement on everything is one transaction, which alone writes.
+    pub(crate) fn begin(mut self) -> Self {
+        self.session.get_mut().1 = Transaction::Due;
+        self
+    }
+
+    /// Makes what was written since [`Held::begin`] last.
+    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        if let (Some(connection), state @ Transaction::Open) = self.session.get_mut() {
+            sqlx::query("COMMIT").execute(connection).await?;
+            *state = Transaction::None;
+        }
+        Ok(())
+    }
+
+    /// Statements one after the other, at once.
+    pub(crate) async fn execute_all(&self, statements: Vec<Statement>) -> Result<(), DbErr> {
+        let (mut sql, mut values) = (String::new(), Vec::new());
+        for statement in statements {
+            sql.push_str(&statement.sql);
+            sql.push(';');
+            values.extend(statement.values.map(|values| values.0).unwrap_or_default());
+        }
+        self.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await.map(drop)
+    }
+
+    /// Runs a query, which begins the transaction where that is due.
+    async fn query(&self, mut statement: Statement) -> Result<Vec<SqliteRow>, DbErr> {
+        let mut session = self.session.lock().await;
+        let (connection, state) = &mut *session;
+        if *state == Transaction::Due {
+            *state = Transaction::Open;
+            statement.sql.insert_str(0, BEGIN);
+        }
+        let rows = prepared(statement).fetch_all(connection.as_mut().ok_or_else(gone)?).await;
+        rows.map_err(|error| DbErr::Query(refused(error)))
+    }
+}
+
+impl Drop for Held {
+    #[expect(clippy::disallowed_methods, reason = "a rollback begins with the drop and ends by itself, at once")]
+    fn drop(&mut self) {
+        let (connection, state) = self.session.get_mut();
+        let Some(mut connection) = connection.take() else { return };
+        let (lane, room) = (self.lane.clone(), self.room.take());
+        if *state != Transaction::Open {
+            lane.idle().push(connection);
+        } else if Handle::try_current().is_ok() {
+            tokio::spawn(async move {
+                // SQLite rolls back by itself when the disk is full or fails; then this is refused, and what state the
+                // connection is in need not be found out (https://www.sqlite.org/lang_transaction.html).
+                if sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
+                    lane.idle().push(connection);
+                }
+                drop(room);
+            });
+        }
+    }
+}
+
+fn prepared(statement: Statement) -> Query<'static, Sqlite, SqlxValues> {
+    let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
+}
+
+fn refused(error: sqlx::Error) -> RuntimeErr {
+    RuntimeErr::SqlxError(Arc::new(error))
+}
+
+const fn gone() -> DbErr {
+    DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
+}
+
+#[async_trait]
+impl ConnectionTrait for Held {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Sqlite
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let mut session = self.session.lock().await;
+        let (connection, state) = &mut *session;
+        let connection = connection.as_mut().ok_or_else(gone)?;
+        if *state == Transaction::Due {
+            // By itself: with it the count of changed rows would be that of the statement before.
+            *state = Transaction::Open;
+            sqlx::query(BEGIN).execute(&mut *connection).await.map_err(|error| DbErr::Exec(refused(error)))?;
+        }
+        let done = prepared(statement).execute(connection).await.map_err(|error| DbErr::Exec(refused(error)))?;
+        Ok(done.into())
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.execute_raw(Statement::from_string(DbBackend::Sqlite, sql)).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        Ok(self.query(statement).await?.into_iter().next().map(QueryResult::from))
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        Ok(self.query(statement).await?.into_iter().map(QueryResult::from).collect())
+    }
+}
