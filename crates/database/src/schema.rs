@@ -230,6 +230,10 @@ const BASE: Migration = Migration {
             table.bytes_null("body").bytes("body_hash").int("received_at").int("attempts");
             table.int_null("lease_until").int_null("parked_at").text_null("last_error");
             table.unique_where(&["id"], "body IS NOT NULL");
+            // What of an order comes before, and which keys are old enough to be forgotten.
+            let pending_of_an_order = "body IS NOT NULL AND order_key <> ''";
+            table.index_where(&["tenant_id", "source", "order_key", "id"], pending_of_an_order);
+            table.index_where(&["tenant_id", "source", "received_at"], "body IS NULL");
         });
     },
 };

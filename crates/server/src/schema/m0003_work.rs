@@ -39,6 +39,7 @@ pub(super) const MIGRATION: Migration = Migration {
             table.text_null("failure").int("created_at").int_null("started_at").int_null("finished_at");
             table.index(&["tenant_id", "thread_id", "id"]).index(&["tenant_id", "created_at"]);
             table.unique_where(&["tenant_id", "thread_id"], "status = 'running'");
+            table.index_where(&["tenant_id", "thread_id", "id"], "finished_at IS NULL");
         });
         steps.tenant_table("step", |table| {
             table.uuid("turn_id").uuid("thread_id").int("position").text("kind").text("name").text("status");
