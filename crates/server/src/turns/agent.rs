@@ -91,11 +91,16 @@ impl Turns {
                 self.credentials.revoke(&mut tx, old, by).await?;
                 None
             }
-            (Some(_), Some(key), Some(old)) => {
+            (Some(new), Some(key), Some(old)) if same_origin(before.model.as_ref(), new) => {
                 self.credentials.rotate(&mut tx, old, key, Duration::ZERO, by).await?;
                 Some(old)
             }
-            (Some(_), Some(key), None) => {
+            (Some(_), Some(key), old) => {
+                // A turn that runs knows the old address and the old id: what it opens under that id must never be the
+                // new address's key. Its next try reads both afresh.
+                if let Some(old) = old {
+                    self.credentials.revoke(&mut tx, old, by).await?;
+                }
                 Some(self.credentials.create(&mut tx, Owner::Agent, "model_key", key, by).await?)
             }
             (Some(new), None, Some(_)) if !same_origin(before.model.as_ref(), new) => {

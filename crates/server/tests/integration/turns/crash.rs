@@ -159,3 +159,29 @@ async fn a_turn_that_was_stopped_says_nothing_more() {
     let shown = steps(&world, &ana, &thread).await;
     assert_eq!(words(&shown, "status"), ["succeeded", "succeeded"], "what was done is told: {shown:?}");
 }
+
+/// An operator changes the provider while a turn of the old one waits for its tool.
+#[tokio::test]
+async fn l30_a_new_providers_key_never_goes_to_the_old_one() {
+    let (world, upstream, ana) = world().await;
+    let think = |request: &Value| {
+        let last = request["messages"].as_array().unwrap().last().unwrap();
+        if last["role"] == "tool" { answers("done") } else { asks_for(&[("notes__look", String::new())]) }
+    };
+    let (old, new) = (Model::start(think).await, Model::start(think).await);
+    let put = async |model: &Model, key: &str| {
+        let body = json!({ "model_base_url": model.url, "model": "any", "instructions": "", "api_key": key });
+        world.owner.put("/v1/agent", body).await.expect(200);
+    };
+    put(&old, "key-of-the-old-provider").await;
+    let thread = world.thread(&ana, "What is there?").await;
+    let work = begin(&world.app.app, &upstream).await;
+    put(&new, "key-of-the-new-provider").await;
+    upstream.answer(1);
+    work.await.unwrap();
+    assert_eq!(old.bearers(), ["key-of-the-old-provider"], "the old provider is asked nothing more");
+    world.app.clock.advance(Duration::from_secs(60));
+    world.app.settle().await;
+    assert_eq!(words(&world.turns(&ana, &thread).await, "status"), ["succeeded"], "the turn goes on with the new one");
+    assert_eq!((old.bearers().len(), new.bearers()), (1, vec!["key-of-the-new-provider".to_owned()]));
+}

@@ -166,6 +166,7 @@ type Thinks = dyn Fn(&Value) -> Value + Send + Sync;
 struct Mind {
     thinks: Box<Thinks>,
     requests: Mutex<Vec<Value>>,
+    bearers: Mutex<Vec<String>>,
 }
 
 /// An OpenAI-compatible model.
@@ -179,7 +180,7 @@ pub struct Model {
 impl Model {
     /// `thinks` makes the assistant's message of each request.
     pub async fn start(thinks: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        let mind = Arc::new(Mind { thinks: Box::new(thinks), requests: Mutex::default() });
+        let mind = Arc::new(Mind { thinks: Box::new(thinks), requests: Mutex::default(), bearers: Mutex::default() });
         let routes = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&mind));
         let (base, stop) = serve(routes).await;
         Self { url: format!("{base}/v1"), mind, _stop: stop }
@@ -189,9 +190,20 @@ impl Model {
     pub fn requests(&self) -> Vec<Value> {
         self.mind.requests.lock().unwrap().clone()
     }
+
+    /// The key that came with every request, oldest first.
+    pub fn bearers(&self) -> Vec<String> {
+        self.mind.bearers.lock().unwrap().clone()
+    }
 }
 
-async fn complete(State(mind): State<Arc<Mind>>, axum::Json(request): axum::Json<Value>) -> axum::Json<Value> {
+async fn complete(
+    State(mind): State<Arc<Mind>>,
+    headers: HeaderMap,
+    axum::Json(request): axum::Json<Value>,
+) -> axum::Json<Value> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
+    mind.bearers.lock().unwrap().push(bearer.trim_start_matches("Bearer ").to_owned());
     mind.requests.lock().unwrap().push(request.clone());
     let message = (mind.thinks)(&request);
     axum::Json(json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] }))
