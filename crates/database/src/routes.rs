@@ -52,6 +52,15 @@ pub async fn find(db: &Db, kind: &'static str, key: &str) -> Result<Option<Route
     look(&mut db.read_shared().await?, kind, key).await
 }
 
+/// The row of the transaction's tenant where `key` leads, if it leads there: for who holds a transaction already.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_within(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Option<Uuid>, Error> {
+    let tenant = tx.tenant();
+    Ok(look(tx, kind, key).await?.filter(|route| route.tenant == tenant).map(|route| route.row))
+}
+
 /// A snapshot of the tenant where `key` leads, and the row it leads to.
 ///
 /// # Errors

@@ -79,11 +79,8 @@ impl Access {
 
     /// Ends the session that this browser had before, whoever's of the tenant it was.
     async fn session_replace(&self, tx: &mut Tx, cookie: &str, now: Timestamp) -> Result<(), Error> {
-        let Some(route) = routes::find(&self.db, ROUTE, cookie).await? else { return Ok(()) };
-        if route.tenant != tx.tenant() {
-            return Ok(());
-        }
-        let id = SessionId::from_uuid(route.row);
+        let Some(row) = routes::find_within(tx, ROUTE, cookie).await? else { return Ok(()) };
+        let id = SessionId::from_uuid(row);
         if let Some(found) = proof::session_find(tx, id).await? {
             self.session_drop(tx, found.user, id, now).await?;
         }

@@ -118,7 +118,9 @@ async fn list(
 ) -> Result<Json<List<EventOut>>, ApiError> {
     let after = paging.after_id()?;
     let limit = paging.limit.saturating_add(1);
-    let events = audit.list(caller.tenant, &filter.parse()?, limit, after).await?;
+    let filter = filter.parse()?;
+    let mut tx = audit.db.read(caller.tenant).await?;
+    let events = audit.list(&mut tx, &filter, limit, after).await?;
     Ok(Json(List::cut(events, &paging, |event| event.id.to_string()).map(EventOut::from)))
 }
 
@@ -144,7 +146,8 @@ async fn export(Operator(caller): Operator, State(audit): State<Audit>) -> Respo
 
 /// One piece of the export and where the next begins.
 async fn piece(audit: &Audit, tenant: TenantId, after: Option<AuditId>) -> Result<(String, Option<AuditId>), Error> {
-    let events = audit.list(tenant, &Filter::default(), EXPORT_BATCH, after).await?;
+    let mut tx = audit.db.read(tenant).await?;
+    let events = audit.list(&mut tx, &Filter::default(), EXPORT_BATCH, after).await?;
     let next = events.last().map(|event| event.id);
     let text = events.into_iter().map(|event| event.payload + "\n").collect();
     Ok((text, next))

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
-    AuditId, Clock, CredentialSubject, Requester, Surface, TenantId, ThreadId, Timestamp, TurnId, UserId,
+    AuditId, Clock, CredentialSubject, Requester, Surface, ThreadId, Timestamp, TurnId, UserId,
 };
 use thinkwork_vault::Vault;
 
@@ -159,19 +159,18 @@ impl Audit {
         Self { db, clock, vault }
     }
 
-    /// Events of a tenant, newest first, after (older than) `after`.
+    /// Events of the transaction's tenant, newest first, after (older than) `after`.
     ///
     /// # Errors
     /// The database's.
     pub async fn list(
         &self,
-        tenant: TenantId,
+        tx: &mut Tx,
         filter: &Filter,
         limit: u64,
         after: Option<AuditId>,
     ) -> Result<Vec<Recorded>, Error> {
-        let mut tx = self.db.read(tenant).await?;
-        store::event_list(&mut tx, filter, limit, after).await
+        store::event_list(tx, filter, limit, after).await
     }
 
     /// The sealer of this record.

@@ -60,7 +60,9 @@ async fn show(
 ) -> Result<impl IntoResponse, PageError> {
     let filter = filter.parse()?;
     let after = paging.after_id()?;
-    let events = shown.audit.list(caller.tenant(), &filter, paging.limit.saturating_add(1), after).await?;
+    let mut tx = shown.audit.db.read(caller.tenant()).await?;
+    let events = shown.audit.list(&mut tx, &filter, paging.limit.saturating_add(1), after).await?;
+    drop(tx);
     let page = List::cut(events, &paging, |event| event.id.to_string());
     let people = page.items.iter().flat_map(|event| [event.requester.user(), event.subject.user()]);
     let names = (shown.people)(caller.tenant(), people.flatten().collect()).await;

@@ -117,7 +117,7 @@ async fn me(PageMember(caller): PageMember, State(app): State<Arc<App>>) -> Resu
             act: "Connect",
         });
     }
-    let news = news(&app, &mut tx, &caller).await?;
+    let news = news(&app, &mut tx).await?;
     let rows = threads(&app, &mut tx, &caller).await?;
     let connected = connections.iter().filter(|one| one.status == ConnectionStatus::Connected).count();
     Ok(Page(MePage { frame: Frame::me(&caller, "Home", "home"), attention, news, rows, connected }))
@@ -213,7 +213,7 @@ fn bar((result, count): (String, i64)) -> Bar {
 }
 
 /// The latest changes of the agent and of the servers it may use, newest first.
-async fn news(app: &App, tx: &mut Tx, caller: &PageCaller) -> Result<Vec<News>, PageError> {
+async fn news(app: &App, tx: &mut Tx) -> Result<Vec<News>, PageError> {
     let now = app.clock.now();
     let mut events = Vec::new();
     for action in ["agent.changed", "mcp_server.approved"] {
@@ -222,7 +222,7 @@ async fn news(app: &App, tx: &mut Tx, caller: &PageCaller) -> Result<Vec<News>, 
             action: Some(action.to_owned()),
             ..audit::Filter::default()
         };
-        events.extend(app.audit.list(caller.tenant(), &filter, NEWS_MAX, None).await?);
+        events.extend(app.audit.list(tx, &filter, NEWS_MAX, None).await?);
     }
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
     let servers: Vec<McpServerId> = events.iter().filter_map(approved).collect();

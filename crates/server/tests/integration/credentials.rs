@@ -45,7 +45,8 @@ async fn sql(app: &TestApp, sql: &str) {
 }
 
 async fn actions(app: &TestApp) -> Vec<String> {
-    let events = app.slices().audit.list(app.tenant, &Default::default(), 100, None).await.unwrap();
+    let mut tx = app.slices().db.read(app.tenant).await.unwrap();
+    let events = app.slices().audit.list(&mut tx, &Default::default(), 100, None).await.unwrap();
     events.into_iter().map(|event| event.action).filter(|action| action.starts_with("credential.")).collect()
 }
 

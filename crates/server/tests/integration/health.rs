@@ -87,3 +87,16 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
     assert_eq!(after["thinkwork_intake_oldest_seconds"], 0.0);
     assert_eq!(after["thinkwork_jobs{state=\"due\"}"], 1.0, "the turn that answers");
 }
+
+/// Each holds a reader while it is drawn; one that asks for a second while others hold all stalls them all.
+#[tokio::test]
+async fn many_people_open_their_home_at_the_same_time() {
+    let app = TestApp::new().await;
+    let ana = app.member("ana").await;
+    let mut pages = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let ana = ana.clone();
+        pages.spawn(async move { ana.get("/me").await.status });
+    }
+    assert_eq!(pages.join_all().await, [200; 40]);
+}

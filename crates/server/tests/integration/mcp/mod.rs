@@ -134,7 +134,8 @@ impl World {
     }
 
     pub async fn actions(&self) -> Vec<String> {
-        let events = self.app.slices().audit.list(self.app.tenant, &Default::default(), 200, None).await.unwrap();
+        let mut tx = self.app.slices().db.read(self.app.tenant).await.unwrap();
+        let events = self.app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
         events.into_iter().map(|event| event.action).collect()
     }
 
