@@ -66,40 +66,81 @@ pub async fn cancel(tx: &mut Tx, kind: &'static str, key: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Claims up to `count` due jobs for `lease_for`, those whose lease ran out included.
+/// Which kinds a claimer takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kinds<'a> {
+    /// All.
+    All,
+    /// This one.
+    Only(&'a str),
+    /// All others.
+    AllBut(&'a str),
+}
+
+impl Kinds<'_> {
+    /// The condition, with the kind as the parameter of this number, and its value.
+    fn condition(self, number: u8) -> (String, Option<sea_orm::Value>) {
+        match self {
+            Self::All => (String::new(), None),
+            Self::Only(kind) => (format!("AND kind = ${number}"), Some(kind.into())),
+            Self::AllBut(kind) => (format!("AND kind <> ${number}"), Some(kind.into())),
+        }
+    }
+}
+
+/// Claims up to `count` due jobs of all kinds; see [`claim_of`].
 ///
 /// # Errors
 /// The driver's error.
 pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<Job>, Error> {
+    claim_of(db, Kinds::All, now, lease_for, count).await
+}
+
+/// Claims up to `count` due jobs of these kinds for `lease_for`, those whose lease ran out included.
+///
+/// # Errors
+/// The driver's error.
+pub async fn claim_of(
+    db: &Db,
+    kinds: Kinds<'_>,
+    now: Timestamp,
+    lease_for: Duration,
+    count: u64,
+) -> Result<Vec<Job>, Error> {
     // Mostly nothing is due: then nobody's write waits for this one.
-    if due_first(db, now).await?.is_empty() {
+    if due_first(db, kinds, now).await?.is_empty() {
         return Ok(Vec::new());
     }
     let mut tx = db.write_shared().await?;
     let lease = Uuid::now_v7();
     let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let (of_kinds, kind) = kinds.condition(5);
     let sql = format!(
         "UPDATE job SET lease = $1, lease_until = $2, attempts = attempts + 1 WHERE id IN (
            SELECT id FROM job WHERE run_at <= $3 AND parked_at IS NULL
-             AND (lease_until IS NULL OR lease_until < $3)
+             AND (lease_until IS NULL OR lease_until < $3) {of_kinds}
            ORDER BY run_at LIMIT $4 {skip})
          RETURNING id, tenant_id, kind, key, attempts, generation"
     );
-    let values = vec![
+    let mut values = vec![
         lease.into(),
         now.plus(lease_for).micros().into(),
         now.micros().into(),
         i64::try_from(count).unwrap_or(i64::MAX).into(),
     ];
+    values.extend(kind);
     let jobs = tx.query(&sql, values).await?.iter().map(|row| job(row, lease)).collect::<Result<_, _>>()?;
     tx.commit().await?;
     Ok(jobs)
 }
 
-async fn due_first(db: &Db, now: Timestamp) -> Result<Vec<QueryResult>, Error> {
-    let sql = "SELECT id FROM job WHERE run_at <= $1 AND parked_at IS NULL
-                 AND (lease_until IS NULL OR lease_until < $1) LIMIT 1";
-    db.read_shared().await?.query(sql, vec![now.micros().into()]).await
+async fn due_first(db: &Db, kinds: Kinds<'_>, now: Timestamp) -> Result<Vec<QueryResult>, Error> {
+    let (of_kinds, kind) = kinds.condition(2);
+    let sql = format!(
+        "SELECT id FROM job WHERE run_at <= $1 AND parked_at IS NULL
+           AND (lease_until IS NULL OR lease_until < $1) {of_kinds} LIMIT 1"
+    );
+    db.read_shared().await?.query(&sql, std::iter::once(now.micros().into()).chain(kind).collect()).await
 }
 
 fn job(row: &QueryResult, lease: Uuid) -> Result<Job, Error> {
@@ -150,17 +191,24 @@ pub async fn done(db: &Db, job: &Job) -> Result<(), Error> {
     let key = vec![job.id.uuid().into(), job.lease.into(), job.generation.into()];
     let deleted = tx.execute("DELETE FROM job WHERE id = $1 AND lease = $2 AND generation = $3", key).await?;
     if deleted == 0 {
-        tx.execute(
-            "UPDATE job SET lease = NULL, lease_until = NULL, attempts = 0 WHERE id = $1 AND lease = $2",
-            vec![job.id.uuid().into(), job.lease.into()],
-        )
-        .await?;
-        tx.wake(Topic::Job, Uuid::nil());
+        release(&mut tx, job).await?;
     }
     tx.commit().await
 }
 
-/// Puts a failed job back with growing pauses, or parks it after [`ATTEMPTS_MAX`] tries.
+/// Lets go of a job that was enqueued again while it ran.
+async fn release(tx: &mut Tx, job: &Job) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE job SET lease = NULL, lease_until = NULL, attempts = 0 WHERE id = $1 AND lease = $2",
+        vec![job.id.uuid().into(), job.lease.into()],
+    )
+    .await?;
+    tx.wake(Topic::Job, Uuid::nil());
+    Ok(())
+}
+
+/// Puts a failed job back with growing pauses, or parks it after [`ATTEMPTS_MAX`] tries; one that was enqueued again
+/// meanwhile is due and begins anew.
 ///
 /// `error` is for the operator: a sentence without secrets.
 ///
@@ -184,18 +232,23 @@ async fn put_back(db: &Db, job: &Job, now: Timestamp, error: &str, park: bool) -
     let exponent = u32::try_from(attempts.clamp(0, 11)).unwrap_or(11);
     let pause = Duration::from_secs(2_u64.saturating_pow(exponent).min(3_600));
     let parked = park.then_some(now.micros());
-    tx.execute(
-        "UPDATE job SET lease = NULL, lease_until = NULL, run_at = $3, parked_at = $4, last_error = $5
-         WHERE id = $1 AND lease = $2",
-        vec![
-            job.id.uuid().into(),
-            job.lease.into(),
-            now.plus(pause).micros().into(),
-            parked.into(),
-            error.to_owned().into(),
-        ],
-    )
-    .await?;
+    let changed = tx
+        .execute(
+            "UPDATE job SET lease = NULL, lease_until = NULL, run_at = $4, parked_at = $5, last_error = $6
+             WHERE id = $1 AND lease = $2 AND generation = $3",
+            vec![
+                job.id.uuid().into(),
+                job.lease.into(),
+                job.generation.into(),
+                now.plus(pause).micros().into(),
+                parked.into(),
+                error.to_owned().into(),
+            ],
+        )
+        .await?;
+    if changed == 0 {
+        release(&mut tx, job).await?;
+    }
     tx.commit().await
 }
 

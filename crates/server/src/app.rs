@@ -86,6 +86,8 @@ pub struct App {
     pub mcp: Mcp,
     /// The runner of turns.
     pub turns: Turns,
+    /// How the loops of the worker are.
+    pub loops: crate::worker::Loops,
 }
 
 /// Opens and migrates the database, checks the keys against it.
@@ -167,6 +169,7 @@ impl App {
             webhooks,
             mcp,
             turns,
+            loops: crate::worker::Loops::default(),
         }))
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thinkwork_database::jobs::{self, Job};
+use thinkwork_database::jobs::{self, Job, Kinds};
 use thinkwork_database::{Topic, WakeUp, intake_log};
 use thinkwork_intake::Event;
 use tokio::sync::{Semaphore, broadcast};
@@ -16,18 +16,26 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::webhooks;
 
+mod lease;
+mod supervise;
 mod sweep;
 
+use lease::{JOB_LEASE, leased};
+pub use supervise::Loops;
+use supervise::guarded;
 pub use sweep::sweep;
 
 /// How long between sweeps where no hint comes.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often what has ended is forgotten, and how often openings of webhook secrets are told to the record.
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long a job is ours; kept alive at a third of it.
-const JOB_LEASE: Duration = Duration::from_secs(60);
-/// Jobs of this process at the same time: turns mostly wait for others.
-const JOBS_MAX: usize = 32;
+/// Turns of this process at the same time: they mostly wait for others.
+const TURNS_MAX: usize = 24;
+/// Other jobs at the same time. They have places of their own, so that long turns hold up no erasure and no refresh.
+const OTHERS_MAX: usize = 8;
+/// What the loop of turns claims, and what the loop of all else does.
+const TURNS: Kinds<'static> = Kinds::Only(crate::threads::RUN_JOB);
+const OTHERS: Kinds<'static> = Kinds::AllBut(crate::threads::RUN_JOB);
 /// Events applied in one transaction.
 const EVENTS_MAX: u64 = 64;
 
@@ -40,15 +48,32 @@ pub struct Worker {
 impl Worker {
     /// Starts the loops: what a process owes for its own requests, and in the role of a worker everything else.
     pub fn start(app: &Arc<App>) -> Self {
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(openings_loop(Arc::clone(app), stop.clone()));
+        let worker = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        worker.keep(app, "openings", openings_loop);
         if app.config.worker {
-            tasks.spawn(jobs_loop(Arc::clone(app), stop.clone(), tasks.clone()));
-            tasks.spawn(events_loop(Arc::clone(app), stop.clone()));
-            tasks.spawn(seal_loop(Arc::clone(app), stop.clone()));
-            tasks.spawn(sweep_loop(Arc::clone(app), stop.clone()));
+            let tasks = worker.tasks.clone();
+            worker.keep(app, "turns", move |app, stop| jobs_loop(app, stop, tasks.clone(), TURNS, TURNS_MAX));
+            let tasks = worker.tasks.clone();
+            worker.keep(app, "jobs", move |app, stop| jobs_loop(app, stop, tasks.clone(), OTHERS, OTHERS_MAX));
+            worker.keep(app, "events", events_loop);
+            worker.keep(app, "seal", seal_loop);
+            worker.keep(app, "sweep", sweep_loop);
         }
-        Self { stop, tasks }
+        worker
+    }
+
+    fn keep<R: Future<Output = ()> + Send + 'static>(
+        &self,
+        app: &Arc<App>,
+        name: &'static str,
+        run: impl Fn(Arc<App>, CancellationToken) -> R + Send + Sync + 'static,
+    ) {
+        let (app, stop) = (Arc::clone(app), self.stop.clone());
+        self.tasks.spawn(async move {
+            let begin = || run(Arc::clone(&app), stop.clone());
+            let pause = || async { drop(tokio::time::timeout(SWEEP, stop.cancelled()).await) };
+            app.loops.keep(name, &app.clock, begin, pause).await;
+        });
     }
 
     /// Takes on nothing new and waits, at most `patience`, for what runs. What does not end keeps its lease and is
@@ -72,16 +97,16 @@ async fn next(hints: &mut broadcast::Receiver<WakeUp>, topic: Topic, stop: &Canc
     }
 }
 
-async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker) {
+async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, kinds: Kinds<'static>, most: usize) {
     let mut hints = app.db.wake_ups().subscribe();
-    let room = Arc::new(Semaphore::new(JOBS_MAX));
+    let room = Arc::new(Semaphore::new(most));
     loop {
         // Where as many run as may, the end of one is what to wait for.
         tokio::select! {
             () = stop.cancelled() => return,
             permit = room.acquire() => drop(permit),
         }
-        let claimed = claim(&app, u64::try_from(room.available_permits()).unwrap_or(1)).await;
+        let claimed = claim(&app, kinds, u64::try_from(room.available_permits()).unwrap_or(1)).await;
         let any = !claimed.is_empty();
         for job in claimed {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
@@ -97,8 +122,8 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker) {
     }
 }
 
-async fn claim(app: &App, count: u64) -> Vec<Job> {
-    jobs::claim(&app.db, app.clock.now(), JOB_LEASE, count).await.unwrap_or_else(|error| {
+async fn claim(app: &App, kinds: Kinds<'_>, count: u64) -> Vec<Job> {
+    jobs::claim_of(&app.db, kinds, app.clock.now(), JOB_LEASE, count).await.unwrap_or_else(|error| {
         tracing::error!(%error, "jobs cannot be claimed; trying again");
         Vec::new()
     })
@@ -106,10 +131,8 @@ async fn claim(app: &App, count: u64) -> Vec<Job> {
 
 /// Runs one claimed job to its end, keeping its lease alive; a job whose lease was lost is dropped at once.
 async fn run_job(app: &App, job: Job) {
-    let outcome = tokio::select! {
-        outcome = app.job(&job) => outcome,
-        () = keep_lease(app, &job) => return,
-    };
+    let work = guarded(app.job(&job));
+    let Some(outcome) = leased(&app.db, &app.clock, &job, lease::tick, work).await else { return };
     let written = match &outcome {
         Ok(()) => jobs::done(&app.db, &job).await,
         Err(error) => {
@@ -122,17 +145,6 @@ async fn run_job(app: &App, job: Job) {
     };
     if let Err(error) = written {
         tracing::error!(%error, kind = %job.kind, "the end of a job could not be stored; it will run again");
-    }
-}
-
-async fn keep_lease(app: &App, job: &Job) {
-    loop {
-        tokio::time::sleep(JOB_LEASE / 3).await;
-        match jobs::extend(&app.db, job, app.clock.now(), JOB_LEASE).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => tracing::warn!(%error, "a lease could not be extended; trying again"),
-        }
     }
 }
 
@@ -165,12 +177,12 @@ pub(crate) async fn apply_events(app: &App) -> bool {
     let any = !groups.is_empty();
     for group in groups {
         let events: Vec<&Event> = group.iter().map(|(event, _)| event).collect();
-        if apply_together(app, &events).await.is_ok() {
+        if guarded(apply_together(app, &events)).await.is_ok() {
             continue;
         }
         // One of them fails: each by itself, so that the others are not held up.
         for (event, attempts) in &group {
-            if let Err(error) = apply_together(app, &[event]).await {
+            if let Err(error) = guarded(apply_together(app, &[event])).await {
                 tracing::warn!(event = %event.id, %error, "an accepted event could not be applied");
                 if let Err(error) = app.intake.failed(event, *attempts, &error).await {
                     tracing::error!(%error, "and that could not be stored; it will be tried again");
@@ -243,7 +255,7 @@ async fn over(stop: &CancellationToken) -> bool {
 pub async fn settle(app: &App) {
     loop {
         let applied = apply_events(app).await;
-        let claimed = claim(app, EVENTS_MAX).await;
+        let claimed = claim(app, Kinds::All, EVENTS_MAX).await;
         if !applied && claimed.is_empty() {
             return;
         }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use thinkwork_database::jobs::Kinds;
 use thinkwork_database::{Db, jobs, schema};
 use thinkwork_primitives::{Clock, TenantId};
 
@@ -84,4 +85,33 @@ async fn a_job_that_keeps_failing_is_parked_and_enqueueing_it_frees_it() {
     assert_eq!(jobs::counts(&db).await.unwrap(), (0, 1));
     enqueue(&db, tenant, "a", &clock).await;
     assert_eq!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_is_asked_for_during_its_last_failing_try_begins_anew() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    enqueue(&db, tenant, "a", &clock).await;
+    for _ in 1..jobs::ATTEMPTS_MAX {
+        let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
+        jobs::failed(&db, &job, clock.now(), "it does not work").await.unwrap();
+        clock.advance(Duration::from_secs(3_601));
+    }
+    let last = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
+    enqueue(&db, tenant, "a", &clock).await;
+    jobs::failed(&db, &last, clock.now(), "it does not work").await.unwrap();
+    assert_eq!(jobs::counts(&db).await.unwrap(), (1, 0), "it is not parked");
+    let anew = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap();
+    assert_eq!(anew.iter().map(|job| job.attempts).collect::<Vec<_>>(), [0], "and due at once");
+}
+
+#[tokio::test]
+async fn a_claimer_of_some_kinds_leaves_the_others() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    enqueue(&db, tenant, "a", &clock).await;
+    let claim = async |kinds| jobs::claim_of(&db, kinds, clock.now(), LEASE, 9).await.unwrap().len();
+    assert_eq!(claim(Kinds::AllBut("test.run")).await, 0);
+    assert_eq!(claim(Kinds::Only("test.walk")).await, 0);
+    assert_eq!(claim(Kinds::Only("test.run")).await, 1);
 }

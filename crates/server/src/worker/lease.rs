@@ -1,0 +1,91 @@
+//! Work under a lease that is kept alive as long as the work lasts.
+//!
+//! Invariant: the lease is written from a task of its own: in the work's, either write would be nested in the other.
+
+use std::time::Duration;
+
+use thinkwork_database::Db;
+use thinkwork_database::jobs::{self, Job};
+use thinkwork_primitives::Clock;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long a job is ours; kept alive at a third of it.
+pub(super) const JOB_LEASE: Duration = Duration::from_secs(60);
+
+/// Waits until the lease is to be extended.
+pub(super) async fn tick() {
+    tokio::time::sleep(JOB_LEASE / 3).await;
+}
+
+/// What the work came to; nothing where the lease was lost, and then the work was dropped at once.
+pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
+    db: &Db,
+    clock: &Clock,
+    job: &Job,
+    tick: impl Fn() -> W + Send + Sync + 'static,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let (db, clock, job) = (db.clone(), clock.clone(), job.clone());
+    let mut keeper = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tick().await;
+            match jobs::extend(&db, &job, clock.now(), JOB_LEASE).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => tracing::warn!(%error, "a lease could not be extended; trying again"),
+            }
+        }
+    }));
+    tokio::select! {
+        outcome = work => Some(outcome),
+        _ = &mut keeper => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thinkwork_database::Options;
+    use thinkwork_database::schema::migrate;
+    use thinkwork_primitives::TenantId;
+
+    use super::*;
+
+    async fn job(folder: &tempfile::TempDir, clock: &Clock) -> (Db, Job) {
+        let url = format!("sqlite:{}", folder.path().join("t.db").display());
+        let db = Db::open(&Options { url, connections_max: 4 }).await.unwrap();
+        migrate(&db, &[]).await.unwrap();
+        let mut tx = db.write(TenantId::new()).await.unwrap();
+        jobs::enqueue(&mut tx, "test.run", "a", clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let job = jobs::claim(&db, clock.now(), JOB_LEASE, 1).await.unwrap().remove(0);
+        (db, job)
+    }
+
+    #[tokio::test]
+    async fn l83_work_writes_while_its_lease_is_extended() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let (db, job) = job(&folder, &clock).await;
+        // In a task, as the worker's; its lease is always due.
+        let running = tokio::spawn(async move {
+            let work = async {
+                for _ in 0..100 {
+                    db.write(job.tenant).await?.commit().await?;
+                }
+                Ok::<_, thinkwork_database::Error>(())
+            };
+            leased(&db, &clock, &job, tokio::task::yield_now, work).await
+        });
+        let done = running.await.unwrap();
+        assert!(matches!(done, Some(Ok(()))), "{done:?}");
+    }
+
+    #[tokio::test]
+    async fn l83_a_lost_lease_ends_the_work() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let (db, job) = job(&folder, &clock).await;
+        clock.advance(JOB_LEASE * 2);
+        assert_eq!(jobs::claim(&db, clock.now(), JOB_LEASE, 1).await.unwrap().len(), 1);
+        let done = leased(&db, &clock, &job, tokio::task::yield_now, std::future::pending::<()>()).await;
+        assert_eq!(done, None);
+    }
+}

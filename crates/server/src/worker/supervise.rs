@@ -1,0 +1,78 @@
+//! What keeps a panic from ending more than the piece of work that it happened in.
+//!
+//! Invariant: a loop ends only with the process; one that panics begins again, and `/readyz` tells of it for a minute.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use thinkwork_primitives::{Clock, Timestamp};
+
+/// How long a loop must have gone on without a panic to count as well again.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+/// What the operator reads of work that panicked; the panic itself is in the log.
+const PANICKED: &str = "its run panicked; the log says where: report it";
+
+/// Which loops panicked, and when last. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Loops {
+    panicked: Arc<Mutex<HashMap<&'static str, Timestamp>>>,
+}
+
+impl Loops {
+    /// Whether no loop panicked within the last minute.
+    pub fn are_well(&self, now: Timestamp) -> bool {
+        let panicked = self.panicked.lock().unwrap_or_else(PoisonError::into_inner);
+        panicked.values().all(|at| now.since(*at) >= WELL_AFTER)
+    }
+
+    /// Runs a loop until it ends by itself, again after each panic; `pause` keeps one that panics at once from
+    /// filling the log.
+    pub(super) async fn keep<R: Future<Output = ()>, P: Future<Output = ()>>(
+        &self,
+        name: &'static str,
+        clock: &Clock,
+        run: impl Fn() -> R,
+        pause: impl Fn() -> P,
+    ) {
+        while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
+            tracing::error!(name, "a loop of the worker panicked; it begins again");
+            self.panicked.lock().unwrap_or_else(PoisonError::into_inner).insert(name, clock.now());
+            pause().await;
+        }
+    }
+}
+
+/// Work whose panic is a failure like any other, so that it is counted and put aside in the end.
+pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(PANICKED.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_panics_begins_again_and_is_told_of_until_it_is_well() {
+        let (loops, clock, runs) = (Loops::default(), Clock::system(), AtomicUsize::new(0));
+        let run = || async {
+            assert!(runs.fetch_add(1, Ordering::SeqCst) > 1, "a bug of the loop");
+        };
+        loops.keep("test", &clock, run, || async {}).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 3, "it ended only where it wanted to");
+        assert!(!loops.are_well(clock.now()));
+        clock.advance(WELL_AFTER);
+        assert!(loops.are_well(clock.now()));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_has_failed() {
+        let failed = guarded::<()>(async { panic!("a bug of the work") }).await;
+        assert_eq!(failed, Err(PANICKED.to_owned()));
+        assert_eq!(guarded(async { Ok(1) }).await, Ok(1));
+    }
+}
