@@ -1,7 +1,7 @@
 //! Pure parts of sealing: how a link of the chain is hashed, and what a checkpoint says.
 
 use serde_json::{Value, json};
-use thinkwork_primitives::{AuditId, CredentialSubject, Requester, TenantId, Timestamp, crypto};
+use thinkwork_primitives::{AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId, crypto};
 
 /// The hash before the first.
 pub(super) const GENESIS: [u8; 32] = [0; 32];
@@ -25,7 +25,10 @@ pub(super) struct Columns<'a> {
     pub action: &'a str,
     pub requester: &'a Requester,
     pub subject: &'a CredentialSubject,
+    pub surface: Option<&'a str>,
     pub target: Option<&'a (String, String)>,
+    pub thread: Option<ThreadId>,
+    pub turn: Option<TurnId>,
 }
 
 /// Whether the columns say what the payload says.
@@ -37,7 +40,10 @@ pub(super) fn agree(payload: &Value, columns: &Columns<'_>) -> bool {
         ("action", json!(columns.action)),
         ("requester", json!({ "kind": columns.requester.kind(), "id": columns.requester.id() })),
         ("credential_subject", subject(columns.subject)),
+        ("surface", json!(columns.surface)),
         ("target", json!(target)),
+        ("thread_id", json!(columns.thread)),
+        ("turn_id", json!(columns.turn)),
     ];
     expected.into_iter().all(|(key, value)| payload.get(key) == Some(&value))
 }

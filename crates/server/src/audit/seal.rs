@@ -2,8 +2,7 @@
 //!
 //! Invariant: it takes what is not sealed, whatever its time, so an event that committed late is sealed late, not lost.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -13,21 +12,22 @@ use super::{Audit, Error, rules, store};
 
 /// Events chained in one transaction.
 const BATCH: u64 = 500;
-/// How long between two checkpoints of a tenant that has news.
+/// How long between two looks for heads that are not signed yet.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// Seals one deployment's record. One per process is enough; several do no harm: a sequence exists once.
 pub struct Sealer {
     audit: Audit,
-    checkpoints: Mutex<HashMap<TenantId, Timestamp>>,
+    signed_at: Mutex<Option<Timestamp>>,
 }
 
 impl Sealer {
     pub(super) fn new(audit: Audit) -> Self {
-        Self { audit, checkpoints: Mutex::default() }
+        Self { audit, signed_at: Mutex::default() }
     }
 
-    /// Seals everything that waits, of every tenant.
+    /// Seals everything that waits, of every tenant, and each minute signs the heads that no checkpoint covers: also
+    /// of tenants whose last event was sealed right after one and who have been silent since.
     ///
     /// # Errors
     /// The database's; what was sealed before stays.
@@ -38,6 +38,18 @@ impl Sealer {
         for tenant in tenants {
             while self.seal(tenant).await? {}
         }
+        let now = self.audit.clock.now();
+        let signed_at = *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if signed_at.is_some_and(|at| now.since(at) < CHECKPOINT_EVERY) {
+            return Ok(());
+        }
+        let mut tx = self.audit.db.read_shared().await?;
+        let tenants = store::tenants(&mut tx).await?;
+        drop(tx);
+        for tenant in tenants {
+            self.checkpoint(tenant, now).await?;
+        }
+        *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(())
     }
 
@@ -58,24 +70,32 @@ impl Sealer {
             head = hash;
         }
         store::seals_insert(&mut tx, seals, now).await?;
-        if self.checkpoint_is_due(tenant, now) {
-            let text = rules::checkpoint(tenant, sequence, &head, now);
-            let signature = sign(&self.audit, text.as_bytes())?;
-            store::checkpoint_insert(&mut tx, sequence, &head, now, &signature).await?;
-            // The log is the second place: whoever cuts the table does not cut the log.
-            tracing::info!(checkpoint = %text, signature = %crypto::base64url(&signature), "audit checkpoint");
-        }
         tx.commit().await?;
         Ok(true)
     }
 
-    fn checkpoint_is_due(&self, tenant: TenantId, now: Timestamp) -> bool {
-        let mut checkpoints = self.checkpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let due = checkpoints.get(&tenant).is_none_or(|last| now.since(*last) >= CHECKPOINT_EVERY);
-        if due {
-            checkpoints.insert(tenant, now);
+    /// Signs a tenant's head where the last checkpoint does not cover it.
+    async fn checkpoint(&self, tenant: TenantId, now: Timestamp) -> Result<(), Error> {
+        let mut tx = self.audit.db.read(tenant).await?;
+        let head = store::seal_head(&mut tx).await?;
+        let covered = store::checkpoint_last(&mut tx).await?;
+        drop(tx);
+        let Some((sequence, head)) = head.filter(|(sequence, _)| covered.is_none_or(|covered| covered < *sequence))
+        else {
+            return Ok(());
+        };
+        let text = rules::checkpoint(tenant, sequence, &head, now);
+        let signature = sign(&self.audit, text.as_bytes())?;
+        let mut tx = self.audit.db.write(tenant).await?;
+        // Another process may have signed the same head meanwhile.
+        let stored = store::checkpoint_insert(&mut tx, sequence, &head, now, &signature).await?;
+        tx.commit().await?;
+        if stored {
+            // The log is the second place: whoever cuts the table does not cut the log. Told once it is stored, so that
+            // the log never holds a head that the table does not.
+            tracing::info!(checkpoint = %text, signature = %crypto::base64url(&signature), "audit checkpoint");
         }
-        due
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ pub mod uses;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::Query;
+use sea_orm::sea_query::{OnConflict, Query};
 use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::{Map, Value, json};
 use thinkwork_database::Tx;
@@ -110,6 +110,13 @@ pub(super) async fn event_list(
     }
     let rows = query.order_by_desc(event::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
     Ok(rows.into_iter().filter_map(recorded).collect())
+}
+
+/// Every tenant.
+pub(super) async fn tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error> {
+    let all: Vec<Uuid> =
+        tenant::Entity::find().select_only().column(tenant::Column::Id).into_tuple().all(tx.orm()).await.map_err(db)?;
+    Ok(all.into_iter().map(TenantId::from_uuid).collect())
 }
 
 pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error> {
@@ -273,13 +280,27 @@ pub(super) async fn event_list_unsealed(tx: &mut Tx) -> Result<Vec<AuditId>, Err
     Ok(ids.into_iter().map(AuditId::from_uuid).collect())
 }
 
+/// Up to where the last checkpoint goes.
+pub(super) async fn checkpoint_last(tx: &mut Tx) -> Result<Option<i64>, Error> {
+    checkpoint::Entity::find()
+        .select_only()
+        .column(checkpoint::Column::Sequence)
+        .filter(checkpoint::Column::TenantId.eq(tx.tenant().uuid()))
+        .order_by_desc(checkpoint::Column::Sequence)
+        .into_tuple()
+        .one(tx.orm())
+        .await
+        .map_err(db)
+}
+
+/// False where this sequence has a checkpoint already.
 pub(super) async fn checkpoint_insert(
     tx: &mut Tx,
     sequence: i64,
     head: &[u8],
     now: Timestamp,
     signature: &[u8],
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let row = checkpoint::ActiveModel {
         id: Set(Uuid::now_v7()),
         tenant_id: Set(tx.tenant().uuid()),
@@ -288,8 +309,10 @@ pub(super) async fn checkpoint_insert(
         at: Set(now.micros()),
         signature: Set(signature.to_vec()),
     };
-    checkpoint::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
-    Ok(())
+    let kept =
+        OnConflict::columns([checkpoint::Column::TenantId, checkpoint::Column::Sequence]).do_nothing().to_owned();
+    let insert = checkpoint::Entity::insert(row).on_conflict(kept);
+    Ok(insert.exec_without_returning(tx.orm()).await.map_err(db)? == 1)
 }
 
 pub(super) async fn checkpoint_list(tx: &mut Tx) -> Result<Vec<checkpoint::Model>, Error> {
@@ -299,6 +322,23 @@ pub(super) async fn checkpoint_list(tx: &mut Tx) -> Result<Vec<checkpoint::Model
         .all(tx.orm())
         .await
         .map_err(db)
+}
+
+/// The `access` slice's table: here only to know which tenants there are.
+mod tenant {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "tenant")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
 }
 
 mod event {

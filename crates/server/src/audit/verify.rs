@@ -145,7 +145,10 @@ fn holds(event: &Recorded, link: &store::Link) -> bool {
         action: &event.action,
         requester: &event.requester,
         subject: &event.subject,
+        surface: event.surface.as_deref(),
         target: event.target.as_ref(),
+        thread: event.thread,
+        turn: event.turn,
     };
     rules::link(&event.payload, &link.previous, link.sequence).as_slice() == link.hash
         && serde_json::from_str::<Value>(&event.payload).is_ok_and(|payload| rules::agree(&payload, &columns))

@@ -68,8 +68,14 @@ async fn s24_the_database_refuses_to_change_or_delete_events() {
 
 #[tokio::test]
 async fn s24_a_changed_event_is_found() {
-    for change in ["payload = replace(payload, 'test.done', 'test.gone')", "action = 'test.gone'", "requester_id = 'x'"]
-    {
+    for change in [
+        "payload = replace(payload, 'test.done', 'test.gone')",
+        "action = 'test.gone'",
+        "requester_id = 'x'",
+        "surface = 'gateway'",
+        "thread_id = id",
+        "turn_id = id",
+    ] {
         let app = sealed().await;
         tamper(&app, &format!("UPDATE audit_event SET {change} WHERE action = 'test.done'")).await;
         let found = findings(&app, "").await;
@@ -114,4 +120,35 @@ async fn s24_an_event_added_behind_the_records_back_is_found() {
     add_events(&app, 1).await;
     tamper(&app, "DELETE FROM audit_unsealed").await;
     assert!(findings(&app, "").await.iter().any(|finding| matches!(finding, Finding::Unsealed(_))));
+}
+
+#[tokio::test]
+async fn s24_what_was_sealed_right_after_a_checkpoint_is_signed_although_nothing_follows() {
+    let app = TestApp::new().await;
+    let sealer = app.slices().audit.sealer();
+    add_events(&app, 2).await;
+    sealer.seal_all().await.unwrap();
+    add_events(&app, 3).await;
+    sealer.seal_all().await.unwrap();
+    app.clock.advance(std::time::Duration::from_secs(61));
+    sealer.seal_all().await.unwrap();
+    let links = app.slices().audit.verify(app.tenant, "").await.unwrap().links;
+    tamper(&app, &format!("DELETE FROM audit_seal WHERE sequence = {links}")).await;
+    let found = findings(&app, "").await;
+    assert!(found.contains(&Finding::Cut(i64::try_from(links).unwrap())), "the last one cannot be cut: {found:?}");
+}
+
+#[tokio::test]
+async fn s24_a_process_that_ended_before_it_signed_leaves_that_to_the_next() {
+    let app = TestApp::new().await;
+    let first = app.slices().audit.sealer();
+    first.seal_all().await.unwrap();
+    add_events(&app, 3).await;
+    first.seal_all().await.unwrap();
+    drop(first);
+    app.slices().audit.sealer().seal_all().await.unwrap();
+    let verified = app.slices().audit.verify(app.tenant, "").await.unwrap();
+    assert_eq!((verified.checkpoints, verified.findings.len()), (2, 0));
+    tamper(&app, &format!("DELETE FROM audit_seal WHERE sequence = {}", verified.links)).await;
+    assert!(findings(&app, "").await.iter().any(|finding| matches!(finding, Finding::Cut(_))));
 }
