@@ -1,6 +1,7 @@
 //! The durable log of accepted inbound events, in the database. Used by the `intake` crate only.
 //!
 //! Invariant: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once.
+//! Events that share an order are claimed one after another, in the order of their ids.
 
 use std::time::Duration;
 
@@ -95,9 +96,13 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    // In one order everywhere: two processes that insert the same keys at once must not wait for each other in a ring.
+    let mut rows: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
+    rows.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
     let mut keys = Vec::with_capacity(rows.len());
     let mut values: Vec<Value> = Vec::with_capacity(rows.len().saturating_mul(8));
-    for Row { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } in rows {
+    for (asked, row) in rows {
+        let Row { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = row;
         values.push(id.into());
         values.push(tenant.uuid().into());
         values.push(source.clone().into());
@@ -106,7 +111,7 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
         values.push(body.into());
         values.push(body_hash.to_vec().into());
         values.push(received_at.micros().into());
-        keys.push(Key { id, tenant, source, dedupe_key, body_hash });
+        keys.push((asked, Key { id, tenant, source, dedupe_key, body_hash }));
     }
     let connection = db.statements().await?;
     let sql = insert_sql(db.engine(), keys.len());
@@ -114,12 +119,18 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
     let stored = connection.execute_raw(statement).await?.rows_affected();
     let all_new = usize::try_from(stored).is_ok_and(|stored| stored == keys.len());
     let mut outcome = Vec::with_capacity(keys.len());
-    for key in &keys {
-        outcome.push(if all_new { Appended::Stored } else { kept(&connection, key).await? });
+    for (asked, key) in &keys {
+        outcome.push((*asked, if all_new { Appended::Stored } else { kept(&connection, key).await? }));
     }
+    outcome.sort_by_key(|(asked, _)| *asked);
     // On PostgreSQL other processes find new events by their sweep; this one needs no round trip for the hint.
     db.wake_ups().send(WakeUp { topic: Topic::Intake, id: Uuid::nil() });
-    Ok(outcome)
+    Ok(outcome.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// Where a row stands in a statement; of equal ones the first that was given stays the first.
+fn place(row: &Row) -> (Uuid, &str, &[u8]) {
+    (row.tenant.uuid(), &row.source, &row.dedupe_key)
 }
 
 /// Which event is there under this key: the one that was just sent, or an earlier one.
@@ -139,24 +150,37 @@ async fn kept(connection: &Statements, key: &Key) -> Result<Appended, Error> {
     Ok(Appended::Duplicate { id, same_body: body_hash == key.body_hash })
 }
 
-/// Claims up to `count` events for `lease_for`, oldest first, and returns them with their number of earlier tries.
+/// What of `event` can be claimed at this time: what nobody holds and what no older one of its order must precede. An
+/// older one that is leased or pauses holds the later ones up; a parked one does not, or one bad event would stop all.
+fn claimable(now: &str) -> String {
+    format!(
+        "event.body IS NOT NULL AND event.parked_at IS NULL
+           AND (event.lease_until IS NULL OR event.lease_until < {now})
+           AND (event.order_key = '' OR NOT EXISTS (
+             SELECT 1 FROM intake_event AS older WHERE older.body IS NOT NULL AND older.order_key <> ''
+               AND older.tenant_id = event.tenant_id AND older.source = event.source
+               AND older.order_key = event.order_key AND older.id < event.id AND older.parked_at IS NULL))"
+    )
+}
+
+/// Claims up to `count` events for `lease_for`, oldest first, of those that share an order only the oldest, and returns
+/// them with their number of earlier tries.
 ///
 /// # Errors
 /// The driver's error.
 pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<(Row, i64)>, Error> {
     // Mostly nothing waits: then nobody's write waits for this one.
-    let waiting = "SELECT id FROM intake_event WHERE body IS NOT NULL AND parked_at IS NULL
-                     AND (lease_until IS NULL OR lease_until < $1) LIMIT 1";
-    if db.read_shared().await?.query(waiting, vec![now.micros().into()]).await?.is_empty() {
+    let waiting = format!("SELECT id FROM intake_event AS event WHERE {} LIMIT 1", claimable("$1"));
+    if db.read_shared().await?.query(&waiting, vec![now.micros().into()]).await?.is_empty() {
         return Ok(Vec::new());
     }
     let mut tx = db.write_shared().await?;
     let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
         "UPDATE intake_event SET lease_until = $1, attempts = attempts + 1 WHERE body IS NOT NULL AND id IN (
-           SELECT id FROM intake_event WHERE body IS NOT NULL AND parked_at IS NULL
-             AND (lease_until IS NULL OR lease_until < $2) ORDER BY id LIMIT $3 {skip})
-         RETURNING id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts"
+           SELECT id FROM intake_event AS event WHERE {} ORDER BY id LIMIT $3 {skip})
+         RETURNING id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts",
+        claimable("$2")
     );
     let values =
         vec![now.plus(lease_for).micros().into(), now.micros().into(), i64::try_from(count).unwrap_or(i64::MAX).into()];

@@ -89,3 +89,49 @@ async fn l70_what_a_dead_process_claimed_is_claimed_again_after_its_lease() {
     let again = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
     assert_eq!(again.first().map(|(_, tries)| *tries), Some(1));
 }
+
+#[tokio::test]
+async fn events_of_one_order_are_claimed_one_after_another_and_a_parked_one_holds_up_nobody() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let lease = Duration::from_secs(30);
+    let of = |key: &str, order: &str| Row { order_key: order.to_owned(), ..row(tenant, key, key, &clock) };
+    let rows = vec![of("a1", "a"), of("b1", "b"), of("a2", "a"), of("n1", ""), of("a3", "a"), of("n2", "")];
+    let names = |claimed: Vec<(Row, i64)>| -> Vec<String> {
+        claimed.into_iter().map(|(row, _)| String::from_utf8(row.body).unwrap()).collect()
+    };
+    let claim = async || names(intake_log::claim(&db, clock.now(), lease, 10).await.unwrap());
+    intake_log::append(&db, rows.clone()).await.unwrap();
+    assert_eq!(claim().await, ["a1", "b1", "n1", "n2"]);
+    assert!(claim().await.is_empty(), "the first of its order is still being applied");
+    let due_again = clock.now().plus(Duration::from_secs(600));
+    intake_log::failed(&db, rows[0].id, intake_log::Again::At(due_again), "not now").await.unwrap();
+    assert!(claim().await.is_empty(), "one that pauses holds its order up");
+    intake_log::failed(&db, rows[0].id, intake_log::Again::Park(clock.now()), "no more").await.unwrap();
+    assert_eq!(claim().await, ["a2"], "one that was put aside does not");
+    let mut tx = db.write(tenant).await.unwrap();
+    assert!(intake_log::applied(&mut tx, rows[2].id).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(claim().await, ["a3"]);
+}
+
+/// In one order they wait for each other, in two they would wait in a ring.
+#[tokio::test]
+async fn two_processes_that_store_the_same_events_in_opposite_order_both_succeed() {
+    let (db, _folder) = fresh().await;
+    let (clock, tenant) = (Clock::system(), TenantId::new());
+    for round in 0..10 {
+        let rows: Vec<Row> = (0..200).map(|number| row(tenant, &format!("{round} {number}"), "body", &clock)).collect();
+        let mut writers = tokio::task::JoinSet::new();
+        for number in 0..4 {
+            let (db, mut rows) = (db.clone(), rows.clone());
+            rows.iter_mut().for_each(|row| row.id = Uuid::now_v7());
+            if number % 2 == 0 {
+                rows.reverse();
+            }
+            writers.spawn(async move { intake_log::append(&db, rows).await.unwrap() });
+        }
+        let outcomes = writers.join_all().await.concat();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Appended::Stored).count(), 200);
+    }
+}
