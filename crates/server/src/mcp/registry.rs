@@ -347,12 +347,15 @@ impl Mcp {
     /// What was approved of the tools at the old address says nothing about the new one.
     async fn tools_forget(&self, tx: &mut Tx, id: McpServerId) -> Result<(), Error> {
         let now = self.clock.now();
-        for tool in store::tool_list(tx, id).await? {
-            let forgotten =
-                ServerTool { approved_hash: None, effect: None, idempotent: false, gone_at: Some(now), ..tool };
-            store::tool_put(tx, id, &forgotten).await?;
-        }
-        Ok(())
+        let known = store::tool_list(tx, id).await?.into_iter();
+        let forgotten = known.map(|tool| ServerTool {
+            approved_hash: None,
+            effect: None,
+            idempotent: false,
+            gone_at: Some(now),
+            ..tool
+        });
+        store::tools_put(tx, id, &forgotten.collect::<Vec<_>>()).await
     }
 
     fn check_address(&self, url: &str) -> Result<String, Error> {

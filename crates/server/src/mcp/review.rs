@@ -62,9 +62,7 @@ impl Mcp {
         same_hash(&server, &decision)?;
         let tools = store::tool_list(&mut tx, id).await?;
         let decided = decide(tools, &decision)?;
-        for tool in &decided {
-            store::tool_put(&mut tx, id, tool).await?;
-        }
+        store::tools_put(&mut tx, id, &decided).await?;
         server.status = Status::Approved;
         server.approved_hash = Some(server.definition_hash.clone());
         server.decided_by = Some(by.id());

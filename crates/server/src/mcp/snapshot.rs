@@ -53,9 +53,7 @@ impl Mcp {
         let first = current.is_usable() && rules::is_first_look(&known);
         let skipped = listed.skipped.saturating_add(listed.tools.len().saturating_sub(seen.len()));
         let merged = rules::merge(&known, seen, first, now);
-        for tool in &merged.write {
-            store::tool_put(&mut tx, server.id, tool).await?;
-        }
+        store::tools_put(&mut tx, server.id, &merged.write).await?;
         let note = (skipped > 0)
             .then(|| format!("{skipped} of its tool definitions are malformed or too long and were left out."));
         store::server_checked(&mut tx, server.id, now, note).await?;

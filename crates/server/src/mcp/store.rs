@@ -294,8 +294,18 @@ pub(super) async fn tool_find(
     Ok(row.and_then(|(tool, server)| Some((server_from(server?), tool_from(tool)))))
 }
 
-/// Writes a tool as it now is, new or known.
-pub(super) async fn tool_put(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result<(), Error> {
+/// Writes tools as they now are, new or known. In the order of their names everywhere, so that two who write the same
+/// server's tools at once never wait for each other in a ring.
+pub(super) async fn tools_put(tx: &mut Tx, server: McpServerId, tools: &[ServerTool]) -> Result<(), Error> {
+    let mut in_order: Vec<&ServerTool> = tools.iter().collect();
+    in_order.sort_by(|one, other| one.name.cmp(&other.name));
+    for tool in in_order {
+        tool_put(tx, server, tool).await?;
+    }
+    Ok(())
+}
+
+async fn tool_put(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result<(), Error> {
     let row = tool::ActiveModel {
         id: Set(Uuid::now_v7()),
         tenant_id: Set(tx.tenant().uuid()),

@@ -7,7 +7,7 @@ use thinkwork_outbound::{Outbound, Request, Scrubber, StreamResponse};
 
 use super::{Failure, Peer, Presents, Session};
 use crate::mcp::rules::plain;
-use crate::mcp::sse::Events;
+use crate::mcp::sse::{Events, TooLong};
 
 /// Headers that name what a request is about.
 pub(super) struct Names<'a> {
@@ -110,11 +110,11 @@ pub(super) async fn answer(
         "text/event-stream" => {
             let (mut events, mut clean) = (Events::default(), scrubber.stream());
             while let Some(chunk) = response.next_chunk().await? {
-                if let Some(found) = find(events.push(&clean.push(&chunk)), id) {
+                if let Some(found) = find(events.push(&clean.push(&chunk)).map_err(too_long)?, id) {
                     return found;
                 }
             }
-            find(events.push(&clean.finish()), id)
+            find(events.push(&clean.finish()).map_err(too_long)?, id)
                 .unwrap_or_else(|| Err(Failure::Protocol("its stream ended without an answer".to_owned())))
         }
         _ => Err(not_mcp()),
@@ -123,6 +123,10 @@ pub(super) async fn answer(
 
 fn find(events: Vec<String>, id: u64) -> Option<Result<Value, Failure>> {
     events.iter().filter_map(|data| serde_json::from_str(data).ok()).find_map(|message: Value| outcome(&message, id))
+}
+
+fn too_long(_: TooLong) -> Failure {
+    Failure::Protocol("an event of its stream is too large; let the tool answer with less".to_owned())
 }
 
 fn not_mcp() -> Failure {
