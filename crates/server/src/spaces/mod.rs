@@ -181,6 +181,7 @@ impl Spaces {
         if_version: Option<i64>,
         by: &Principal,
     ) -> Result<Space, Error> {
+        store::space_lock(tx, id).await?;
         let mut space = self.visible(tx, id, by).await?;
         if if_version.is_some_and(|version| version != space.version) {
             return Err(Error::Changed);

@@ -38,6 +38,7 @@ impl Spaces {
     /// # Errors
     /// [`Error::NotFound`] where `by` may not, and for someone who is no enabled person of the tenant.
     pub async fn member_put(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
+        store::space_lock(tx, space).await?;
         let found = store::space_find(tx, space).await?.ok_or(Error::NotFound)?;
         let sees = self.visible(tx, space, by).await.is_ok();
         let members = store::member_count(tx, space).await?;
@@ -61,6 +62,7 @@ impl Spaces {
     /// # Errors
     /// [`Error::NotFound`], [`Error::LastMember`].
     pub async fn member_remove(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
+        store::space_lock(tx, space).await?;
         let found = self.visible(tx, space, by).await?;
         if !rules::may_let_go(by, user) || store::member_find(tx, space, user).await?.is_none() {
             return Err(Error::NotFound);

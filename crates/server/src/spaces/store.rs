@@ -95,6 +95,19 @@ pub(super) async fn space_with_servers(tx: &mut Tx, id: SpaceId) -> Result<Optio
     Ok(spaces.into_iter().next().map(|space| (space_of(space), servers)))
 }
 
+/// Holds the Space's row until this transaction ends: what is decided by its access and by how many its members are
+/// must still hold when it is written. Before the first look at either.
+pub(super) async fn space_lock(tx: &mut Tx, id: SpaceId) -> Result<(), Error> {
+    space::Entity::find()
+        .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(space::Column::Id.eq(id.uuid()))
+        .lock_exclusive()
+        .one(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
 /// Spaces that this person, or nobody in particular, may see.
 fn seen_by(tx: &Tx, user: Option<UserId>) -> sea_orm::Select<space::Entity> {
     let tenant = tx.tenant().uuid();

@@ -1,7 +1,7 @@
 //! Spaces through HTTP: who sees one, who changes it, who lets whom in.
 
 use serde_json::json;
-use thinkwork_primitives::{McpServerId, Role, SpaceId, UserId};
+use thinkwork_primitives::{McpServerId, Principal, Role, SessionId, SpaceId, UserId, Via, Who};
 
 use crate::harness::{Client, TestApp};
 
@@ -12,7 +12,8 @@ pub async fn space(operator: &Client, slug: &str, access: &str) -> String {
 }
 
 async fn actions(app: &TestApp) -> Vec<String> {
-    let events = app.slices().audit.list(app.tenant, &Default::default(), 200, None).await.unwrap();
+    let mut tx = app.slices().db.read(app.tenant).await.unwrap();
+    let events = app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
     events.into_iter().map(|event| event.action).collect()
 }
 
@@ -137,4 +138,38 @@ async fn pages_make_a_space_and_let_people_in() {
     let again = operator.form("/admin/spaces", &fields).await.expect(409);
     assert!(again.text.contains("Another Space has this slug"), "{}", again.text);
     app.session_of(ana).await.get("/admin/spaces").await.expect(403);
+}
+
+/// Both looks are made before either is written, as two processes would.
+#[tokio::test]
+async fn the_last_two_members_cannot_leave_at_the_same_time() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let private: SpaceId = space(&owner, "private", "private").await.parse().unwrap();
+    let bo = app.user("bo", Role::Member).await;
+    owner.put(&format!("/v1/spaces/{private}/members/{bo}"), json!({})).await.expect(200);
+    let as_of = |user| Principal {
+        tenant: app.tenant,
+        who: Who::User { id: user, role: Role::Operator },
+        via: Via::Session { id: SessionId::new(), signed_in_at: app.clock.now() },
+    };
+    let mut first = app.slices().db.write(app.tenant).await.unwrap();
+    app.slices().spaces.member_remove(&mut first, private, bo, &as_of(bo)).await.unwrap();
+    let (other, by) = (app.app.clone(), as_of(app.owner));
+    let (tenant, asked) = (app.tenant, app.owner);
+    let second = tokio::spawn(async move {
+        let mut tx = other.db.write(tenant).await.unwrap();
+        let removed = other.spaces.member_remove(&mut tx, private, asked, &by).await;
+        if removed.is_ok() {
+            tx.commit().await.unwrap();
+        }
+        removed
+    });
+    // The second has had time to look.
+    for _ in 0..20 {
+        owner.get(&format!("/v1/spaces/{private}")).await.expect(200);
+    }
+    first.commit().await.unwrap();
+    let removed = second.await.unwrap();
+    assert!(matches!(removed, Err(thinkwork::spaces::Error::LastMember)), "{removed:?}");
 }
