@@ -317,7 +317,7 @@ impl Credentials {
         let secret = self.vault.open(&context(tx.tenant(), &row, row.version), &material)?;
         store::credential_used(tx, id, now).await?;
         if let Some(step) = opening.step {
-            store::step_note(tx, step, opening.subject, id, row.version).await?;
+            store::step_note(tx, step, opening.subject, &row).await?;
         }
         let mut event = Event::by(opening.requester, "credential.opened")
             .on("credential", id)

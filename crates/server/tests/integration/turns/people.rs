@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
+use thinkwork::credentials::Opening;
+use thinkwork_primitives::{ConnectionId, CredentialId, CredentialSubject, Requester, Surface};
 
 use super::outside::{Model, Upstream, answers, asks_for};
 use super::{World, issuer, text};
@@ -106,4 +109,54 @@ fn s03_s04_two_members_in_one_thread_share_no_credential_and_no_result() {
             Ok(())
         })
         .unwrap();
+}
+
+/// The last check of all, below every caller: also where one of them names the wrong step, or the wrong person.
+#[tokio::test]
+async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
+    let world = World::new().await;
+    let upstream = Upstream::start(Some(issuer().await), &["look"], |_| "notes".to_owned()).await;
+    let server = world.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
+    let model = Model::start(curious).await;
+    world.agent(&model).await;
+    let mut steps = Vec::new();
+    for name in ["ana", "bo"] {
+        let client = world.app.member(name).await;
+        world.connect(&client, &server, &upstream).await;
+        let turn = world.turn(&client, "What is there?").await;
+        let step = turn["steps"].as_array().unwrap().iter().find(|step| step["kind"] == "tool").unwrap().clone();
+        let step: thinkwork_primitives::StepId = text(&step, "id").parse().unwrap();
+        steps.push((client.user.unwrap(), step));
+    }
+    let app = world.app.slices();
+    let ((ana, ana_step), (bo, bo_step)) = (steps[0], steps[1]);
+    let tx = app.db.read(world.app.tenant).await.unwrap();
+    let sql = "SELECT subject_user_id, subject_connection_id, credential_id FROM step WHERE credential_id IS NOT NULL
+               AND subject_user_id IS NOT NULL";
+    let rows = tx.orm().query_all_raw(Statement::from_string(tx.orm().get_database_backend(), sql)).await.unwrap();
+    let row = rows.iter().find(|row| row.try_get::<uuid::Uuid>("", "subject_user_id").unwrap() == ana.uuid()).unwrap();
+    let connection = ConnectionId::from_uuid(row.try_get("", "subject_connection_id").unwrap());
+    let credential = CredentialId::from_uuid(row.try_get("", "credential_id").unwrap());
+    drop(tx);
+    let opened = async |user, step, subject| {
+        let mut tx = app.db.write(world.app.tenant).await.unwrap();
+        let opening = Opening {
+            surface: Surface::ToolCall,
+            requester: Requester::User(user),
+            subject,
+            thread: None,
+            turn: None,
+            tool: None,
+            step: Some(step),
+        };
+        app.credentials.open(&mut tx, credential, opening).await.is_ok()
+    };
+    let of = |user| CredentialSubject::User { user, connection: Some(connection) };
+    assert!(opened(ana, ana_step, of(ana)).await, "her own");
+    assert!(!opened(bo, bo_step, of(ana)).await, "another's step with her grant");
+    assert!(!opened(bo, bo_step, of(bo)).await, "the same, said to be the other's");
+    assert!(!opened(ana, ana_step, of(bo)).await, "her step, said to be for another");
+    for nobodys in [CredentialSubject::Tenant, CredentialSubject::None] {
+        assert!(!opened(bo, bo_step, nobodys).await, "the same, said to be the tenant's");
+    }
 }
