@@ -122,7 +122,7 @@ pub(in crate::threads) async fn turns_of_messages(
     rows.into_iter().map(turn_of).collect()
 }
 
-/// The first turn of a thread with this status.
+/// The first turn of a thread with this status, none of those that have ended: an index holds the others alone.
 pub(in crate::threads) async fn turn_first(
     tx: &mut Tx,
     thread: ThreadId,
@@ -130,6 +130,7 @@ pub(in crate::threads) async fn turn_first(
 ) -> Result<Option<Turn>, Error> {
     let row = turns_of(tx)
         .filter(entity::Column::ThreadId.eq(thread.uuid()))
+        .filter(entity::Column::FinishedAt.is_null())
         .filter(entity::Column::Status.eq(rules::turn_status_word(status)))
         .order_by_asc(entity::Column::Id)
         .one(tx.orm())
