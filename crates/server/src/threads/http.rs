@@ -1,5 +1,6 @@
 //! JSON routes of threads, messages and turns; their wire types are in `wire.rs`.
 
+use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -76,6 +77,12 @@ impl FilterQuery {
     /// The filter, or what does not fit. Empty fields, as forms send them, are none.
     pub(super) fn filter(self) -> Result<ThreadFilter, ApiError> {
         let wrong = |field| move || ApiError::invalid(field, "use a value from the documentation, or leave it out.");
+        // PostgreSQL takes no zero character, and nothing that is stored holds one.
+        for (field, text) in [("requester", &self.requester), ("q", &self.q)] {
+            if text.as_deref().is_some_and(|text| text.contains('\0')) {
+                return Err(ApiError::invalid(field, "leave out the zero character."));
+            }
+        }
         let space = given(self.space).map(|text| text.parse().map_err(|_| wrong("space")())).transpose()?;
         let status =
             given(self.status).map(|text| rules::status_parse(&text).ok_or_else(wrong("status"))).transpose()?;
@@ -302,10 +309,15 @@ async fn export(
     Id(id): Id<ThreadId>,
 ) -> Result<Response, ApiError> {
     let mut tx = threads.db.read(caller.tenant).await?;
-    let whole = threads.whole(&mut tx, id, &caller).await?;
+    let thread = threads.visible(&mut tx, id, &caller).await?;
+    drop(tx);
     let name = format!("attachment; filename=\"{id}.json\"");
     // Opened in a browser it runs and loads nothing.
     let policy = "default-src 'none'; sandbox".to_owned();
-    let headers = [(header::CONTENT_DISPOSITION, name), (header::CONTENT_SECURITY_POLICY, policy)];
-    Ok((headers, Json(Export::from(whole))).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_DISPOSITION, name),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ];
+    Ok((headers, Body::from_stream(threads.export(thread, caller))).into_response())
 }

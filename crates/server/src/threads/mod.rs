@@ -4,6 +4,7 @@
 //! requester; messages carry a per-thread sequence; one running turn a thread (unique in the database).
 
 pub mod attribution;
+mod export;
 pub mod http;
 pub mod pages;
 mod receive;
@@ -78,19 +79,6 @@ pub struct NewMessage {
     /// The priority of a new thread.
     pub priority: Option<Priority>,
 }
-
-/// A thread with all that is in it, as one caller may see it.
-pub struct Whole {
-    /// The thread.
-    pub thread: Thread,
-    /// Its messages in their order.
-    pub messages: Vec<Message>,
-    /// Its turns with their steps.
-    pub turns: Vec<(Turn, Vec<Step>)>,
-}
-
-/// Rows read at a time where all are read.
-const ROWS_AT_ONCE: u64 = 500;
 
 /// The slice.
 #[derive(Clone)]
@@ -259,7 +247,8 @@ impl Threads {
     /// # Errors
     /// The database's.
     pub async fn steps_visible(&self, tx: &mut Tx, turn: &Turn, caller: &Principal) -> Result<Vec<Step>, Error> {
-        Ok(rules::visible_steps(turn, self.steps(tx, turn.id).await?, caller.user()))
+        let steps = store::turn::step_previews(tx, turn.id).await?;
+        Ok(rules::visible_steps(turn, steps, caller.user()))
     }
 
     /// Steps that opened this person's credentials, newest first.
@@ -274,35 +263,5 @@ impl Threads {
         after: Option<StepId>,
     ) -> Result<Vec<Step>, Error> {
         store::turn::steps_using(tx, user, limit, after).await
-    }
-
-    /// Everything of a thread, as this caller may see it.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn whole(&self, tx: &mut Tx, id: ThreadId, caller: &Principal) -> Result<Whole, Error> {
-        let thread = self.visible(tx, id, caller).await?;
-        let mut messages: Vec<Message> = Vec::new();
-        loop {
-            let after = messages.last().map(|message| message.sequence);
-            let found = self.messages(tx, id, ROWS_AT_ONCE, after).await?;
-            if found.is_empty() {
-                break;
-            }
-            messages.extend(found);
-        }
-        let mut turns: Vec<(Turn, Vec<Step>)> = Vec::new();
-        loop {
-            let after = turns.last().map(|(turn, _)| turn.id);
-            let found = self.turns(tx, id, ROWS_AT_ONCE, after).await?;
-            if found.is_empty() {
-                break;
-            }
-            for turn in found {
-                let steps = self.steps_visible(tx, &turn, caller).await?;
-                turns.push((turn, steps));
-            }
-        }
-        Ok(Whole { thread, messages, turns })
     }
 }

@@ -7,7 +7,7 @@ use thinkwork_primitives::{
 };
 use utoipa::ToSchema;
 
-use super::{Message, Priority, Step, Thread, ThreadChange, ThreadStatus, Turn, Whole, rules};
+use super::{Message, Priority, Step, Thread, ThreadChange, ThreadStatus, Turn, rules};
 
 /// On whose request.
 #[derive(Serialize, ToSchema)]
@@ -300,19 +300,10 @@ impl From<Step> for StepWire {
 }
 
 /// A whole thread.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document's description; its pieces are written one after another")]
 pub(super) struct Export {
     thread: ThreadWire,
     messages: Vec<MessageWire>,
     turns: Vec<TurnWire>,
-}
-
-impl From<Whole> for Export {
-    fn from(whole: Whole) -> Self {
-        Self {
-            thread: whole.thread.into(),
-            messages: whole.messages.into_iter().map(MessageWire::from).collect(),
-            turns: whole.turns.into_iter().map(|(turn, steps)| TurnWire::of(turn, steps)).collect(),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
-use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::{Iterable as _, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::Value;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{
@@ -339,6 +339,22 @@ pub(in crate::threads) async fn step_list(tx: &mut Tx, turns: &[TurnId]) -> Resu
         .filter(step::Column::TurnId.is_in(turns.iter().map(|id| id.uuid())))
         .order_by_asc(step::Column::TurnId)
         .order_by_asc(step::Column::Position)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    rows.into_iter().map(step_of).collect()
+}
+
+/// A turn's steps without their whole inputs and outputs, which may be megabytes and which nobody is shown.
+pub(in crate::threads) async fn step_previews(tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>, Error> {
+    let shown = step::Column::iter().filter(|column| !matches!(column, step::Column::Input | step::Column::Output));
+    let rows = steps_of(tx)
+        .filter(step::Column::TurnId.eq(turn.uuid()))
+        .order_by_asc(step::Column::Position)
+        .select_only()
+        .columns(shown)
+        .column_as(Expr::value(Option::<String>::None), step::Column::Input)
+        .column_as(Expr::value(Option::<String>::None), step::Column::Output)
         .all(tx.orm())
         .await
         .map_err(db)?;

@@ -135,3 +135,18 @@ async fn a_key_makes_one_thread_and_one_message_for_a_day() {
     let ana = app.session_of(ana.user.unwrap()).await;
     assert_ne!(post(&ana, "/v1/threads", "one", "First").await.expect(201).text_of("id"), id);
 }
+
+#[tokio::test]
+async fn an_export_of_many_pages_is_one_whole_document() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let id = thread(&owner, &space(&owner, "open", "public").await, "0").await;
+    for number in 1..45 {
+        owner.post(&format!("/v1/threads/{id}/messages"), json!({ "text": number.to_string() })).await.expect(201);
+    }
+    let file = owner.get(&format!("/v1/threads/{id}/export")).await.expect(200);
+    assert_eq!(file.header("content-type"), "application/json");
+    let said = super::texts(file.json["messages"].as_array().unwrap(), "user").join(" ");
+    assert_eq!(said, (0..45).map(|number| number.to_string()).collect::<Vec<_>>().join(" "));
+    assert_eq!(file.json["turns"].as_array().unwrap().len(), 45);
+}
