@@ -119,19 +119,23 @@ impl Webhooks {
             Order::Do(once) => once,
         };
         let now = self.parts.clock.now();
+        // Looked for before anything is written, since looking takes long and there may be one writer.
+        let mut run = Uuid::now_v7();
+        let mut found = self.replayable_until(tenant, id, filter, run).await?;
         let mut tx = self.parts.db.write(tenant).await?;
         self.check_enabled(&mut tx, id).await?;
         let before: Option<Uuid> = once.made_before(&mut tx).await.map_err(api)?.and_then(|run| run.parse().ok());
-        let run = before.unwrap_or_else(Uuid::now_v7);
-        // Only what was there when the order came: sent again, it must not mean more.
-        let found = self.replayable(&mut tx, id, filter, Some(DeliveryId::from_uuid(run))).await?;
-        if before.is_none() {
+        if let Some(before) = before {
+            drop(tx);
+            run = before;
+            found = self.replayable_until(tenant, id, filter, run).await?;
+        } else {
             let told = audit::Event::by(by.clone(), "webhook.replayed").on("webhook", id);
             let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
             audit::record(&mut tx, now, told.detail("count", count).detail("run", run.to_string())).await?;
             once.keep(&mut tx, &run.to_string()).await.map_err(api)?;
+            tx.commit().await?;
         }
-        tx.commit().await?;
         for some in found.chunks(TOGETHER) {
             let mut events = Vec::with_capacity(some.len());
             let mut tx = self.parts.db.read(tenant).await?;
@@ -150,6 +154,19 @@ impl Webhooks {
             Some(webhook) if webhook.enabled => Ok(()),
             _ => Err(Error::NotReplayable("Its webhook is disabled or deleted; enable it first.")),
         }
+    }
+
+    /// The same of what was there when the order `run` came: sent again, it must not mean more.
+    async fn replayable_until(
+        &self,
+        tenant: TenantId,
+        id: WebhookId,
+        filter: Filter,
+        run: Uuid,
+    ) -> Result<Vec<DeliveryId>, Error> {
+        let mut tx = self.parts.db.read(tenant).await?;
+        self.check_enabled(&mut tx, id).await?;
+        self.replayable(&mut tx, id, filter, Some(DeliveryId::from_uuid(run))).await
     }
 
     /// What fits and can be replayed, oldest first.
