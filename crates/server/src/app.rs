@@ -29,7 +29,7 @@ use crate::webhooks::Webhooks;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process serves this data.
-    #[error("another thinkwork serves {}; stop it, or choose another --data-dir", .0.display())]
+    #[error("another thinkwork serves {}; stop it, or choose another --data-dir or --database-url", .0.display())]
     AlreadyServing(PathBuf),
     /// The data folder cannot be used.
     #[error("{} cannot be used: {source}; check that the folder exists and is yours", .path.display())]

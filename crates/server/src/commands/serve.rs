@@ -1,8 +1,11 @@
 //! `thinkwork serve`: the server.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::future::IntoFuture as _;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,17 +46,21 @@ pub async fn run(shared: &Shared, command: Serve) -> Result<(), Failure> {
     serve(app, listener, stopped()).await
 }
 
-/// On SQLite one process serves a data folder; the lock goes with the process.
+/// On SQLite one process serves a database; the lock lies beside its file and goes with the process.
 fn lock(config: &Config) -> Result<Option<File>, StartError> {
-    if !config.database_url.starts_with("sqlite:") {
-        return Ok(None);
+    let Some(database) = config.database_url.strip_prefix("sqlite:") else { return Ok(None) };
+    let mut beside = OsString::from(database.trim_start_matches("//"));
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let folder = beside.parent().map(Path::to_path_buf).unwrap_or_default();
+    let unusable = |source| StartError::DataDir { path: folder.clone(), source };
+    if !folder.as_os_str().is_empty() {
+        std::fs::create_dir_all(&folder).map_err(unusable)?;
     }
-    let unusable = |source| StartError::DataDir { path: config.data_dir.clone(), source };
-    std::fs::create_dir_all(&config.data_dir).map_err(unusable)?;
-    let file = File::create(config.data_dir.join("serve.lock")).map_err(unusable)?;
+    let file = File::create(beside).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(_) => Err(StartError::AlreadyServing(config.data_dir.clone())),
+        Err(_) => Err(StartError::AlreadyServing(PathBuf::from(database))),
     }
 }
 
@@ -64,6 +71,14 @@ async fn first_start(app: &App) -> Result<(), Failure> {
     }
     let made =
         app.access.tenant_create("main", "My company", "owner@localhost", "Owner").await.map_err(Failure::failed)?;
+    // What is written elsewhere lands in a journal, where others read it.
+    if !std::io::stdout().is_terminal() {
+        println!(
+            "\nThis is the first start. Run `thinkwork setup-link --tenant main --email owner@localhost` with the same \
+             settings, in a terminal, for the link that sets the owner's password.\n"
+        );
+        return Ok(());
+    }
     let link = super::setup::link(&app.config, &made.setup_code);
     println!("\nThis is the first start. Open this link within an hour to set the owner's password:\n\n  {link}\n");
     Ok(())
