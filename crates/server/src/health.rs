@@ -1,19 +1,51 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
+use thinkwork_database::schema::check_row_security;
 use thinkwork_database::{intake_log, jobs};
+use thinkwork_primitives::Timestamp;
+use tokio::sync::Mutex;
 
 use crate::app::App;
 
 /// How many seconds sealing may lie behind before the server says it is not ready.
 const SEALING_SECONDS_MAX: u64 = 60;
+
+/// How long an answer stands: anybody may ask, and some of what is asked for is counted row by row.
+const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// An answer and when it was made; whoever asks while it is made waits for it.
+type Kept<T> = Arc<Mutex<Option<(Timestamp, T)>>>;
+
+#[derive(Clone)]
+struct Health {
+    app: Arc<App>,
+    ready: Kept<(StatusCode, Value)>,
+    metrics: Kept<String>,
+}
+
+impl Health {
+    async fn kept<T: Clone>(&self, kept: &Kept<T>, make: impl Future<Output = T>) -> T {
+        let now = self.app.clock.now();
+        let mut kept = kept.lock().await;
+        if let Some((at, answer)) = &*kept
+            && now.since(*at) < ANSWER_AGE_MAX
+        {
+            return answer.clone();
+        }
+        let answer = make.await;
+        *kept = Some((now, answer.clone()));
+        answer
+    }
+}
 
 /// The three routes, open to all: they tell counts, nothing of any tenant.
 pub fn routes(app: &Arc<App>) -> Router {
@@ -21,17 +53,29 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Arc::clone(app))
+        .with_state(Health { app: Arc::clone(app), ready: Kept::default(), metrics: Kept::default() })
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Response {
+async fn ready(State(health): State<Health>) -> Response {
+    let (status, answer) = health.kept(&health.ready, checked(&health.app)).await;
+    (status, Json(answer)).into_response()
+}
+
+async fn checked(app: &App) -> (StatusCode, Value) {
     let mut problems = Vec::new();
     if let Err(error) = jobs::counts(&app.db).await {
         tracing::error!(%error, "the database does not answer");
         problems.push("database");
     }
-    if intake_log::counts(&app.db).await.is_err() {
+    if intake_log::oldest(&app.db).await.is_err() {
         problems.push("intake");
+    }
+    if let Err(error) = check_row_security(&app.db).await {
+        tracing::error!(%error, "the tenants' rows are not kept apart");
+        problems.push("row_security");
+    }
+    if !app.loops.are_well(app.clock.now()) {
+        problems.push("worker");
     }
     if app.credentials.check_keys().await.is_err() {
         problems.push("key");
@@ -40,7 +84,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         problems.push("audit_sealing");
     }
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": problems.is_empty(), "problems": problems }))).into_response()
+    (status, json!({ "ready": problems.is_empty(), "problems": problems }))
 }
 
 /// One measurement: its name, what it tells, its kind, and its samples as labels and value.
@@ -68,7 +112,12 @@ fn count<N: TryInto<u32>, E>(read: Result<N, E>) -> f64 {
     read.ok().and_then(|count| count.try_into().ok()).map_or(f64::NAN, f64::from)
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+async fn metrics(State(health): State<Health>) -> Response {
+    let text = health.kept(&health.metrics, measured(&health.app)).await;
+    ([("content-type", "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn measured(app: &App) -> String {
     let now = app.clock.now();
     let jobs_all = jobs::counts(&app.db).await;
     let events = intake_log::counts(&app.db).await;
@@ -76,7 +125,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let oldest = oldest.map_or(f64::NAN, |at| at.map_or(0.0, |at| now.since(at).as_secs_f64()));
     let behind = app.audit.sealing_behind().await.map_or(f64::NAN, |behind| behind.as_secs_f64());
     let gauge = |name, help, samples| Metric { name, help, kind: "gauge", samples };
-    let text = exposition(&[
+    exposition(&[
         gauge(
             "thinkwork_jobs",
             "Jobs by state; due ones are among those that wait.",
@@ -111,6 +160,5 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
             kind: "counter",
             samples: &[("", count(Ok::<_, ()>(app.webhooks.unknown_count())))],
         },
-    ]);
-    ([("content-type", "text/plain; version=0.0.4")], text).into_response()
+    ])
 }

@@ -54,6 +54,10 @@ pub(super) async fn tenant_list(tx: &mut Tx) -> Result<Vec<(TenantId, String)>, 
 
 /// The tenant with this slug, in a shared transaction.
 pub(super) async fn tenant_by_slug(tx: &mut Tx, slug: &str) -> Result<Option<TenantId>, Error> {
+    // PostgreSQL takes no zero character, and no slug holds one.
+    if slug.contains('\0') {
+        return Ok(None);
+    }
     let row = tenant::Entity::find().filter(tenant::Column::Slug.eq(slug)).one(tx.orm()).await.map_err(db)?;
     Ok(row.map(|row| TenantId::from_uuid(row.id)))
 }

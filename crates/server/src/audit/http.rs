@@ -97,6 +97,12 @@ impl FilterIn {
                 .map(|text| parse(&text).ok_or_else(|| ApiError::invalid(field, "it is not of this field's form.")))
                 .transpose()
         }
+        // PostgreSQL takes no zero character, and the record holds none.
+        for (field, text) in [("actor", &self.actor), ("action", &self.action)] {
+            if text.as_deref().is_some_and(|text| text.contains('\0')) {
+                return Err(ApiError::invalid(field, "leave out the zero character."));
+            }
+        }
         Ok(Filter {
             since: read("since", self.since, Timestamp::parse)?,
             actor: self.actor.filter(|text| !text.is_empty()),

@@ -200,7 +200,8 @@ pub(super) fn tool_from(definition: &rmcp::model::Tool, now: Timestamp) -> Optio
     }
     Some(ServerTool {
         name: definition.name.to_string(),
-        description: definition.description.as_deref().unwrap_or_default().to_owned(),
+        // PostgreSQL takes no zero character.
+        description: definition.description.as_deref().unwrap_or_default().replace('\0', "\u{FFFD}"),
         input_schema: Value::Object((*definition.input_schema).clone()),
         annotations: serde_json::to_value(&definition.annotations).unwrap_or_default(),
         definition_hash: crypto::hex(&crypto::sha256(text.as_bytes())),

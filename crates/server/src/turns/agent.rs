@@ -82,6 +82,9 @@ impl Turns {
         if change.instructions.len() > INSTRUCTIONS_BYTES_MAX {
             return Err(invalid("instructions", format!("use at most {INSTRUCTIONS_BYTES_MAX} bytes.")));
         }
+        if change.instructions.contains('\0') {
+            return Err(invalid("instructions", "leave out the zero character."));
+        }
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
         let before = store::agent_find(&mut tx).await?;

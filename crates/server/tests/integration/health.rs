@@ -82,6 +82,8 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
     assert!(thinkwork_database::intake_log::applied(&mut tx, claimed[0].0.id).await.unwrap());
     app.app.webhooks.apply(&mut tx, &claimed[0].0, app.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
+    assert_eq!(look().await, before, "within a second the answer is the same, since anybody may ask");
+    app.clock.advance(std::time::Duration::from_secs(1));
     let after = look().await;
     assert_eq!(after["thinkwork_intake_events{state=\"waiting\"}"], 0.0);
     assert_eq!(after["thinkwork_intake_oldest_seconds"], 0.0);
@@ -99,4 +101,46 @@ async fn many_people_open_their_home_at_the_same_time() {
         pages.spawn(async move { ana.get("/me").await.status });
     }
     assert_eq!(pages.join_all().await, [200; 40]);
+}
+
+#[tokio::test]
+async fn l82_whoever_seals_nothing_is_not_ready() {
+    let app = TestApp::new().await;
+    let problems = async || app.anyone().get("/readyz").await.json["problems"].clone();
+    assert_eq!(problems().await, json!([]));
+    app.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!(problems().await, json!(["audit_sealing"]));
+    app.app.audit.sealer().seal_all().await.unwrap();
+    app.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(problems().await, json!([]));
+}
+
+/// An operator of the database who switches the policy of one table off.
+#[tokio::test]
+async fn whoever_serves_without_row_security_is_not_ready() {
+    let app = TestApp::new().await;
+    let url = &app.app.config.database_url;
+    if url.starts_with("sqlite:") {
+        return;
+    }
+    let owner = sea_orm::Database::connect(url).await.unwrap();
+    use sea_orm::ConnectionTrait as _;
+    owner.execute_unprepared("ALTER TABLE thread DISABLE ROW LEVEL SECURITY").await.unwrap();
+    owner.close().await.unwrap();
+    let answer = app.anyone().get("/readyz").await.expect(503);
+    assert_eq!(answer.json["problems"], json!(["row_security"]));
+}
+
+/// PostgreSQL refuses it; SQLite would take it.
+#[tokio::test]
+async fn a_zero_character_is_an_answer_on_both_engines() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    for path in ["/v1/threads?q=a%00", "/v1/threads?requester=a%00", "/v1/audit?actor=a%00", "/v1/audit?action=a%00."] {
+        assert_eq!(owner.get(path).await.expect(422).code(), "invalid", "{path}");
+    }
+    let body = json!({ "model_base_url": "https://model.example.com", "model": "any", "instructions": "a\u{0}" });
+    assert_eq!(owner.put("/v1/agent", body).await.expect(422).code(), "invalid");
+    let body = json!({ "tenant": "a\u{0}", "email": "owner@acme.test", "password": "long enough for one" });
+    app.anyone().post("/v1/sessions", body).await.expect(401);
 }
