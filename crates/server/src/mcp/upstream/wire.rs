@@ -110,23 +110,23 @@ pub(super) async fn answer(
         "text/event-stream" => {
             let (mut events, mut clean) = (Events::default(), scrubber.stream());
             while let Some(chunk) = response.next_chunk().await? {
-                if let Some(found) = find(events.push(&clean.push(&chunk)).map_err(too_long)?, id) {
+                if let Some(found) = find(events.push(&clean.push(&chunk)), id) {
                     return found;
                 }
             }
-            find(events.push(&clean.finish()).map_err(too_long)?, id)
+            find(events.push(&clean.finish()), id)
                 .unwrap_or_else(|| Err(Failure::Protocol("its stream ended without an answer".to_owned())))
         }
         _ => Err(not_mcp()),
     }
 }
 
-fn find(events: Vec<String>, id: u64) -> Option<Result<Value, Failure>> {
+fn find(events: Result<Vec<String>, TooLong>, id: u64) -> Option<Result<Value, Failure>> {
+    let Ok(events) = events else {
+        let sentence = "an event of its stream is too large; let the tool answer with less";
+        return Some(Err(Failure::Protocol(sentence.to_owned())));
+    };
     events.iter().filter_map(|data| serde_json::from_str(data).ok()).find_map(|message: Value| outcome(&message, id))
-}
-
-fn too_long(_: TooLong) -> Failure {
-    Failure::Protocol("an event of its stream is too large; let the tool answer with less".to_owned())
 }
 
 fn not_mcp() -> Failure {

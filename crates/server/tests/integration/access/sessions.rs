@@ -3,7 +3,7 @@
 use serde_json::json;
 use thinkwork_primitives::{Role, Secret};
 
-use crate::harness::TestApp;
+use crate::harness::{Client, TestApp};
 
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -97,4 +97,27 @@ async fn sign_ins_are_in_the_record_without_e_mails() {
         assert!(record.text.contains(action), "{action} is not in the record");
     }
     assert!(!record.text.contains("acme.test"), "an e-mail is in the record");
+}
+
+#[tokio::test]
+async fn l65_tries_at_one_process_count_at_the_other() {
+    let app = TestApp::new().await;
+    with_password(&app).await;
+    let body = json!({ "email": "owner@acme.test", "password": "not the password" });
+    let mut last = 0;
+    for _ in 0..21 {
+        last = app.anyone().post("/v1/sessions", body.clone()).await.status;
+        if last == 429 {
+            break;
+        }
+    }
+    assert_eq!(last, 429);
+    let second = app.second().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = Client::at(format!("http://{}", listener.local_addr().unwrap()));
+    let routes = thinkwork::router::router(&second).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let request = elsewhere.request("POST", "/v1/sessions").header("host", app.address.to_string());
+    elsewhere.send(request.header("content-type", "application/json").body(body.to_string())).await.expect(429);
+    server.abort();
 }

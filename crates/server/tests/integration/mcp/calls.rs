@@ -77,6 +77,38 @@ async fn l55_a_secret_that_a_tool_says_back_is_nowhere_in_what_comes_out() {
     }
 }
 
+/// Fails where a secret stands in one of these in any of the spellings that an upstream says back.
+#[track_caller]
+fn none_holds(secret: &str, texts: &[&str]) {
+    use base64::Engine as _;
+    let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let base64 = base64::engine::general_purpose::STANDARD.encode(secret);
+    for spelling in [secret, &percent, base64.trim_end_matches('=')] {
+        for shown in texts {
+            assert!(!shown.contains(spelling), "{spelling} in {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn l55_a_secret_that_is_said_back_by_a_stream_or_in_a_refusal_is_nowhere_in_what_comes_out() {
+    let world = World::new().await;
+    let key = "the-tenants-own-key-0001";
+    world.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
+    let agent = world.agent(&world.owner).await;
+    for (streams, refuses) in [(true, false), (false, true)] {
+        world.upstream.set(|ways| (ways.streams, ways.refuses) = (streams, refuses));
+        let answer = world.call(&agent, "keyed__whoami").await;
+        assert!(answer.text.contains("you sent "), "{}", answer.text);
+        let turn = world.turn(&world.owner, "/tool keyed__whoami {}").await;
+        let thread = text(&turn, "thread_id");
+        let export = world.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text;
+        let page = world.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text;
+        assert!(export.contains("you sent "), "{export}");
+        none_holds(key, &[&answer.text, &export, &page]);
+    }
+}
+
 #[tokio::test]
 async fn l47_a_server_that_knows_only_what_it_must_stays_connected() {
     let world = World::new().await;

@@ -1,5 +1,6 @@
 //! Approval, deletion, and what a registration means for the tools that are offered.
 
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
 
 use super::{World, call, decide, said, text};
@@ -79,6 +80,13 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
     assert_eq!(world.upstream.calls().len(), calls);
     world.app.settle().await;
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
+    // The row itself stays, without its secret: what grants, steps and the record name by id must lead somewhere.
+    let tx = world.app.slices().db.read(world.app.tenant).await.unwrap();
+    let sql = "SELECT id FROM mcp_server WHERE deleted_at IS NOT NULL AND credential_id IS NULL";
+    let kept = tx.orm().query_all_raw(Statement::from_string(tx.orm().get_database_backend(), sql)).await.unwrap();
+    drop(tx);
+    let kept: Vec<uuid::Uuid> = kept.iter().map(|row| row.try_get("", "id").unwrap()).collect();
+    assert_eq!(kept, [id.parse::<thinkwork_primitives::McpServerId>().unwrap().uuid()]);
     let anew = world.usable("notes", json!({ "mode": "none" })).await;
     assert_ne!(anew, id);
     assert_eq!(world.listed(&agent).await.len(), 3);

@@ -36,6 +36,10 @@ pub struct Ways {
     pub protocol: &'static str,
     /// An HTTP status for everything.
     pub broken: Option<u16>,
+    /// Whether calls are answered by a stream.
+    pub streams: bool,
+    /// Whether calls are refused in the words of what they were sent, with a status beside the JSON-RPC error.
+    pub refuses: bool,
     /// The authorization server that it names now instead of its first one.
     pub moved_to: Option<Issuer>,
 }
@@ -103,6 +107,8 @@ impl Upstream {
                 silent_at: None,
                 protocol: "2025-11-25",
                 broken: None,
+                streams: false,
+                refuses: false,
                 moved_to: None,
             }),
             seen: Mutex::default(),
@@ -234,7 +240,18 @@ fn answer(inside: &Inside, request: &Request, message: &Value) -> Option<Respons
         _ if id.is_null() => return Some(StatusCode::ACCEPTED.into_response()),
         _ => json!({}),
     };
-    Some(axum::Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response())
+    let answer = json!({ "jsonrpc": "2.0", "id": id, "result": result });
+    if method == "tools/call" && ways.refuses {
+        let words = result["content"][0]["text"].as_str().unwrap_or_default();
+        let error = json!({ "code": -32_602, "message": words });
+        let body = axum::Json(json!({ "jsonrpc": "2.0", "id": id, "error": error }));
+        return Some((StatusCode::BAD_REQUEST, body).into_response());
+    }
+    if method == "tools/call" && ways.streams {
+        let body = format!("event: message\ndata: {answer}\n\n");
+        return Some(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response());
+    }
+    Some(axum::Json(answer).into_response())
 }
 
 /// `whoami` says whatever it was sent as a credential, in every spelling; the others repeat their text.

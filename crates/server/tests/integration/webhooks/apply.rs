@@ -109,3 +109,22 @@ async fn l69_what_no_longer_holds_when_the_event_is_applied_fails_visibly_and_ca
     assert_eq!(again["result"], "applied");
     assert_eq!((scene.threads().await.len(), again["event_id"].as_str()), (1, Some("evt_1")));
 }
+
+/// The thread cannot be written; then the event must not count as applied either.
+#[tokio::test]
+async fn l63_an_event_that_could_not_be_applied_is_still_there() {
+    let scene = Scene::new("standard_webhooks").await;
+    scene.standard("evt_1", "{}").await.expect(202);
+    let app = scene.app.slices();
+    let url = app.config.database_url.replace("sqlite:", "sqlite://");
+    let database = sea_orm::Database::connect(url).await.unwrap();
+    use sea_orm::ConnectionTrait as _;
+    database.execute_unprepared("ALTER TABLE thread RENAME TO thread_away").await.unwrap();
+    scene.app.settle().await;
+    database.execute_unprepared("ALTER TABLE thread_away RENAME TO thread").await.unwrap();
+    assert_eq!(thinkwork_database::intake_log::counts(&app.db).await.unwrap(), (1, 0), "it waits for its next try");
+    scene.app.clock.advance(std::time::Duration::from_secs(61));
+    scene.app.settle().await;
+    assert_eq!(scene.threads().await.len(), 1);
+    database.close().await.unwrap();
+}

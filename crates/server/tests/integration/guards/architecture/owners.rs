@@ -158,6 +158,11 @@ fn l45_the_gateway_and_whoever_else_has_the_registry_at_hand_go_through_the_asse
             "Only Tools::call makes a call and only ToolSource carries it out:",
         );
     }
+    // Whatever the one who asks is called.
+    expect_none(
+        outside(&[".offer("], |source| source.slice() != Some("mcp") || source.path == face),
+        "The gateway lists what Tools::assemble gives:",
+    );
     let past = ["mcp.run(", "mcp.offer(", "Mcp::run(", "Mcp::offer(", "tools::Call {", "= Call {", "(Call {"];
     expect_none(outside(&past, |source| source.slice() == Some("tools")), "Ask Tools::assemble and Tools::call:");
 }
@@ -167,5 +172,16 @@ fn processes_are_started_by_nobody() {
     expect_none(
         outside(&["process::Command", "Command::new("], |_| false),
         "The product starts no other program: what it would run is what an attacker would like to choose:",
+    );
+}
+
+/// A proof of identity that stands in the environment would be one secret for every tenant.
+#[test]
+fn l85_the_environment_is_read_by_the_configuration_alone() {
+    let words = ["env::var(", "env::var_os(", "env::vars(", "env::vars_os("];
+    expect_some(&words);
+    expect_none(
+        outside(&words, below(&["crates/server/src/config.rs", "crates/server/src/commands/"])),
+        "Settings come through config.rs, which refuses what it does not know, and no setting is a proof of identity:",
     );
 }
