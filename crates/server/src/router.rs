@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::edge::door::{self, Door};
-use crate::edge::{ApiError, Authenticate, PageError};
+use crate::edge::{ApiError, Authenticate, PageError, shape};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, turns, webhooks};
 
 #[derive(utoipa::OpenApi)]
@@ -89,7 +89,7 @@ pub fn router(app: &Arc<App>) -> Router {
 
 async fn nothing_here(request: Request) -> Response {
     let path = request.uri().path();
-    if ["/v1", "/hooks", "/mcp", "/x", "/oauth"].iter().any(|prefix| path.starts_with(prefix)) {
+    if shape::is_for_machines(path) {
         ApiError::not_found().into_response()
     } else {
         PageError(ApiError::not_found()).into_response()

@@ -103,6 +103,7 @@ fn session_answer(status: StatusCode, session: &NewSession) -> Response {
     (status, session_cookies(session), Json(body)).into_response()
 }
 
+/// Signs a person in. It takes no `Idempotency-Key`: each sign-in makes a session of its own.
 #[utoipa::path(post, path = "/v1/sessions", tag = "access", request_body = SignInBody,
     responses((status = 201, body = SessionAnswer, description = "Signed in; the session is in the cookie.")),
     extensions(("x-caller" = json!("public"))))]
@@ -115,7 +116,7 @@ async fn session_create(
     let sign_in = SignIn { tenant: body.tenant.as_deref(), email: &body.email, password: &body.password };
     let session = access.sign_in(sign_in, &client).await?;
     let mut response = session_answer(StatusCode::CREATED, &session);
-    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/v1/sessions/current"));
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/v1/me"));
     Ok(response)
 }
 
@@ -238,7 +239,7 @@ async fn my_sessions(
         last_seen_at,
         expires_at,
     };
-    Ok(Json(List::page(sessions, &paging, |session| session.id.to_string()).map(body)))
+    Ok(Json(List::newest_first(sessions, &paging, |session| session.id)?.map(body)))
 }
 
 #[utoipa::path(delete, path = "/v1/me/sessions/{id}", tag = "access",

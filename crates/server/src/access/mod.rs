@@ -28,6 +28,7 @@ use thinkwork_primitives::{Audience, Clock, Role, Scope, Secret, SessionId, Tena
 use crate::edge::ApiError;
 
 pub use people::DISABLED_JOB;
+pub use rules::check_password;
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]

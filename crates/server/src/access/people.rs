@@ -14,6 +14,9 @@ use crate::edge::{Once, Paging};
 /// Leads from a hashed e-mail to the accounts that have it, before the tenant is known.
 pub(super) const EMAIL_ROUTE: &str = "email";
 
+/// How to come by a link that was shown before.
+const NEW_LINK: &str = "make a new link at /v1/users/{id}/invitation with another key.";
+
 /// Ends the grants of a person who was disabled; done by the slice that holds them. Key: the person.
 pub const DISABLED_JOB: &str = "access.user_disabled";
 
@@ -133,7 +136,7 @@ impl Access {
         rules::check_invite(by, new.role, now)?;
         let mut tx = self.db.write(by.tenant).await?;
         if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
-            return Err(Error::Once(Box::new(Once::secret_already_shown(&id))));
+            return Err(Error::Once(Box::new(Once::secret_already_shown(&id, NEW_LINK))));
         }
         let role = new.role.word();
         let user = user_insert(&mut tx, new, now).await?;
@@ -150,9 +153,12 @@ impl Access {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::AlreadyAccepted`], [`Error::OnlyOwners`], the database's.
-    pub async fn invitation_renew(&self, by: &Principal, id: UserId) -> Result<Invited, Error> {
+    pub async fn invitation_renew(&self, by: &Principal, id: UserId, once: &Once) -> Result<Invited, Error> {
         let now = self.now();
         let mut tx = self.db.write(by.tenant).await?;
+        if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
+            return Err(Error::Once(Box::new(Once::secret_already_shown(&id, NEW_LINK))));
+        }
         let user = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         rules::check_invite(by, user.role, now)?;
         if user.accepted || user.disabled {
@@ -161,6 +167,7 @@ impl Access {
         codes::codes_end(&mut tx, id, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, id, codes::Purpose::Invitation, now).await?;
         audit::record(&mut tx, now, Event::by(by.requester(), "user.invited_again").on("user", id)).await?;
+        once.keep(&mut tx, &id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
     }

@@ -266,7 +266,7 @@ pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
 }
 
 /// A password to set.
-pub(super) fn check_password(password: &Secret) -> Result<(), Error> {
+pub fn check_password(password: &Secret) -> Result<(), Error> {
     let chars = password.expose_str().map_or(0, |text| text.chars().count());
     if chars >= PASSWORD_CHARS_MIN && password.expose().len() <= PASSWORD_BYTES_MAX {
         Ok(())

@@ -39,7 +39,7 @@ impl Access {
         };
         let mut tx = self.db.write(by.tenant).await?;
         if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
-            return Err(Error::Once(Box::new(Once::secret_already_shown(&id))));
+            return Err(Error::Once(Box::new(Once::secret_already_shown(&id, "revoke it and make another token."))));
         }
         let minted = token_insert(&mut tx, new, user, by.requester(), now).await?;
         once.keep(&mut tx, &minted.token.id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
@@ -77,6 +77,15 @@ impl Access {
         let before = paging.after_id::<TokenId>().map_err(|error| Error::Once(Box::new(error)))?;
         let mut tx = self.db.read(by.tenant).await?;
         proof::token_list(&mut tx, whose(by)?, before, paging.limit.saturating_add(1)).await
+    }
+
+    /// One token that this caller may see, also a revoked one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::NeedsOperator`] for a service token without scope `admin`; the database's.
+    pub async fn token(&self, by: &Principal, id: TokenId) -> Result<Token, Error> {
+        let mut tx = self.db.read(by.tenant).await?;
+        Ok(proof::token_find(&mut tx, whose(by)?, id).await?.ok_or(Error::NotFound)?.token)
     }
 
     /// A person's own tokens that still work, newest first.

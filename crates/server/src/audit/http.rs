@@ -1,7 +1,7 @@
 //! `GET /v1/audit` and `GET /v1/audit/export`.
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Audit, Error, Filter, Recorded};
-use crate::edge::{ApiError, Json, List, Operator, Paging};
+use crate::edge::{ApiError, Json, List, Operator, Paging, Query};
 
 /// Events of one piece of the export.
 const EXPORT_BATCH: u64 = 500;
@@ -68,7 +68,7 @@ impl From<Recorded> for EventOut {
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct FilterIn {
     /// At this time or later, RFC 3339.
     since: Option<String>,
@@ -80,10 +80,6 @@ pub(super) struct FilterIn {
     action: Option<String>,
     /// The thread.
     thread: Option<String>,
-    #[expect(dead_code, reason = "named so that unknown parameters are refused; Paging reads it")]
-    limit: Option<u64>,
-    #[expect(dead_code, reason = "named so that unknown parameters are refused; Paging reads it")]
-    after: Option<String>,
 }
 
 impl FilterIn {

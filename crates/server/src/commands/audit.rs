@@ -27,6 +27,18 @@ pub enum Audit {
         /// Only events of this thread.
         #[arg(long)]
         thread: Option<String>,
+        /// Only events of this time or later, like 2026-01-31T12:00:00Z.
+        #[arg(long)]
+        since: Option<String>,
+        /// Only what this one asked for, like usr_… or whk_….
+        #[arg(long)]
+        actor: Option<String>,
+        /// Only uses of this person's credentials, usr_….
+        #[arg(long)]
+        subject: Option<String>,
+        /// Which part of the list.
+        #[command(flatten)]
+        part: client::Part,
     },
 }
 
@@ -36,7 +48,16 @@ pub enum Audit {
 /// Exit code 1 where something is wrong with the record.
 pub async fn run(shared: &Shared, command: Audit) -> Result<(), Failure> {
     match command {
-        Audit::List { action, thread } => client::audit(shared, action, thread).await,
+        Audit::List { action, thread, since, actor, subject, part } => {
+            let filters = [
+                ("action", action.as_deref()),
+                ("thread", thread.as_deref()),
+                ("since", since.as_deref()),
+                ("actor", actor.as_deref()),
+                ("subject", subject.as_deref()),
+            ];
+            client::audit(shared, &part, &filters).await
+        }
         Audit::Verify { checkpoints } => verify(shared, checkpoints).await,
     }
 }
@@ -58,13 +79,13 @@ async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Fai
         wrong = wrong.saturating_add(verified.findings.len());
         let findings: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
         if shared.json {
-            println!(
+            say!(
                 "{}",
                 json!({ "tenant": slug, "links": verified.links, "checkpoints": verified.checkpoints, "findings": findings })
             );
         } else {
-            println!("{slug}: {} events in the chain, {} checkpoints compared", verified.links, verified.checkpoints);
-            findings.iter().for_each(|finding| println!("  {finding}"));
+            say!("{slug}: {} events in the chain, {} checkpoints compared", verified.links, verified.checkpoints);
+            findings.iter().for_each(|finding| say!("  {finding}"));
         }
     }
     db.close().await;

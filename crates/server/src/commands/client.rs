@@ -17,6 +17,7 @@ pub use work::{Space, Thread};
 
 use super::{Failure, Shared};
 use api::Api;
+pub(super) use api::policy;
 
 /// One of the commands over the API.
 pub enum Command {
@@ -84,15 +85,13 @@ pub async fn run(shared: &Shared, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Lists the record over the API, newest first, of this action and thread where they are named.
+/// Lists this part of the record over the API, newest first, cut by these filters.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn audit(shared: &Shared, action: Option<String>, thread: Option<String>) -> Result<(), Failure> {
+pub async fn audit(shared: &Shared, part: &Part, filters: &[(&str, Option<&str>)]) -> Result<(), Failure> {
     let api = Api::new(shared)?;
-    let part = Part { limit: 50, after: None };
-    let filters = [("action", action.as_deref()), ("thread", thread.as_deref())];
-    let answer = api.get(&part.of("/v1/audit", &filters)).await?;
+    let answer = api.get(&part.of("/v1/audit", filters)).await?;
     let columns = [
         ("WHEN", "/at"),
         ("WHAT", "/action"),

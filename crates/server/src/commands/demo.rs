@@ -107,7 +107,7 @@ async fn start(listen: Option<&str>) -> Result<Running, Failure> {
 }
 
 async fn run_check(stage: &Stage, summary_file: Option<&Path>) -> Result<(), Failure> {
-    let mut print = |line: &serde_json::Value| println!("{line}");
+    let mut print = |line: &serde_json::Value| say!("{line}");
     let summary = check(stage, &mut print).await.map_err(Failure::failed)?;
     if let Some(file) = summary_file {
         let text = format!("{:#}\n", summary.json());
@@ -128,7 +128,7 @@ async fn show(stage: &Stage) -> Result<(), Failure> {
     house.furnish(&stage.outside).await.map_err(Failure::failed)?;
     let mut narrator = Narrator::default();
     narrator.begin(&mut house).await.map_err(Failure::failed)?;
-    println!("{}", welcome(&house, &stage.outside));
+    say!("{}", welcome(&house, &stage.outside));
     let (mut enter, mut look) = (lines(), interval(LOOK_EVERY));
     let mut next_event = Instant::now() + FIRST_EVENT_AFTER;
     let mut left: u32 = EVENTS_BY_THEMSELVES_MAX;
@@ -145,14 +145,14 @@ async fn show(stage: &Stage) -> Result<(), Failure> {
         };
         if send {
             next_event = Instant::now() + EVENT_EVERY;
-            println!("{}", sent(stage.outside.sender.send_next()).await);
+            say!("{}", sent(stage.outside.sender.send_next()).await);
         }
         match narrator.look(&mut house).await {
-            Ok(told) => told.iter().for_each(|line| println!("{line}")),
+            Ok(told) => told.iter().for_each(|line| say!("{line}")),
             Err(error) => tracing::warn!(%error, "the account has a gap"),
         }
     }
-    println!("\nEnded; the temporary folder is removed.");
+    say!("\nEnded; the temporary folder is removed.");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `thinkwork keys rotate`: a new key, and every credential re-wrapped under it, online.
 
 use clap::Subcommand;
+use serde_json::json;
 use thinkwork_primitives::Clock;
 use thinkwork_vault::Vault;
 
@@ -33,9 +34,13 @@ pub async fn run(shared: &Shared, command: Keys) -> Result<(), Failure> {
     // Refuses a wrong key file before it is touched.
     let (db, _, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
     db.close().await;
+    let mut added = None;
     if !resume {
         let key = Vault::add_key(&config.key_file).map_err(Failure::failed)?;
-        println!("added the key {key}; servers that run take it up when they meet it");
+        if !shared.json {
+            say!("added the key {key}; servers that run take it up when they meet it");
+        }
+        added = Some(key.to_string());
     }
     let (db, credentials, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
     let access = Access::new(db.clone(), clock, config.public_url.clone());
@@ -47,10 +52,16 @@ pub async fn run(shared: &Shared, command: Keys) -> Result<(), Failure> {
             if count == 0 {
                 break;
             }
-            println!("re-wrapped {all} credentials");
+            if !shared.json {
+                say!("re-wrapped {all} credentials");
+            }
         }
     }
-    println!("done: every credential is under the active key");
+    if shared.json {
+        say!("{}", json!({ "added_key": added, "rewrapped": all }));
+    } else {
+        say!("done: every credential is under the active key");
+    }
     db.close().await;
     Ok(())
 }

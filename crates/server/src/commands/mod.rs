@@ -2,6 +2,12 @@
 //!
 //! Invariant: exit codes 0 fine, 1 failed, 2 wrong use; a secret is printed once and only where it was asked for.
 
+/// Prints a line like `println!`; whoever reads no further, like `head`, ends it quietly.
+macro_rules! say {
+    () => { $crate::commands::print(format_args!("")) };
+    ($($words:tt)*) => { $crate::commands::print(format_args!($($words)*)) };
+}
+
 pub mod audit;
 pub mod check;
 pub mod client;
@@ -12,13 +18,23 @@ pub mod serve;
 pub mod setup;
 pub mod setup_link;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
+
+/// Prints a line. A closed pipe is no failure: its reader has all that it wanted.
+pub(crate) fn print(line: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("thinkwork: the output could not be written: {error}");
+    }
+}
 
 /// Flags that every command takes; each is also a setting THINKWORK_….
 #[derive(Args, Default)]

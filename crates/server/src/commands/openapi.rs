@@ -15,7 +15,7 @@ pub async fn run() -> Result<(), Failure> {
     let flags = [("data_dir", folder.path().join("data").display().to_string())];
     let config = config::load(None, &[], &flags).map_err(Failure::failed)?;
     let app = App::build(config, Clock::system()).await.map_err(Failure::failed)?;
-    println!("{}", crate::router::openapi(&app).to_pretty_json().map_err(Failure::failed)?);
+    say!("{}", crate::router::openapi(&app).to_pretty_json().map_err(Failure::failed)?);
     app.db.close().await;
     Ok(())
 }

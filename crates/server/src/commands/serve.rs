@@ -80,7 +80,7 @@ async fn first_start(app: &App) -> Result<(), Failure> {
         return Ok(());
     }
     let link = super::setup::link(&app.config, &made.setup_code);
-    println!("\nThis is the first start. Open this link within an hour to set the owner's password:\n\n  {link}\n");
+    say!("\nThis is the first start. Open this link within an hour to set the owner's password:\n\n  {link}\n");
     Ok(())
 }
 

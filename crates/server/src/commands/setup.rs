@@ -7,8 +7,10 @@ use serde_json::json;
 use thinkwork_primitives::{Clock, Secret};
 
 use super::{Failure, Shared};
+use crate::access;
 use crate::app::App;
 use crate::config::Config;
+use crate::edge::ApiError;
 
 /// Arguments of `setup`.
 #[derive(Args)]
@@ -35,30 +37,56 @@ pub(super) fn link(config: &Config, code: &Secret) -> String {
     link.to_string()
 }
 
+fn password_from_stdin() -> Result<Secret, Failure> {
+    let mut password = String::new();
+    std::io::stdin().read_to_string(&mut password).map_err(Failure::failed)?;
+    let password = Secret::from_text(password.trim_end_matches(['\r', '\n']).to_owned());
+    access::check_password(&password).map_err(refused)?;
+    Ok(password)
+}
+
+/// The API's sentence and the argument that it is about; a failure inside in its own words.
+fn refused(error: access::Error) -> Failure {
+    let argument = match &error {
+        access::Error::SlugTaken | access::Error::Invalid { field: "tenant", .. } => " (--tenant)",
+        access::Error::EmailTaken | access::Error::Invalid { field: "email", .. } => " (--owner-email)",
+        access::Error::Invalid { field: "name", .. } => " (--owner-name)",
+        access::Error::Invalid { field: "password", .. } => " (--owner-password-stdin)",
+        _ => "",
+    };
+    let inside = error.to_string();
+    let answer = ApiError::from(error);
+    if answer.log.is_some() {
+        Failure::failed(inside)
+    } else {
+        Failure::failed(format!("{}{argument}", answer.message))
+    }
+}
+
 /// Makes the tenant and prints the owner's token, once.
 ///
 /// # Errors
 /// Where the name is taken or the database does not answer.
 pub async fn run(shared: &Shared, command: Setup) -> Result<(), Failure> {
-    let app = App::build(shared.load(&[])?, Clock::system()).await.map_err(Failure::failed)?;
+    let config = shared.load(&[])?;
+    // Asked for and checked first: a tenant whose owner's password was refused would be half made.
+    let password = if command.owner_password_stdin { Some(password_from_stdin()?) } else { None };
+    let app = App::build(config, Clock::system()).await.map_err(Failure::failed)?;
     let made = app
         .access
         .tenant_create(&command.tenant, &command.tenant, &command.owner_email, &command.owner_name)
         .await
-        .map_err(Failure::failed)?;
-    if command.owner_password_stdin {
-        let mut password = String::new();
-        std::io::stdin().read_to_string(&mut password).map_err(Failure::failed)?;
-        let password = Secret::from_text(password.trim_end_matches(['\r', '\n']).to_owned());
-        app.access.password_set(made.tenant, made.owner, &password).await.map_err(Failure::failed)?;
+        .map_err(refused)?;
+    if let Some(password) = password {
+        app.access.password_set(made.tenant, made.owner, &password).await.map_err(refused)?;
     }
-    let token = app.access.setup_token(made.tenant, made.owner).await.map_err(Failure::failed)?;
+    let token = app.access.setup_token(made.tenant, made.owner).await.map_err(refused)?;
     let (token, url) = (token.expose_str().unwrap_or_default(), link(&app.config, &made.setup_code));
     if shared.json {
-        println!("{}", json!({ "tenant_id": made.tenant, "user_id": made.owner, "token": token, "url": url }));
+        say!("{}", json!({ "tenant_id": made.tenant, "user_id": made.owner, "token": token, "url": url }));
     } else {
-        println!("The tenant {} is made.\n\nOwner token, shown once:\n  {token}\n", command.tenant);
-        println!("Set the owner's password within an hour:\n  {url}");
+        say!("The tenant {} is made.\n\nOwner token, shown once:\n  {token}\n", command.tenant);
+        say!("Set the owner's password within an hour:\n  {url}");
     }
     app.db.close().await;
     Ok(())

@@ -33,9 +33,9 @@ pub async fn run(shared: &Shared, command: SetupLink) -> Result<(), Failure> {
     let code = access.setup_code_of(&command.tenant, &command.email).await.map_err(Failure::failed)?;
     let link = super::setup::link(&config, &code);
     if shared.json {
-        println!("{}", json!({ "url": link }));
+        say!("{}", json!({ "url": link }));
     } else {
-        println!("Open this link within an hour to set a new password:\n\n  {link}\n");
+        say!("Open this link within an hour to set a new password:\n\n  {link}\n");
     }
     db.close().await;
     Ok(())

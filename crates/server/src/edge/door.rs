@@ -1,4 +1,4 @@
-//! The one door of every request: which host it names, where it comes from, what its answer carries.
+//! The one door of every request: which host it names, where it comes from, what its answer carries and how errors look.
 //!
 //! Invariant: nothing is answered without the headers of [`headers::secure`], refusals included; a refused request
 //! reaches no handler. One layer does all of it, since each layer of its own costs a request a copy of all below it.
@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use url::Url;
 
-use super::{Network, headers, host::Allowed, proxy::Proxies};
+use super::{Network, headers, host::Allowed, proxy::Proxies, shape};
 
 /// What the door knows of the deployment.
 pub struct Door {
@@ -31,7 +31,9 @@ pub async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Nex
         Some(refusal) => refusal,
         None => {
             door.proxies.forward(&mut request);
-            next.run(request).await
+            let for_machines = shape::is_for_machines(request.uri().path());
+            let response = next.run(request).await;
+            if for_machines { shape::spelled_out(response) } else { response }
         }
     };
     headers::secure(response)

@@ -18,6 +18,8 @@ pub struct ApiError {
     pub message: String,
     /// What is wrong with which field, where a body was read.
     pub fields: Vec<(String, String)>,
+    /// The resource that is in the way, where it helps to name it.
+    pub id: Option<String>,
     /// Seconds after which to try again.
     pub retry_after_seconds: Option<u64>,
     /// For the log only.
@@ -27,7 +29,15 @@ pub struct ApiError {
 impl ApiError {
     /// An error of this status, code and sentence.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), fields: Vec::new(), retry_after_seconds: None, log: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            fields: Vec::new(),
+            id: None,
+            retry_after_seconds: None,
+            log: None,
+        }
     }
 
     /// 404: there is no such thing, or the caller may not know of it.
@@ -60,6 +70,15 @@ impl ApiError {
         );
         error.fields.push((field.to_owned(), problem));
         error
+    }
+
+    /// 415: the body must be JSON and say so.
+    pub fn not_json_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Send the body as Content-Type: application/json.",
+        )
     }
 
     /// 503: try again later.
@@ -108,10 +127,13 @@ impl IntoResponse for ApiError {
             tracing::error!(%request_id, code = self.code, error = %log, "a request failed");
         }
         let mut error = json!({ "code": self.code, "message": self.message, "request_id": request_id });
-        if !self.fields.is_empty() {
-            let fields = self.fields.into_iter().map(|(name, problem)| (name, problem.into())).collect();
-            if let Some(object) = error.as_object_mut() {
+        if let Some(object) = error.as_object_mut() {
+            if !self.fields.is_empty() {
+                let fields = self.fields.into_iter().map(|(name, problem)| (name, problem.into())).collect();
                 object.insert("fields".to_owned(), serde_json::Value::Object(fields));
+            }
+            if let Some(id) = self.id {
+                object.insert("id".to_owned(), id.into());
             }
         }
         let mut response = (self.status, Json(json!({ "error": error }))).into_response();

@@ -139,12 +139,14 @@ impl Once {
         Ok(())
     }
 
-    /// The answer where a secret was shown with the first creation.
-    pub fn secret_already_shown(id: &str) -> ApiError {
-        ApiError::conflict(
+    /// The answer where a secret was shown with the first creation; `next` says how to come by a new one.
+    pub fn secret_already_shown(id: &str, next: &str) -> ApiError {
+        let mut error = ApiError::conflict(
             "secret_already_shown",
-            format!("This key made {id} before, and its secret was shown then; rotate it to get a new one."),
-        )
+            format!("This key made {id} before, and what is secret of it was shown then; {next}"),
+        );
+        error.id = Some(id.to_owned());
+        error
     }
 }
 

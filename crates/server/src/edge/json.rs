@@ -30,11 +30,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send the body as Content-Type: application/json.",
-            ));
+            return Err(ApiError::not_json_type());
         }
         let bytes = read_body(request.into_body(), limits::API_BODY_BYTES_MAX).await?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);

@@ -17,7 +17,9 @@ pub mod pages;
 pub mod paging;
 pub mod path;
 mod proxy;
+pub mod query;
 pub mod recheck;
+pub mod shape;
 pub mod version;
 
 pub use caller::{
@@ -32,5 +34,6 @@ pub use network::Network;
 pub use pages::{Face, Frame, Notice, Page};
 pub use paging::{List, Paging};
 pub use path::{Id, Ids};
+pub use query::Query;
 pub use recheck::Recheck;
 pub use version::IfVersion;

@@ -1,12 +1,12 @@
 //! Lists by cursor: `?limit=` (1-200, default 50) and `?after=` the `next` of the page before.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::limits;
 use utoipa::ToSchema;
 
-use super::ApiError;
+use super::{ApiError, Query};
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,13 +27,35 @@ impl<T> List<T> {
         Self { items, next }
     }
 
-    /// A page of a list that is short enough to be read whole, like a person's own things.
-    pub fn page(items: Vec<T>, paging: &Paging, cursor: impl Fn(&T) -> String) -> Self {
-        let rest = match &paging.after {
-            None => items,
-            Some(after) => items.into_iter().skip_while(|item| cursor(item) != *after).skip(1).collect(),
-        };
-        Self::cut(rest, paging, cursor)
+    /// A page of a list that is short enough to be read whole, like a person's own things: oldest first. It is cut by
+    /// the order of ids, so the page goes on where the cursor's own item is gone.
+    ///
+    /// # Errors
+    /// 422 where the cursor was not made by this list.
+    pub fn oldest_first<I>(mut items: Vec<T>, paging: &Paging, id: impl Fn(&T) -> I) -> Result<Self, ApiError>
+    where
+        I: Ord + std::fmt::Display + std::str::FromStr,
+    {
+        if let Some(after) = paging.after_id::<I>()? {
+            items.retain(|item| id(item) > after);
+        }
+        items.sort_by_key(&id);
+        Ok(Self::cut(items, paging, |item| id(item).to_string()))
+    }
+
+    /// The same, newest first.
+    ///
+    /// # Errors
+    /// 422 where the cursor was not made by this list.
+    pub fn newest_first<I>(mut items: Vec<T>, paging: &Paging, id: impl Fn(&T) -> I) -> Result<Self, ApiError>
+    where
+        I: Ord + std::fmt::Display + std::str::FromStr,
+    {
+        if let Some(after) = paging.after_id::<I>()? {
+            items.retain(|item| id(item) < after);
+        }
+        items.sort_by_key(|item| std::cmp::Reverse(id(item)));
+        Ok(Self::cut(items, paging, |item| id(item).to_string()))
     }
 
     /// The same page of other items.
@@ -80,9 +102,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(raw) = Query::<Raw>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ApiError::invalid("limit", "use a whole number from 1 to 200."))?;
+        let Query(raw) = Query::<Raw>::from_request_parts(parts, state).await.map_err(|mut error| {
+            if error.fields.iter().any(|(field, _)| field == "limit") {
+                error = ApiError::invalid("limit", "use a whole number from 1 to 200, once.");
+            }
+            error
+        })?;
         let limit = raw.limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
         if (1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
             Ok(Self { limit, after: raw.after })

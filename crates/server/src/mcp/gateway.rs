@@ -3,7 +3,7 @@
 //!
 //! Invariants: a bearer for `/mcp` alone opens it, and none of the request is passed on; each request is resolved
 //! afresh, so any process serves it; tools come from the one assembly; a foreign client's context is unknown, so it
-//! counts as carrying both marks; nothing is approved here.
+//! counts as carrying both marks; nothing is approved here; a token with scope `read` gets tools that read alone.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,14 +15,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as McpTool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode, ErrorData, Implementation,
+    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as McpTool,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Map, Value, json};
-use thinkwork_primitives::{CredentialSubject, Marks, Principal, SpaceId, Via, limits};
+use thinkwork_primitives::{CredentialSubject, Marks, Principal, Scope, SpaceId, Via, limits};
 use url::Url;
 
 use super::Mcp;
@@ -35,8 +35,19 @@ const METADATA_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
 /// What is in the context of a client that we do not see: anything.
 const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true };
 
+/// What a call of a tool that does more answers to a token with scope `read`.
+const READS_ONLY: &str = "Nothing was sent: this tool does more than read, and your token has the scope read. Make a \
+     token with the scope write for it.";
+
 /// The upstream name of the hint that stands for a server which its user has not connected.
 const CONNECT_HINT: &str = "connect";
+
+/// How the SDK's text begins where a body cannot be read as a message.
+const SDK_UNREADABLE: &str = "fail to deserialize";
+/// Longest text of the SDK that is passed on.
+const SDK_TEXT_BYTES_MAX: usize = 4_096;
+/// Added where the SDK refuses a header.
+const VERSIONS: &str = "MCP-Protocol-Version is one of 2025-06-18, 2025-11-25 and 2026-07-28.";
 
 type Service = StreamableHttpService<Handler, NeverSessionManager>;
 
@@ -114,7 +125,7 @@ async fn handle(
         Err(error) => return refused(error, gateway),
     };
     if matches!(*request.method(), Method::OPTIONS | Method::HEAD | Method::PUT | Method::PATCH) {
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response();
     }
     let ask = match ask(&principal, space) {
         Ok(ask) => ask,
@@ -136,9 +147,35 @@ async fn handle(
         None => seen(&gateway.mcp, &principal, space).await,
     };
     match seen {
-        Ok(()) => answer.map(Body::new).into_response(),
+        Ok(()) => understood(answer.map(Body::new)).await,
         Err(error) => refused(error, gateway),
     }
+}
+
+/// The answer; where the SDK says in plain text that it does not understand the request, the same as JSON-RPC says it.
+async fn understood(answer: Response) -> Response {
+    let is_json = answer.headers().contains_key(header::CONTENT_TYPE);
+    if is_json || !matches!(answer.status(), StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+        return answer;
+    }
+    let status = answer.status();
+    let text = axum::body::to_bytes(answer.into_body(), SDK_TEXT_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let (code, message) = if !text.starts_with(SDK_UNREADABLE) {
+        match status {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => return ApiError::not_json_type().into_response(),
+            _ => (ErrorCode::INVALID_REQUEST, format!("{text}. {VERSIONS}")),
+        }
+    } else if text.contains("did not match any variant") {
+        (
+            ErrorCode::INVALID_REQUEST,
+            "The body is no JSON-RPC message; send one with jsonrpc, method and id.".to_owned(),
+        )
+    } else {
+        (ErrorCode::PARSE_ERROR, "The body is not JSON; send one JSON-RPC message.".to_owned())
+    };
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code.0, "message": message } });
+    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
 }
 
 /// What a request takes to its handler, and what comes back beside the answer.
@@ -182,7 +219,15 @@ fn ask(principal: &Principal, space: Option<SpaceId>) -> Result<Ask, ApiError> {
         Some(user) => CredentialSubject::User { user, connection: None },
         None => CredentialSubject::None,
     };
-    Ok(Ask { tenant: principal.tenant, space, requester: principal.requester(), may_use, thread: None, turn: None })
+    Ok(Ask {
+        tenant: principal.tenant,
+        space,
+        requester: principal.requester(),
+        may_use,
+        reads_only: !matches!(principal.via, Via::Token { scope, .. } if scope >= Scope::Write),
+        thread: None,
+        turn: None,
+    })
 }
 
 /// One request's MCP server.
@@ -253,6 +298,7 @@ impl ServerHandler for Handler {
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
             Err(ToolsError::LeftOut(left_out)) => left_out_result(&left_out, &request.name).map(CallToolResponse::from),
             Err(ToolsError::ApprovalRequired) => Ok(self.approval_required(entry.ask.space, &request.name).into()),
+            Err(ToolsError::ReadsOnly) => Ok(told(READS_ONLY).into()),
             Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments do not fit: {problem}")).into()),
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
                 let unknown = if unknown_outcome { " It is not known whether it acted." } else { "" };

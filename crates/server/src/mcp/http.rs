@@ -16,7 +16,7 @@ use super::rules::sentence;
 use super::{Change, Decision, Error, Failure, Mcp};
 use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, Paging};
 
-use wire::{ApproveIn, ChangeIn, NewServerIn, RejectIn, SecretIn, ServerOut, TestOut, ToolOut};
+use wire::{ApproveIn, McpServerChangeBody, NewServerIn, RejectIn, SecretIn, ServerOut, TestOut, ToolOut};
 
 /// The routes.
 pub fn routes(mcp: &Mcp) -> OpenApiRouter {
@@ -125,14 +125,14 @@ async fn show(
 
 /// Changes a registration. What changes its definition makes it pending again.
 #[utoipa::path(patch, path = "/v1/mcp-servers/{id}", tag = "mcp", params(("id" = String, Path)),
-    request_body = ChangeIn, responses((status = 200, body = ServerOut)),
+    request_body = McpServerChangeBody, responses((status = 200, body = ServerOut)),
     extensions(("x-caller" = json!("operator"))))]
 async fn change(
     operator: Operator,
     State(mcp): State<Mcp>,
     Id(id): Id<McpServerId>,
     IfVersion(if_version): IfVersion,
-    Json(body): Json<ChangeIn>,
+    Json(body): Json<McpServerChangeBody>,
 ) -> Result<Json<ServerOut>, ApiError> {
     let change = Change { if_version, ..body.parse()? };
     mcp.change(operator.tenant(), id, change, &operator.requester()).await?;

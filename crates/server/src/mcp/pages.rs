@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, Mcp};
 use crate::edge::{ApiError, Notice};
+use crate::oauth::pages::reason_sentence;
 
 /// Every page of the slice.
 pub fn routes(mcp: &Mcp) -> Router {
@@ -51,14 +52,9 @@ impl Done {
             (Some("spaces"), _) => good("The Spaces are changed."),
             (Some("deleted"), _) => good("Deleted. Its secret and all grants have ended; its history stays."),
             (_, Some("connected")) => good("Connected. The agent may use it when you ask."),
-            (_, Some("error")) => Some(Notice {
-                kind: "bad",
-                text: format!(
-                    "Nothing was connected: {}. Try again.",
-                    super::rules::plain(self.reason.as_deref().unwrap_or("the sign-in did not finish"))
-                        .replace('_', " ")
-                ),
-            }),
+            (_, Some("error")) => {
+                Some(Notice { kind: "bad", text: reason_sentence(self.reason.as_deref().unwrap_or_default()) })
+            }
             _ => None,
         }
     }

@@ -178,7 +178,7 @@ async fn mine(
 ) -> Result<Json<List<ConnectionView>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let all = oauth.connections_of(&mut tx, caller.user).await?;
-    Ok(Json(List::page(all, &paging, |one| one.id.to_string()).map(ConnectionView::from)))
+    Ok(Json(List::oldest_first(all, &paging, |one| one.id)?.map(ConnectionView::from)))
 }
 
 /// Ends one of the caller's connections and revokes its tokens.

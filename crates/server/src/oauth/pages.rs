@@ -23,7 +23,8 @@ use crate::audit::{self, Use};
 use crate::edge::moment::Moment;
 use crate::edge::{ApiError, CheckedForm, Frame, Id, Notice, Page, PageError, PageMember, PageOperator, Paging};
 pub use callback::handoff;
-use words::{reason_sentence, revocation_sentence};
+pub(crate) use words::reason_sentence;
+use words::revocation_sentence;
 
 /// What the pages need beside the slice: names of people and of servers.
 #[derive(Clone)]

@@ -118,7 +118,7 @@ struct NewSpaceWire {
 /// What changes; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeWire {
+struct SpaceChangeBody {
     name: Option<String>,
     access: Option<AccessWire>,
     /// An empty prompt removes it.
@@ -226,13 +226,13 @@ async fn show(
 /// Changes a Space. Widening it to public takes a session.
 #[utoipa::path(patch, path = "/v1/spaces/{id}", tag = "spaces", extensions(("x-caller" = json!("operator"))),
     params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
-    request_body = ChangeWire, responses((status = 200, body = SpaceWire)))]
+    request_body = SpaceChangeBody, responses((status = 200, body = SpaceWire)))]
 async fn change(
     State(spaces): State<Spaces>,
     operator: Operator,
     Id(id): Id<SpaceId>,
     IfVersion(version): IfVersion,
-    Json(body): Json<ChangeWire>,
+    Json(body): Json<SpaceChangeBody>,
 ) -> Result<Json<SpaceWire>, ApiError> {
     let change = SpaceChange {
         name: body.name,
@@ -316,11 +316,12 @@ async fn servers(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
     Id(id): Id<SpaceId>,
+    paging: Paging,
 ) -> Result<Json<List<ServerWire>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     spaces.visible(&mut tx, id, &caller).await?;
-    let items = spaces.servers(&mut tx, id).await?.into_iter().map(ServerWire::from).collect();
-    Ok(Json(List { items, next: None }))
+    let found = spaces.servers(&mut tx, id).await?;
+    Ok(Json(List::oldest_first(found, &paging, |server| server.server)?.map(ServerWire::from)))
 }
 
 /// Lets an MCP server serve a Space, or changes with what.

@@ -149,6 +149,7 @@ impl Spaces {
     pub async fn create(&self, tx: &mut Tx, new: NewSpace, by: &Principal) -> Result<Space, Error> {
         rules::check_slug(&new.slug)?;
         rules::check_prompt(new.prompt.as_deref())?;
+        rules::check_first_member(new.access, by.user())?;
         let now = self.clock.now();
         let space = Space {
             id: SpaceId::new(),

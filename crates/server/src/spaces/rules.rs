@@ -50,6 +50,18 @@ pub(super) const fn may_empty(access: SpaceAccess) -> bool {
     matches!(access, SpaceAccess::Public)
 }
 
+/// A private Space begins with its maker as its one member; made by nobody in person, it would be nobody's.
+pub(super) fn check_first_member(access: SpaceAccess, maker: Option<UserId>) -> Result<(), Error> {
+    if access == SpaceAccess::Private && maker.is_none() {
+        Err(Error::Invalid(
+            "access",
+            "a service token is a member of nothing, so nobody would see it; use public, or let a person make it.",
+        ))
+    } else {
+        Ok(())
+    }
+}
+
 /// Widening takes a person's session: it shows to everyone what members wrote among themselves.
 pub(super) fn check_widening(from: SpaceAccess, to: Option<SpaceAccess>, by: &Principal) -> Result<(), Error> {
     let widens = from == SpaceAccess::Private && to == Some(SpaceAccess::Public);

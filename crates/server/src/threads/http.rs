@@ -1,7 +1,7 @@
 //! JSON routes of threads, messages and turns; their wire types are in `wire.rs`.
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -10,9 +10,9 @@ use thinkwork_primitives::{Channel, SpaceId, ThreadId, Timestamp, TurnId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::wire::{ChangeWire, Export, MessageWire, NewMessageWire, NewThreadWire, ThreadWire, TurnWire};
+use super::wire::{Export, MessageWire, NewMessageWire, NewThreadWire, ThreadChangeBody, ThreadWire, TurnWire};
 use super::{Error, NewMessage, Thread, ThreadFilter, Threads, rules};
-use crate::edge::{ApiError, Caller, Id, IfVersion, Json, List, Once, OnceKey, Paging, Recheck};
+use crate::edge::{ApiError, Caller, Id, IfVersion, Json, List, Once, OnceKey, Paging, Query, Recheck};
 
 /// The routes.
 pub fn routes(threads: &Threads) -> OpenApiRouter {
@@ -32,7 +32,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(sentence) => Self::invalid("text", sentence),
+            Error::Invalid(field, sentence) => Self::invalid(field, sentence),
             Error::Over => Self::conflict("turn_over", "This turn has ended; there is nothing to stop."),
             Error::Changed => IfVersion::changed(),
             Error::Spaces(error) => error.into(),
@@ -169,13 +169,13 @@ async fn show(
 /// Changes title, status or priority of a thread.
 #[utoipa::path(patch, path = "/v1/threads/{id}", tag = "threads", extensions(("x-caller" = json!("caller"))),
     params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
-    request_body = ChangeWire, responses((status = 200, body = ThreadWire)))]
+    request_body = ThreadChangeBody, responses((status = 200, body = ThreadWire)))]
 async fn change(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<ThreadId>,
     IfVersion(version): IfVersion,
-    Json(body): Json<ChangeWire>,
+    Json(body): Json<ThreadChangeBody>,
 ) -> Result<Json<ThreadWire>, ApiError> {
     let mut tx = threads.db.write(caller.tenant).await?;
     let thread = threads.change(&mut tx, id, body.into(), version, &caller).await?;

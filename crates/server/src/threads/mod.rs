@@ -39,7 +39,7 @@ pub enum Error {
     NotFound,
     /// What was sent does not fit: a sentence.
     #[error("{0}")]
-    Invalid(&'static str),
+    Invalid(&'static str, &'static str),
     /// The turn has ended or does not run.
     #[error("the turn does not run any more")]
     Over,

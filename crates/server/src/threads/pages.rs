@@ -181,7 +181,7 @@ async fn begin(
             tx.commit().await?;
             Ok(Redirect::to(&format!("/me/threads/{}", received.thread.id)).into_response())
         }
-        Err(Error::Invalid(sentence)) => {
+        Err(Error::Invalid(_, sentence)) => {
             drop(tx);
             let page = space_page(&threads, &caller, id, &Paging::default(), form, sentence.to_owned()).await?;
             Ok((axum::http::StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())

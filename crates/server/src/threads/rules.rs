@@ -62,10 +62,14 @@ pub(super) const fn status_after_start(status: ThreadStatus) -> ThreadStatus {
 pub(super) fn check_attribution(requester: &Requester, subject: CredentialSubject) -> Result<(), Error> {
     match (requester, subject.user()) {
         (Requester::User(asker), Some(owner)) if *asker == owner => Ok(()),
-        (Requester::User(_), _) => Err(Error::Invalid("a person's message has that person as credential subject")),
+        (Requester::User(_), _) => {
+            Err(Error::Invalid("text", "a person's message has that person as credential subject"))
+        }
         (Requester::Trigger(_), Some(_)) => Ok(()),
-        (Requester::Trigger(_), None) => Err(Error::Invalid("a trigger's message has its owner as credential subject")),
-        (_, Some(_)) => Err(Error::Invalid("work without a user has no user as credential subject")),
+        (Requester::Trigger(_), None) => {
+            Err(Error::Invalid("text", "a trigger's message has its owner as credential subject"))
+        }
+        (_, Some(_)) => Err(Error::Invalid("text", "work without a user has no user as credential subject")),
         (_, None) => Ok(()),
     }
 }
@@ -88,7 +92,7 @@ pub(super) fn check_inbound(inbound: &Inbound) -> Result<(), Error> {
         _ => false,
     };
     if !fits {
-        return Err(Error::Invalid("this requester cannot write in this role"));
+        return Err(Error::Invalid("text", "this requester cannot write in this role"));
     }
     check_text(inbound.role, &inbound.text)
 }
@@ -99,9 +103,9 @@ fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
         _ => (limits::MESSAGE_TEXT_BYTES_MAX, "a message has at most 65,536 bytes; longer texts are files"),
     };
     if text.trim().is_empty() && role != MessageRole::Data {
-        return Err(Error::Invalid("the message is empty; write something"));
+        return Err(Error::Invalid("text", "the message is empty; write something"));
     }
-    if text.len() > most { Err(Error::Invalid(sentence)) } else { Ok(()) }
+    if text.len() > most { Err(Error::Invalid("text", sentence)) } else { Ok(()) }
 }
 
 /// The marks of a message that arrived: what the requester did not write is untrusted, a trigger's is private too.
@@ -137,7 +141,7 @@ pub(super) fn title_of(given: Option<&str>, text: &str) -> String {
 pub(super) fn checked_title(title: &str) -> Result<String, Error> {
     let title = title.trim();
     let fits = (1..=limits::NAME_CHARS_MAX).contains(&title.chars().count()) && !title.chars().any(char::is_control);
-    if fits { Ok(title.to_owned()) } else { Err(Error::Invalid("a title is one line of 1 to 120 characters")) }
+    if fits { Ok(title.to_owned()) } else { Err(Error::Invalid("title", "a title is one line of 1 to 120 characters")) }
 }
 
 /// What this caller writes, as an inbound message; and whether they typed it in a session.

@@ -147,7 +147,7 @@ impl Threads {
             return Err(Error::Over);
         }
         if !rules::may_open(&of.requester, of.subject, new.subject) {
-            return Err(Error::Invalid("a step uses no credential but its turn's"));
+            return Err(Error::Invalid("text", "a step uses no credential but its turn's"));
         }
         let now = self.clock.now();
         let id = turn::step_insert(tx, of, new, now).await?;
@@ -181,7 +181,7 @@ impl Threads {
         marks: Marks,
     ) -> Result<MessageId, Error> {
         if role == MessageRole::User {
-            return Err(Error::Invalid("a turn never writes as the one who asks"));
+            return Err(Error::Invalid("text", "a turn never writes as the one who asks"));
         }
         let now = self.clock.now();
         let entry = Message {

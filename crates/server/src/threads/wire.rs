@@ -152,14 +152,14 @@ pub(super) struct NewMessageWire {
 /// What changes in a thread; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ChangeWire {
+pub(super) struct ThreadChangeBody {
     title: Option<String>,
     status: Option<StatusWire>,
     priority: Option<PriorityWire>,
 }
 
-impl From<ChangeWire> for ThreadChange {
-    fn from(change: ChangeWire) -> Self {
+impl From<ThreadChangeBody> for ThreadChange {
+    fn from(change: ThreadChangeBody) -> Self {
         Self { title: change.title, status: change.status.map(Into::into), priority: change.priority.map(Into::into) }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: [`of`] is called by `Tools` alone, and nothing of it is kept between two calls.
 
 use futures_util::future::join_all;
-use thinkwork_primitives::CredentialSubject;
+use thinkwork_primitives::{CredentialSubject, Effect};
 
 use super::{Ask, Error, LeftOut, LeftOutReason, Needs, Offer, Tool, Tools, rules};
 use crate::spaces::SpaceServer;
@@ -89,6 +89,11 @@ fn allowed(mut found: Found, servers: Option<&[SpaceServer]>) -> Option<Found> {
     found.tool.approval =
         server.approvals.get(&found.tool.upstream_name).and_then(|word| word.as_str()).map(str::to_owned);
     Some(found)
+}
+
+/// Whether the ask may call this tool for what it does.
+pub(super) fn in_reach(ask: &Ask, tool: &Tool) -> bool {
+    !ask.reads_only || tool.effect == Effect::Read
 }
 
 /// Whether a user's own credential may be used for this ask: only by that very user.

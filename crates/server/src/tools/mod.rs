@@ -32,6 +32,8 @@ pub struct Ask {
     pub requester: Requester,
     /// Whose credential may be used: the requester's if a person, else `None` or `Tenant`.
     pub may_use: CredentialSubject,
+    /// Whether tools that only read are all there is for it: for a token with scope `read`.
+    pub reads_only: bool,
     /// In which thread.
     pub thread: Option<ThreadId>,
     /// In which turn.
@@ -180,6 +182,9 @@ pub enum Error {
     /// This very call needs a person's approval first.
     #[error("this call needs approval first")]
     ApprovalRequired,
+    /// The tool does more than read, and no more was asked for.
+    #[error("this tool does more than read")]
+    ReadsOnly,
     /// The arguments are too large or not what the tool takes.
     #[error("the arguments do not fit: {0}")]
     Arguments(String),
@@ -263,8 +268,8 @@ impl Tools {
     /// [`Error::NotAdmitted`]; a source's own failure.
     pub async fn assemble(&self, ask: &Ask) -> Result<Offer, Error> {
         let assembly = assembly::of(self, ask).await?;
-        let tools = assembly.tools.into_iter().map(|found| found.tool).collect();
-        Ok(Offer { tools, left_out: assembly.left_out })
+        let tools = assembly.tools.into_iter().map(|found| found.tool).filter(|tool| assembly::in_reach(ask, tool));
+        Ok(Offer { tools: tools.collect(), left_out: assembly.left_out })
     }
 
     /// The tool of this name in a fresh assembly, without calling it: for recording the step first.
@@ -292,6 +297,9 @@ impl Tools {
         receipt: Receipt,
     ) -> Result<Outcome, Error> {
         let found = assembly::of(self, ask).await?.find(name)?;
+        if !assembly::in_reach(ask, &found.tool) {
+            return Err(Error::ReadsOnly);
+        }
         rules::check_arguments(&found.tool.input_schema, &arguments).map_err(Error::Arguments)?;
         // Only a person can have typed a call; whoever claims otherwise gets no approval for it.
         let typed = if ask.requester.user().is_some() { typed } else { Typed::Otherwise };

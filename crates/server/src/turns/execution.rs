@@ -63,6 +63,7 @@ impl<'a> Execution<'a> {
             space: Some(turn.space),
             requester: turn.requester.clone(),
             may_use: turn.subject,
+            reads_only: false,
             thread: Some(turn.thread),
             turn: Some(turn.id),
         };

@@ -16,6 +16,7 @@ use super::ingress::{self, Arrived, Peer, Taken};
 use super::{Change, Delivery, Error, NewWebhook, OVERLAP_MAX, Shown, Webhook, Webhooks, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::{Described, Owner};
+use crate::edge::Once;
 
 impl Webhooks {
     /// Makes a webhook in `tx`. Its address takes requests after the commit.
@@ -189,16 +190,28 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`Error::NotFound`] also for a disabled webhook; [`Error::TestRefused`] where a real one would be refused too.
-    pub async fn test(&self, tenant: TenantId, id: WebhookId, by: &Requester) -> Result<Delivery, Error> {
+    pub async fn test(&self, tenant: TenantId, id: WebhookId, once: &Once, by: &Requester) -> Result<Delivery, Error> {
         let now = self.parts.clock.now();
         let mut tx = self.parts.db.write(tenant).await?;
         store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
-        audit::record(&mut tx, now, Event::by(by.clone(), "webhook.tested").on("webhook", id)).await?;
+        let before = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)?;
+        let before: Option<DeliveryId> = before.and_then(|id| id.parse().ok());
+        // The id is kept before the event is sent: asked again, it leads to that event or sends it after all.
+        let sent = before.unwrap_or_else(DeliveryId::new);
+        if before.is_some() {
+            match self.delivery(&mut tx, sent).await {
+                Err(Error::NotFound) => {}
+                found => return found,
+            }
+        } else {
+            audit::record(&mut tx, now, Event::by(by.clone(), "webhook.tested").on("webhook", id)).await?;
+            once.keep(&mut tx, &sent.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+        }
         tx.commit().await?;
         let disabled = || Error::TestRefused("The webhook is disabled; enable it first.".to_owned());
         let endpoint = self.parts.cache.find(id, now).await?.ok_or_else(disabled)?;
         let secrets = self.parts.credentials.open_for_verification(tenant, endpoint.webhook.credential).await?;
-        let event_id = format!("test_{}", DeliveryId::new());
+        let event_id = format!("test_{sent}");
         let body = json!({ "type": "thinkwork.test", "id": event_id, "sent_at": now }).to_string();
         let signed =
             secrets.first().and_then(|secret| endpoint.webhook.scheme.sign(secret, &event_id, body.as_bytes(), now));
@@ -207,7 +220,7 @@ impl Webhooks {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static("ThinkWork test"));
         headers.extend(signed);
-        let arrived = Arrived { headers: &headers, peer: Peer::Ourselves, received_at: now };
+        let arrived = Arrived { headers: &headers, peer: Peer::Ourselves(sent), received_at: now };
         let taken = ingress::accept(self, &endpoint, arrived, Body::from(body)).await;
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
             taken.map_err(|refusal| Error::TestRefused(refusal.sentence()))?;

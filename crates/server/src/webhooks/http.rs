@@ -13,7 +13,9 @@ use utoipa_axum::routes;
 
 use super::{Error, OVERLAP_DEFAULT, Order, Webhooks};
 use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, Paging};
-use wire::{ChangeIn, DeliveryOut, DeliveryQuery, ReplayIn, ReplayOut, RotateIn, ShownOut, WebhookIn, WebhookOut};
+use wire::{
+    DeliveryOut, DeliveryQuery, ReplayIn, ReplayOut, RotateIn, ShownOut, WebhookChangeBody, WebhookIn, WebhookOut,
+};
 
 /// `/v1/webhooks…` and `/v1/deliveries…`.
 pub fn routes(webhooks: &Webhooks) -> OpenApiRouter {
@@ -82,7 +84,7 @@ async fn create(
     let new = body.parsed()?;
     let mut tx = webhooks.parts.db.write(operator.tenant()).await?;
     if let Some(id) = once.made_before(&mut tx).await? {
-        return Err(Once::secret_already_shown(&id));
+        return Err(Once::secret_already_shown(&id, "rotate its secret to get a new one."));
     }
     let shown = webhooks.create(&mut tx, new, &operator.0).await?;
     let id = shown.webhook.id.to_string();
@@ -107,13 +109,13 @@ async fn find(
 
 /// Changes what is named in the body; null takes a value away.
 #[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path)), request_body = ChangeIn, responses((status = 200, body = WebhookOut)))]
+    params(("id" = String, Path)), request_body = WebhookChangeBody, responses((status = 200, body = WebhookOut)))]
 async fn update(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
     IfVersion(expected): IfVersion,
-    Json(body): Json<ChangeIn>,
+    Json(body): Json<WebhookChangeBody>,
 ) -> Result<Json<WebhookOut>, ApiError> {
     let change = body.parsed()?;
     let (webhook, secret) = webhooks.update(operator.tenant(), id, expected, change, &operator.requester()).await?;
@@ -149,14 +151,17 @@ async fn rotate(
 
 /// Sends a signed sample event through the way that real ones take.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)),
+    extensions(("x-caller" = json!("operator"))),
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = DeliveryOut)))]
 async fn test(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
+    key: OnceKey,
 ) -> Result<Json<DeliveryOut>, ApiError> {
-    Ok(Json(webhooks.test(operator.tenant(), id, &operator.requester()).await?.into()))
+    let once = Once::new(key, &operator.0, "webhooks.test", &id.to_string(), webhooks.parts.clock.now());
+    Ok(Json(webhooks.test(operator.tenant(), id, &once, &operator.requester()).await?.into()))
 }
 
 /// Lists the deliveries of a webhook, newest first, accepted and refused ones included.
@@ -193,19 +198,23 @@ async fn delivery(
 
 /// Applies a delivery again as a new one.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/replay", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)),
+    extensions(("x-caller" = json!("operator"))),
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = DeliveryOut)))]
 async fn replay(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<DeliveryId>,
+    key: OnceKey,
 ) -> Result<Json<DeliveryOut>, ApiError> {
-    Ok(Json(webhooks.replay(operator.tenant(), id, &operator.requester()).await?.into()))
+    let once = Once::new(key, &operator.0, "deliveries.replay", &id.to_string(), webhooks.parts.clock.now());
+    Ok(Json(webhooks.replay(operator.tenant(), id, &once, &operator.requester()).await?.into()))
 }
 
 /// Applies again what was applied or failed of a webhook and fits the filter, or only counts it.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)), request_body = ReplayIn,
+    extensions(("x-caller" = json!("operator"))),
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = ReplayIn,
     responses((status = 200, body = ReplayOut)))]
 async fn replay_all(
     State(webhooks): State<Webhooks>,

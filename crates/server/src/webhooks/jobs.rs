@@ -70,7 +70,7 @@ impl Webhooks {
         }
         match self.parts.threads.receive(tx, inbound(&webhook, event, envelope)).await {
             Ok(received) => Ok(Ok(received)),
-            Err(threads::Error::Invalid(reason)) => Ok(Err(reason.to_owned())),
+            Err(threads::Error::Invalid(_, reason)) => Ok(Err(reason.to_owned())),
             Err(error) => Err(error.into()),
         }
     }

@@ -259,7 +259,8 @@ async fn test(
     CheckedForm { caller, .. }: CheckedForm<Press>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    match webhooks.test(caller.tenant(), id, &caller.principal.requester()).await {
+    let unkeyed = Once::unkeyed(webhooks.parts.clock.now());
+    match webhooks.test(caller.tenant(), id, &unkeyed, &caller.principal.requester()).await {
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
         Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
     }
@@ -353,6 +354,7 @@ async fn replay(
     CheckedForm { caller, .. }: CheckedForm<Press>,
 ) -> Result<Redirect, PageError> {
     caller.require_operator()?;
-    let again = webhooks.replay(caller.tenant(), id, &caller.principal.requester()).await?;
+    let unkeyed = Once::unkeyed(webhooks.parts.clock.now());
+    let again = webhooks.replay(caller.tenant(), id, &unkeyed, &caller.principal.requester()).await?;
     Ok(Redirect::to(&format!("/admin/deliveries/{}", again.id)))
 }

@@ -62,7 +62,13 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::NotReplayable`] for what was never accepted or is a copy of another delivery.
-    pub async fn replay(&self, tenant: TenantId, id: DeliveryId, by: &Requester) -> Result<Delivery, Error> {
+    pub async fn replay(
+        &self,
+        tenant: TenantId,
+        id: DeliveryId,
+        once: &Once,
+        by: &Requester,
+    ) -> Result<Delivery, Error> {
         let now = self.parts.clock.now();
         let mut tx = self.parts.db.write(tenant).await?;
         let delivery = self.delivery(&mut tx, id).await?;
@@ -79,17 +85,26 @@ impl Webhooks {
         self.check_enabled(&mut tx, delivery.webhook).await?;
         let kept = store::envelope_find(&mut tx, id).await?.as_deref().and_then(Envelope::decode);
         let envelope = kept.ok_or(Error::NotReplayable("What was sent is no longer kept."))?;
+        let before = once.made_before(&mut tx).await.map_err(api)?;
         // A key of its own: a replay is wanted although the event is known.
-        let event = again(tenant, delivery.webhook, envelope.clone(), id, &DeliveryId::new().to_string(), now);
+        let run = before.clone().unwrap_or_else(|| DeliveryId::new().to_string());
+        let event = again(tenant, delivery.webhook, envelope.clone(), id, &run, now);
         let shown = accepted(&event, delivery.webhook, &envelope);
-        let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
-        let told =
-            told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", shown.id.to_string());
-        audit::record(&mut tx, now, told).await?;
+        if before.is_none() {
+            let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
+            let told =
+                told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", shown.id.to_string());
+            audit::record(&mut tx, now, told).await?;
+            once.keep(&mut tx, &run).await.map_err(api)?;
+        }
         // The order is asked first: an event without its record would be worse than a record without its event.
         tx.commit().await?;
         match self.parts.intake.append(event).await? {
-            Accepted::Stored | Accepted::Duplicate { .. } => Ok(shown),
+            Accepted::Stored => Ok(shown),
+            Accepted::Duplicate { id: first, .. } => {
+                let mut tx = self.parts.db.read(tenant).await?;
+                self.delivery(&mut tx, DeliveryId::from_uuid(first)).await
+            }
         }
     }
 

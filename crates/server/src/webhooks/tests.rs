@@ -220,6 +220,7 @@ fn a_media_type_is_json_a_form_or_text_and_named_once() {
 fn a_wait_is_read_from_prefer_and_bounded() {
     let wait = |value: &str| rules::wait_seconds(&headers(&[("prefer", value)]));
     assert_eq!(wait("wait=10"), Some(10));
+    assert_eq!(wait("respond-async; Wait = \"10\""), Some(10));
     assert_eq!(wait("respond-async, wait=99"), Some(25));
     assert_eq!(wait("wait=x"), None);
     assert_eq!(rules::wait_seconds(&HeaderMap::new()), None);

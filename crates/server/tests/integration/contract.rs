@@ -278,3 +278,111 @@ async fn the_record_is_exported_line_by_line_as_it_is_hashed() {
     assert!(!exported.text.contains(&scene.secret) && !exported.text.contains("acme.test"));
     scene.app.member("ana").await.get("/v1/audit/export").await.expect(403);
 }
+
+#[tokio::test]
+async fn a_page_goes_on_where_the_item_of_its_cursor_is_gone() {
+    let scene = Scene::new().await;
+    for _ in 0..4 {
+        scene.app.session_of(scene.app.owner).await;
+    }
+    let ids = async |path: &str| {
+        let page = scene.owner.get(path).await.expect(200);
+        items(&page).iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let whole = ids("/v1/me/sessions").await;
+    scene.owner.delete(&format!("/v1/me/sessions/{}", whole[1])).await.expect(204);
+    assert_eq!(ids(&format!("/v1/me/sessions?after={}", whole[1])).await, whole[2..]);
+}
+
+#[tokio::test]
+async fn a_query_that_does_not_fit_is_told_by_its_field() {
+    let scene = Scene::new().await;
+    let deliveries = format!("/v1/webhooks/{}/deliveries", scene.webhook);
+    for (path, field) in [
+        ("/v1/audit?action=a&action=b".to_owned(), "action"),
+        ("/v1/threads?q=a&q=b".to_owned(), "q"),
+        (format!("{deliveries}?result=failed&result=applied"), "result"),
+        ("/v1/audit?since=yesterday".to_owned(), "since"),
+        ("/v1/threads?after=a&after=b".to_owned(), "after"),
+    ] {
+        let answer = scene.owner.get(&path).await.expect(422);
+        assert!(answer.json["error"]["fields"][field].is_string(), "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn replays_tests_and_invitations_happen_once_for_their_key() {
+    let scene = Scene::new().await;
+    scene.send(json!({ "n": 1 })).await;
+    scene.app.settle().await;
+    let hook = format!("/v1/webhooks/{}", scene.webhook);
+    let deliveries = async || items(&scene.owner.get(&format!("{hook}/deliveries")).await.expect(200)).clone();
+    let first = deliveries().await[0]["id"].as_str().unwrap().to_owned();
+    for (path, all) in [(format!("/v1/deliveries/{first}/replay"), 2), (format!("{hook}/test"), 4)] {
+        let again = async |key| with_header(&scene.owner, "POST", &path, ("idempotency-key", key), &json!({})).await;
+        let made = again("k1").await.expect(200).text_of("id");
+        assert_eq!(again("k1").await.expect(200).text_of("id"), made, "{path}");
+        scene.app.settle().await;
+        assert_eq!(again("k1").await.expect(200).text_of("id"), made, "{path}, applied meanwhile");
+        scene.app.settle().await;
+        assert_eq!(deliveries().await.len(), all, "{path}");
+        assert_ne!(again("k2").await.expect(200).text_of("id"), made, "{path}");
+        scene.app.settle().await;
+        assert_eq!(deliveries().await.len(), all + 1);
+    }
+    let ana = json!({ "email": "ana@acme.test", "name": "Ana", "role": "member" });
+    let ana = scene.owner.post("/v1/users", ana).await.expect(201).text_of("id");
+    let path = format!("/v1/users/{ana}/invitation");
+    let renew = async |key| with_header(&scene.owner, "POST", &path, ("idempotency-key", key), &json!({})).await;
+    let code = renew("k1").await.expect(200).text_of("invite_url");
+    let again = renew("k1").await.expect(409);
+    assert_eq!((again.code(), again.json["error"]["id"].as_str()), ("secret_already_shown", Some(&*ana)));
+    assert!(again.json["error"]["message"].as_str().unwrap().contains("invitation"), "{}", again.text);
+    let code = code.split_once("code=").unwrap().1;
+    let accept = json!({ "code": code, "password": "a long enough password" });
+    scene.app.anyone().post("/v1/invitations/accept", accept).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_was_made_is_read_where_its_location_says() {
+    let scene = Scene::new().await;
+    let user = json!({ "email": "x@acme.test", "name": "X", "role": "member" });
+    let token = json!({ "name": "x", "kind": "service", "audience": "api", "scopes": ["write"] });
+    let made = scene.owner.post("/v1/tokens", token).await.expect(201);
+    let service = scene.app.bearer(&made.text_of("token"));
+    let stranger = scene.app.member("stranger").await;
+    for made in [made, scene.owner.post("/v1/users", user).await.expect(201)] {
+        let read = scene.owner.get(made.header("location")).await.expect(200);
+        assert_eq!(read.text_of("id"), made.text_of("id"));
+        assert!(read.json.get("token").is_none() && read.json.get("invite_url").is_none());
+        assert!([403, 404].contains(&stranger.get(made.header("location")).await.status));
+        service.get(made.header("location")).await.expect(403);
+    }
+    let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
+    scene.app.slices().access.password_set(scene.app.tenant, scene.app.owner, &password).await.unwrap();
+    let sign_in = json!({ "email": "owner@acme.test", "password": "a long enough password" });
+    let signed_in = scene.app.anyone().post("/v1/sessions", sign_in).await.expect(201);
+    assert_eq!(signed_in.header("location"), "/v1/me");
+}
+
+#[tokio::test]
+async fn a_refused_title_is_told_as_the_title() {
+    let scene = Scene::new().await;
+    let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
+    let change = json!({ "title": "x".repeat(121) });
+    let refused = scene.owner.patch(&format!("/v1/threads/{thread}"), change).await.expect(422);
+    assert!(refused.json["error"]["fields"]["title"].is_string(), "{}", refused.text);
+    let empty = scene.owner.post("/v1/threads", json!({ "space_id": scene.space, "text": " " })).await.expect(422);
+    assert!(empty.json["error"]["fields"]["text"].is_string(), "{}", empty.text);
+}
+
+#[tokio::test]
+async fn a_service_token_makes_no_space_that_nobody_would_see() {
+    let scene = Scene::new().await;
+    let token = json!({ "name": "x", "kind": "service", "audience": "api", "scopes": ["admin"] });
+    let service = scene.app.bearer(&scene.owner.post("/v1/tokens", token).await.expect(201).text_of("token"));
+    let space = |access| json!({ "slug": "fresh", "name": "Fresh", "access": access });
+    let refused = service.post("/v1/spaces", space("private")).await.expect(422);
+    assert!(refused.json["error"]["fields"]["access"].as_str().unwrap().contains("use public"), "{}", refused.text);
+    service.post("/v1/spaces", space("public")).await.expect(201);
+}

@@ -16,7 +16,7 @@ use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, 
 pub(super) fn routes() -> OpenApiRouter<Access> {
     OpenApiRouter::new()
         .routes(routes!(users, user_invite))
-        .routes(routes!(user_change))
+        .routes(routes!(user_show, user_change))
         .routes(routes!(invitation_renew))
         .routes(routes!(invitation_accept))
 }
@@ -81,9 +81,22 @@ async fn user_invite(
     Ok((StatusCode::CREATED, headers, Json(InvitedBody::from(invited))).into_response())
 }
 
+#[utoipa::path(get, path = "/v1/users/{id}", tag = "access",
+    params(("id" = String, Path, description = "A person of the tenant.")),
+    responses((status = 200, body = UserBody, description = "The person.")),
+    extensions(("x-caller" = json!("operator"))))]
+async fn user_show(
+    State(access): State<Access>,
+    operator: Operator,
+    Id(id): Id<UserId>,
+) -> Result<Json<UserBody>, ApiError> {
+    let mut tx = access.db.read(operator.tenant()).await?;
+    Ok(Json(access.user(&mut tx, id).await?.ok_or_else(ApiError::not_found)?.into()))
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+struct UserChangeBody {
     name: Option<String>,
     #[schema(value_type = Option<String>)]
     role: Option<Role>,
@@ -91,7 +104,7 @@ struct ChangeBody {
     disabled: Option<bool>,
 }
 
-#[utoipa::path(patch, path = "/v1/users/{id}", tag = "access", request_body = ChangeBody,
+#[utoipa::path(patch, path = "/v1/users/{id}", tag = "access", request_body = UserChangeBody,
     params(("id" = String, Path, description = "A person of the tenant."), ("If-Match" = Option<String>, Header, description = "The version you read.")),
     responses((status = 200, body = UserBody, description = "The person as changed.")),
     extensions(("x-caller" = json!("operator"))))]
@@ -100,22 +113,24 @@ async fn user_change(
     operator: Operator,
     Id(id): Id<UserId>,
     IfVersion(if_version): IfVersion,
-    Json(body): Json<ChangeBody>,
+    Json(body): Json<UserChangeBody>,
 ) -> Result<Json<UserBody>, ApiError> {
     let change = UserChange { name: body.name, role: body.role, disabled: body.disabled, if_version };
     Ok(Json(access.user_change(&operator.0, id, change).await?.into()))
 }
 
 #[utoipa::path(post, path = "/v1/users/{id}/invitation", tag = "access",
-    params(("id" = String, Path, description = "A person who has not accepted yet.")),
+    params(("id" = String, Path, description = "A person who has not accepted yet."), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = InvitedBody, description = "A new link; the one before stops working.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn invitation_renew(
     State(access): State<Access>,
     operator: Operator,
     Id(id): Id<UserId>,
+    key: OnceKey,
 ) -> Result<Json<InvitedBody>, ApiError> {
-    Ok(Json(access.invitation_renew(&operator.0, id).await?.into()))
+    let once = Once::new(key, &operator.0, "users.invitation", &id.to_string(), access.now());
+    Ok(Json(access.invitation_renew(&operator.0, id, &once).await?.into()))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -16,7 +16,7 @@ use super::location;
 use crate::edge::{ApiError, Caller, Id, Json, List, Once, OnceKey, Paging};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
-    OpenApiRouter::new().routes(routes!(tokens, token_mint)).routes(routes!(token_revoke))
+    OpenApiRouter::new().routes(routes!(tokens, token_mint)).routes(routes!(token_show, token_revoke))
 }
 
 /// A token as it may be shown.
@@ -129,6 +129,18 @@ async fn token_mint(
     let minted = access.token_mint(&principal, new, &once).await?;
     let headers = location(format!("/v1/tokens/{}", minted.token.id));
     Ok((StatusCode::CREATED, headers, Json(MintedBody::from(minted))).into_response())
+}
+
+#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "access",
+    params(("id" = String, Path, description = "A token of yours, or of the tenant for operators.")),
+    responses((status = 200, body = TokenBody, description = "The token, without its text.")),
+    extensions(("x-caller" = json!("caller"))))]
+async fn token_show(
+    State(access): State<Access>,
+    Caller(principal): Caller,
+    Id(id): Id<TokenId>,
+) -> Result<Json<TokenBody>, ApiError> {
+    Ok(Json(access.token(&principal, id).await?.into()))
 }
 
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "access",

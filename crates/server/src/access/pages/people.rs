@@ -132,7 +132,7 @@ async fn renew(
     checked: CheckedForm<Nothing>,
 ) -> Result<Response, PageError> {
     checked.caller.require_operator()?;
-    match access.invitation_renew(&checked.caller.principal, id).await {
+    match access.invitation_renew(&checked.caller.principal, id, &Once::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &checked.caller, invited).await,
         Err(error) => Ok(failed(error, PAGE)),
     }

@@ -66,7 +66,7 @@ impl Api {
     /// Prints the answer: as JSON where that was asked for, else by `people`, which writes for people.
     pub(super) fn show(&self, answer: &Value, people: impl FnOnce(&Value)) {
         if self.json {
-            println!("{answer:#}");
+            say!("{answer:#}");
         } else {
             people(answer);
         }
@@ -75,9 +75,9 @@ impl Api {
     /// Says that it is done, where the API has nothing to say.
     pub(super) fn done(&self, sentence: &str) {
         if self.json {
-            println!("{}", serde_json::json!({ "ok": true }));
+            say!("{}", serde_json::json!({ "ok": true }));
         } else {
-            println!("{sentence}");
+            say!("{sentence}");
         }
     }
 
@@ -113,7 +113,7 @@ fn refusal(status: u16, answer: &Value) -> Failure {
 }
 
 /// Exactly the typed address is open: its port, loopback only where it is loopback.
-fn policy(url: &Url) -> Result<Policy, Failure> {
+pub(in super::super) fn policy(url: &Url) -> Result<Policy, Failure> {
     let loopback = is_loopback(url);
     let ranges = if loopback { &[][..] } else { &PRIVATE_RANGES[..] };
     let allowed_private: Result<Vec<_>, _> = match url.host() {

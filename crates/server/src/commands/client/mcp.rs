@@ -171,7 +171,7 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), Failure> {
         }
         Mcp::Reject { id, reason } => {
             let answer = api.post(&format!("{}/reject", path(id)), &json!({ "reason": reason })).await?;
-            api.show(&answer, |_| println!("The server is rejected; its grants have ended."));
+            api.show(&answer, |_| say!("The server is rejected; its grants have ended."));
             Ok(())
         }
         Mcp::Test { id } => test(api, &path(id)).await,
@@ -227,7 +227,7 @@ async fn add(api: &Api, new: Add) -> Result<(), Failure> {
     let answer = api.post("/v1/mcp-servers", &body).await?;
     api.show(&answer, |answer| {
         detail(answer);
-        println!("\nIt is pending. Review it, then: thinkwork mcp approve ID --hash HASH --effect TOOL=read …");
+        say!("\nIt is pending. Review it, then: thinkwork mcp approve ID --hash HASH --effect TOOL=read …");
     });
     Ok(())
 }
@@ -262,10 +262,10 @@ async fn test(api: &Api, path: &str) -> Result<(), Failure> {
             ],
         );
         let tools = answer.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        println!();
+        say!();
         show::rows(tools, &[("TOOL", "/name"), ("WHAT IT SAYS OF ITSELF", "/description")])
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| say!("{line}"));
     });
     if ok { Ok(()) } else { Err(Failure::failed("the server did not pass its test; the answer says why")) }
 }
@@ -283,7 +283,7 @@ async fn serve(api: &Api, serve: Serve) -> Result<(), Failure> {
         body.insert("tool_allowlist".to_owned(), json!(serve.tools));
     }
     let answer = api.put(&path, &body).await?;
-    api.show(&answer, |_| println!("The server serves this Space from the next turn on."));
+    api.show(&answer, |_| say!("The server serves this Space from the next turn on."));
     Ok(())
 }
 
@@ -312,8 +312,8 @@ fn detail(answer: &Value) {
     show::lines(answer, &labels);
     let tools = answer.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if !tools.is_empty() {
-        println!();
-        show::rows(tools, &TOOLS).iter().for_each(|line| println!("{line}"));
+        say!();
+        show::rows(tools, &TOOLS).iter().for_each(|line| say!("{line}"));
     }
 }
 

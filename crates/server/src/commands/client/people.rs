@@ -17,22 +17,13 @@ pub enum Token {
         #[command(flatten)]
         part: Part,
     },
-    /// Make a token; it is printed once.
+    /// Make a service token; it is printed once. A personal one is made signed in, on the page Tokens.
     Add(AddToken),
     /// End a token.
     Revoke {
         /// The token, tok_….
         id: TokenId,
     },
-}
-
-/// As whom a token acts.
-#[derive(Clone, Copy, ValueEnum)]
-enum Kind {
-    /// As the person who makes it.
-    Personal,
-    /// As the tenant's own system: never with a person's credential.
-    Service,
 }
 
 /// Where a token works.
@@ -60,9 +51,6 @@ enum Scope {
 pub struct AddToken {
     /// What it is for.
     name: String,
-    /// As whom it acts.
-    #[arg(long, value_enum, default_value = "service")]
-    kind: Kind,
     /// Where it works.
     #[arg(long, value_enum, default_value = "api")]
     audience: Audience,
@@ -140,7 +128,7 @@ pub(super) async fn run_token(api: &Api, command: Token) -> Result<(), Failure> 
         }
         Token::Add(new) => {
             let body = json!({
-                "name": new.name, "kind": word(new.kind), "audience": word(new.audience), "scopes": [word(new.scope)],
+                "name": new.name, "kind": "service", "audience": word(new.audience), "scopes": [word(new.scope)],
                 "expires_in_seconds": new.expires_in_seconds,
             });
             let answer = api.post("/v1/tokens", &body).await?;

@@ -35,12 +35,12 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) fn table(answer: &Value, columns: &[(&str, &str)], empty: &str) {
     let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if items.is_empty() {
-        println!("{empty}");
+        say!("{empty}");
     } else {
-        rows(items, columns).iter().for_each(|line| println!("{line}"));
+        rows(items, columns).iter().for_each(|line| say!("{line}"));
     }
     if let Some(next) = answer.get("next").and_then(Value::as_str) {
-        println!("\nThere are more: repeat with --after {}", one_line(next));
+        say!("\nThere are more: repeat with --after {}", one_line(next));
     }
 }
 
@@ -62,13 +62,13 @@ pub(super) fn rows(items: &[Value], columns: &[(&str, &str)]) -> Vec<String> {
 pub(super) fn lines(answer: &Value, labels: &[(&str, &str)]) {
     let width = labels.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     for (label, pointer) in labels {
-        println!("{label:width$}{GAP}{}", words(answer.pointer(pointer)));
+        say!("{label:width$}{GAP}{}", words(answer.pointer(pointer)));
     }
 }
 
 /// A secret that was just made. It is not to be had again, and that is said.
 pub(super) fn once(what: &str, secret: Option<&Value>) {
-    println!("\n{what}, shown only this once; store it now:\n\n{GAP}{}\n", words(secret));
+    say!("\n{what}, shown only this once; store it now:\n\n{GAP}{}\n", words(secret));
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub enum Space {
         slug: String,
         /// Its name for people.
         name: String,
-        /// Who sees it.
+        /// Who sees it. A service token makes public ones alone, since it is a member of nothing.
         #[arg(long, value_enum, default_value = "private")]
         access: Access,
         /// What the agent is told in each of its turns.
@@ -134,7 +134,7 @@ pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> 
         }
         Space::MemberAdd { space, user } => {
             let answer = api.put(&member(space, user), &json!({})).await?;
-            api.show(&answer, |_| println!("They are a member of this Space now."));
+            api.show(&answer, |_| say!("They are a member of this Space now."));
         }
         Space::MemberRemove { space, user } => {
             api.delete(&member(space, user)).await?;
@@ -219,17 +219,17 @@ fn whole(answer: &Value) {
     ];
     show::lines(answer, &labels);
     for message in items(answer, "messages") {
-        println!("\n{}  {}  ({})", text(message, "/created_at"), text(message, "/role"), attribution(message));
-        show::plain(text(message, "/text")).lines().for_each(|line| println!("  {line}"));
+        say!("\n{}  {}  ({})", text(message, "/created_at"), text(message, "/role"), attribution(message));
+        show::plain(text(message, "/text")).lines().for_each(|line| say!("  {line}"));
     }
     for turn in items(answer, "turns") {
-        println!("\nTurn {}  {}  ({})", text(turn, "/id"), text(turn, "/status"), attribution(turn));
+        say!("\nTurn {}  {}  ({})", text(turn, "/id"), text(turn, "/status"), attribution(turn));
         for step in items(turn, "steps") {
             let name = show::plain(text(step, "/name"));
-            println!("  {}  {name}  {}  ({})", text(step, "/kind"), text(step, "/status"), credential(step));
+            say!("  {}  {name}  {}  ({})", text(step, "/kind"), text(step, "/status"), credential(step));
         }
         for left in items(turn, "tools_left_out") {
-            println!("  left out: {} because {}", show::plain(text(left, "/server")), text(left, "/reason"));
+            say!("  left out: {} because {}", show::plain(text(left, "/server")), text(left, "/reason"));
         }
     }
 }

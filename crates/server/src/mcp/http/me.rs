@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::edge::{ApiError, Consent, Id, Json, List, Member};
+use crate::edge::{ApiError, Consent, Id, Json, List, Member, Paging};
 use crate::mcp::{Mcp, MyServer};
 use crate::oauth::ConnectionStatus;
 
@@ -76,13 +76,13 @@ struct ConnectOut {
 /// The servers and this person's connection to each.
 #[utoipa::path(get, path = "/v1/me/mcp-servers", tag = "mcp", responses((status = 200, body = List<MyServerOut>)),
     extensions(("x-caller" = json!("member"))))]
-async fn list(member: Member, State(mcp): State<Mcp>) -> Result<Json<List<MyServerOut>>, ApiError> {
+async fn list(member: Member, State(mcp): State<Mcp>, paging: Paging) -> Result<Json<List<MyServerOut>>, ApiError> {
     let mut tx = mcp.db.read(member.tenant()).await?;
     let mine = mcp.mine(&mut tx, member.user).await?;
-    Ok(Json(List { items: mine.into_iter().map(MyServerOut::from).collect(), next: None }))
+    Ok(Json(List::oldest_first(mine, &paging, |mine| mine.server.id)?.map(MyServerOut::from)))
 }
 
-/// Starts connecting: only a person in a session.
+/// Starts connecting: only a person in a session. It takes no `Idempotency-Key`: each start replaces the one before.
 #[utoipa::path(post, path = "/v1/me/mcp-servers/{id}/connect", tag = "mcp", params(("id" = String, Path)),
     request_body = ConnectIn, responses((status = 200, body = ConnectOut)),
     extensions(("x-caller" = json!("consent"))))]

@@ -137,7 +137,7 @@ impl AuthIn {
 /// What to change; absent fields stay, `tool_allowlist: null` allows all tools.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ChangeIn {
+pub(super) struct McpServerChangeBody {
     name: Option<String>,
     url: Option<String>,
     transport: Option<String>,
@@ -153,7 +153,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<V
     Option::<Vec<String>>::deserialize(deserializer).map(Some)
 }
 
-impl ChangeIn {
+impl McpServerChangeBody {
     pub(super) fn parse(self) -> Result<Change, ApiError> {
         check_transport(self.transport.as_deref())?;
         Ok(Change {

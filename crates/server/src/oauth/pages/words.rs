@@ -20,7 +20,7 @@ pub(super) const FAILED: &str =
     "Something failed here and the account may not be connected. Look at your connections and try again.";
 
 /// What a stored or passed reason word means, with the next step. Unknown words are not repeated.
-pub(super) fn reason_sentence(reason: &str) -> String {
+pub(crate) fn reason_sentence(reason: &str) -> String {
     let sentence = match reason {
         "access_denied" | "consent_required" => {
             "You or the provider refused access. Nothing was connected; connect again and allow it."

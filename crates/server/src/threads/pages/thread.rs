@@ -138,7 +138,7 @@ pub(super) async fn write(
             tx.commit().await?;
             Ok(Redirect::to(&format!("/me/threads/{id}#{}", received.message)).into_response())
         }
-        Err(Error::Invalid(sentence)) => {
+        Err(Error::Invalid(_, sentence)) => {
             drop(tx);
             let page = page(&threads, &caller, id, None, sentence.to_owned()).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())

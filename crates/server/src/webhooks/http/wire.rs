@@ -1,6 +1,6 @@
 //! Wire types of webhooks and deliveries.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::{Deserialize, Deserializer, Serialize};
 use thinkwork_primitives::{
@@ -9,7 +9,7 @@ use thinkwork_primitives::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::credentials::Described;
-use crate::edge::ApiError;
+use crate::edge::{ApiError, Query};
 use crate::threads::Priority;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{
@@ -142,7 +142,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 /// What to change of a webhook; a field that is not there stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ChangeIn {
+pub(super) struct WebhookChangeBody {
     name: Option<String>,
     enabled: Option<bool>,
     #[serde(default, deserialize_with = "present")]
@@ -163,7 +163,7 @@ pub(super) struct ChangeIn {
     default_priority: Option<Option<String>>,
 }
 
-impl ChangeIn {
+impl WebhookChangeBody {
     pub(super) fn parsed(self) -> Result<Change, ApiError> {
         let place = |changed: Option<Option<Place>>| changed.map(|place| place.map(Locator::from));
         Ok(Change {
@@ -310,16 +310,14 @@ impl<S: Send + Sync> FromRequestParts<S> for DeliveryQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        /// The same beside `limit` and `after`, which are not filters.
+        /// The same in an address, where a list leaves alone what it does not name.
         #[derive(Deserialize)]
-        struct Beside {
+        struct InAddress {
             result: Option<String>,
             since: Option<String>,
             until: Option<String>,
         }
-        let query = Query::<Beside>::from_request_parts(parts, state).await;
-        let Query(Beside { result, since, until }) =
-            query.map_err(|_| ApiError::invalid("result", "name each filter once."))?;
+        let Query(InAddress { result, since, until }) = Query::from_request_parts(parts, state).await?;
         Ok(Self { result, since, until })
     }
 }

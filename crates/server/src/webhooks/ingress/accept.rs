@@ -27,8 +27,8 @@ pub(in super::super) struct Arrived<'a> {
 pub(in super::super) enum Peer {
     /// This address; `None` where the listener does not say.
     Address(Option<IpAddr>),
-    /// The server itself, for a test that its operator asked for.
-    Ourselves,
+    /// The server itself, for a test that its operator asked for, with the id of the delivery that it is to become.
+    Ourselves(DeliveryId),
 }
 
 /// A request that was taken.
@@ -139,7 +139,7 @@ async fn take(
         replay_of: None,
         body: bytes.clone(),
     };
-    let (event, body_hash) = event(endpoint, &envelope, arrived.received_at);
+    let (event, body_hash) = event(endpoint, &envelope, arrived);
     let delivery = DeliveryId::from_uuid(event.id);
     match parts.intake.append(event).await? {
         Accepted::Stored => Ok(Taken::Stored { delivery }),
@@ -154,8 +154,12 @@ async fn take(
     }
 }
 
-fn event(endpoint: &Endpoint, envelope: &Envelope, received_at: Timestamp) -> (Event, [u8; 32]) {
-    let (id, body_hash) = (DeliveryId::new().uuid(), crypto::sha256(&envelope.body));
+fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: Arrived<'_>) -> (Event, [u8; 32]) {
+    let id = match arrived.peer {
+        Peer::Ourselves(id) => id.uuid(),
+        Peer::Address(_) => DeliveryId::new().uuid(),
+    };
+    let body_hash = crypto::sha256(&envelope.body);
     let event = Event {
         id,
         tenant: endpoint.tenant,
@@ -164,7 +168,7 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, received_at: Timestamp) -> (E
         order_key: rules::order_key(envelope.correlation.as_deref()),
         body: envelope.encode(),
         body_hash,
-        received_at,
+        received_at: arrived.received_at,
     };
     (event, body_hash)
 }
@@ -173,7 +177,7 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, received_at: Timestamp) -> (E
 fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
     let networks = &endpoint.webhook.allowed_cidrs;
     match peer {
-        Peer::Ourselves => true,
+        Peer::Ourselves(_) => true,
         Peer::Address(address) => {
             networks.is_empty() || address.is_some_and(|address| networks.iter().any(|network| network.holds(address)))
         }

@@ -148,6 +148,9 @@ pub(super) fn wait_seconds(headers: &HeaderMap) -> Option<u64> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split([',', ';']))
-        .find_map(|part| part.trim().strip_prefix("wait=")?.trim().parse::<u64>().ok())
+        .find_map(|part| {
+            let (name, seconds) = part.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("wait").then(|| seconds.trim().trim_matches('"').parse::<u64>().ok())?
+        })
         .map(|seconds| seconds.min(WAIT_SECONDS_MAX))
 }

@@ -84,6 +84,85 @@ async fn a_second_serve_on_one_data_folder_ends_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_set_up_that_is_refused_makes_nothing_and_says_what_to_change() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let set_up = |more: &[&str], password: &str| {
+        let base = ["setup", "--tenant", "acme", "--owner-email", "owner@acme.test"];
+        let arguments: Vec<&str> = base.iter().chain(more).copied().collect();
+        let mut command = thinkwork(folder.path(), &arguments);
+        let pipe = std::process::Stdio::piped;
+        let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let stdin = ["--owner-password-stdin"];
+    check(&set_up(&stdin, "short"), 1, &["12 characters", "--owner-password-stdin"]);
+    let made = set_up(&stdin, "a long enough password");
+    assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
+    check(&set_up(&[], ""), 1, &["choose another", "--tenant"]);
+}
+
+#[test]
+fn keys_are_rotated_with_an_answer_for_programs() {
+    let place = Place::new();
+    let done = place.run(&["keys", "rotate", "--json"]);
+    let done: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(done["added_key"].is_string() && done["rewrapped"].is_u64(), "{done}");
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_a_command_quietly() {
+    let place = Place::new();
+    for command in ["openapi", "check"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = thinkwork(place.folder.path(), &[command]);
+        let output = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn check_says_what_answers_where() {
+    let place = Place::new();
+    let address = super::free_address();
+    let said = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let idle = said(place.run(&["check", "--listen", &address]));
+    assert!(idle.contains(&format!("{address} is free; not running yet")), "{idle}");
+    assert!(idle.contains("nobody answers at"), "{idle}");
+    let serving = Serving::start(&place, "").await;
+    let running = said(place.run(&["check", "--listen", &serving.address]));
+    assert!(running.contains(&format!("thinkwork runs at {}", serving.address)), "{running}");
+    assert!(running.contains("leads to thinkwork"), "{running}");
+    let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let held = place.run(&["check", "--listen", &held.local_addr().unwrap().to_string()]);
+    assert!(said(held).contains("choose another --listen"));
+}
+
+#[tokio::test]
+async fn the_record_is_listed_by_part_and_filter() {
+    let place = Place::new();
+    let serving = Serving::start(&place, "").await;
+    let url = format!("http://{}", serving.address);
+    let list = |more: &[&str]| {
+        let base = ["audit", "list", "--json", "--url", &url];
+        let arguments: Vec<&str> = base.iter().chain(more).copied().collect();
+        let output = thinkwork(place.folder.path(), &arguments).env("THINKWORK_TOKEN", &place.token).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let first = list(&["--limit", "1"]);
+    let next = first["next"].as_str().unwrap();
+    let second = list(&["--limit", "1", "--after", next]);
+    assert_ne!(first["items"][0]["id"], second["items"][0]["id"]);
+    for none in [["--since", "2099-01-01T00:00:00Z"], ["--actor", "usr_0"]] {
+        assert_eq!(list(&none)["items"], serde_json::json!([]), "{none:?}");
+    }
+}
+
+#[test]
 fn an_unreachable_database_or_server_is_named_with_the_next_step() {
     let place = Place::new();
     let nowhere = format!("postgres://nobody@{}/none", super::free_address());

@@ -3,6 +3,7 @@
 mod absence;
 mod architecture;
 mod canary;
+mod document;
 mod engines;
 mod headers;
 pub mod operations;

@@ -192,3 +192,59 @@ async fn ending_ones_own_connection_says_no_more_than_that_it_is_done() {
     world.owner.delete(&path).await.expect(404);
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
 }
+
+#[tokio::test]
+async fn a_token_with_scope_read_gets_tools_that_read_and_runs_no_other() {
+    let world = World::new().await;
+    let id = world.usable("open", json!({ "mode": "none" })).await;
+    let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    let effects =
+        json!({ "echo": { "effect": "read" }, "wait": { "effect": "write" }, "whoami": { "effect": "send" } });
+    let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+    world.owner.post(&format!("/v1/mcp-servers/{id}/approve"), body).await.expect(200);
+    world.serve(&id, json!({ "approvals": { "wait": "never" } })).await;
+    for kind in ["personal", "service"] {
+        let writer = world.app.bearer(&gateway_token(&world.owner, kind).await);
+        assert_eq!(world.listed(&writer).await, ["open__echo", "open__wait", "open__whoami"]);
+        let body = json!({ "name": "reader", "kind": kind, "audience": "mcp", "scopes": ["read"] });
+        let reader = world.owner.post("/v1/tokens", body).await.expect(201).text_of("token");
+        let reader = world.app.bearer(&reader);
+        assert_eq!(world.listed(&reader).await, ["open__echo"], "{kind}");
+        let before = world.upstream.calls().len();
+        for name in ["open__wait", "open__whoami"] {
+            let answer = world.call(&reader, name).await;
+            assert_eq!(answer.json["result"]["isError"], true, "{}", answer.text);
+            assert!(said(&answer).contains("scope write"), "{}", answer.text);
+        }
+        assert_eq!(world.upstream.calls().len(), before, "{kind}");
+        assert_eq!(said(&world.call(&reader, "open__echo").await), "done");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_message_or_of_no_known_version_is_told_as_json() {
+    let world = World::new().await;
+    let agent = world.agent(&world.owner).await;
+    for (body, code) in [("{", -32700), ("", -32700), ("{}", -32600)] {
+        let answer = agent.send(super::rpc_request(&agent, &world.gateway()).body(body)).await.expect(400);
+        assert_eq!(answer.json["error"]["code"], code, "{body:?}: {}", answer.text);
+        assert!(answer.json["error"]["message"].as_str().is_some_and(|text| text.ends_with('.')));
+    }
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
+    let request = agent.request("POST", &world.gateway()).header("content-type", "application/json");
+    let request = request.header("accept", "application/json, text/event-stream");
+    let answer = agent.send(request.header("mcp-protocol-version", "1999-01-01").body(hello.clone())).await.expect(400);
+    assert!(answer.json["error"]["message"].as_str().unwrap().contains("2025-11-25"), "{}", answer.text);
+    let request = agent.request("POST", &world.gateway()).header("content-type", "text/plain");
+    let request = request.header("accept", "application/json, text/event-stream");
+    assert_eq!(agent.send(request.body(hello)).await.expect(415).code(), "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn a_page_says_no_reason_that_is_not_ours() {
+    let world = World::new().await;
+    let page = world.owner.get("/me/mcp-servers?status=error&reason=call_+1_555_now").await.expect(200).text;
+    assert!(!page.contains("555") && page.contains("Nothing was connected"), "{page}");
+    let page = world.owner.get("/me/mcp-servers?status=error&reason=access_denied").await.expect(200).text;
+    assert!(page.contains("refused access"), "{page}");
+}

@@ -1,0 +1,92 @@
+//! The OpenAPI document names each type once, and every operation pages and refuses alike.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::operations::described;
+use super::scene::Scene;
+use super::source;
+use crate::harness::TestApp;
+
+/// The names of types that a document shows, in a Rust file: those after a derive of `ToSchema`.
+fn schema_names(code: &str) -> Vec<String> {
+    let after = code.match_indices("ToSchema").filter_map(|(at, _)| code.get(at..)?.split_once(")]"));
+    let names = after.filter_map(|(_, rest)| {
+        let words: Vec<&str> = rest.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_')).collect();
+        let place = words.iter().position(|word| ["struct", "enum"].contains(word))?;
+        words.get(place + 1).map(|name| (*name).to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn no_two_types_of_the_document_share_a_name() {
+    assert_eq!(schema_names("#[derive(Serialize, ToSchema)]\n#[serde(x)]\npub(super) struct One {"), ["One"]);
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in source::product() {
+        for name in schema_names(&file.code) {
+            let places = places.entry(name).or_default();
+            if !places.contains(&file.path) {
+                places.push(file.path.clone());
+            }
+        }
+    }
+    assert!(places.len() > 40, "only {} types were found", places.len());
+    let twice: Vec<_> = places.into_iter().filter(|(_, places)| places.len() > 1).collect();
+    assert!(twice.is_empty(), "one of each would stand in the document for both; rename: {twice:#?}");
+}
+
+/// Path and method of each operation of the document that lists.
+fn lists(document: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        if schema.as_str().is_some_and(|name| name.starts_with("#/components/schemas/List_")) {
+            found.push(path.clone());
+        }
+    }
+    assert!(found.len() > 15, "only {} lists were found", found.len());
+    found
+}
+
+#[tokio::test]
+async fn every_list_is_paged_and_refuses_what_is_no_page() {
+    let scene = Scene::new().await;
+    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let mut wrong = Vec::new();
+    for path in lists(&document) {
+        let path = scene.fill(&path);
+        // Who has what the path names.
+        let who = if path.starts_with("/v1/me/") { &scene.ana } else { &scene.owner };
+        for (query, field) in [
+            ("limit=0", "limit"),
+            ("limit=201", "limit"),
+            ("limit=many", "limit"),
+            ("limit=1&limit=2", "limit"),
+            ("after=nonsense", "after"),
+        ] {
+            let answer = who.get(&format!("{path}?{query}")).await;
+            if answer.status != 422 || !answer.json["error"]["fields"][field].is_string() {
+                wrong.push(format!("{path}?{query}: {} {}", answer.status, answer.text));
+            }
+        }
+        let page = who.get(&format!("{path}?limit=1&colour=red")).await;
+        if page.status != 200 || page.json["items"].as_array().is_none_or(|items| items.len() > 1) {
+            wrong.push(format!("{path}: {} {}", page.status, page.text));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn a_method_that_an_address_does_not_take_is_an_error_object_with_those_it_takes() {
+    let scene = Scene::new().await;
+    let mut paths: Vec<String> = described(&scene.app).await.iter().map(|one| scene.fill(&one.path)).collect();
+    paths.extend([format!("/hooks/{}", scene.id("webhooks")), "/oauth/callback/x".to_owned()]);
+    for path in paths {
+        let answer = scene.owner.send(scene.owner.request("OPTIONS", &path)).await.expect(405);
+        assert_eq!(answer.code(), "method_not_allowed", "{path}: {}", answer.text);
+        assert!(!answer.header("allow").is_empty(), "{path}");
+    }
+}
