@@ -30,7 +30,7 @@ fn a_wrong_configuration_is_named_whole_and_leaves_nothing_behind() {
         "THINKWORK_SHAPE",
         "roles must be",
         "public_url must be https",
-        "`thinkwork serve --help`",
+        "default.toml",
     ];
     check(&output, 2, &says);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
