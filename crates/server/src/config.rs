@@ -129,7 +129,9 @@ fn overlay(settings: &mut Table, over: Table, path: &str, problems: &mut Vec<Str
     for (key, value) in over {
         let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match (settings.get_mut(&key), value) {
-            (None, _) => problems.push(format!("there is no setting {name}; see crates/server/src/default.toml in the source, which lists all")),
+            (None, _) => problems.push(format!(
+                "there is no setting {name}; see crates/server/src/default.toml in the source, which lists all"
+            )),
             (Some(Value::Table(inner)), Value::Table(over)) => overlay(inner, over, &name, problems),
             (Some(known), value) if fits(known, &value) => *known = value,
             (Some(known), _) => problems.push(format!("{name} must be {}", kind(known))),
@@ -178,7 +180,8 @@ fn set(settings: &mut Table, key: &str, text: &str, name: &str, problems: &mut V
             _ => break,
         }
     }
-    problems.push(format!("there is no setting {name}; see crates/server/src/default.toml in the source, which lists all"));
+    problems
+        .push(format!("there is no setting {name}; see crates/server/src/default.toml in the source, which lists all"));
 }
 
 fn read(known: &Value, text: &str) -> Option<Value> {

@@ -19,11 +19,11 @@ pub struct ApiError {
     /// What is wrong with which field, where a body was read.
     pub fields: Vec<(String, String)>,
     /// The resource that is in the way, where it helps to name it.
-    pub id: Option<String>,
+    pub id: Option<Box<str>>,
     /// Seconds after which to try again.
     pub retry_after_seconds: Option<u64>,
     /// For the log only.
-    pub log: Option<String>,
+    pub log: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -109,7 +109,7 @@ impl ApiError {
             "internal",
             "Something failed here; nothing was changed. Try again, and give the operator the request id if it stays.",
         );
-        answer.log = Some(chain);
+        answer.log = Some(chain.into());
         answer
     }
 }
@@ -133,7 +133,7 @@ impl IntoResponse for ApiError {
                 object.insert("fields".to_owned(), serde_json::Value::Object(fields));
             }
             if let Some(id) = self.id {
-                object.insert("id".to_owned(), id.into());
+                object.insert("id".to_owned(), String::from(id).into());
             }
         }
         let mut response = (self.status, Json(json!({ "error": error }))).into_response();

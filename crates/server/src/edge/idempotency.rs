@@ -145,7 +145,7 @@ impl Once {
             "secret_already_shown",
             format!("This key made {id} before, and what is secret of it was shown then; {next}"),
         );
-        error.id = Some(id.to_owned());
+        error.id = Some(id.into());
         error
     }
 }

@@ -20,6 +20,8 @@ mod proxy;
 pub mod query;
 pub mod recheck;
 pub mod shape;
+#[cfg(test)]
+mod tests;
 pub mod version;
 
 pub use caller::{

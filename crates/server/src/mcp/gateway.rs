@@ -166,13 +166,11 @@ async fn understood(answer: Response) -> Response {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => return ApiError::not_json_type().into_response(),
             _ => (ErrorCode::INVALID_REQUEST, format!("{text}. {VERSIONS}")),
         }
-    } else if text.contains("did not match any variant") {
-        (
-            ErrorCode::INVALID_REQUEST,
-            "The body is no JSON-RPC message; send one with jsonrpc, method and id.".to_owned(),
-        )
     } else {
-        (ErrorCode::PARSE_ERROR, "The body is not JSON; send one JSON-RPC message.".to_owned())
+        (
+            ErrorCode::PARSE_ERROR,
+            "The body cannot be read as a JSON-RPC message; send one as JSON, with jsonrpc, method and id.".to_owned(),
+        )
     };
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code.0, "message": message } });
     (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()

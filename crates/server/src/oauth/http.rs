@@ -48,7 +48,7 @@ impl From<Error> for ApiError {
                     "The authorization server does not answer; nothing was changed. Try again in a minute.",
                 );
                 error.retry_after_seconds = Some(60);
-                error.log = Some(why);
+                error.log = Some(why.into());
                 error
             }
             Error::Refused(sentence) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "provider_refused", sentence),

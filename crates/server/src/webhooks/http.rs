@@ -49,7 +49,7 @@ impl From<Error> for ApiError {
             Error::Audit(error) => Self::internal(&error),
             Error::Intake(error) => {
                 let mut answer = Self::unavailable(5, "The event could not be stored; try again later.");
-                answer.log = Some(error.to_string());
+                answer.log = Some(error.to_string().into());
                 answer
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thinkwork_database::Db;
 use thinkwork_database::jobs::{self, Job};
 use thinkwork_primitives::Clock;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinSet;
 
 /// How long a job is ours; kept alive at a third of it.
 pub(super) const JOB_LEASE: Duration = Duration::from_secs(60);
@@ -26,7 +26,8 @@ pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
     work: impl Future<Output = T>,
 ) -> Option<T> {
     let (db, clock, job) = (db.clone(), clock.clone(), job.clone());
-    let mut keeper = AbortOnDropHandle::new(tokio::spawn(async move {
+    let mut keeper = JoinSet::new();
+    keeper.spawn(async move {
         loop {
             tick().await;
             match jobs::extend(&db, &job, clock.now(), JOB_LEASE).await {
@@ -35,10 +36,10 @@ pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
                 Err(error) => tracing::warn!(%error, "a lease could not be extended; trying again"),
             }
         }
-    }));
+    });
     tokio::select! {
         outcome = work => Some(outcome),
-        _ = &mut keeper => None,
+        _ = keeper.join_next() => None,
     }
 }
 
@@ -66,7 +67,8 @@ mod tests {
         let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
         let (db, job) = job(&folder, &clock).await;
         // In a task, as the worker's; its lease is always due.
-        let running = tokio::spawn(async move {
+        let mut running = JoinSet::new();
+        running.spawn(async move {
             let work = async {
                 for _ in 0..100 {
                     db.write(job.tenant).await?.commit().await?;
@@ -75,7 +77,7 @@ mod tests {
             };
             leased(&db, &clock, &job, tokio::task::yield_now, work).await
         });
-        let done = running.await.unwrap();
+        let done = running.join_next().await.unwrap().unwrap();
         assert!(matches!(done, Some(Ok(()))), "{done:?}");
     }
 

@@ -76,7 +76,7 @@ async fn hook(State(webhooks): State<Webhooks>, Id(id): Id<WebhookId>, request: 
 
 fn not_stored(error: super::Error) -> ApiError {
     let mut answer = ApiError::unavailable(5, "The event could not be stored; nothing was taken, send it again later.");
-    answer.log = Some(error.to_string());
+    answer.log = Some(error.to_string().into());
     answer
 }
 

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::operations::described;
 use super::scene::Scene;
 use super::source;
-use crate::harness::TestApp;
 
 /// The names of types that a document shows, in a Rust file: those after a derive of `ToSchema`.
 fn schema_names(code: &str) -> Vec<String> {
