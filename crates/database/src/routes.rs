@@ -61,7 +61,7 @@ pub async fn find_within(tx: &mut Tx, kind: &'static str, key: &str) -> Result<O
     Ok(look(tx, kind, key).await?.filter(|route| route.tenant == tenant).map(|route| route.row))
 }
 
-/// A snapshot of the tenant where `key` leads, and the row it leads to.
+/// A reader of the tenant where `key` leads, and the row it leads to.
 ///
 /// # Errors
 /// The driver's error.

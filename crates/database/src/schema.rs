@@ -267,7 +267,7 @@ pub async fn migrate(db: &Db, migrations: &[Migration]) -> Result<usize, Error> 
             for sql in pending(Engine::Sqlite, &all, &known, &mut run)? {
                 session.execute_unprepared(&sql).await?;
             }
-            session.commit().await?;
+            session.commit(Vec::new()).await?;
         }
         Connections::Postgres(pool) => {
             let mut session = pool.get_postgres_connection_pool().acquire().await?;

@@ -102,24 +102,27 @@ impl Held {
         self
     }
 
-    /// Makes what was written since [`Held::begin`] last.
-    pub(crate) async fn commit(mut self) -> Result<(), Error> {
-        if let (Some(connection), state @ Transaction::Open) = self.session.get_mut() {
-            sqlx::query("COMMIT").execute(connection).await?;
-            *state = Transaction::None;
+    /// Makes what was written since [`Held::begin`] last, and these statements with it.
+    pub(crate) async fn commit(mut self, last: Vec<Statement>) -> Result<(), Error> {
+        let (Some(connection), state) = self.session.get_mut() else { return Err(gone().into()) };
+        if last.is_empty() && *state != Transaction::Open {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Statements one after the other, at once.
-    pub(crate) async fn execute_all(&self, statements: Vec<Statement>) -> Result<(), DbErr> {
         let (mut sql, mut values) = (String::new(), Vec::new());
-        for statement in statements {
+        if *state == Transaction::Due {
+            sql.push_str(BEGIN);
+        }
+        for statement in last {
             sql.push_str(&statement.sql);
             sql.push(';');
             values.extend(statement.values.map(|values| values.0).unwrap_or_default());
         }
-        self.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await.map(drop)
+        sql.push_str("COMMIT");
+        *state = Transaction::Open;
+        let all = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+        prepared(all).execute(connection).await?;
+        *state = Transaction::None;
+        Ok(())
     }
 
     /// Runs a query, which begins the transaction where that is due.

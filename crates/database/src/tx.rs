@@ -23,6 +23,7 @@ pub struct Tx {
     tenant: Option<TenantId>,
     wake_ups: WakeUps,
     pending: Vec<WakeUp>,
+    last: Vec<Statement>,
     _writing: Option<Writing>,
 }
 
@@ -88,7 +89,8 @@ impl Tx {
         wake_ups: WakeUps,
         writing: Option<Writing>,
     ) -> Result<Self, Error> {
-        let tx = Self { inner, engine, tenant: None, wake_ups, pending: Vec::new(), _writing: writing };
+        let tx =
+            Self { inner, engine, tenant: None, wake_ups, pending: Vec::new(), last: Vec::new(), _writing: writing };
         match tenant {
             Some(tenant) => tx.enter(tenant).await,
             None => Ok(tx),
@@ -131,63 +133,30 @@ impl Tx {
     /// # Errors
     /// The driver's error; then nothing lasts.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let pending = std::mem::take(&mut self.pending);
-        if self.engine == Engine::Postgres {
-            for wake_up in &pending {
-                self.execute("SELECT pg_notify($1, $2)", vec![crate::wake::CHANNEL.into(), wake_up.to_string().into()])
-                    .await?;
-            }
-        }
-        match self.inner {
-            Statements::Sqlite(held) => held.commit().await?,
-            Statements::Postgres(transaction) => transaction.commit().await?,
-            Statements::Pool(_) => {}
-        }
-        if self.engine == Engine::Sqlite {
+        let (pending, last) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.last));
+        if let Statements::Sqlite(held) = self.inner {
+            held.commit(last).await?;
             pending.into_iter().for_each(|wake_up| self.wake_ups.send(wake_up));
+            return Ok(());
+        }
+        for statement in last {
+            self.inner.execute_raw(statement).await?;
+        }
+        for wake_up in &pending {
+            self.execute("SELECT pg_notify($1, $2)", vec![crate::wake::CHANNEL.into(), wake_up.to_string().into()])
+                .await?;
+        }
+        if let Statements::Postgres(transaction) = self.inner {
+            transaction.commit().await?;
         }
         Ok(())
     }
 
-    /// Runs `f` so that its failure leaves this transaction usable: a savepoint around one item of a batch.
-    ///
-    /// # Errors
-    /// The driver's error of the savepoint itself.
-    pub async fn savepoint(&mut self) -> Result<(), Error> {
-        self.execute("SAVEPOINT item", Vec::new()).await.map(|_| ())
-    }
-
-    /// Keeps what happened since [`Tx::savepoint`].
-    ///
-    /// # Errors
-    /// The driver's error.
-    pub async fn savepoint_keep(&mut self) -> Result<(), Error> {
-        self.execute("RELEASE SAVEPOINT item", Vec::new()).await.map(|_| ())
-    }
-
-    /// Undoes what happened since [`Tx::savepoint`].
-    ///
-    /// # Errors
-    /// The driver's error.
-    pub async fn savepoint_undo(&mut self) -> Result<(), Error> {
-        self.execute("ROLLBACK TO SAVEPOINT item", Vec::new()).await?;
-        self.execute("RELEASE SAVEPOINT item", Vec::new()).await.map(|_| ())
-    }
-
-    /// Statements one after the other; on SQLite all at once, since each crosses to the connection's thread and back.
-    ///
-    /// # Errors
-    /// The driver's error.
-    pub async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<(), Error> {
-        match &self.inner {
-            Statements::Sqlite(held) => held.execute_all(statements).await?,
-            Statements::Postgres(_) | Statements::Pool(_) => {
-                for statement in statements {
-                    self.inner.execute_raw(statement).await?;
-                }
-            }
-        }
-        Ok(())
+    /// Keeps statements whose effect this transaction does not read again for its end, where they are written in this
+    /// order before the commit: on SQLite with it, since each way to the connection's thread and back has its price. What
+    /// they are refused for, [`Tx::commit`] tells, and nothing lasts.
+    pub fn write_last(&mut self, statements: impl IntoIterator<Item = Statement>) {
+        self.last.extend(statements);
     }
 
     /// Raw SQL with `$1`-style parameters, which both engines read. This crate only.

@@ -106,7 +106,7 @@ impl Access {
         codes_end(&mut tx, user, now).await?;
         let (code, _) = code_insert(&mut tx, user, Purpose::Setup, now).await?;
         let event = Event::by(Requester::server(), "user.setup_link_made").on("user", user);
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         Ok(code)
     }
@@ -180,7 +180,7 @@ impl Access {
         }
         self.password_replace(&mut tx, user, &phc, now).await?;
         let event = Event::by(Requester::User(user), "user.accepted").on("user", user);
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         let session = self.session_start(&mut tx, user, client, Some(&phc), now).await?;
         tx.commit().await?;
         Ok(session)

@@ -47,9 +47,9 @@ impl Access {
         let owner = NewUser { email: owner_email.to_owned(), name: owner_name.to_owned(), role: Role::Owner };
         let owner = user_insert(&mut tx, owner, now).await?.id;
         let event = Event::by(Requester::server(), "tenant.created").on("tenant", tenant);
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         let event = Event::by(Requester::server(), "user.created").on("user", owner).detail("role", "owner");
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         let (setup_code, _) = codes::code_insert(&mut tx, owner, codes::Purpose::Setup, now).await?;
         tx.commit().await?;
         Ok(NewTenant { tenant, owner, setup_code })
@@ -122,7 +122,7 @@ impl Access {
         let new = NewUser { email: email.to_owned(), name: name.to_owned(), role };
         let user = user_insert(&mut tx, new, now).await?;
         let event = Event::by(Requester::User(by), "user.created").on("user", user.id).detail("role", role.word());
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         Ok(user.id)
     }
@@ -142,7 +142,7 @@ impl Access {
         let user = user_insert(&mut tx, new, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, user.id, codes::Purpose::Invitation, now).await?;
         let event = Event::by(by.requester(), "user.invited").on("user", user.id).detail("role", role);
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         once.keep(&mut tx, &user.id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
@@ -166,7 +166,7 @@ impl Access {
         }
         codes::codes_end(&mut tx, id, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, id, codes::Purpose::Invitation, now).await?;
-        audit::record(&mut tx, now, Event::by(by.requester(), "user.invited_again").on("user", id)).await?;
+        audit::record(&mut tx, now, Event::by(by.requester(), "user.invited_again").on("user", id))?;
         once.keep(&mut tx, &id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
@@ -205,7 +205,7 @@ impl Access {
             event = event.detail("sessions_ended", sessions).detail("tokens_revoked", tokens);
             jobs::enqueue(&mut tx, DISABLED_JOB, &id.to_string(), now).await?;
         }
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         tx.wake(Topic::Access, id.uuid());
         tx.commit().await?;
         Ok(after)

@@ -56,7 +56,7 @@ impl Access {
         let text = cookie.expose_str().unwrap_or_default();
         routes::add(tx, ROUTE, text, session.id.uuid()).await?;
         let event = Event::by(Requester::User(user), "user.signed_in").on("session", session.id);
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
         let csrf = rules::csrf(text);
         let device =
             phc.map(|phc| Ok::<_, Error>(rules::device_cookie(&crypto::base64url(&crypto::random::<16>()?), phc)));
@@ -112,7 +112,7 @@ impl Access {
             return Err(Error::NotFound);
         }
         let event = Event::by(Requester::User(user), "user.signed_out").on("session", id);
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         Ok(())
     }

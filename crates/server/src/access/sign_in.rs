@@ -103,7 +103,7 @@ impl Access {
         let event = Event::by(Requester::server(), "sign_in.refused")
             .on("user", candidate.account.user)
             .detail("reason", reason);
-        audit::record(&mut tx, self.now(), event).await?;
+        audit::record(&mut tx, self.now(), event)?;
         tx.commit().await?;
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Access {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
         self.password_replace(&mut tx, user, &phc, now).await?;
-        audit::record(&mut tx, now, Event::by(Requester::server(), "user.password_set").on("user", user)).await?;
+        audit::record(&mut tx, now, Event::by(Requester::server(), "user.password_set").on("user", user))?;
         tx.commit().await?;
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Access {
         }
         let ended = self.sessions_end_but(&mut tx, user, Some(this), now).await?;
         let event = Event::by(by.requester(), "user.password_changed").on("user", user);
-        audit::record(&mut tx, now, event.detail("sessions_ended", ended)).await?;
+        audit::record(&mut tx, now, event.detail("sessions_ended", ended))?;
         tx.commit().await?;
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Access {
         proof::token_find(&mut tx, whose(by)?, id).await?.ok_or(Error::NotFound)?;
         if proof::token_revoke(&mut tx, id, now).await? {
             routes::remove(&mut tx, ROUTE, id.uuid()).await?;
-            audit::record(&mut tx, now, Event::by(by.requester(), "token.revoked").on("token", id)).await?;
+            audit::record(&mut tx, now, Event::by(by.requester(), "token.revoked").on("token", id))?;
             tx.wake(Topic::Access, id.uuid());
             tx.commit().await?;
         }
@@ -152,6 +152,6 @@ async fn token_insert(
         .detail("kind", proof::kind_word(token.kind))
         .detail("audience", proof::audience_word(token.audience))
         .detail("scope", proof::scope_word(token.scope));
-    audit::record(tx, now, event).await?;
+    audit::record(tx, now, event)?;
     Ok(MintedToken { token, secret })
 }

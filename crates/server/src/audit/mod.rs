@@ -99,8 +99,8 @@ impl Event {
 ///
 /// # Errors
 /// The database's.
-pub async fn record(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
-    store::event_insert(tx, now, event).await
+pub fn record(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
+    store::event_insert(tx, now, event)
 }
 
 /// The slice: reading, sealing and verifying the record.

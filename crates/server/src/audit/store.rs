@@ -17,7 +17,7 @@ fn db(error: DbErr) -> Error {
     Error::Database(error.into())
 }
 
-pub(super) async fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
+pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
     let id = AuditId::new();
     let row = event::ActiveModel {
         id: Set(id.uuid()),
@@ -38,8 +38,7 @@ pub(super) async fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> R
     };
     let waiting = unsealed::ActiveModel { tenant_id: Set(tx.tenant().uuid()), event_id: Set(id.uuid()) };
     let backend = tx.orm().get_database_backend();
-    let both = [event::Entity::insert(row).build(backend), unsealed::Entity::insert(waiting).build(backend)];
-    tx.execute_all(both.into()).await?;
+    tx.write_last([event::Entity::insert(row).build(backend), unsealed::Entity::insert(waiting).build(backend)]);
     Ok(id)
 }
 

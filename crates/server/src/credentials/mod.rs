@@ -201,7 +201,7 @@ impl Credentials {
         store::credential_insert(tx, id, owner, kind, now).await?;
         self.seal_version(tx, id, owner, kind, 1, secret, now).await?;
         let event = Event::by(by.clone(), "credential.created").on("credential", id);
-        audit::record(tx, now, rules::describe_owner(event, owner)).await?;
+        audit::record(tx, now, rules::describe_owner(event, owner))?;
         Ok(id)
     }
 
@@ -260,7 +260,7 @@ impl Credentials {
             jobs::enqueue(tx, ERASE_JOB, &format!("{}:{}", row.id, row.version), now.plus(overlap)).await?;
         }
         let event = Event::by(by.clone(), "credential.rotated").on("credential", row.id).detail("version", version);
-        audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
+        audit::record(tx, now, rules::describe_owner(event, row.owner))?;
         tx.wake(Topic::Credential, row.id.uuid());
         Ok(version)
     }
@@ -276,7 +276,7 @@ impl Credentials {
         let mut tx = self.db.write(job.tenant).await?;
         if store::version_erase(&mut tx, id, version, now).await? {
             let event = Event::by(Requester::server(), "credential.version_erased").on("credential", id);
-            audit::record(&mut tx, now, event.detail("version", version)).await?;
+            audit::record(&mut tx, now, event.detail("version", version))?;
             tx.wake(Topic::Credential, id.uuid());
         }
         tx.commit().await?;
@@ -293,7 +293,7 @@ impl Credentials {
         store::versions_end(tx, id, row.version, now, Duration::ZERO).await?;
         store::credential_revoke(tx, id, now).await?;
         let event = Event::by(by.clone(), "credential.revoked").on("credential", id);
-        audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
+        audit::record(tx, now, rules::describe_owner(event, row.owner))?;
         tx.wake(Topic::Credential, id.uuid());
         Ok(())
     }
@@ -327,7 +327,7 @@ impl Credentials {
         if let Some(tool) = opening.tool {
             event = event.detail("tool", tool);
         }
-        audit::record(tx, now, rules::describe_owner(event, row.owner)).await?;
+        audit::record(tx, now, rules::describe_owner(event, row.owner))?;
         Ok(Opened { secret, credential: id, version: row.version })
     }
 
@@ -378,7 +378,7 @@ impl Credentials {
             .using(CredentialSubject::Tenant, Surface::WebhookVerification)
             .detail("version", counted.version)
             .detail("count", opened);
-        audit::record(&mut tx, now, rules::describe_owner(event, Owner::Webhook(counted.webhook))).await?;
+        audit::record(&mut tx, now, rules::describe_owner(event, Owner::Webhook(counted.webhook)))?;
         tx.commit().await?;
         Ok(())
     }

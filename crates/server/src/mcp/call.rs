@@ -129,7 +129,7 @@ impl Mcp {
         if call.tool.needs != tools::Needs::Nothing {
             event = event.using(call.ask.may_use, Surface::ToolCall);
         }
-        audit::record(tx, self.clock.now(), event).await?;
+        audit::record(tx, self.clock.now(), event)?;
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl Mcp {
         };
         let mut tx = self.db.write(tenant).await?;
         let event = Event::by(by.clone(), "mcp_server.tested").on("mcp_server", id).detail("ok", result.ok);
-        audit::record(&mut tx, self.clock.now(), event).await?;
+        audit::record(&mut tx, self.clock.now(), event)?;
         tx.commit().await?;
         Ok(result)
     }
@@ -95,7 +95,7 @@ impl Mcp {
             Ok((_, tools)) => {
                 let mut tx = self.db.write(tenant).await?;
                 let event = Event::by(by.clone(), "mcp_server.tools_refreshed").on("mcp_server", id);
-                audit::record(&mut tx, self.clock.now(), event).await?;
+                audit::record(&mut tx, self.clock.now(), event)?;
                 tx.commit().await?;
                 Ok(tools)
             }
@@ -181,7 +181,7 @@ impl Mcp {
         }
         store::server_update(&mut tx, &current).await?;
         let event = Event::by(by.clone(), "mcp_server.discovered").on("mcp_server", server.id).detail("moved", moved);
-        audit::record(&mut tx, self.clock.now(), event).await?;
+        audit::record(&mut tx, self.clock.now(), event)?;
         if moved {
             self.oauth.suspend_server(&mut tx, server.id, "issuer_changed", by).await?;
         }

@@ -122,7 +122,7 @@ impl Mcp {
         server.credential = self.secret_keep(&mut tx, &server, secret.as_ref(), by).await?;
         store::server_insert(&mut tx, &server).await?;
         let event = Event::by(by.clone(), "mcp_server.registered").on("mcp_server", server.id);
-        audit::record(&mut tx, now, event.detail("auth_mode", server.auth.mode())).await?;
+        audit::record(&mut tx, now, event.detail("auth_mode", server.auth.mode()))?;
         let id = server.id.to_string();
         once.keep(&mut tx, &id).await.map_err(|error| Error::Once(Box::new(error)))?;
         tx.commit().await?;
@@ -218,7 +218,7 @@ impl Mcp {
         }
         store::server_update(&mut tx, &server).await?;
         let event = Event::by(by.clone(), "mcp_server.changed").on("mcp_server", id);
-        audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.word())).await?;
+        audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.word()))?;
         let was_oauth = matches!(before.auth, Auth::UserOauth(_));
         if was_oauth && (moved || !matches!(server.auth, Auth::UserOauth(_))) {
             self.oauth.end_server(&mut tx, id, "server_changed", by).await?;
@@ -295,7 +295,7 @@ impl Mcp {
         server.credential = self.secret_keep(&mut tx, &server, Some(secret), by).await?;
         store::server_update(&mut tx, &server).await?;
         let event = Event::by(by.clone(), "mcp_server.secret_rotated").on("mcp_server", id);
-        audit::record(&mut tx, self.clock.now(), event).await?;
+        audit::record(&mut tx, self.clock.now(), event)?;
         tx.commit().await?;
         self.secret_pass_on(tenant, id, by).await
     }
@@ -321,7 +321,7 @@ impl Mcp {
         }
         store::server_delete(&mut tx, id, self.clock.now()).await?;
         let event = Event::by(by.clone(), "mcp_server.deleted").on("mcp_server", id);
-        audit::record(&mut tx, self.clock.now(), event).await?;
+        audit::record(&mut tx, self.clock.now(), event)?;
         self.oauth.end_server(&mut tx, id, "server_deleted", by).await?;
         Ok(tx.commit().await?)
     }

@@ -73,7 +73,7 @@ impl Mcp {
             .on("mcp_server", id)
             .detail("definition_hash", server.definition_hash.clone())
             .detail("tools", decided.len());
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         self.find(tenant, id).await
     }
@@ -101,7 +101,7 @@ impl Mcp {
         server.decided_at = Some(now);
         server.reason = Some(reason);
         store::server_update(&mut tx, &server).await?;
-        audit::record(&mut tx, now, Event::by(by.clone(), "mcp_server.rejected").on("mcp_server", id)).await?;
+        audit::record(&mut tx, now, Event::by(by.clone(), "mcp_server.rejected").on("mcp_server", id))?;
         self.oauth.end_server(&mut tx, id, "server_rejected", by).await?;
         tx.commit().await?;
         self.find(tenant, id).await

@@ -64,7 +64,7 @@ impl Mcp {
                 .detail("added", merged.added)
                 .detail("changed", merged.changed)
                 .detail("gone", merged.gone);
-            audit::record(&mut tx, now, event).await?;
+            audit::record(&mut tx, now, event)?;
         }
         let tools = store::tool_list(&mut tx, server.id).await?;
         tx.commit().await?;

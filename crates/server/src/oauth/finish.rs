@@ -265,7 +265,7 @@ impl Oauth {
         }
         let action = if before.is_some() { "connection.reconnected" } else { "connection.connected" };
         let event = Event::by(by, action).on("connection", id).detail("mcp_server_id", flow.server().to_string());
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         self.flow_close(&mut tx, flow, "connected").await?;
         tx.commit().await?;
         Ok(Some(id))

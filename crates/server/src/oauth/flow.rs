@@ -69,7 +69,7 @@ impl Oauth {
         let end_at = expires_at.plus(rules::LEASE);
         jobs::enqueue(&mut tx, FLOW_END_JOB, &flow.to_string(), end_at).await?;
         let event = Event::by(requester, "connection.flow_started").on("flow", flow);
-        audit::record(&mut tx, now, event.detail("mcp_server_id", server.to_string())).await?;
+        audit::record(&mut tx, now, event.detail("mcp_server_id", server.to_string()))?;
         tx.commit().await?;
         let set_cookie = format!(
             "{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
@@ -120,7 +120,7 @@ impl Oauth {
         self.credentials.revoke(tx, flow.verifier(), &by).await?;
         jobs::cancel(tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
         let event = Event::by(by, "connection.flow_ended").on("flow", flow.flow()).detail("outcome", outcome);
-        audit::record(tx, self.clock.now(), event).await?;
+        audit::record(tx, self.clock.now(), event)?;
         Ok(())
     }
 

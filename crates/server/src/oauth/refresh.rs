@@ -201,7 +201,7 @@ impl Oauth {
             let event = Event::by(thinkwork_primitives::Requester::server(), "connection.needs_reauth")
                 .on("connection", row.connection())
                 .detail("reason", reason);
-            audit::record(&mut tx, self.clock.now(), event).await?;
+            audit::record(&mut tx, self.clock.now(), event)?;
             tx.wake(Topic::Credential, row.credential_id);
             tx.commit().await?;
         }
@@ -260,7 +260,7 @@ impl Oauth {
                 .on("connection", id)
                 .using(subject(row), Surface::Oauth)
                 .within(use_.thread, use_.turn);
-            audit::record(&mut tx, now, event).await?;
+            audit::record(&mut tx, now, event)?;
             tx.commit().await?;
         }
         Ok(())

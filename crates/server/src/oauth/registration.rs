@@ -114,7 +114,7 @@ impl Oauth {
         let scopes = scopes(client).join(" ");
         store::client_renew(tx, row.client(), &scopes, found.iss_required, &found.authorization_endpoint).await?;
         let event = Event::by(by.clone(), "oauth_client.renewed").on("oauth_client", row.client());
-        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", client.server.to_string())).await?;
+        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", client.server.to_string()))?;
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl Oauth {
             .on("oauth_client", id)
             .detail("mcp_server_id", client.server.to_string())
             .detail("registration", kind);
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
         Ok(())
     }
 

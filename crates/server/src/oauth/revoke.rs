@@ -158,7 +158,7 @@ impl Oauth {
         self.credentials.revoke(&mut tx, row.credential(), &by).await?;
         self.retire_client(&mut tx, row.client(), &by).await?;
         let event = Event::by(by, "connection.revocation_failed").on("connection", id);
-        audit::record(&mut tx, now, event.detail("owner", row.owner().to_string())).await?;
+        audit::record(&mut tx, now, event.detail("owner", row.owner().to_string()))?;
         tx.commit().await?;
         Ok(true)
     }
@@ -253,7 +253,7 @@ impl Oauth {
         for revocation in results {
             event = event.detail(revocation.token, revocation.result.word());
         }
-        audit::record(&mut tx, self.clock.now(), event).await?;
+        audit::record(&mut tx, self.clock.now(), event)?;
         tx.commit().await?;
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Oauth {
         for row in store::connections_at(tx, server).await? {
             store::connection_needs_reauth(tx, row.connection(), reason).await?;
             let event = Event::by(by.clone(), "connection.needs_reauth").on("connection", row.connection());
-            audit::record(tx, now, event.detail("reason", reason)).await?;
+            audit::record(tx, now, event.detail("reason", reason))?;
         }
         Ok(())
     }
@@ -366,7 +366,7 @@ async fn end_row(
         .on("connection", row.connection())
         .detail("reason", rules::ended_word(why))
         .detail("owner", row.owner().to_string());
-    audit::record(tx, now, event).await?;
+    audit::record(tx, now, event)?;
     tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
     Ok(true)
 }

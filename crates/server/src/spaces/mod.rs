@@ -163,7 +163,7 @@ impl Spaces {
         };
         store::space_insert(tx, &space, &by.requester()).await?;
         let event = Event::by(by.requester(), "space.created").on("space", space.id);
-        audit::record(tx, now, event.detail("access", rules::access_word(space.access))).await?;
+        audit::record(tx, now, event.detail("access", rules::access_word(space.access)))?;
         if let Some(user) = by.user() {
             store::member_insert(tx, space.id, user, &by.requester(), now).await?;
         }
@@ -211,7 +211,7 @@ impl Spaces {
             return Err(Error::Changed);
         }
         space.version = space.version.saturating_add(1);
-        audit::record(tx, self.clock.now(), event).await?;
+        audit::record(tx, self.clock.now(), event)?;
         Ok(space)
     }
 

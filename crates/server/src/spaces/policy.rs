@@ -52,7 +52,7 @@ impl Spaces {
         if store::member_insert(tx, space, user, &by.requester(), now).await? {
             let event = Event::by(by.requester(), "space.member_added").on("space", space);
             let event = event.detail("user_id", user.to_string()).detail("joined_unseen", !sees);
-            audit::record(tx, now, event).await?;
+            audit::record(tx, now, event)?;
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Spaces {
         }
         store::member_delete(tx, space, user).await?;
         let event = Event::by(by.requester(), "space.member_removed").on("space", space);
-        audit::record(tx, self.clock.now(), event.detail("user_id", user.to_string())).await?;
+        audit::record(tx, self.clock.now(), event.detail("user_id", user.to_string()))?;
         // Open streams of this person look again at once.
         tx.wake(Topic::Access, user.uuid());
         Ok(())
@@ -107,7 +107,7 @@ impl Spaces {
         let event = event
             .detail("mcp_server_id", server.server.to_string())
             .detail("all_tools", server.tool_allowlist.is_none());
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Spaces {
             return Err(Error::NotFound);
         }
         let event = Event::by(by.clone(), "space.server_removed").on("space", space);
-        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", server.to_string())).await?;
+        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", server.to_string()))?;
         Ok(())
     }
 

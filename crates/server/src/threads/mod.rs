@@ -175,7 +175,7 @@ impl Threads {
         thread.version = thread.version.saturating_add(1);
         thread.updated_at = now;
         store::events_insert(tx, id, &[Changed::Thread(id)], now).await?;
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
         Ok(thread)
     }
 

@@ -64,7 +64,7 @@ impl Threads {
         } else {
             store::events_insert(tx, thread, &[message, turn], now).await?;
         }
-        record(tx, &inbound.requester, &target, &entry, queued.id, now).await?;
+        record(tx, &inbound.requester, &target, &entry, queued.id, now)?;
         jobs::enqueue(tx, RUN_JOB, &thread.to_string(), now).await?;
         let Target { thread, reopened, .. } = target;
         Ok(Received { thread, message: entry.id, turn: queued.id, reopened, fresh: true })
@@ -188,7 +188,7 @@ fn turn_of(inbound: &Inbound, thread: &Thread, message: MessageId, marks: Marks,
     }
 }
 
-async fn record(
+fn record(
     tx: &mut Tx,
     requester: &Requester,
     target: &Target,
@@ -200,12 +200,12 @@ async fn record(
     let of_thread = |action| Event::by(requester.clone(), action).on("thread", thread).within(Some(thread), None);
     if target.is_new {
         let event = of_thread("thread.created").detail("space_id", target.thread.space.to_string());
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
     } else if target.reopened {
-        audit::record(tx, now, of_thread("thread.reopened")).await?;
+        audit::record(tx, now, of_thread("thread.reopened"))?;
     }
     let event =
         Event::by(requester.clone(), "message.received").on("message", entry.id).within(Some(thread), Some(turn));
-    audit::record(tx, now, event.detail("role", rules::role_word(entry.role))).await?;
+    audit::record(tx, now, event.detail("role", rules::role_word(entry.role)))?;
     Ok(())
 }

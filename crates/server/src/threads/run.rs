@@ -104,7 +104,7 @@ impl Threads {
         if turn::turn_end(tx, id, status, failure, now).await? {
             store::events_insert(tx, found.thread, &[Changed::Turn(id)], now).await?;
             let event = Event::by(found.requester, "turn.ended").on("turn", id).within(Some(found.thread), Some(id));
-            audit::record(tx, now, event.detail("status", rules::turn_status_word(status))).await?;
+            audit::record(tx, now, event.detail("status", rules::turn_status_word(status)))?;
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Threads {
         }
         store::events_insert(tx, found.thread, &[Changed::Turn(id)], now).await?;
         let event = Event::by(by.requester(), "turn.cancelled").on("turn", id).within(Some(found.thread), Some(id));
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
         jobs::enqueue(tx, RUN_JOB, &found.thread.to_string(), now).await?;
         found.status = TurnStatus::Cancelled;
         found.finished_at = Some(now);
@@ -204,7 +204,7 @@ impl Threads {
         store::events_insert(tx, of.thread, &[Changed::Message(entry.id)], now).await?;
         let event = Event::by(Requester::server(), "message.written").on("message", entry.id);
         let event = event.within(Some(of.thread), Some(of.id)).detail("role", rules::role_word(role));
-        audit::record(tx, now, event).await?;
+        audit::record(tx, now, event)?;
         Ok(entry.id)
     }
 }

@@ -127,7 +127,7 @@ impl Turns {
             .detail("model_changed", before.model != after.model)
             .detail("instructions_changed", before.instructions != after.instructions)
             .detail("key_changed", change.api_key.is_some() || before.credential != after.credential);
-        audit::record(&mut tx, now, event).await?;
+        audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         self.agent(tenant).await
     }

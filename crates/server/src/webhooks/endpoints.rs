@@ -60,7 +60,7 @@ impl Webhooks {
         routes::add(tx, ingress::ROUTE, &id.to_string(), id.uuid()).await?;
         let told = Event::by(requester, "webhook.created").on("webhook", id);
         let told = told.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.word());
-        audit::record(tx, now, told).await?;
+        audit::record(tx, now, told)?;
         let secret_state = self.parts.credentials.describe(tx, credential).await?;
         Ok(Shown { webhook, secret_state, secret })
     }
@@ -125,7 +125,7 @@ impl Webhooks {
         }
         let webhook = changed(webhook, change);
         store::webhook_update(&mut tx, &webhook).await?;
-        audit::record(&mut tx, self.parts.clock.now(), told.detail("version", webhook.version)).await?;
+        audit::record(&mut tx, self.parts.clock.now(), told.detail("version", webhook.version))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);
@@ -161,7 +161,7 @@ impl Webhooks {
         self.parts.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, by).await?;
         let seconds = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
         let told = Event::by(by.clone(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
-        audit::record(&mut tx, self.parts.clock.now(), told).await?;
+        audit::record(&mut tx, self.parts.clock.now(), told)?;
         let secret_state = self.parts.credentials.describe(&mut tx, webhook.credential).await?;
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);
@@ -179,7 +179,7 @@ impl Webhooks {
         store::webhook_delete(&mut tx, id, now).await?;
         routes::remove(&mut tx, ingress::ROUTE, id.uuid()).await?;
         self.parts.credentials.revoke(&mut tx, webhook.credential, by).await?;
-        audit::record(&mut tx, now, Event::by(by.clone(), "webhook.deleted").on("webhook", id)).await?;
+        audit::record(&mut tx, now, Event::by(by.clone(), "webhook.deleted").on("webhook", id))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);
@@ -204,7 +204,7 @@ impl Webhooks {
                 found => return found,
             }
         } else {
-            audit::record(&mut tx, now, Event::by(by.clone(), "webhook.tested").on("webhook", id)).await?;
+            audit::record(&mut tx, now, Event::by(by.clone(), "webhook.tested").on("webhook", id))?;
             once.keep(&mut tx, &sent.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
         }
         tx.commit().await?;

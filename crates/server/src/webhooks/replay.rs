@@ -94,7 +94,7 @@ impl Webhooks {
             let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
             let told =
                 told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", shown.id.to_string());
-            audit::record(&mut tx, now, told).await?;
+            audit::record(&mut tx, now, told)?;
             once.keep(&mut tx, &run).await.map_err(api)?;
         }
         // The order is asked first: an event without its record would be worse than a record without its event.
@@ -147,7 +147,7 @@ impl Webhooks {
         } else {
             let told = audit::Event::by(by.clone(), "webhook.replayed").on("webhook", id);
             let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
-            audit::record(&mut tx, now, told.detail("count", count).detail("run", run.to_string())).await?;
+            audit::record(&mut tx, now, told.detail("count", count).detail("run", run.to_string()))?;
             once.keep(&mut tx, &run.to_string()).await.map_err(api)?;
             tx.commit().await?;
         }

@@ -10,7 +10,7 @@ async fn add_events(app: &TestApp, count: usize) {
     for _ in 0..count {
         let mut tx = app.slices().db.write(app.tenant).await.unwrap();
         let event = Event::by(Requester::server(), "test.done").on("thing", "one");
-        record(&mut tx, app.clock.now(), event).await.unwrap();
+        record(&mut tx, app.clock.now(), event).unwrap();
         tx.commit().await.unwrap();
     }
 }
