@@ -16,6 +16,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
+use crate::edge::document::{self, QueryNames};
 use crate::edge::door::{self, Door};
 use crate::edge::{ApiError, Authenticate, PageError, shape};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, turns, webhooks};
@@ -57,12 +58,15 @@ fn pages(app: &Arc<App>) -> Router {
 
 /// The OpenAPI document of these routes.
 pub fn openapi(app: &App) -> utoipa::openapi::OpenApi {
-    api(app).into_openapi()
+    document::complete(api(app).into_openapi())
 }
 
 /// The whole server.
 pub fn router(app: &Arc<App>) -> Router {
     let (api, document) = api(app).split_for_parts();
+    let document = document::complete(document);
+    let names = QueryNames::of(&document);
+    let api = api.route_layer(axum::middleware::from_fn_with_state(names, document::refuse_unknown));
     let document = document.to_pretty_json().unwrap_or_default();
     let authenticate: Arc<dyn Authenticate> = Arc::new(app.access.clone());
     let door = Door::new(&app.config.public_url, &app.config.trusted_proxies);

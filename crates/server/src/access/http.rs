@@ -217,8 +217,7 @@ struct SessionBody {
     expires_at: Timestamp,
 }
 
-#[utoipa::path(get, path = "/v1/me/sessions", tag = "access",
-    params(("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
+#[utoipa::path(get, path = "/v1/me/sessions", tag = "access", params(Paging),
     responses((status = 200, body = List<SessionBody>, description = "Your sessions, newest first.")),
     extensions(("x-caller" = json!("member"))))]
 async fn my_sessions(

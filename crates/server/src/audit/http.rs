@@ -110,8 +110,8 @@ impl FilterIn {
 }
 
 /// The record of the tenant, newest first.
-#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(FilterIn), responses((status = 200, body = List<EventOut>)),
-    extensions(("x-caller" = json!("operator"))))]
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(FilterIn, Paging),
+    responses((status = 200, body = List<EventOut>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(
     Operator(caller): Operator,
     State(audit): State<Audit>,

@@ -2,10 +2,13 @@
 //!
 //! Invariant: the client's sentence says what to do and holds no detail of the inside.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What a JSON route answers when it does not do what was asked.
 #[derive(Debug)]
@@ -120,23 +123,44 @@ impl From<thinkwork_database::Error> for ApiError {
     }
 }
 
+/// What a refusal looks like.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorBody {
+    #[schema(inline)]
+    error: ErrorDetail,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorDetail {
+    /// A stable word in snake case.
+    code: &'static str,
+    /// One sentence that says what to do.
+    message: String,
+    /// Under which the log says more.
+    request_id: String,
+    /// What is wrong with which field or parameter, where one is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    fields: BTreeMap<String, String>,
+    /// The thing that is in the way, where it helps to name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let request_id = super::headers::new_request_id();
         if let Some(log) = &self.log {
             tracing::error!(%request_id, code = self.code, error = %log, "a request failed");
         }
-        let mut error = json!({ "code": self.code, "message": self.message, "request_id": request_id });
-        if let Some(object) = error.as_object_mut() {
-            if !self.fields.is_empty() {
-                let fields = self.fields.into_iter().map(|(name, problem)| (name, problem.into())).collect();
-                object.insert("fields".to_owned(), serde_json::Value::Object(fields));
-            }
-            if let Some(id) = self.id {
-                object.insert("id".to_owned(), String::from(id).into());
-            }
-        }
-        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
+        let error = ErrorDetail {
+            code: self.code,
+            message: self.message,
+            request_id,
+            fields: self.fields.into_iter().collect(),
+            id: self.id.map(String::from),
+        };
+        let mut response = (self.status, Json(ErrorBody { error })).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -4,6 +4,7 @@
 
 pub mod assets;
 pub mod caller;
+pub mod document;
 pub mod door;
 pub mod error;
 pub mod form;

@@ -1,6 +1,4 @@
 //! The query of an address: 422 with the field when it does not fit.
-//!
-//! A parameter that an operation does not name is left alone, in every list alike.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

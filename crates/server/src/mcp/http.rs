@@ -87,8 +87,8 @@ fn oauth_error(error: crate::oauth::Error) -> ApiError {
 }
 
 /// The tenant's MCP servers, oldest first.
-#[utoipa::path(get, path = "/v1/mcp-servers", tag = "mcp", responses((status = 200, body = List<ServerOut>)),
-    extensions(("x-caller" = json!("operator"))))]
+#[utoipa::path(get, path = "/v1/mcp-servers", tag = "mcp", params(Paging),
+    responses((status = 200, body = List<ServerOut>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(operator: Operator, State(mcp): State<Mcp>, paging: Paging) -> Result<Response, ApiError> {
     let after = paging.after_id()?;
     let servers = mcp.list(operator.tenant(), paging.limit.saturating_add(1), after).await?;
@@ -97,7 +97,7 @@ async fn list(operator: Operator, State(mcp): State<Mcp>, paging: Paging) -> Res
 }
 
 /// Registers an MCP server. It is pending until an operator approves its definition.
-#[utoipa::path(post, path = "/v1/mcp-servers", tag = "mcp", request_body = NewServerIn,
+#[utoipa::path(post, path = "/v1/mcp-servers", tag = "mcp", params(OnceKey), request_body = NewServerIn,
     responses((status = 201, body = ServerOut)), extensions(("x-caller" = json!("operator"))))]
 async fn create(
     operator: Operator,
@@ -124,7 +124,7 @@ async fn show(
 }
 
 /// Changes a registration. What changes its definition makes it pending again.
-#[utoipa::path(patch, path = "/v1/mcp-servers/{id}", tag = "mcp", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/v1/mcp-servers/{id}", tag = "mcp", params(("id" = String, Path), IfVersion),
     request_body = McpServerChangeBody, responses((status = 200, body = ServerOut)),
     extensions(("x-caller" = json!("operator"))))]
 async fn change(

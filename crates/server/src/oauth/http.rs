@@ -168,9 +168,8 @@ impl From<Use> for UseView {
 }
 
 /// The caller's connections.
-#[utoipa::path(get, path = "/v1/me/connections", tag = "oauth",
-    params(("limit" = Option<u64>, Query), ("after" = Option<String>, Query)), responses((status = 200, body = List<ConnectionView>)),
-    extensions(("x-caller" = json!("member"))))]
+#[utoipa::path(get, path = "/v1/me/connections", tag = "oauth", params(Paging),
+    responses((status = 200, body = List<ConnectionView>)), extensions(("x-caller" = json!("member"))))]
 async fn mine(
     State(oauth): State<Oauth>,
     caller: Member,
@@ -193,7 +192,7 @@ async fn disconnect(
 }
 
 /// What used one of the caller's connections, newest first.
-#[utoipa::path(get, path = "/v1/me/connections/{id}/uses", tag = "oauth", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/me/connections/{id}/uses", tag = "oauth", params(("id" = String, Path), Paging),
     responses((status = 200, body = List<UseView>)), extensions(("x-caller" = json!("member"))))]
 async fn uses(
     State(oauth): State<Oauth>,
@@ -211,8 +210,8 @@ async fn uses(
 }
 
 /// Every connection of the tenant, metadata only.
-#[utoipa::path(get, path = "/v1/connections", tag = "oauth", responses((status = 200, body = List<TenantConnectionView>)),
-    extensions(("x-caller" = json!("operator"))))]
+#[utoipa::path(get, path = "/v1/connections", tag = "oauth", params(Paging),
+    responses((status = 200, body = List<TenantConnectionView>)), extensions(("x-caller" = json!("operator"))))]
 async fn all(
     State(oauth): State<Oauth>,
     caller: Operator,

@@ -166,8 +166,7 @@ impl From<SpaceServer> for ServerWire {
 }
 
 /// The Spaces the caller may see.
-#[utoipa::path(get, path = "/v1/spaces", tag = "spaces", extensions(("x-caller" = json!("caller"))),
-    params(("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
+#[utoipa::path(get, path = "/v1/spaces", tag = "spaces", extensions(("x-caller" = json!("caller"))), params(Paging),
     responses((status = 200, body = List<SpaceWire>)))]
 async fn list(
     State(spaces): State<Spaces>,
@@ -181,7 +180,7 @@ async fn list(
 
 /// Makes a Space.
 #[utoipa::path(post, path = "/v1/spaces", tag = "spaces", extensions(("x-caller" = json!("operator"))),
-    request_body = NewSpaceWire, responses((status = 201, body = SpaceWire)))]
+    params(OnceKey), request_body = NewSpaceWire, responses((status = 201, body = SpaceWire)))]
 async fn create(
     State(spaces): State<Spaces>,
     operator: Operator,
@@ -225,8 +224,8 @@ async fn show(
 
 /// Changes a Space. Widening it to public takes a session.
 #[utoipa::path(patch, path = "/v1/spaces/{id}", tag = "spaces", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
-    request_body = SpaceChangeBody, responses((status = 200, body = SpaceWire)))]
+    params(("id" = String, Path), IfVersion), request_body = SpaceChangeBody,
+    responses((status = 200, body = SpaceWire)))]
 async fn change(
     State(spaces): State<Spaces>,
     operator: Operator,
@@ -248,8 +247,7 @@ async fn change(
 
 /// The members of a Space.
 #[utoipa::path(get, path = "/v1/spaces/{id}/members", tag = "spaces", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), ("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
-    responses((status = 200, body = List<MemberWire>)))]
+    params(("id" = String, Path), Paging), responses((status = 200, body = List<MemberWire>)))]
 async fn members(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
@@ -311,7 +309,7 @@ async fn member_remove(
 
 /// The MCP servers that serve a Space.
 #[utoipa::path(get, path = "/v1/spaces/{id}/mcp-servers", tag = "spaces", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path)), responses((status = 200, body = List<ServerWire>)))]
+    params(("id" = String, Path), Paging), responses((status = 200, body = List<ServerWire>)))]
 async fn servers(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,

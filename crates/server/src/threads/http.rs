@@ -107,9 +107,7 @@ pub(super) fn place(paging: &Paging) -> Result<Option<(Timestamp, ThreadId)>, Ap
 
 /// The threads of the Spaces that the caller may see, the latest first.
 #[utoipa::path(get, path = "/v1/threads", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("space" = Option<String>, Query), ("status" = Option<String>, Query), ("channel" = Option<String>, Query),
-        ("requester" = Option<String>, Query), ("q" = Option<String>, Query), ("limit" = Option<u64>, Query),
-        ("after" = Option<String>, Query)),
+    params(("space" = Option<String>, Query), ("status" = Option<String>, Query), ("channel" = Option<String>, Query), ("requester" = Option<String>, Query), ("q" = Option<String>, Query), Paging),
     responses((status = 200, body = List<ThreadWire>)))]
 async fn list(
     State(threads): State<Threads>,
@@ -125,7 +123,7 @@ async fn list(
 
 /// Begins a thread with a first message.
 #[utoipa::path(post, path = "/v1/threads", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    request_body = NewThreadWire, responses((status = 201, body = ThreadWire)))]
+    params(OnceKey), request_body = NewThreadWire, responses((status = 201, body = ThreadWire)))]
 async fn create(
     State(threads): State<Threads>,
     Caller(caller): Caller,
@@ -168,8 +166,8 @@ async fn show(
 
 /// Changes title, status or priority of a thread.
 #[utoipa::path(patch, path = "/v1/threads/{id}", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
-    request_body = ThreadChangeBody, responses((status = 200, body = ThreadWire)))]
+    params(("id" = String, Path), IfVersion), request_body = ThreadChangeBody,
+    responses((status = 200, body = ThreadWire)))]
 async fn change(
     State(threads): State<Threads>,
     Caller(caller): Caller,
@@ -185,8 +183,7 @@ async fn change(
 
 /// The messages of a thread in their order.
 #[utoipa::path(get, path = "/v1/threads/{id}/messages", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), ("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
-    responses((status = 200, body = List<MessageWire>)))]
+    params(("id" = String, Path), Paging), responses((status = 200, body = List<MessageWire>)))]
 async fn messages(
     State(threads): State<Threads>,
     Caller(caller): Caller,
@@ -202,7 +199,8 @@ async fn messages(
 
 /// Writes a message into a thread, which queues a turn.
 #[utoipa::path(post, path = "/v1/threads/{id}/messages", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path)), request_body = NewMessageWire, responses((status = 201, body = MessageWire)))]
+    params(("id" = String, Path), OnceKey), request_body = NewMessageWire,
+    responses((status = 201, body = MessageWire)))]
 async fn write(
     State(threads): State<Threads>,
     Caller(caller): Caller,
@@ -231,8 +229,7 @@ async fn write(
 
 /// The turns of a thread with their steps, in the order they were queued.
 #[utoipa::path(get, path = "/v1/threads/{id}/turns", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), ("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
-    responses((status = 200, body = List<TurnWire>)))]
+    params(("id" = String, Path), Paging), responses((status = 200, body = List<TurnWire>)))]
 async fn turns(
     State(threads): State<Threads>,
     Caller(caller): Caller,

@@ -58,8 +58,7 @@ impl From<Error> for ApiError {
 
 /// Lists the webhooks of the tenant, newest first.
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
-    responses((status = 200, body = List<WebhookOut>)))]
+    params(Paging), responses((status = 200, body = List<WebhookOut>)))]
 async fn list(
     State(webhooks): State<Webhooks>,
     operator: Operator,
@@ -73,7 +72,7 @@ async fn list(
 
 /// Makes a webhook; its secret is in this answer and in no other.
 #[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    request_body = WebhookIn, responses((status = 201, body = ShownOut)))]
+    params(OnceKey), request_body = WebhookIn, responses((status = 201, body = ShownOut)))]
 async fn create(
     State(webhooks): State<Webhooks>,
     operator: Operator,
@@ -109,7 +108,8 @@ async fn find(
 
 /// Changes what is named in the body; null takes a value away.
 #[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path)), request_body = WebhookChangeBody, responses((status = 200, body = WebhookOut)))]
+    params(("id" = String, Path), IfVersion), request_body = WebhookChangeBody,
+    responses((status = 200, body = WebhookOut)))]
 async fn update(
     State(webhooks): State<Webhooks>,
     operator: Operator,
@@ -150,10 +150,8 @@ async fn rotate(
 }
 
 /// Sends a signed sample event through the way that real ones take.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, body = DeliveryOut)))]
+#[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
+    params(("id" = String, Path), OnceKey), responses((status = 200, body = DeliveryOut)))]
 async fn test(
     State(webhooks): State<Webhooks>,
     operator: Operator,
@@ -166,8 +164,7 @@ async fn test(
 
 /// Lists the deliveries of a webhook, newest first, accepted and refused ones included.
 #[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), DeliveryQuery, ("limit" = Option<u64>, Query), ("after" = Option<String>, Query)),
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), DeliveryQuery, Paging),
     responses((status = 200, body = List<DeliveryOut>)))]
 async fn deliveries(
     State(webhooks): State<Webhooks>,
@@ -198,8 +195,7 @@ async fn delivery(
 
 /// Applies a delivery again as a new one.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/replay", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), OnceKey),
     responses((status = 200, body = DeliveryOut)))]
 async fn replay(
     State(webhooks): State<Webhooks>,
@@ -213,8 +209,7 @@ async fn replay(
 
 /// Applies again what was applied or failed of a webhook and fits the filter, or only counts it.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = ReplayIn,
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), OnceKey), request_body = ReplayIn,
     responses((status = 200, body = ReplayOut)))]
 async fn replay_all(
     State(webhooks): State<Webhooks>,

@@ -21,8 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<Access> {
         .routes(routes!(invitation_accept))
 }
 
-#[utoipa::path(get, path = "/v1/users", tag = "access",
-    params(("limit" = Option<u64>, Query, description = "1 to 200."), ("after" = Option<String>, Query, description = "The `next` of the page before.")),
+#[utoipa::path(get, path = "/v1/users", tag = "access", params(Paging),
     responses((status = 200, body = List<UserBody>, description = "The people of the tenant.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn users(
@@ -64,7 +63,7 @@ impl From<Invited> for InvitedBody {
     }
 }
 
-#[utoipa::path(post, path = "/v1/users", tag = "access", request_body = InviteBody,
+#[utoipa::path(post, path = "/v1/users", tag = "access", params(OnceKey), request_body = InviteBody,
     responses((status = 201, body = InvitedBody, description = "Invited; the link is shown this once.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn user_invite(
@@ -105,7 +104,7 @@ struct UserChangeBody {
 }
 
 #[utoipa::path(patch, path = "/v1/users/{id}", tag = "access", request_body = UserChangeBody,
-    params(("id" = String, Path, description = "A person of the tenant."), ("If-Match" = Option<String>, Header, description = "The version you read.")),
+    params(("id" = String, Path, description = "A person of the tenant."), IfVersion),
     responses((status = 200, body = UserBody, description = "The person as changed.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn user_change(
@@ -120,7 +119,7 @@ async fn user_change(
 }
 
 #[utoipa::path(post, path = "/v1/users/{id}/invitation", tag = "access",
-    params(("id" = String, Path, description = "A person who has not accepted yet."), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = String, Path, description = "A person who has not accepted yet."), OnceKey),
     responses((status = 200, body = InvitedBody, description = "A new link; the one before stops working.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn invitation_renew(

@@ -65,8 +65,7 @@ impl From<Token> for TokenBody {
     }
 }
 
-#[utoipa::path(get, path = "/v1/tokens", tag = "access",
-    params(("limit" = Option<u64>, Query, description = "1 to 200."), ("after" = Option<String>, Query, description = "The `next` of the page before.")),
+#[utoipa::path(get, path = "/v1/tokens", tag = "access", params(Paging),
     responses((status = 200, body = List<TokenBody>, description = "Your tokens, or the tenant's for operators.")),
     extensions(("x-caller" = json!("caller"))))]
 async fn tokens(
@@ -108,7 +107,7 @@ impl From<MintedToken> for MintedBody {
     }
 }
 
-#[utoipa::path(post, path = "/v1/tokens", tag = "access", request_body = MintBody,
+#[utoipa::path(post, path = "/v1/tokens", tag = "access", params(OnceKey), request_body = MintBody,
     responses((status = 201, body = MintedBody, description = "The token, shown this once.")),
     extensions(("x-caller" = json!("caller"))))]
 async fn token_mint(

@@ -15,7 +15,7 @@ use crate::oauth::ConnectionStatus;
 
 pub(super) fn routes(mcp: &Mcp) -> OpenApiRouter {
     OpenApiRouter::new()
-        .routes(routes!(list))
+        .routes(routes!(mine))
         .routes(routes!(connect))
         .routes(routes!(disconnect))
         .with_state(mcp.clone())
@@ -74,9 +74,9 @@ struct ConnectOut {
 }
 
 /// The servers and this person's connection to each.
-#[utoipa::path(get, path = "/v1/me/mcp-servers", tag = "mcp", responses((status = 200, body = List<MyServerOut>)),
-    extensions(("x-caller" = json!("member"))))]
-async fn list(member: Member, State(mcp): State<Mcp>, paging: Paging) -> Result<Json<List<MyServerOut>>, ApiError> {
+#[utoipa::path(get, path = "/v1/me/mcp-servers", tag = "mcp", params(Paging),
+    responses((status = 200, body = List<MyServerOut>)), extensions(("x-caller" = json!("member"))))]
+async fn mine(member: Member, State(mcp): State<Mcp>, paging: Paging) -> Result<Json<List<MyServerOut>>, ApiError> {
     let mut tx = mcp.db.read(member.tenant()).await?;
     let mine = mcp.mine(&mut tx, member.user).await?;
     Ok(Json(List::oldest_first(mine, &paging, |mine| mine.server.id)?.map(MyServerOut::from)))

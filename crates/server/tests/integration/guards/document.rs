@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::operations::described;
 use super::scene::Scene;
@@ -64,13 +64,14 @@ async fn every_list_is_paged_and_refuses_what_is_no_page() {
             ("limit=many", "limit"),
             ("limit=1&limit=2", "limit"),
             ("after=nonsense", "after"),
+            ("limit=1&colour=red", "colour"),
         ] {
             let answer = who.get(&format!("{path}?{query}")).await;
             if answer.status != 422 || !answer.json["error"]["fields"][field].is_string() {
                 wrong.push(format!("{path}?{query}: {} {}", answer.status, answer.text));
             }
         }
-        let page = who.get(&format!("{path}?limit=1&colour=red")).await;
+        let page = who.get(&format!("{path}?limit=1")).await;
         if page.status != 200 || page.json["items"].as_array().is_none_or(|items| items.len() > 1) {
             wrong.push(format!("{path}: {} {}", page.status, page.text));
         }
@@ -87,5 +88,66 @@ async fn a_method_that_an_address_does_not_take_is_an_error_object_with_those_it
         let answer = scene.owner.send(scene.owner.request("OPTIONS", &path)).await.expect(405);
         assert_eq!(answer.code(), "method_not_allowed", "{path}: {}", answer.text);
         assert!(!answer.header("allow").is_empty(), "{path}");
+    }
+}
+
+/// Of each `utoipa::path` of a file: its attribute and the arguments of its handler.
+fn handlers(code: &str) -> Vec<(&str, &str)> {
+    let attributes = code.match_indices("#[utoipa::path(").filter_map(|(at, _)| code.get(at..));
+    let parts = attributes.filter_map(|rest| {
+        let (attribute, handler) = rest.split_once("async fn ")?;
+        Some((attribute, handler.split_once(") ->")?.0))
+    });
+    parts.collect()
+}
+
+#[test]
+fn the_document_says_what_a_handler_takes_beside_its_body() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for file in source::product() {
+        for (attribute, arguments) in handlers(&file.code) {
+            for word in ["Paging", "IfVersion", "OnceKey"] {
+                let takes = arguments.contains(&format!(": {word}"));
+                seen += usize::from(takes);
+                if takes != attribute.contains(word) {
+                    wrong.push(format!("{}: {word}: {attribute}", file.path));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 25, "only {seen} such arguments were found");
+}
+
+#[tokio::test]
+async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_where_a_new_thing_is() {
+    let scene = Scene::new().await;
+    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let mut names = BTreeMap::new();
+    let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
+    });
+    for (name, operation) in operations {
+        let expected = match operation["x-caller"].as_str().unwrap() {
+            "public" => json!([]),
+            "consent" => json!([{ "session": [] }]),
+            _ => json!([{ "token": [] }, { "session": [] }]),
+        };
+        assert_eq!(operation["security"], expected, "{name}");
+        let refusal = &operation["responses"]["default"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(refusal, "#/components/schemas/Error", "{name}");
+        let made = &operation["responses"]["201"];
+        assert!(made.is_null() || made["headers"]["Location"].is_object(), "{name}");
+        let other = names.insert(operation["operationId"].as_str().unwrap().to_owned(), name.clone());
+        assert_eq!(other, None, "{name} has the operationId of another");
+    }
+    for scheme in ["token", "session"] {
+        assert!(document["components"]["securitySchemes"][scheme]["description"].is_string(), "{scheme}");
+    }
+    let answer = scene.app.anyone().get("/v1/me").await.expect(401).json;
+    let shape = &document["components"]["schemas"]["Error"]["properties"]["error"]["properties"];
+    for field in answer["error"].as_object().unwrap().keys() {
+        assert!(shape[field].is_object(), "{field} is not in {shape}");
     }
 }

@@ -237,8 +237,14 @@ async fn l02_whose_account_is_connected_is_not_taken_from_the_start_of_a_flow() 
     let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
     let bo = world.app.member("bo").await;
     let other = bo.user.unwrap();
-    let path = format!("/v1/me/mcp-servers/{id}/connect?user={other}&user_id={other}&owner={other}");
-    let started = world.owner.post(&path, json!({})).await.expect(200);
+    let path = format!("/v1/me/mcp-servers/{id}/connect");
+    for name in ["user", "user_id", "owner"] {
+        let refused = world.owner.post(&format!("{path}?{name}={other}"), json!({})).await.expect(422);
+        assert!(refused.json["error"]["fields"][name].is_string(), "{}", refused.text);
+        world.owner.post(&path, json!({ name: other })).await.expect(422);
+    }
+    let request = world.owner.request("POST", &path).header("x-user-id", other.to_string());
+    let started = world.owner.send(request.header("content-type", "application/json").body("{}")).await.expect(200);
     let finished = world.finish(&world.owner, &started).await;
     assert!(finished.header("location").contains("status=connected"), "{}", finished.header("location"));
     assert_eq!(world.owner.get("/v1/me/connections").await.json["items"].as_array().unwrap().len(), 1);
