@@ -10,9 +10,13 @@ use thinkwork_primitives::{Channel, SpaceId, ThreadId, Timestamp, TurnId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::followers::STREAMS_MAX;
 use super::wire::{Export, MessageWire, NewMessageWire, NewThreadWire, ThreadChangeBody, ThreadWire, TurnWire};
 use super::{Error, NewMessage, Thread, ThreadFilter, Threads, rules};
 use crate::edge::{ApiError, Caller, Id, IfVersion, Json, List, Once, OnceKey, Paging, Query, Recheck};
+
+/// How soon a caller with too many streams may look again.
+const STREAM_RETRY_SECONDS: u64 = 5;
 
 /// The routes.
 pub fn routes(threads: &Threads) -> OpenApiRouter {
@@ -33,6 +37,10 @@ impl From<Error> for ApiError {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Invalid(field, sentence) => Self::invalid(field, sentence),
+            Error::TooManyStreams => Self::too_many(
+                STREAM_RETRY_SECONDS,
+                format!("You have {STREAMS_MAX} streams open here; close one, then open this."),
+            ),
             Error::Over => Self::conflict("turn_over", "This turn has ended; there is nothing to stop."),
             Error::Changed => IfVersion::changed(),
             Error::Spaces(error) => error.into(),

@@ -5,6 +5,7 @@
 
 pub mod attribution;
 mod export;
+mod followers;
 pub mod http;
 pub mod pages;
 mod receive;
@@ -40,6 +41,9 @@ pub enum Error {
     /// What was sent does not fit: a sentence.
     #[error("{0}")]
     Invalid(&'static str, &'static str),
+    /// The caller has as many streams open as one may have.
+    #[error("the caller has too many streams open")]
+    TooManyStreams,
     /// The turn has ended or does not run.
     #[error("the turn does not run any more")]
     Over,
@@ -89,12 +93,20 @@ pub struct Threads {
     spaces: Spaces,
     /// Cancelled when this process ends: its open streams end with it.
     closing: CancellationToken,
+    followers: followers::Followers,
 }
 
 impl Threads {
     /// Over this database.
     pub fn new(db: Db, clock: Clock, access: Access, spaces: Spaces) -> Self {
-        Self { db, clock, access, spaces, closing: CancellationToken::new() }
+        Self {
+            db,
+            clock,
+            access,
+            spaces,
+            closing: CancellationToken::new(),
+            followers: followers::Followers::default(),
+        }
     }
 
     /// Ends every open stream, and each new one at once: readers come back to another process, or to the next start.

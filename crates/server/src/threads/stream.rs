@@ -16,6 +16,7 @@ use thinkwork_primitives::{Principal, ThreadId, Timestamp};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::followers::Place;
 use super::{Changed, Error, ThreadEvent, Threads, store};
 use crate::edge::{ApiError, Recheck};
 
@@ -41,6 +42,7 @@ struct Open {
     waiting: VecDeque<ThreadEvent>,
     hints: Receiver<WakeUp>,
     checked_at: Timestamp,
+    _place: Place,
 }
 
 impl Threads {
@@ -48,7 +50,7 @@ impl Threads {
     /// begins with one `thread` event that says where it stands, so that the reader loads once and misses nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`], [`Error::TooManyStreams`].
     pub(super) async fn follow(
         &self,
         caller: Principal,
@@ -62,6 +64,7 @@ impl Threads {
         self.visible(&mut tx, thread, &caller).await?;
         let newest = store::event_sequence(&mut tx, thread).await?;
         drop(tx);
+        let place = self.followers.admit(&caller).ok_or(Error::TooManyStreams)?;
         let mut waiting = VecDeque::new();
         if after.is_none() {
             waiting.push_back(ThreadEvent { sequence: newest, what: Changed::Thread(thread) });
@@ -76,6 +79,7 @@ impl Threads {
             waiting,
             hints,
             checked_at: self.clock.now(),
+            _place: place,
         };
         let stream = futures_util::stream::unfold(open, |mut open| async move {
             let item = open.next().await?;

@@ -84,7 +84,8 @@ struct MintBody {
     kind: TokenKind,
     #[schema(value_type = String)]
     audience: Audience,
-    /// Each scope holds those before it: read, write, admin.
+    /// Each scope holds those before it: read, write, admin. With read alone the gateway offers and calls the tools that
+    /// only read.
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
     /// 60 to 31,622,400; 90 days where it is left out.

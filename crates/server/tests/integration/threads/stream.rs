@@ -156,3 +156,28 @@ async fn a_server_that_stops_ends_its_streams_and_does_not_wait_for_them() {
     assert!(timeout(2 * PATIENCE, server).await.expect("the process ends").unwrap().is_ok());
     assert!(began.elapsed() < STOP_PATIENCE, "nothing held the stop up");
 }
+
+#[tokio::test]
+async fn a_caller_with_too_many_streams_is_told_so_and_another_is_not() {
+    let (app, owner, id) = begun().await;
+    let mut open = Vec::new();
+    for _ in 0..50 {
+        open.push(Reader::open(&owner, &id, None).await);
+    }
+    let path = format!("/v1/threads/{id}/stream");
+    let refused = owner.get(&path).await.expect(429);
+    assert!(refused.text.contains("50 streams open"), "{}", refused.text);
+    assert_eq!(refused.header("retry-after"), "5");
+    let ana = app.member("ana").await;
+    let space = owner.get(&format!("/v1/threads/{id}")).await.text_of("space_id");
+    owner.put(&format!("/v1/spaces/{space}/members/{}", ana.user.unwrap()), json!({})).await.expect(200);
+    Reader::open(&ana, &id, None).await.next().await.expect("others read on");
+    // One that is closed makes room, as soon as the server sees that.
+    drop(open.pop());
+    let again = async {
+        while owner.send(owner.request("HEAD", &path)).await.status == 429 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("room for another");
+}
