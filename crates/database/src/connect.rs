@@ -208,10 +208,10 @@ impl Db {
         }
     }
 
-    /// For statements that need no transaction around them; they write as well.
+    /// For statements that need no transaction around them; they write as well, before everybody who stands in line.
     pub(crate) async fn statements(&self) -> Result<Statements, Error> {
         Ok(match &self.connections {
-            Connections::Sqlite { writer, .. } => Statements::Sqlite(writer.take().await?),
+            Connections::Sqlite { writer, .. } => Statements::Sqlite(writer.take_first().await?),
             Connections::Postgres(pool) => Statements::Pool(pool.clone()),
         })
     }

@@ -17,7 +17,7 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
 
@@ -31,6 +31,8 @@ pub(crate) struct Lane(Arc<Inner>);
 struct Inner {
     options: SqliteConnectOptions,
     idle: Mutex<Vec<SqliteConnection>>,
+    /// Where all but the first ones of [`Lane::take_first`] stand in line, so that at most one of them is before those.
+    line: Semaphore,
     room: Arc<Semaphore>,
     size: u32,
     wait: Duration,
@@ -40,12 +42,35 @@ impl Lane {
     /// At most `size` connections; whoever finds none free waits no longer than `wait`.
     pub(crate) fn new(options: SqliteConnectOptions, size: u32, wait: Duration) -> Self {
         let room = Semaphore::new(usize::try_from(size).unwrap_or(1));
-        Self(Arc::new(Inner { options, idle: Mutex::default(), room: Arc::new(room), size, wait }))
+        Self(Arc::new(Inner {
+            options,
+            idle: Mutex::default(),
+            line: Semaphore::new(1),
+            room: Arc::new(room),
+            size,
+            wait,
+        }))
     }
 
     /// A connection, for as long as it is held.
     pub(crate) async fn take(&self) -> Result<Held, Error> {
-        let room = tokio::time::timeout(self.0.wait, Arc::clone(&self.0.room).acquire_owned()).await;
+        self.hold(async {
+            let _first_in_line = self.0.line.acquire().await?;
+            Arc::clone(&self.0.room).acquire_owned().await
+        })
+        .await
+    }
+
+    /// A connection before everybody who stands in line: for what somebody outside waits for, and briefly.
+    pub(crate) async fn take_first(&self) -> Result<Held, Error> {
+        self.hold(Arc::clone(&self.0.room).acquire_owned()).await
+    }
+
+    async fn hold(
+        &self,
+        room: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) -> Result<Held, Error> {
+        let room = tokio::time::timeout(self.0.wait, room).await;
         let room = room
             .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
             .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::harness::fresh;
 
-fn row(tenant: TenantId, key: &str, body: &str, clock: &Clock) -> Row {
+pub fn row(tenant: TenantId, key: &str, body: &str, clock: &Clock) -> Row {
     Row {
         id: Uuid::now_v7(),
         tenant,

@@ -1,7 +1,11 @@
 //! The SQLite that is built in.
 
+use std::sync::{Arc, Mutex};
+
 use sea_orm::ConnectionTrait as _;
-use thinkwork_primitives::TenantId;
+use thinkwork_database::intake_log;
+use thinkwork_primitives::{Clock, TenantId};
+use tokio::task::JoinSet;
 
 use crate::harness::{fresh, on_postgres};
 
@@ -21,4 +25,42 @@ async fn sqlite_is_built_to_keep_its_compiled_statements() {
     for slow in ["ENABLE_STAT4", "ENABLE_MEMORY_MANAGEMENT"] {
         assert!(!options.contains(&slow.to_owned()), "{options:?}");
     }
+}
+
+#[tokio::test]
+async fn an_event_that_a_sender_waits_for_is_stored_before_those_who_stand_in_line_to_write() {
+    if on_postgres() {
+        return;
+    }
+    let (db, _folder) = fresh().await;
+    let (tenant, order) = (TenantId::new(), Arc::new(Mutex::new(Vec::new())));
+    let holder = db.write(tenant).await.unwrap();
+    let mut others = JoinSet::new();
+    for name in ["first", "second", "third"] {
+        let (db, order) = (db.clone(), Arc::clone(&order));
+        others.spawn(async move {
+            let tx = db.write(tenant).await.unwrap();
+            order.lock().unwrap().push(name);
+            // Whoever may go on does so now.
+            tokio::task::yield_now().await;
+            tx.commit().await.unwrap();
+        });
+    }
+    // On this runtime of one thread, all of them stand in line after that.
+    tokio::task::yield_now().await;
+    let event = {
+        let (db, order) = (db.clone(), Arc::clone(&order));
+        others.spawn(async move {
+            let row = crate::intake::row(tenant, "a", "body", &Clock::system());
+            intake_log::append(&db, vec![row]).await.unwrap();
+            order.lock().unwrap().push("event");
+        })
+    };
+    tokio::task::yield_now().await;
+    assert!(!event.is_finished() && order.lock().unwrap().is_empty(), "one writes");
+    drop(holder);
+    while let Some(done) = others.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), ["first", "event", "second", "third"]);
 }
