@@ -1,8 +1,10 @@
 //! What reaches an upstream with a call, what comes back, and who waits for whom.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 
-use super::{Upstream, World, call, decide, register, rpc_request, said, text};
+use super::{Guarded, Upstream, World, call, decide, refresh_and_decide, register, rpc_request, said, text};
 
 #[tokio::test]
 async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
@@ -107,6 +109,69 @@ async fn l55_a_secret_that_is_said_back_by_a_stream_or_in_a_refusal_is_nowhere_i
         assert!(export.contains("you sent "), "{export}");
         none_holds(key, &[&answer.text, &export, &page]);
     }
+}
+
+#[tokio::test]
+async fn l21_a_call_that_meets_a_401_is_made_once_more_with_a_fresh_token() {
+    let world = World::new().await;
+    let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
+    let first = world.connect(&world.owner, &id).await;
+    refresh_and_decide(&world.owner, &id).await;
+    world.upstream.set(|ways| ways.guarded = Guarded::CallsOnly);
+    let agent = world.agent(&world.owner).await;
+    let bearers = || -> Vec<String> {
+        world.upstream.calls().iter().map(|request| request.bearer().unwrap().to_owned()).collect()
+    };
+    world.issuer.refuse_access(&first);
+    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    let sent = bearers();
+    assert_eq!((sent.len(), &sent[0]), (2, &first));
+    assert!(world.issuer.accepts(&sent[1]));
+    // Refused again within the minute, nothing is forced and nothing is tried any more.
+    world.issuer.refuse_access(&sent[1]);
+    let barred = world.call(&agent, "notes__echo").await;
+    assert!(said(&barred).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", barred.text);
+    assert_eq!(bearers().len(), 3);
+    assert_eq!(world.issuer.look(|seen| seen.refreshes()), 1);
+}
+
+#[tokio::test]
+async fn l21_a_call_that_meets_two_401s_is_made_no_third_time() {
+    let world = World::new().await;
+    // A server that names our issuer and takes tokens of another alone.
+    let strict = Upstream::start(&crate::oauth::Issuer::start().await).await;
+    strict.set(|ways| {
+        ways.guarded = Guarded::CallsOnly;
+        ways.moved_to = Some(world.issuer.clone());
+    });
+    let id = text(&register(&world.owner, &strict, "notes", json!({ "mode": "user_oauth" })).await, "id");
+    decide(&world.owner, &id).await;
+    world.serve(&id, json!({})).await;
+    world.connect(&world.owner, &id).await;
+    refresh_and_decide(&world.owner, &id).await;
+    let agent = world.agent(&world.owner).await;
+    let barred = world.call(&agent, "notes__echo").await;
+    assert!(said(&barred).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", barred.text);
+    assert_eq!((strict.calls().len(), world.issuer.look(|seen| seen.refreshes())), (2, 1));
+}
+
+#[tokio::test]
+async fn s03_a_session_at_an_upstream_is_one_persons() {
+    let world = World::new().await;
+    let id = world.personal("notes").await;
+    let bo = world.app.member("bo").await;
+    world.connect(&bo, &id).await;
+    for who in [&world.owner, &bo, &world.owner] {
+        let agent = world.agent(who).await;
+        assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    }
+    let mut holders: HashMap<String, String> = HashMap::new();
+    for request in world.upstream.calls() {
+        let session = request.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let bearer = request.bearer().unwrap().to_owned();
+        assert_eq!(*holders.entry(session).or_insert(bearer.clone()), bearer, "{request:?}");
+    }
+    assert_eq!(holders.len(), 2);
 }
 
 #[tokio::test]

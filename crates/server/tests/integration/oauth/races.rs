@@ -26,7 +26,7 @@ async fn finishing(world: &World) -> JoinHandle<Finished> {
     tokio::spawn(async move { oauth.finish(&key, &query, ana).await })
 }
 
-async fn texts(world: &World, sql: &str) -> Vec<String> {
+pub async fn texts(world: &World, sql: &str) -> Vec<String> {
     let database = sea_orm::Database::connect(&world.database_url).await.unwrap();
     let found = database.query_all_raw(Statement::from_string(database.get_database_backend(), sql)).await.unwrap();
     let found = found.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use thinkwork::oauth::{ConnectionStatus, Error};
 use tokio::task::JoinSet;
 
+use super::races::texts;
 use super::{World, text};
 
 fn refreshes(world: &World) -> usize {
@@ -86,6 +87,29 @@ async fn l15_refreshing_one_grant_leaves_the_users_others_alone() {
     world.advance(1_790);
     world.oauth.access_token(world.tenant, world.ana, other, &use_, None).await.unwrap();
     assert_eq!(refreshes(&world), 2, "and kept its own end");
+}
+
+/// Whatever comes of it: done, put off, or the end of the grant.
+#[tokio::test]
+async fn l15_a_refresh_leaves_every_other_row_as_it_was() {
+    let rows = "SELECT status || ' ' || coalesce(status_reason, '') || ' ' || has_refresh_token || ' '
+                || coalesce(access_expires_at, 0) || ' ' || coalesce(refresh_started_at, 0) || ' '
+                || coalesce(refresh_lease_until, 0) || ' ' || coalesce(refreshed_at, 0) FROM connection ORDER BY id";
+    for answer in [None, Some((503, "{}")), Some((400, r#"{"error":"invalid_grant"}"#))] {
+        let world = World::new().await;
+        let other = thinkwork_primitives::McpServerId::new();
+        world.register(world.tenant, other).await.unwrap();
+        world.connect().await;
+        world.connect_as(world.tenant, world.ana, other).await;
+        let before = texts(&world, rows).await;
+        world.advance(3_590);
+        world.issuer.set(|ways| ways.token_script.extend(answer.map(|(status, body)| (status, body.to_owned()))));
+        drop(world.token().await);
+        let after = texts(&world, rows).await;
+        assert_eq!((after.len(), refreshes(&world)), (2, 1));
+        assert_ne!(after[0], before[0], "{answer:?}");
+        assert_eq!(after[1], before[1], "{answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -220,6 +244,30 @@ async fn l18_passing_failures_never_end_a_grant_and_the_token_is_used_to_its_end
 }
 
 #[tokio::test]
+async fn l18_a_token_endpoint_that_nobody_answers_at_ends_no_grant() {
+    let world = World::new().await;
+    world.connect().await;
+    let token = text(&world.token().await.unwrap());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let moved = async |to: &str| {
+        let tx = world.db.write(world.tenant).await.unwrap();
+        let sql = format!("UPDATE oauth_client SET token_endpoint = '{to}/token'");
+        tx.orm().execute_unprepared(&sql).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    moved(&format!("http://{}", nobody.local_addr().unwrap())).await;
+    drop(nobody);
+    world.advance(3_570);
+    assert_eq!(text(&world.token().await.unwrap()), token, "used to its end");
+    world.advance(31);
+    assert!(matches!(world.token().await, Err(Error::Unreachable(_))));
+    assert_eq!(world.connection().await.unwrap().status, ConnectionStatus::Connected);
+    moved(&world.issuer.base).await;
+    world.advance(61);
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())), "mended by itself");
+}
+
+#[tokio::test]
 async fn l18_a_definite_refusal_is_final_and_keeps_the_providers_code() {
     let world = World::new().await;
     world.connect().await;
@@ -304,6 +352,21 @@ async fn l21_a_401_leads_to_one_refresh_and_at_most_one_a_minute() {
     world.advance(61);
     assert!(world.token_after_refusal(second.version).await.is_ok());
     assert_eq!(refreshes(&world), 2);
+}
+
+#[tokio::test]
+async fn l21_a_refused_token_is_not_handed_out_again_while_no_other_can_be_had() {
+    let world = World::new().await;
+    world.connect().await;
+    let first = world.token().await.unwrap();
+    world.issuer.set(|ways| ways.token_script.push_back((503, String::new())));
+    for _ in 0..2 {
+        let instead = world.token_after_refusal(first.version).await;
+        assert!(matches!(instead, Err(Error::Unreachable(_))));
+    }
+    assert_eq!(refreshes(&world), 1);
+    world.advance(61);
+    assert_ne!(text(&world.token_after_refusal(first.version).await.unwrap()), text(&first));
 }
 
 #[tokio::test]

@@ -156,6 +156,10 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
     assert!(!opened(bo, bo_step, of(ana)).await, "another's step with her grant");
     assert!(!opened(bo, bo_step, of(bo)).await, "the same, said to be the other's");
     assert!(!opened(ana, ana_step, of(bo)).await, "her step, said to be for another");
+    for connection in [Some(ConnectionId::new()), None] {
+        let misnamed = CredentialSubject::User { user: ana, connection };
+        assert!(!opened(ana, ana_step, misnamed).await, "her own, said to be another grant");
+    }
     for nobodys in [CredentialSubject::Tenant, CredentialSubject::None] {
         assert!(!opened(bo, bo_step, nobodys).await, "the same, said to be the tenant's");
     }
