@@ -249,4 +249,13 @@ async fn l02_whose_account_is_connected_is_not_taken_from_the_start_of_a_flow() 
     assert!(finished.header("location").contains("status=connected"), "{}", finished.header("location"));
     assert_eq!(world.owner.get("/v1/me/connections").await.json["items"].as_array().unwrap().len(), 1);
     assert_eq!(bo.get("/v1/me/connections").await.json["items"], json!([]));
+    // The page's button asks its address no more than that.
+    let page = format!("/me/mcp-servers/{id}/connect?user={other}&user_id={other}&owner={other}");
+    let fields = ["user", "user_id", "owner"].map(|name| (name, other.to_string()));
+    let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let pressed = world.owner.form(&page, &fields).await;
+    let started = world.owner.get("/v1/audit?action=connection.flow_started").await.expect(200).json;
+    let starters: Vec<&Value> = started["items"].as_array().unwrap().iter().map(|event| &event["requester"]).collect();
+    let olivia = json!({ "kind": "user", "id": world.owner.user.unwrap().to_string() });
+    assert_eq!((starters, pressed.status), (vec![&olivia, &olivia], 200), "{}", pressed.text);
 }

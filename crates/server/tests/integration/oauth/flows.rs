@@ -3,6 +3,7 @@
 use thinkwork::oauth::{ConnectionStatus, Error, Finished, Finisher};
 use thinkwork_primitives::{McpServerId, TenantId, UserId};
 
+use super::races::texts;
 use super::{World, consent, query_of, text};
 
 #[track_caller]
@@ -87,9 +88,13 @@ async fn l03_state_is_hashed_single_use_and_short_lived() {
     let bo = world.browser(&started, Some((world.tenant, UserId::new())));
     assert_eq!(world.oauth.finish(&key, &query, bo).await, Finished::Unknown);
     assert_eq!(exchanges(&world), 1);
-    // The expired flow's verifier is erased by its job.
+    // The expired flow's verifier is erased by its job, and the other's was when it ended.
+    let sealed = "SELECT c.kind FROM credential c JOIN credential_version v ON v.credential_id = c.id
+                  WHERE v.erased_at IS NULL ORDER BY c.kind";
+    assert_eq!(texts(&world, sealed).await, ["oauth_grant", "pkce_verifier"]);
     world.advance(3_600);
     assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
+    assert_eq!(texts(&world, sealed).await, ["oauth_grant"]);
 }
 
 #[tokio::test]
@@ -117,7 +122,8 @@ async fn l04_the_state_is_not_the_verifier() {
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
     returned(world.oauth.finish(&key, &query, ana).await);
     let verifier = world.issuer.look(|seen| seen.token_requests[0]["code_verifier"].clone());
-    assert!(verifier != sent["state"] && verifier.len() == 43, "256 bits of its own");
+    assert!(!sent["state"].contains(&verifier) && verifier.len() == 43, "256 bits of its own");
+    assert_eq!(sent["state"].len(), 43, "and nothing beside a handle");
 }
 
 #[tokio::test]
@@ -170,6 +176,13 @@ async fn l08_an_answer_at_another_registrations_callback_is_refused() {
     assert_eq!(exchanges(&world), 0, "the code went nowhere");
     // The flow itself was not touched by the mix-up.
     assert!(returned(world.oauth.finish(&key, &query, ana()).await).contains("status=connected"));
+    // At the right callback an answer in the name of another server goes nowhere either.
+    let (key, query) = world.consent_at_issuer(&foreign).await;
+    let (answer, _) = query.split_once("&iss=").unwrap();
+    let mixed = format!("{answer}&iss=https%3A%2F%2Fother.test");
+    let ana = world.browser(&foreign, Some((world.tenant, world.ana)));
+    assert_eq!(world.oauth.finish(&key, &mixed, ana).await, Finished::Mismatch);
+    assert_eq!(exchanges(&world), 1);
 }
 
 #[tokio::test]
@@ -260,6 +273,19 @@ async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
     assert_ne!(old, new);
     let mut tx = world.db.read(world.tenant).await.unwrap();
     assert_eq!(world.oauth.connections_of(&mut tx, world.ana).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn l13_reconnecting_a_dead_grant_leaves_nothing_of_its_death() {
+    let world = World::new().await;
+    let id = world.connect().await;
+    world.advance(3_590);
+    world.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
+    assert!(matches!(world.token().await, Err(Error::NeedsReauth(_))));
+    assert_eq!(world.connect().await, id);
+    let connection = world.connection().await.unwrap();
+    assert_eq!((connection.status, connection.status_reason), (ConnectionStatus::Connected, None));
+    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use thinkwork::commands::serve::serve;
-use thinkwork::oauth::ServerClient;
+use thinkwork::oauth::{Error, ServerClient};
 use thinkwork_primitives::McpServerId;
 use tokio::net::TcpListener;
 
@@ -52,6 +52,32 @@ impl Whole {
         let mut browser = person.clone();
         browser.cookie = Some(format!("{}; {flow}", person.cookie.as_deref().unwrap()));
         (browser, format!("/oauth/callback/{key}?{query}"))
+    }
+}
+
+/// The first person of a tenant is its owner, and somebody else consents.
+#[tokio::test]
+async fn l01_a_grant_is_its_starters_and_not_the_first_persons_of_the_tenant() {
+    let whole = Whole::new().await;
+    let (owner, ana, bo) = (whole.app.owner().await, whole.app.member("ana").await, whole.app.member("bo").await);
+    whole.come_back(&bo).await.expect(302);
+    for (person, count) in [(&owner, 0), (&ana, 0), (&bo, 1)] {
+        let mine = person.get("/v1/me/connections").await.expect(200);
+        assert_eq!(mine.json["items"].as_array().unwrap().len(), count, "{}", mine.text);
+    }
+}
+
+#[tokio::test]
+async fn l03_nothing_that_is_stored_says_the_state() {
+    let whole = Whole::new().await;
+    let ana = whole.app.member("ana").await;
+    let consent = consent(whole.app.tenant, ana.user.unwrap(), &whole.app.clock);
+    let started = whole.app.app.oauth.start(&consent, whole.server, "").await.unwrap();
+    let state = query_of(&started.authorize_url)["state"].clone();
+    let hex: String = state.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for (table, rows) in crate::guards::tables::dump(&whole.app).await {
+        let said = rows.iter().find(|row| row.contains(&state) || row.to_lowercase().contains(&hex));
+        assert_eq!(said, None, "{table}");
     }
 }
 
@@ -115,7 +141,11 @@ async fn l23_over_http_members_see_and_end_their_own_and_operators_see_metadata_
     };
     let (hers, his) = (of(&ana).await, of(&bo).await);
     let user = ana.user.unwrap();
-    whole.app.app.oauth.access_token(whole.app.tenant, user, whole.server, &use_of(user), None).await.unwrap();
+    let oauth = &whole.app.app.oauth;
+    oauth.access_token(whole.app.tenant, user, whole.server, &use_of(user), None).await.unwrap();
+    let by_owner = use_of(owner.user.unwrap());
+    let used = oauth.access_token(whole.app.tenant, user, whole.server, &by_owner, None).await;
+    assert!(matches!(used, Err(Error::NotConnected)), "an operator may revoke it, never use it");
     let uses = ana.get(&format!("/v1/me/connections/{hers}/uses")).await.expect(200);
     assert_eq!(uses.json["items"][0]["tool"], "notes__search", "{}", uses.text);
     assert_eq!(uses.json["items"][0]["requester"], json!({ "kind": "user", "id": user.to_string() }));
