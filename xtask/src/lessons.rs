@@ -178,14 +178,15 @@ fn function_name(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const SOURCE: &str = "
-        #[test]
-        fn l01_the_user_is_the_starters() {}
-        #[tokio::test(flavor = \"current_thread\")]
-        // A comment between them.
-        async fn l02_nothing_from_the_query() {}
-        fn l03_no_test_at_all() {}
-    ";
+    // No line of this file begins as a test in it does, or they would be taken for tests of the workspace.
+    const SOURCE: &str = "\
+        \n #[test]\
+        \n fn l01_the_user_is_the_starters() {}\
+        \n #[tokio::test(flavor = \"current_thread\")]\
+        \n // A comment between them.\
+        \n async fn l02_nothing_from_the_query() {}\
+        \n fn l03_no_test_at_all() {}\
+        \n";
 
     fn security_rows() -> String {
         SECURITY_TESTS.map(|number| format!("| s{number:02} | later |\n")).collect()
