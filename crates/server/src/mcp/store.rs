@@ -274,7 +274,7 @@ pub(super) async fn tool_list(tx: &mut Tx, server: McpServerId) -> Result<Vec<Se
     Ok(tool_list_of(tx, &[server]).await?.into_iter().map(|(_, tool)| tool).collect())
 }
 
-/// A tool and its server, by one statement: every call asks this.
+/// A tool and its server, if it is not deleted, by one statement: every call asks this.
 pub(super) async fn tool_find(
     tx: &mut Tx,
     server: McpServerId,
@@ -286,6 +286,7 @@ pub(super) async fn tool_find(
     let row = tools(tx)
         .filter(tool::Column::McpServerId.eq(server.uuid()))
         .filter(tool::Column::Name.eq(name))
+        .filter(server::Column::DeletedAt.is_null())
         .join(JoinType::InnerJoin, of.into())
         .select_also(server::Entity)
         .one(tx.orm())

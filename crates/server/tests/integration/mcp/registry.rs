@@ -1,7 +1,9 @@
 //! Approval, deletion, and what a registration means for the tools that are offered.
 
 use sea_orm::{ConnectionTrait as _, Statement};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use thinkwork::tools::{Ask, Call, Error, Receipt, ToolSource as _};
+use thinkwork_primitives::{CredentialSubject, Requester};
 
 use super::{World, call, decide, said, text};
 
@@ -90,6 +92,41 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
     let anew = world.usable("notes", json!({ "mode": "none" })).await;
     assert_ne!(anew, id);
     assert_eq!(world.listed(&agent).await.len(), 3);
+}
+
+/// Between the assembly and the call somebody decides otherwise: the call looks once more.
+#[tokio::test]
+async fn l40_l49_what_was_offered_before_a_decision_is_not_called_after_it() {
+    let world = World::new().await;
+    let slices = world.app.slices();
+    let ask = Ask {
+        tenant: world.app.tenant,
+        space: Some(world.space.parse().unwrap()),
+        requester: Requester::User(world.app.owner),
+        may_use: CredentialSubject::User { user: world.app.owner, connection: None },
+        reads_only: false,
+        thread: None,
+        turn: None,
+    };
+    for decision in ["nothing", "change", "reject", "delete"] {
+        let id = world.usable(decision, json!({ "mode": "none" })).await;
+        let path = format!("/v1/mcp-servers/{id}");
+        let tool = slices.tools.find(&ask, &format!("{decision}__echo")).await.unwrap();
+        match decision {
+            "change" => drop(world.owner.patch(&path, json!({ "outside_spaces": true })).await.expect(200)),
+            "reject" => drop(world.owner.post(&format!("{path}/reject"), json!({ "reason": "no" })).await.expect(200)),
+            "delete" => drop(world.owner.delete(&path).await.expect(204)),
+            _ => {}
+        }
+        let before = world.upstream.calls().len();
+        let call = Call { ask: ask.clone(), tool, arguments: Map::new(), receipt: Receipt::Gateway };
+        let called = slices.mcp.call(&call).await;
+        let reached = world.upstream.calls().len() - before;
+        match decision {
+            "nothing" => assert_eq!((called.is_ok(), reached), (true, 1)),
+            _ => assert!(matches!(called, Err(Error::Unknown)) && reached == 0, "{decision}: {called:?}, {reached}"),
+        }
+    }
 }
 
 #[tokio::test]
