@@ -54,8 +54,10 @@ async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_
 async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() {
     let world = World::new().await;
     let id = world.personal("notes").await;
+    let keyed = world.usable("keyed", json!({ "mode": "tenant_key", "secret": "the-key-of-a-server-that-goes" })).await;
     let agent = world.agent(&world.owner).await;
     said(&world.call(&agent, "notes__echo").await);
+    assert_eq!(said(&world.call(&agent, "keyed__echo").await), "done");
     let turn = world.turn(&world.owner, r#"/tool notes__echo {"text":"remembered"}"#).await;
     assert_eq!(turn["status"], "succeeded", "{turn}");
     let path = format!("/v1/mcp-servers/{id}");
@@ -64,6 +66,7 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
         world.owner.get(&path).await.expect(404);
     }
     world.owner.delete(&path).await.expect(404);
+    world.owner.delete(&format!("/v1/mcp-servers/{keyed}")).await.expect(204);
     // What was is still told, as JSON and on the pages.
     let again = world.owner.get(&format!("/v1/turns/{}", text(&turn, "id"))).await.expect(200).json;
     assert_eq!(again["steps"][0]["name"], "notes__echo");
@@ -75,6 +78,8 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
         world.owner.get(path).await.expect(200);
     }
     assert!(world.actions().await.iter().any(|action| action == "mcp_server.deleted"));
+    let home = world.owner.get("/me").await.expect(200).text;
+    assert!(home.contains("notes was approved"), "what is gone keeps its name: {home}");
     // It is offered nowhere, its grant is ended, and its name is free.
     assert_eq!(world.listed(&agent).await, Vec::<String>::new());
     let calls = world.upstream.calls().len();
@@ -83,15 +88,25 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
     world.app.settle().await;
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
     // The row itself stays, without its secret: what grants, steps and the record name by id must lead somewhere.
-    let tx = world.app.slices().db.read(world.app.tenant).await.unwrap();
-    let sql = "SELECT id FROM mcp_server WHERE deleted_at IS NOT NULL AND credential_id IS NULL";
-    let kept = tx.orm().query_all_raw(Statement::from_string(tx.orm().get_database_backend(), sql)).await.unwrap();
-    drop(tx);
-    let kept: Vec<uuid::Uuid> = kept.iter().map(|row| row.try_get("", "id").unwrap()).collect();
-    assert_eq!(kept, [id.parse::<thinkwork_primitives::McpServerId>().unwrap().uuid()]);
-    let anew = world.usable("notes", json!({ "mode": "none" })).await;
+    let ids = async |sql: &str| -> Vec<uuid::Uuid> {
+        let tx = world.app.slices().db.read(world.app.tenant).await.unwrap();
+        let sql = Statement::from_string(tx.orm().get_database_backend(), sql);
+        tx.orm().query_all_raw(sql).await.unwrap().iter().map(|row| row.try_get("", "id").unwrap()).collect()
+    };
+    let gone = [&id, &keyed].map(|id| id.parse::<thinkwork_primitives::McpServerId>().unwrap().uuid());
+    let kept = "SELECT id FROM mcp_server WHERE deleted_at IS NOT NULL AND credential_id IS NULL ORDER BY id";
+    assert_eq!(ids(kept).await, gone);
+    let sealed = "SELECT version.id FROM credential_version version JOIN credential ON credential.id = credential_id
+                  WHERE owner_kind = 'mcp_server' AND ciphertext IS NOT NULL";
+    assert!(ids(sealed).await.is_empty(), "the key is erased");
+    let body = json!({ "name": "notes", "url": world.upstream.url(), "auth": { "mode": "none" } });
+    let anew = world.owner.post("/v1/mcp-servers", body).await.expect(201).json;
+    assert_eq!(anew["slug"], "notes", "its name is free: {anew}");
+    let anew = text(&anew, "id");
     assert_ne!(anew, id);
-    assert_eq!(world.listed(&agent).await.len(), 3);
+    decide(&world.owner, &anew).await;
+    world.serve(&anew, json!({})).await;
+    assert_eq!(world.listed(&agent).await, ["notes__echo", "notes__wait", "notes__whoami"]);
 }
 
 /// Between the assembly and the call somebody decides otherwise: the call looks once more.
