@@ -153,6 +153,27 @@ async fn l48_a_server_that_asks_only_when_a_tool_is_called_leads_to_the_page_whe
 }
 
 #[tokio::test]
+async fn l48_a_401_that_says_nothing_else_and_one_for_a_fresh_token_lead_there_too() {
+    let world = World::new().await;
+    let mine = world.personal("mine").await;
+    let open = world.usable("open", json!({ "mode": "none" })).await;
+    let agent = world.agent(&world.owner).await;
+    let link = |id: &str| world.app.url(&format!("/me/mcp-servers/{id}/connect"));
+    world.upstream.set(|ways| (ways.guarded, ways.challenges) = (Guarded::CallsForGood, false));
+    let (before, refreshed) = (world.upstream.calls().len(), world.issuer.look(|seen| seen.refreshes()));
+    for (name, id) in [("open__echo", &open), ("mine__echo", &mine)] {
+        let answer = world.call(&agent, name).await;
+        assert_eq!(answer.json["result"]["isError"], true);
+        assert!(said(&answer).contains(&link(id)), "{}", answer.text);
+    }
+    let bearers: Vec<_> =
+        world.upstream.calls()[before..].iter().map(|call| call.bearer().map(str::to_owned)).collect();
+    assert_eq!((bearers.len(), &bearers[0]), (3, &None), "once without a token, once with each of two: {bearers:?}");
+    assert_ne!(bearers[1], bearers[2]);
+    assert_eq!(world.issuer.look(|seen| seen.refreshes()), refreshed + 1);
+}
+
+#[tokio::test]
 async fn a_first_snapshot_is_offered_at_once_and_asks_until_its_effects_are_decided() {
     let world = World::new().await;
     let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;

@@ -23,11 +23,15 @@ pub enum Guarded {
     Nothing,
     CallsOnly,
     Everything,
+    /// Calls are refused whatever token comes with them.
+    CallsForGood,
 }
 
 /// How the server behaves.
 pub struct Ways {
     pub guarded: Guarded,
+    /// Whether a 401 says where to be authorised.
+    pub challenges: bool,
     pub tools: Vec<Value>,
     /// Methods that it does not know, notifications among them.
     pub unknown_methods: Vec<&'static str>,
@@ -102,6 +106,7 @@ impl Upstream {
             issuer: issuer.clone(),
             ways: Mutex::new(Ways {
                 guarded: Guarded::Nothing,
+                challenges: true,
                 tools: ["echo", "whoami", "wait"].map(tool).to_vec(),
                 unknown_methods: Vec::new(),
                 silent_at: None,
@@ -210,10 +215,14 @@ fn answer(inside: &Inside, request: &Request, message: &Value) -> Option<Respons
     }
     let guarded = match ways.guarded {
         Guarded::Nothing => false,
-        Guarded::CallsOnly => method == "tools/call",
+        Guarded::CallsOnly | Guarded::CallsForGood => method == "tools/call",
         Guarded::Everything => true,
     };
-    if guarded && !request.bearer().is_some_and(|token| inside.issuer.accepts(token)) {
+    let accepts = |token: &str| ways.guarded != Guarded::CallsForGood && inside.issuer.accepts(token);
+    if guarded && !request.bearer().is_some_and(accepts) {
+        if !ways.challenges {
+            return Some(StatusCode::UNAUTHORIZED.into_response());
+        }
         let place = format!("{}/.well-known/oauth-protected-resource/mcp", inside.base);
         let challenge = format!("Bearer resource_metadata=\"{place}\"");
         return Some((StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response());
