@@ -136,6 +136,21 @@ async fn l30_a_reference_in_any_place_of_any_body_is_refused_before_anything_hap
 }
 
 #[tokio::test]
+async fn l30_a_stored_model_key_stays_with_the_host_it_was_entered_for() {
+    let world = World::new().await;
+    let put = async |base: &str, key: Value| {
+        let body = json!({ "model_base_url": base, "model": "any", "instructions": "", "api_key": key });
+        world.owner.put("/v1/agent", body).await
+    };
+    let before = put("http://127.0.0.1:4001/v1", json!("the-first-providers-key")).await.expect(200).json;
+    let moved = put("http://127.0.0.1:4002/v1", Value::Null).await.expect(422);
+    assert!(text(&moved.json["error"]["fields"], "api_key").contains("again"), "{}", moved.text);
+    assert_eq!(world.owner.get("/v1/agent").await.expect(200).json, before, "nothing was changed");
+    put("http://127.0.0.1:4001/v2", Value::Null).await.expect(200);
+    put("http://127.0.0.1:4002/v1", json!("the-second-providers-key")).await.expect(200);
+}
+
+#[tokio::test]
 async fn l30_a_stored_secret_goes_nowhere_but_where_it_was_entered_for() {
     let world = World::new().await;
     let key = "the-first-servers-own-key";
