@@ -91,6 +91,7 @@ fn l40_a_definition_hash_is_never_empty_and_each_decision_changes_it() {
     ] {
         hashes.push(definition_hash(&Server { auth, ..server() }));
     }
+    assert!(hashes.iter().all(|hash| hash.len() == 64), "{hashes:?}");
     let count = hashes.len();
     hashes.sort();
     hashes.dedup();
@@ -178,6 +179,16 @@ fn l51_a_changed_or_added_tool_is_held_and_a_first_snapshot_is_not() {
 
     let pending = merge(&[], vec![tool("search", "Finds notes")], false, now());
     assert!(pending.write.iter().all(ServerTool::is_held));
+}
+
+#[test]
+fn l42_an_allow_list_lets_through_exactly_the_names_that_it_holds() {
+    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    assert!(is_listed(&list(&["search", "Delete"]), "search") && is_listed(&list(&["search", "Delete"]), "Delete"));
+    for name in ["Search", "search_all", "sear", "delete", "", "search "] {
+        assert!(!is_listed(&list(&["search", "Delete"]), name), "{name:?}");
+    }
+    assert!(!is_listed(&list(&[]), "search"), "an empty list allows nothing");
 }
 
 #[test]
