@@ -116,6 +116,8 @@ fn l55_overlapping_secrets_go_as_a_whole() {
         assert_eq!(in_pieces(&scrubber, text.as_bytes(), &vec![size; 64]), format!("<{REMOVED}>").as_bytes());
     }
     assert_eq!(scrubber.scrub("<0123456789abcdefghi>"), format!("<{REMOVED}ghi>"));
+    // Of two that begin alike the longer one counts.
+    assert_eq!(scrubber.scrub("<0123456789abcdefghij>"), format!("<{REMOVED}>"));
 }
 
 #[test]
