@@ -86,6 +86,18 @@ fn l61_standard_webhooks_refuses_all_that_is_not_exactly_right() {
     let hexadecimal = format!("v1,{}", thinkwork_primitives::crypto::hex(&bytes));
     check(SCHEME, &signed(ID, AT, &hexadecimal), &[SECRET], Err(Unverified::Wrong));
     check(SCHEME, &signed(ID, AT, &format!("v1,{}", STANDARD.encode([7; 32]))), &[SECRET], Err(Unverified::Wrong));
+    // The right bytes under the name of another version are not the right signature.
+    let other_version = SIGNATURE.replace("v1,", "v2,");
+    check(SCHEME, &signed(ID, AT, &other_version), &[SECRET], Err(Unverified::Malformed("webhook-signature")));
+    let beside = format!("{other_version} v1,{}", STANDARD.encode([7; 32]));
+    check(SCHEME, &signed(ID, AT, &beside), &[SECRET], Err(Unverified::Wrong));
+    // A key that is none, or too short to be one, signs nothing: anybody could sign with it.
+    for short in [&[][..], &[7; 23]] {
+        let signed_text = [ID.as_bytes(), b".", AT.as_bytes(), b".", BODY];
+        let forged = STANDARD.encode(thinkwork_primitives::crypto::hmac_sha256(short, &signed_text));
+        let short = format!("whsec_{}", STANDARD.encode(short));
+        check(SCHEME, &signed(ID, AT, &format!("v1,{forged}")), &[&short], Err(Unverified::Wrong));
+    }
     check(SCHEME, &signed("msg_other", AT, SIGNATURE), &[SECRET], Err(Unverified::Wrong));
     check(SCHEME, &signed(ID, "1614265331", SIGNATURE), &[SECRET], Err(Unverified::Wrong));
     for malformed in ["+1614265330", "1614265330.0", "now", "-1", "99999999999999999999", " 1614265330"] {
