@@ -45,6 +45,9 @@ pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use thinkwork_database::Options;
     use thinkwork_database::schema::migrate;
     use thinkwork_primitives::TenantId;
@@ -62,23 +65,40 @@ mod tests {
         (db, job)
     }
 
+    /// The end of this task, which must come: a test that hangs says nothing.
+    async fn ended<T: 'static>(mut running: JoinSet<T>) -> T {
+        let end = tokio::time::timeout(Duration::from_secs(20), running.join_next()).await;
+        end.expect("the work goes on for ever").unwrap().unwrap()
+    }
+
     #[tokio::test]
     async fn l83_work_writes_while_its_lease_is_extended() {
+        const TICKS: usize = 3;
         let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
         let (db, job) = job(&folder, &clock).await;
-        // In a task, as the worker's; its lease is always due.
+        // In a task, as the worker's; its lease is due three times, one right after the other.
         let mut running = JoinSet::new();
         running.spawn(async move {
-            let work = async {
-                for _ in 0..100 {
-                    db.write(job.tenant).await?.commit().await?;
-                }
-                Ok::<_, thinkwork_database::Error>(())
+            let ticks = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&ticks);
+            let tick = move || {
+                let number = counted.fetch_add(1, Ordering::SeqCst);
+                async move { if number < TICKS { tokio::task::yield_now().await } else { std::future::pending().await } }
             };
-            leased(&db, &clock, &job, tokio::task::yield_now, work).await
+            let work = async {
+                clock.advance(JOB_LEASE * 3 / 4);
+                while ticks.load(Ordering::SeqCst) <= TICKS {
+                    let mut tx = db.write(job.tenant).await?;
+                    jobs::enqueue(&mut tx, "test.later", "b", clock.now().plus(JOB_LEASE * 9)).await?;
+                    tx.commit().await?;
+                }
+                // The lease that it was claimed with would be over by then.
+                jobs::claim(&db, clock.now().plus(JOB_LEASE / 2), JOB_LEASE, 1).await
+            };
+            leased(&db, &clock, &job, tick, work).await
         });
-        let done = running.join_next().await.unwrap().unwrap();
-        assert!(matches!(done, Some(Ok(()))), "{done:?}");
+        let done = ended(running).await;
+        assert!(matches!(&done, Some(Ok(taken)) if taken.is_empty()), "{done:?}");
     }
 
     #[tokio::test]
@@ -87,7 +107,10 @@ mod tests {
         let (db, job) = job(&folder, &clock).await;
         clock.advance(JOB_LEASE * 2);
         assert_eq!(jobs::claim(&db, clock.now(), JOB_LEASE, 1).await.unwrap().len(), 1);
-        let done = leased(&db, &clock, &job, tokio::task::yield_now, std::future::pending::<()>()).await;
-        assert_eq!(done, None);
+        let mut running = JoinSet::new();
+        running.spawn(
+            async move { leased(&db, &clock, &job, tokio::task::yield_now, std::future::pending::<()>()).await },
+        );
+        assert_eq!(ended(running).await, None);
     }
 }
