@@ -43,9 +43,12 @@ fn secured(what: &str, answer: &Answer) {
     ];
     assert!(sandboxed || wanted.iter().all(|part| policy.contains(part)), "{what}: {policy:?}");
     assert!(!policy.iter().any(|part| part.contains("unsafe") || part.contains('*')), "{what}: {policy:?}");
-    for (name, value) in
-        [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("x-frame-options", "DENY")]
-    {
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ] {
         assert_eq!(answer.header(name), value, "{what}: {name}");
     }
     let cached = answer.header("cache-control");
