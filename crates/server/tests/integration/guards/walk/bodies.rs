@@ -46,7 +46,9 @@ async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
         let broken = ["", "{", "[]", "null", "\"text\"", "7", "\u{0}", "{,}"].map(str::to_owned);
         let mut unknown = valid.clone();
         unknown["surprise"] = json!(true);
-        for text in broken {
+        // What is right as far as it goes, with more behind it.
+        let followed = [format!("{valid} {valid}"), format!("{valid}}}")];
+        for text in broken.into_iter().chain(followed) {
             let answer = send(&scene, &operation.method, &path, "application/json", &text).await;
             findings.expect(&format!("{} with {text}", operation.name), &answer, 422, "invalid");
             findings.names("body", &answer);
