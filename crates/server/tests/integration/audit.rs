@@ -58,6 +58,25 @@ async fn l82_an_untouched_record_verifies_and_nothing_stays_behind() {
 }
 
 #[tokio::test]
+async fn l82_each_tenant_has_a_record_of_its_own() {
+    let app = TestApp::new().await;
+    let other = app.slices().access.tenant_create("other", "Other", "owner@other.test", "Otto").await.unwrap().tenant;
+    let sealer = app.slices().audit.sealer();
+    let links = async |tenant| {
+        let verified = app.slices().audit.verify(tenant, "").await.unwrap();
+        assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+        assert_eq!(verified.checkpoints, 1);
+        verified.links
+    };
+    sealer.seal_all().await.unwrap();
+    let (ours, theirs) = (links(app.tenant).await, links(other).await);
+    add_events(&app, 3).await;
+    sealer.seal_all().await.unwrap();
+    assert_eq!((links(app.tenant).await, links(other).await), (ours + 3, theirs), "theirs did not grow by ours");
+    assert!(ours > 0 && theirs > 0);
+}
+
+#[tokio::test]
 async fn s24_the_database_refuses_to_change_or_delete_events() {
     let app = sealed().await;
     for sql in ["UPDATE audit_event SET action = 'x'", "DELETE FROM audit_event", "DELETE FROM audit_seal"] {
