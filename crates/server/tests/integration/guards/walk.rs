@@ -185,6 +185,10 @@ async fn l80_another_tenants_owner_finds_nothing_here_and_changes_nothing() {
 #[tokio::test]
 async fn l80_no_list_of_another_tenant_names_anything_here() {
     let scene = Scene::new().await;
+    // A tenant has one agent, which no id leads to.
+    scene.owner.put("/v1/agent", body("PUT /v1/agent", &scene)).await.expect(200);
+    let shown = scene.owner.get("/v1/agent").await.expect(200);
+    assert!(shown.text.to_lowercase().contains("marker"), "{}", shown.text);
     for operation in described(&scene.app).await {
         if operation.is_change() || operation.path.contains('{') {
             continue;
