@@ -180,6 +180,8 @@ fn processes_are_started_by_nobody() {
 fn l85_the_environment_is_read_by_the_configuration_alone() {
     let words = ["env::var(", "env::var_os(", "env::vars(", "env::vars_os("];
     expect_some(&words);
+    let built_in = ["option_env!(", "env!(\"THINKWORK"];
+    expect_none(outside(&built_in, |_| false), "What the build takes in is the same for every tenant:");
     expect_none(
         outside(&words, below(&["crates/server/src/config.rs", "crates/server/src/commands/"])),
         "Settings come through config.rs, which refuses what it does not know, and no setting is a proof of identity:",
