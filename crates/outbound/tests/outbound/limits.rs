@@ -33,12 +33,16 @@ async fn l56_answers_that_are_too_large_are_cut_off() {
 #[tokio::test]
 async fn l56_a_silent_server_ends_at_the_deadline() {
     let peer = Peer::start(&[""]).await;
-    let error = loopback_client().send(Request::get(peer.url("/")).deadline(SHORT)).await.unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }) && error.is_transient() && !error.never_left(), "{error:?}");
-    let error = loopback_client().stream(Request::get(peer.url("/")).deadline(SHORT)).await.unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
-    let error = loopback_client().get_metadata(&peer.url("/"), SHORT).await.unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    let asked = async {
+        let error = loopback_client().send(Request::get(peer.url("/")).deadline(SHORT)).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }) && error.is_transient() && !error.never_left(), "{error:?}");
+        let error = loopback_client().stream(Request::get(peer.url("/")).deadline(SHORT)).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+        let error = loopback_client().get_metadata(&peer.url("/"), SHORT).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    };
+    // Far more than it takes, and less than any deadline that nobody asked for.
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("the deadline that was asked for ends it");
 }
 
 #[tokio::test]
