@@ -211,3 +211,14 @@ async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
     findings.end();
     assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
+    let scene = Scene::new().await;
+    let drawn = ["Deliveries by result", "/me/threads/"];
+    let (ours, theirs) = (scene.owner.get("/admin").await.expect(200), scene.other.get("/admin").await.expect(200));
+    for part in drawn {
+        assert!(ours.text.contains(part), "{part}: {}", ours.text);
+        assert!(!theirs.text.contains(part), "{part}: {}", theirs.text);
+    }
+}
