@@ -15,25 +15,36 @@ use crate::{Failure, figure, median};
 const ROUNDS: usize = 20;
 const CALLS: usize = 50;
 const WARM_UP: usize = 100;
+/// Servers of the Space with many, thirty tools each.
+const FULL_SERVERS: usize = 10;
 /// What a small transaction appends to SQLite's log: two pages.
 const SYNCED_BYTES: usize = 8_192;
 
 /// Calls through the gateway against calls of the echo server, in turns over one connection each, and a sync of the
-/// same disk between them: the audit event is committed before the call.
+/// same disk between them: the audit event is committed before the call. Beside it the same call in a Space of many
+/// servers, which is only reported.
 pub(crate) async fn overhead(binary: &Path, folder: &Path) -> Result<(), Failure> {
     let house = Place::make(binary, folder, "gateway")?.serve("web,worker").await?;
     let (_echo, echo_base) = Process::peer("echo")?;
     let direct = Caller::new(format!("{echo_base}/mcp"), None, "echo")?;
-    let (url, token) = route(&house, &direct.url).await?;
-    let through = Caller::new(url, Some(token), "echo__echo")?;
+    let token = token(&house).await?;
+    let one = house.space("one").await?;
+    serve_space(&house, &one, "echo", &direct.url).await?;
+    let through = Caller::new(format!("{}/mcp/spaces/{one}", house.base), Some(token.clone()), "echo__echo")?;
+    let full = house.space("full").await?;
+    for number in 0..FULL_SERVERS {
+        serve_space(&house, &full, &format!("many-{number}"), &format!("{echo_base}/many")).await?;
+    }
+    let full = Caller::new(format!("{}/mcp/spaces/{full}", house.base), Some(token), "many-0__echo")?;
     let mut synced = File::create(folder.join("synced"))?;
-    for caller in [&direct, &through] {
+    for caller in [&direct, &through, &full] {
         caller.calls(WARM_UP).await?;
     }
-    let (mut directs, mut throughs, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut directs, mut throughs, mut fulls, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         directs.extend(direct.calls(CALLS).await?);
         throughs.extend(through.calls(CALLS).await?);
+        fulls.extend(full.calls(CALLS).await?);
         for _ in 0..CALLS {
             let began = Instant::now();
             synced.write_all(&[b'x'; SYNCED_BYTES])?;
@@ -44,15 +55,15 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path) -> Result<(), Failure
     let (direct, through, sync) = (median(directs)?, median(throughs)?, median(syncs)?);
     figure("gateway_added_beside_a_sync_ms", through - direct - sync);
     figure("gateway_call_ms", through);
+    figure("gateway_full_space_call_ms", median(fulls)?);
     figure("direct_call_ms", direct);
     figure("sync_ms", sync);
     house.process.stop()
 }
 
-/// Registers and approves the echo server for a Space and mints a token: the gateway's address there, and the token.
-async fn route(house: &House, upstream: &str) -> Result<(String, String), Failure> {
-    let space = house.space().await?;
-    let body = json!({ "name": "Echo", "slug": "echo", "url": upstream, "auth": { "mode": "none" } });
+/// Registers and approves the server for the Space, with `echo` as a tool that reads.
+async fn serve_space(house: &House, space: &str, slug: &str, upstream: &str) -> Result<(), Failure> {
+    let body = json!({ "name": slug, "slug": slug, "url": upstream, "auth": { "mode": "none" } });
     let id = text(&house.ask(Method::POST, "/v1/mcp-servers", body).await?, "id")?;
     let path = format!("/v1/mcp-servers/{id}");
     let shown = house.ask(Method::GET, &path, Value::Null).await?;
@@ -62,9 +73,13 @@ async fn route(house: &House, upstream: &str) -> Result<(String, String), Failur
     });
     house.ask(Method::POST, &format!("{path}/approve"), body).await?;
     house.ask(Method::PUT, &format!("/v1/spaces/{space}/mcp-servers/{id}"), json!({})).await?;
+    Ok(())
+}
+
+/// A token of the owner for the gateway.
+async fn token(house: &House) -> Result<String, Failure> {
     let body = json!({ "name": "bench", "kind": "personal", "audience": "mcp", "scopes": ["write"] });
-    let minted = house.ask(Method::POST, "/v1/tokens", body).await?;
-    Ok((format!("{}/mcp/spaces/{space}", house.base), text(&minted, "token")?))
+    text(&house.ask(Method::POST, "/v1/tokens", body).await?, "token")
 }
 
 /// A client with one connection.

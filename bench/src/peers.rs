@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use axum::routing::{any, post};
+use axum::routing::{MethodRouter, any, post};
 use bytes::Bytes;
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -16,7 +16,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::Failure;
@@ -33,18 +33,29 @@ pub(crate) async fn bare() -> Result<(), Failure> {
     serve(Router::new().route("/hooks/{id}", post(|_: Bytes| async { StatusCode::ACCEPTED }))).await
 }
 
-/// An MCP server with one tool, `echo`, without sessions.
+/// An MCP server without sessions: at `/mcp` with one tool, `echo`, and at `/many` with [`MORE_TOOLS`] beside it.
 pub(crate) async fn echo() -> Result<(), Failure> {
-    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(false).with_json_response(true);
-    let service = StreamableHttpService::new(|| Ok(Echo), Arc::new(NeverSessionManager::default()), config);
-    let handle = move |request| {
-        let service = service.clone();
-        async move { service.handle(request).await.map(Body::new).into_response() }
-    };
-    serve(Router::new().route("/mcp", any(handle))).await
+    serve(Router::new().route("/mcp", mcp_server(0)).route("/many", mcp_server(MORE_TOOLS))).await
 }
 
-struct Echo;
+fn mcp_server(more_tools: usize) -> MethodRouter {
+    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(false).with_json_response(true);
+    let factory = move || Ok(Echo { more_tools });
+    let service = StreamableHttpService::new(factory, Arc::new(NeverSessionManager::default()), config);
+    any(move |request| {
+        let service = service.clone();
+        async move { service.handle(request).await.map(Body::new).into_response() }
+    })
+}
+
+/// Tools beside `echo` of a server like those that people connect.
+const MORE_TOOLS: usize = 29;
+/// Arguments of each of them.
+const ARGUMENTS: usize = 6;
+
+struct Echo {
+    more_tools: usize,
+}
 
 impl ServerHandler for Echo {
     fn get_info(&self) -> ServerConfig {
@@ -57,9 +68,13 @@ impl ServerHandler for Echo {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schema = json!({ "type": "object", "properties": { "text": { "type": "string" } } });
-        let schema = schema.as_object().cloned().unwrap_or_default();
-        Ok(ListToolsResult::with_all_items(vec![Tool::new("echo", "Says the text back.", Arc::new(schema))]))
+        let text = json!({ "text": { "type": "string" } });
+        let echo = tool("echo".to_owned(), "Says the text back.", &text);
+        let more = (0..self.more_tools).map(|number| {
+            let arguments: Map<String, Value> = (0..ARGUMENTS).map(argument).collect();
+            tool(format!("more_{number}"), "Is listed and never called here.", &arguments.into())
+        });
+        Ok(ListToolsResult::with_all_items(std::iter::once(echo).chain(more).collect()))
     }
 
     async fn call_tool(
@@ -71,4 +86,14 @@ impl ServerHandler for Echo {
         let text = arguments.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
     }
+}
+
+fn tool(name: String, description: &'static str, properties: &Value) -> Tool {
+    let schema = json!({ "type": "object", "properties": properties });
+    Tool::new(name, description, Arc::new(schema.as_object().cloned().unwrap_or_default()))
+}
+
+fn argument(number: usize) -> (String, Value) {
+    let description = format!("What the tool is told in its argument number {number}, in a sentence of common length.");
+    (format!("argument_{number}"), json!({ "type": "string", "description": description }))
 }

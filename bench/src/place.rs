@@ -104,8 +104,8 @@ impl House {
     }
 
     /// A Space that everybody sees; its id.
-    pub(crate) async fn space(&self) -> Result<String, Failure> {
-        let body = json!({ "slug": "bench", "name": "Bench", "access": "public" });
+    pub(crate) async fn space(&self, slug: &str) -> Result<String, Failure> {
+        let body = json!({ "slug": slug, "name": slug, "access": "public" });
         text(&self.ask(Method::POST, "/v1/spaces", body).await?, "id")
     }
 

@@ -23,7 +23,7 @@ const RATE_LIMIT_MAX: u32 = 6_000_000;
 async fn webhook(house: &House) -> Result<(String, String), Failure> {
     let body = json!({
         "name": "bench",
-        "space_id": house.space().await?,
+        "space_id": house.space("bench").await?,
         "verification": { "scheme": "standard_webhooks" },
         "rate_limit_per_minute": RATE_LIMIT_MAX,
     });

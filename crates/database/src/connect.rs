@@ -16,7 +16,7 @@ use sea_orm::{AccessMode, DatabaseConnection, SqlxPostgresConnector, Transaction
 use thinkwork_primitives::TenantId;
 
 use crate::sqlite::Lane;
-use crate::tx::Statements;
+use crate::statements::Statements;
 use crate::wake::WakeUps;
 use crate::{Error, Tx};
 

@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
 use thinkwork_primitives::{TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::tx::Statements;
+use crate::statements::Statements;
 use crate::wake::{Topic, WakeUp};
 use crate::{Db, Engine, Error, Tx};
 

@@ -10,6 +10,7 @@ pub mod quota;
 pub mod routes;
 pub mod schema;
 mod sqlite;
+mod statements;
 mod tx;
 mod wake;
 

@@ -22,6 +22,7 @@ const ROWS: &[Row] = &[
     ("webhook_turns_ended_per_second", "webhooks with their turns ended", "a second", Goal::Reported),
     ("gateway_added_beside_a_sync_ms", "added by the gateway beside one sync, p50", "ms", Goal::AtMost(1.0)),
     ("gateway_call_ms", "tool call through the gateway, p50", "ms", Goal::Reported),
+    ("gateway_full_space_call_ms", "the same in a Space of ten servers with thirty tools each", "ms", Goal::Reported),
     ("direct_call_ms", "the same call at the server itself, p50", "ms", Goal::Reported),
     ("sync_ms", "sync of 8 KiB, p50", "ms", Goal::Reported),
 ];

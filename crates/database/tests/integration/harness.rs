@@ -80,10 +80,14 @@ pub async fn insert(
     Ok(())
 }
 
-/// Every text of a table that this transaction sees, without any condition.
+/// Every text of a table that this transaction sees: on PostgreSQL without any condition, since the policy filters; on
+/// SQLite with the one that is demanded.
 pub async fn texts(tx: &thinkwork_database::Tx, table: &'static str) -> Vec<String> {
-    use sea_orm::sea_query::{Alias, Query};
-    let statement = Query::select().column(Alias::new("text")).from(Alias::new(table)).to_owned();
+    use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, Query};
+    let mut statement = Query::select().column(Alias::new("text")).from(Alias::new(table)).to_owned();
+    if !on_postgres() {
+        statement.and_where(Expr::col(Alias::new("tenant_id")).eq(tx.tenant().uuid()));
+    }
     let rows = tx.orm().query_all(&statement).await.unwrap();
     rows.iter().map(|row| row.try_get("", "text").unwrap()).collect()
 }

@@ -15,7 +15,7 @@ async fn sqlite_is_built_to_keep_its_compiled_statements() {
         return;
     }
     let (db, _folder) = fresh().await;
-    let tx = db.read(TenantId::new()).await.unwrap();
+    let tx = db.read_shared().await.unwrap();
     let rows =
         tx.orm().query_all_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, "PRAGMA compile_options"));
     let options: Vec<String> = rows.await.unwrap().iter().map(|row| row.try_get_by_index(0).unwrap()).collect();

@@ -1,6 +1,6 @@
 //! Transactions, tenancy, migrations, append-only tables, routes and quotas.
 
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use thinkwork_database::{Error, Migration, quota, routes, schema};
 use thinkwork_primitives::TenantId;
 use uuid::Uuid;
@@ -40,10 +40,7 @@ async fn row_security_holds_below_the_code() {
     add_note(&db, one, "of one").await.unwrap();
     add_note(&db, two, "of two").await.unwrap();
     schema::check_row_security(&db).await.unwrap();
-    if !on_postgres() {
-        return;
-    }
-    // An unfiltered SELECT as the server's role: the policy filters, not the code.
+    // On PostgreSQL the SELECT is without a condition: the policy filters, not the code.
     let tx = db.read(one).await.unwrap();
     assert_eq!(texts(&tx, "note").await, ["of one"]);
     drop(tx);
@@ -53,6 +50,43 @@ async fn row_security_holds_below_the_code() {
     // Nor can a row of another tenant be written.
     let tx = db.write(one).await.unwrap();
     assert!(insert(&tx, "note", (Uuid::now_v7(), two.uuid(), "smuggled".to_owned())).await.is_err());
+}
+
+#[tokio::test]
+async fn on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused() {
+    if on_postgres() {
+        return;
+    }
+    let (db, _folder) = fresh().await;
+    let (one, two) = (TenantId::new(), TenantId::new());
+    add_note(&db, two, "of two").await.unwrap();
+    let run = async |sql: &str, values: &[Uuid]| {
+        let tx = db.write(one).await.unwrap();
+        let values = values.iter().map(|value| (*value).into());
+        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+        let (found, done) = (tx.orm().query_one_raw(statement.clone()).await, tx.orm().execute_raw(statement).await);
+        [found.err(), done.err()].map(|error| error.map(|error| error.to_string()))
+    };
+    let (one, two, id) = (one.uuid(), two.uuid(), Uuid::now_v7());
+    let compared = r#" WHERE "note"."tenant_id" = ?"#;
+    for (sql, values) in [
+        ("SELECT text FROM note".to_owned(), vec![]),
+        ("SELECT text, ? FROM note".to_owned(), vec![one]),
+        (format!("SELECT text FROM note{compared}"), vec![two]),
+        ("DELETE FROM note WHERE id = ?".to_owned(), vec![one]),
+        (r#"UPDATE note SET "tenant_id" = ? WHERE id = ?"#.to_owned(), vec![one, id]),
+        ("INSERT INTO note (id, tenant_id, text) VALUES (?, ?, 'smuggled')".to_owned(), vec![id, two]),
+    ] {
+        for refused in run(&sql, &values).await {
+            assert!(refused.is_some_and(|error| error.contains("does not keep to its tenant")), "{sql}");
+        }
+    }
+    assert_eq!(run(&format!("SELECT text FROM note{compared}"), &[one]).await, [None, None]);
+    let mut tx = db.write(TenantId::from_uuid(one)).await.unwrap();
+    tx.write_last([Statement::from_string(DbBackend::Sqlite, "DELETE FROM note")]);
+    assert!(tx.commit().await.unwrap_err().to_string().contains("does not keep to its tenant"));
+    let tx = db.read(TenantId::from_uuid(two)).await.unwrap();
+    assert_eq!(texts(&tx, "note").await, ["of two"]);
 }
 
 #[tokio::test]
@@ -76,7 +110,12 @@ async fn an_append_only_table_refuses_update_and_delete() {
     tx.commit().await.unwrap();
     for sql in ["UPDATE stone SET text = 'other'", "DELETE FROM stone"] {
         let tx = db.write(tenant).await.unwrap();
-        assert!(tx.orm().execute_unprepared(sql).await.is_err(), "{sql}");
+        let backend = tx.orm().get_database_backend();
+        let mark = if on_postgres() { "$1" } else { "?" };
+        let sql = format!("{sql} WHERE \"tenant_id\" = {mark}");
+        let statement = Statement::from_sql_and_values(backend, sql, [tenant.uuid().into()]);
+        let refused = tx.orm().execute_raw(statement).await.unwrap_err().to_string();
+        assert!(refused.contains("append-only") || refused.contains("permission denied"), "{refused}");
     }
     let tx = db.read(tenant).await.unwrap();
     assert_eq!(texts(&tx, "stone").await, ["carved"]);

@@ -40,9 +40,6 @@ impl Access {
         rules::check_slug(slug)?;
         let (now, tenant) = (self.now(), TenantId::new());
         let mut tx = self.db.write(tenant).await?;
-        if store::tenant_by_slug(&mut tx, slug).await?.is_some() {
-            return Err(Error::SlugTaken);
-        }
         store::tenant_insert(&mut tx, slug, &rules::check_name(name)?, now).await?;
         let owner = NewUser { email: owner_email.to_owned(), name: owner_name.to_owned(), role: Role::Owner };
         let owner = user_insert(&mut tx, owner, now).await?.id;

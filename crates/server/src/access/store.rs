@@ -36,8 +36,9 @@ pub(super) async fn tenant_insert(tx: &mut Tx, slug: &str, name: &str, now: Time
         name: Set(name.to_owned()),
         created_at: Set(now.micros()),
     };
-    tenant::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
-    Ok(())
+    let inserted = tenant::Entity::insert(row).exec_without_returning(tx.orm()).await;
+    let inserted = inserted.map_err(thinkwork_database::Error::from);
+    inserted.map(drop).map_err(|error| if error.is_unique_violation() { Error::SlugTaken } else { error.into() })
 }
 
 /// Slug and name of the transaction's tenant.

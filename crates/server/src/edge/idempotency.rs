@@ -135,7 +135,11 @@ impl Once {
             .into_tuple()
             .all(tx.orm())
             .await?;
-        row::Entity::delete_many().filter(row::Column::Id.is_in(over)).exec(tx.orm()).await?;
+        row::Entity::delete_many()
+            .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+            .filter(row::Column::Id.is_in(over))
+            .exec(tx.orm())
+            .await?;
         Ok(())
     }
 

@@ -29,10 +29,16 @@ struct Known {
 
 impl Mcp {
     /// The offer for one ask: from what is stored, and at a server's first use from the server itself. Servers are
-    /// asked side by side, each with its own deadline, so one that fails holds up nobody.
-    pub(super) async fn offer(&self, ask: &Ask, served: Option<&[SpaceServer]>) -> Result<Offer, tools::Error> {
+    /// asked side by side, each with its own deadline, so one that fails holds up nobody. `only`: of the server with
+    /// this slug.
+    pub(super) async fn offer(
+        &self,
+        ask: &Ask,
+        served: Option<&[SpaceServer]>,
+        only: Option<&str>,
+    ) -> Result<Offer, tools::Error> {
         let user = ask.may_use.user();
-        let mut known = self.known(ask, served, user).await.map_err(inside)?;
+        let mut known = self.known(ask, served, only).await.map_err(inside)?;
         let mut offer = Offer::default();
         let mut asked = JoinSet::new();
         for (index, (_, server)) in known.served.iter().enumerate() {
@@ -74,7 +80,7 @@ impl Mcp {
         Ok(offer)
     }
 
-    async fn known(&self, ask: &Ask, served: Option<&[SpaceServer]>, user: Option<UserId>) -> Result<Known, Error> {
+    async fn known(&self, ask: &Ask, served: Option<&[SpaceServer]>, only: Option<&str>) -> Result<Known, Error> {
         let mut tx = self.db.read(ask.tenant).await?;
         let spaces = match served {
             Some(served) => served.to_vec(),
@@ -82,12 +88,12 @@ impl Mcp {
         };
         let ids: Vec<McpServerId> = spaces.iter().map(|served| served.server).collect();
         let (mut servers, mut tools) = (HashMap::new(), HashMap::new());
-        for (server, of_server) in store::servers_with_tools(&mut tx, &ids).await? {
+        for (server, of_server) in store::servers_with_tools(&mut tx, &ids, only).await? {
             tools.insert(server.id, of_server);
             servers.insert(server.id, server);
         }
         let needs_user = servers.values().any(|server: &Server| matches!(server.auth, Auth::UserOauth(_)));
-        let connections = match user.filter(|_| needs_user) {
+        let connections = match ask.may_use.user().filter(|_| needs_user) {
             Some(user) => self.oauth.connections_of(&mut tx, user).await?,
             None => Vec::new(),
         };

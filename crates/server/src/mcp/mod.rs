@@ -332,8 +332,9 @@ impl ToolSource for Mcp {
         &'a self,
         ask: &'a Ask,
         served: Option<&'a [crate::spaces::SpaceServer]>,
+        only: Option<&'a str>,
     ) -> Boxed<'a, Result<Offer, crate::tools::Error>> {
-        Box::pin(self.offer(ask, served))
+        Box::pin(self.offer(ask, served, only))
     }
 
     fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, crate::tools::Error>> {

@@ -3,7 +3,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
+use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{CredentialId, Effect, McpServerId, Timestamp};
 use uuid::Uuid;
@@ -188,10 +188,11 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
     Ok(query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect())
 }
 
-/// These servers with all their tools, by one statement: every look for tools asks this.
+/// These servers with all their tools, by one statement: every look for tools asks this. `only` the one with this slug.
 pub(super) async fn servers_with_tools(
     tx: &mut Tx,
     ids: &[McpServerId],
+    only: Option<&str>,
 ) -> Result<Vec<(Server, Vec<ServerTool>)>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -201,6 +202,7 @@ pub(super) async fn servers_with_tools(
         .to((tool::Column::TenantId, tool::Column::McpServerId));
     let rows = servers(tx)
         .filter(server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .apply_if(only, |query, slug| query.filter(server::Column::Slug.eq(slug)))
         .join(JoinType::LeftJoin, of.into())
         .select_also(tool::Entity)
         .order_by_asc(server::Column::Id)

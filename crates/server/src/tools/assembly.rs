@@ -29,18 +29,17 @@ impl Assembly {
         if let Some(found) = self.tools.into_iter().find(|found| found.tool.name == name) {
             return Ok(found);
         }
-        let slug = name.split_once(rules::SEPARATOR).map_or(name, |(slug, _)| slug);
-        match self.left_out.into_iter().find(|left_out| left_out.server == slug) {
+        match self.left_out.into_iter().find(|left_out| left_out.server == rules::slug_of(name)) {
             Some(left_out) => Err(Error::LeftOut(left_out)),
             None => Err(Error::Unknown),
         }
     }
 }
 
-/// Assembles the tools of this ask afresh.
-pub(super) async fn of(tools: &Tools, ask: &Ask) -> Result<Assembly, Error> {
+/// Assembles the tools of this ask afresh; `only` those of the server with this slug.
+pub(super) async fn of(tools: &Tools, ask: &Ask, only: Option<&str>) -> Result<Assembly, Error> {
     let policy = admitted(tools, ask).await?;
-    let offers = join_all(tools.sources.iter().map(|source| source.list(ask, policy.as_deref()))).await;
+    let offers = join_all(tools.sources.iter().map(|source| source.list(ask, policy.as_deref(), only))).await;
     let (mut offered, mut left_out) = (Vec::new(), Vec::new());
     for (source, offer) in offers.into_iter().enumerate() {
         let Offer { tools, left_out: without } = offer?;

@@ -6,8 +6,6 @@
 
 mod assembly;
 pub mod rules;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -232,8 +230,13 @@ pub enum Receipt {
 /// Where tools come from. Implemented by `mcp`.
 pub trait ToolSource: Send + Sync {
     /// All approved, allowed tools of this source for this ask, and the servers left out with reasons. `served` is what
-    /// serves the ask's Space; `None` outside of Spaces.
-    fn list<'a>(&'a self, ask: &'a Ask, served: Option<&'a [SpaceServer]>) -> Boxed<'a, Result<Offer, Error>>;
+    /// serves the ask's Space; `None` outside of Spaces. `only`: of the servers with this slug and of no other.
+    fn list<'a>(
+        &'a self,
+        ask: &'a Ask,
+        served: Option<&'a [SpaceServer]>,
+        only: Option<&'a str>,
+    ) -> Boxed<'a, Result<Offer, Error>>;
     /// Calls one tool that [`Tools::call`] has checked.
     fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, Error>>;
 }
@@ -267,7 +270,7 @@ impl Tools {
     /// # Errors
     /// [`Error::NotAdmitted`]; a source's own failure.
     pub async fn assemble(&self, ask: &Ask) -> Result<Offer, Error> {
-        let assembly = assembly::of(self, ask).await?;
+        let assembly = assembly::of(self, ask, None).await?;
         let tools = assembly.tools.into_iter().map(|found| found.tool).filter(|tool| assembly::in_reach(ask, tool));
         Ok(Offer { tools: tools.collect(), left_out: assembly.left_out })
     }
@@ -278,7 +281,12 @@ impl Tools {
     /// [`Error::NotAdmitted`]; [`Error::LeftOut`] where its server is left out, [`Error::Unknown`] where there is no such
     /// tool here.
     pub async fn find(&self, ask: &Ask, name: &str) -> Result<Tool, Error> {
-        assembly::of(self, ask).await?.find(name).map(|found| found.tool)
+        Ok(self.look_up(ask, name).await?.tool)
+    }
+
+    /// Of the one server that the name belongs to, so that a call costs the same however many serve the Space.
+    async fn look_up(&self, ask: &Ask, name: &str) -> Result<assembly::Found, Error> {
+        assembly::of(self, ask, Some(rules::slug_of(name))).await?.find(name)
     }
 
     /// Finds `name` in a fresh assembly, re-checks everything (requester active, admitted to the Space, policy, effect
@@ -296,7 +304,7 @@ impl Tools {
         typed: Typed,
         receipt: Receipt,
     ) -> Result<Outcome, Error> {
-        let found = assembly::of(self, ask).await?.find(name)?;
+        let found = self.look_up(ask, name).await?;
         if !assembly::in_reach(ask, &found.tool) {
             return Err(Error::ReadsOnly);
         }

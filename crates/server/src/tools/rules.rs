@@ -8,4 +8,4 @@ mod naming;
 
 pub use approval::{Decision, decide};
 pub use arguments::{ARGUMENTS_BYTES_MAX, check as check_arguments};
-pub use naming::{FullName, NAME_CHARS_MAX, SEPARATOR, names};
+pub use naming::{FullName, NAME_CHARS_MAX, names, slug_of};

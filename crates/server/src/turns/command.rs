@@ -5,7 +5,7 @@ use super::execution::{Brief, Execution, Says, left_out_sentence};
 use super::rules::Command;
 use super::tool_step::{Answer, Asked, REFUSALS};
 use crate::threads::{MessageRole, Step, StepStatus, TurnStatus};
-use crate::tools::{Offer, Typed, rules::SEPARATOR};
+use crate::tools::{Offer, Typed, rules::slug_of};
 
 impl Execution<'_> {
     /// Runs the command, or goes on where a crash left it.
@@ -72,7 +72,7 @@ fn outcome_unknown(name: &str) -> String {
 
 /// Why a tool is not offered, and what mends it.
 fn not_offered(offer: &Offer, name: &str) -> String {
-    let slug = name.split_once(SEPARATOR).map_or(name, |(slug, _)| slug);
+    let slug = slug_of(name);
     if let Some(left_out) = offer.left_out.iter().find(|left_out| left_out.server == slug) {
         return left_out_sentence(left_out);
     }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait as _;
 use thinkwork::credentials::{Error, Opening, Owner};
 use thinkwork_primitives::{CredentialId, CredentialSubject, Requester, Secret, Surface, TenantId, WebhookId};
 
-use crate::harness::TestApp;
+use crate::harness::{TestApp, by_hand};
 
 const SECRET: &str = "a-secret-of-more-than-sixteen";
 
@@ -40,7 +39,9 @@ async fn open(app: &TestApp, tenant: TenantId, id: CredentialId) -> Result<Strin
 
 async fn sql(app: &TestApp, sql: &str) {
     let tx = app.slices().db.write(app.tenant).await.unwrap();
-    tx.orm().execute_unprepared(sql).await.unwrap();
+    for one in sql.split("; ") {
+        by_hand(&tx, one).await.unwrap();
+    }
     tx.commit().await.unwrap();
 }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use thinkwork::app::App;
 use thinkwork::config;
 use thinkwork::worker;
+use thinkwork_database::Tx;
 use thinkwork_primitives::{Clock, Role, TenantId, UserId};
 use tokio::net::TcpListener;
 
@@ -44,6 +45,22 @@ pub async fn fresh_database(folder: &std::path::Path) -> String {
     let mut url = url::Url::parse(&url).unwrap();
     url.set_path(&name);
     url.to_string()
+}
+
+/// What is done by hand to the rows of the transaction's tenant, which it names as slices have to.
+pub async fn by_hand(tx: &Tx, sql: &str) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
+    use sea_orm::ConnectionTrait as _;
+    tx.orm().execute_raw(of_tenant(tx, sql)).await
+}
+
+/// This statement for the rows of the transaction's tenant.
+pub fn of_tenant(tx: &Tx, sql: &str) -> sea_orm::Statement {
+    use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+    let backend = tx.orm().get_database_backend();
+    let more = if sql.contains(" WHERE ") { "AND" } else { "WHERE" };
+    let mark = if backend == DbBackend::Sqlite { "?" } else { "$1" };
+    let sql = format!("{sql} {more} \"tenant_id\" = {mark}");
+    Statement::from_sql_and_values(backend, sql, [tx.tenant().uuid().into()])
 }
 
 /// Waits until somebody waits for a row of this PostgreSQL database. On SQLite writers wait outside of it, and it makes

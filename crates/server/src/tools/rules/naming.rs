@@ -9,7 +9,7 @@ use thinkwork_primitives::{McpServerId, crypto};
 /// Longest name that model providers take.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Between server and tool. A slug holds no underscore, so the first one ends it.
-pub const SEPARATOR: &str = "__";
+const SEPARATOR: &str = "__";
 /// Hexadecimal digits that tell cut names apart.
 const HASH_CHARS: usize = 6;
 
@@ -22,6 +22,11 @@ pub struct FullName<'a> {
     pub upstream_name: &'a str,
     /// The server, which tells two of the same slug apart.
     pub server: McpServerId,
+}
+
+/// The slug of the server whose tool has this name. Names of servers with other slugs do not bear on it.
+pub fn slug_of(name: &str) -> &str {
+    name.split_once(SEPARATOR).map_or(name, |(slug, _)| slug)
 }
 
 /// The name of each, in the order given. Each must be given once.
@@ -112,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn l58_names_are_unique_short_plain_and_independent_of_order(
+        fn l58_names_are_unique_short_plain_and_independent_of_order_and_of_other_servers(
             mut tools in prop::collection::btree_set(("[a-c]{1,2}", "[a-b_.é]{0,3}|[x-y]{60,70}", 0_u128..4), 0..24)
                 .prop_map(|set| set.into_iter().collect::<Vec<_>>()),
             turn in 0_usize..24,
@@ -126,6 +131,12 @@ mod tests {
             let first = name_all(&tools);
             prop_assert_eq!(first.iter().collect::<HashSet<_>>().len(), tools.len());
             prop_assert!(first.iter().all(|name| is_plain(name)));
+            for (slug, _, _) in &tools {
+                let all = tools.iter().zip(&first).filter(|((of, _, _), _)| of == slug);
+                let (of_slug, names): (Vec<_>, Vec<_>) = all.map(|(tool, name)| (tool.clone(), name.clone())).unzip();
+                prop_assert!(names.iter().all(|name| slug_of(name) == slug));
+                prop_assert_eq!(name_all(&of_slug), names);
+            }
             let by_tool: HashMap<_, _> = tools.iter().cloned().zip(first).collect();
             if !tools.is_empty() {
                 let turn = turn % tools.len();

@@ -1,11 +1,14 @@
 //! Approval, deletion, and what a registration means for the tools that are offered.
 
-use sea_orm::{ConnectionTrait as _, Statement};
+use std::collections::BTreeSet;
+
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Map, Value, json};
 use thinkwork::tools::{Ask, Call, Error, Receipt, ToolSource as _};
 use thinkwork_primitives::{CredentialSubject, Requester};
 
 use super::{World, call, decide, said, text};
+use crate::harness::of_tenant;
 
 /// The answer to a call, without the name that was asked for.
 fn shape(answer: &crate::harness::Answer, name: &str) -> String {
@@ -90,14 +93,19 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
     // The row itself stays, without its secret: what grants, steps and the record name by id must lead somewhere.
     let ids = async |sql: &str| -> Vec<uuid::Uuid> {
         let tx = world.app.slices().db.read(world.app.tenant).await.unwrap();
-        let sql = Statement::from_string(tx.orm().get_database_backend(), sql);
-        tx.orm().query_all_raw(sql).await.unwrap().iter().map(|row| row.try_get("", "id").unwrap()).collect()
+        tx.orm()
+            .query_all_raw(of_tenant(&tx, sql))
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.try_get("", "id").unwrap())
+            .collect()
     };
     let gone = [&id, &keyed].map(|id| id.parse::<thinkwork_primitives::McpServerId>().unwrap().uuid());
-    let kept = "SELECT id FROM mcp_server WHERE deleted_at IS NOT NULL AND credential_id IS NULL ORDER BY id";
-    assert_eq!(ids(kept).await, gone);
-    let sealed = "SELECT version.id FROM credential_version version JOIN credential ON credential.id = credential_id
-                  WHERE owner_kind = 'mcp_server' AND ciphertext IS NOT NULL";
+    let kept = "SELECT id FROM mcp_server WHERE deleted_at IS NOT NULL AND credential_id IS NULL";
+    assert_eq!(BTreeSet::from_iter(ids(kept).await), BTreeSet::from(gone));
+    let sealed = "SELECT id FROM credential_version WHERE ciphertext IS NOT NULL
+                  AND credential_id IN (SELECT id FROM credential WHERE owner_kind = 'mcp_server')";
     assert!(ids(sealed).await.is_empty(), "the key is erased");
     let body = json!({ "name": "notes", "url": world.upstream.url(), "auth": { "mode": "none" } });
     let anew = world.owner.post("/v1/mcp-servers", body).await.expect(201).json;

@@ -9,7 +9,7 @@ use thinkwork::oauth::{AccessToken, Error, Finished, ServerClient};
 use tokio::task::JoinHandle;
 
 use super::{World, query_of, text};
-use crate::harness::until_blocked;
+use crate::harness::{by_hand, until_blocked};
 
 /// Ana's token, asked for by a task of its own.
 fn asking(world: &World) -> JoinHandle<Result<AccessToken, Error>> {
@@ -86,7 +86,7 @@ async fn l37_a_live_grant_of_another_issuer_is_not_handed_out() {
     let client = ServerClient { discovered, ..world.server_client(world.server).await.unwrap() };
     world.register_client(world.tenant, client).await.unwrap();
     let tx = world.db.write(world.tenant).await.unwrap();
-    tx.orm().execute_unprepared("UPDATE connection SET status = 'connected'").await.unwrap();
+    by_hand(&tx, "UPDATE connection SET status = 'connected'").await.unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
 }
@@ -131,7 +131,7 @@ async fn the_refusal_of_an_old_refresh_leaves_a_new_grant_alive() {
     } else {
         format!("'{another}'")
     };
-    tx.orm().execute_unprepared(&format!("UPDATE connection SET credential_id = {another}")).await.unwrap();
+    by_hand(&tx, &format!("UPDATE connection SET credential_id = {another}")).await.unwrap();
     world.issuer.gate.let_go();
     until_blocked(&world.database_url).await;
     tx.commit().await.unwrap();
@@ -145,7 +145,7 @@ async fn a_server_ends_also_when_an_owner_disconnects_at_that_moment() {
     world.connect().await;
     let now = world.clock.now().micros();
     let tx = world.db.write(world.tenant).await.unwrap();
-    tx.orm().execute_unprepared(&format!("UPDATE connection SET ended_at = {now}")).await.unwrap();
+    by_hand(&tx, &format!("UPDATE connection SET ended_at = {now}")).await.unwrap();
     let (db, oauth, tenant, server) = (world.db.clone(), world.oauth.clone(), world.tenant, world.server);
     let ending = tokio::spawn(async move {
         let mut tx = db.write(tenant).await.unwrap();
@@ -198,11 +198,11 @@ async fn l13_the_database_takes_no_second_live_connection_of_a_person_at_a_serve
         format!("INSERT INTO connection (id, {rest}, ended_at) SELECT {id}, {rest}, {ended_at} FROM connection")
     };
     let tx = world.db.write(world.tenant).await.unwrap();
-    let refused: thinkwork_database::Error = tx.orm().execute_unprepared(&second("NULL")).await.unwrap_err().into();
+    let refused: thinkwork_database::Error = by_hand(&tx, &second("NULL")).await.unwrap_err().into();
     assert!(refused.is_unique_violation(), "{refused}");
     drop(tx);
     let tx = world.db.write(world.tenant).await.unwrap();
-    tx.orm().execute_unprepared(&second("created_at")).await.unwrap();
+    by_hand(&tx, &second("created_at")).await.unwrap();
 }
 
 #[tokio::test]

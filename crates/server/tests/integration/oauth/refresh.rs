@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::races::texts;
 use super::{World, text};
+use crate::harness::by_hand;
 
 fn refreshes(world: &World) -> usize {
     world.issuer.look(|seen| seen.refreshes())
@@ -252,7 +253,7 @@ async fn l18_a_token_endpoint_that_nobody_answers_at_ends_no_grant() {
     let moved = async |to: &str| {
         let tx = world.db.write(world.tenant).await.unwrap();
         let sql = format!("UPDATE oauth_client SET token_endpoint = '{to}/token'");
-        tx.orm().execute_unprepared(&sql).await.unwrap();
+        by_hand(&tx, &sql).await.unwrap();
         tx.commit().await.unwrap();
     };
     moved(&format!("http://{}", nobody.local_addr().unwrap())).await;
@@ -328,7 +329,7 @@ async fn l20_what_is_sealed_decides_whether_a_token_has_ended() {
     let world = World::new().await;
     world.connect().await;
     let tx = world.db.write(world.tenant).await.unwrap();
-    tx.orm().execute_unprepared("UPDATE connection SET access_expires_at = NULL").await.unwrap();
+    by_hand(&tx, "UPDATE connection SET access_expires_at = NULL").await.unwrap();
     tx.commit().await.unwrap();
     assert!(world.token().await.is_ok());
     world.advance(3_601);

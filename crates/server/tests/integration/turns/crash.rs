@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use thinkwork::app::App;
 use thinkwork::worker;
 
 use super::outside::{Model, Upstream, answers, asks_for};
 use super::{World, tenant_key, words};
-use crate::harness::Client;
+use crate::harness::{Client, by_hand};
 
 /// Longer than a job's lease.
 const PAST_THE_LEASE: Duration = Duration::from_secs(61);
@@ -131,7 +130,9 @@ async fn one_turn_runs_and_what_is_written_meanwhile_queues_behind_it() {
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(words(&turns, "status"), ["running", "queued", "queued"]);
     let tx = another.db.write(world.app.tenant).await.unwrap();
-    assert!(tx.orm().execute_unprepared("UPDATE turn SET status = 'running'").await.is_err(), "not even by hand");
+    let refused: thinkwork_database::Error =
+        by_hand(&tx, "UPDATE turn SET status = 'running'").await.expect_err("not even by hand").into();
+    assert!(refused.is_unique_violation(), "{refused}");
     drop(tx);
     upstream.answer(3);
     work.await.unwrap();

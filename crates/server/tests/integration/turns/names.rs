@@ -1,10 +1,10 @@
 //! What a turn stores in columns of its own (l76), and names of tools that cannot be mistaken (l58).
 
-use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
 use super::outside::Upstream;
 use super::{World, tenant_key, words};
+use crate::harness::by_hand;
 
 #[tokio::test]
 async fn l76_no_row_of_work_is_without_requester_and_subject() {
@@ -17,8 +17,8 @@ async fn l76_no_row_of_work_is_without_requester_and_subject() {
         for column in ["requester_kind", "requester_id", "subject_kind"] {
             let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
             let same = format!("UPDATE {table} SET {column} = {column}");
-            assert!(tx.orm().execute_unprepared(&same).await.unwrap().rows_affected() > 0, "{table} holds rows");
-            let refused = tx.orm().execute_unprepared(&format!("UPDATE {table} SET {column} = NULL")).await;
+            assert!(by_hand(&tx, &same).await.unwrap().rows_affected() > 0, "{table} holds rows");
+            let refused = by_hand(&tx, &format!("UPDATE {table} SET {column} = NULL")).await;
             let refused = refused.expect_err("the database refuses").to_string();
             assert!(refused.contains(column), "{table}.{column}: {refused}");
         }

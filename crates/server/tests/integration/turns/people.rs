@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sea_orm::{ConnectionTrait as _, Statement};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use thinkwork::credentials::Opening;
 use thinkwork_primitives::{ConnectionId, CredentialId, CredentialSubject, Requester, Surface};
 
 use super::outside::{Model, Upstream, answers, asks_for};
 use super::{World, issuer, text};
-use crate::harness::Client;
+use crate::harness::{Client, of_tenant};
 
 /// The message that a request's turn answers: the last that stands as its asker's own.
 fn asked(request: &Value) -> String {
@@ -133,7 +133,7 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
     let tx = app.db.read(world.app.tenant).await.unwrap();
     let sql = "SELECT subject_user_id, subject_connection_id, credential_id FROM step WHERE credential_id IS NOT NULL
                AND subject_user_id IS NOT NULL";
-    let rows = tx.orm().query_all_raw(Statement::from_string(tx.orm().get_database_backend(), sql)).await.unwrap();
+    let rows = tx.orm().query_all_raw(of_tenant(&tx, sql)).await.unwrap();
     let row = rows.iter().find(|row| row.try_get::<uuid::Uuid>("", "subject_user_id").unwrap() == ana.uuid()).unwrap();
     let connection = ConnectionId::from_uuid(row.try_get("", "subject_connection_id").unwrap());
     let credential = CredentialId::from_uuid(row.try_get("", "credential_id").unwrap());

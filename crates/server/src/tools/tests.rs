@@ -1,1 +1,0 @@
-//! Tests of the assembly with sources of the test.
