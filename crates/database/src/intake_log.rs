@@ -347,19 +347,10 @@ pub async fn oldest(db: &Db) -> Result<Option<Timestamp>, Error> {
     rows.first().map(|row| Ok(Timestamp::from_micros(row.try_get("", "received_at")?))).transpose()
 }
 
-/// How many accepted events wait, and how many are parked.
+/// How many accepted events wait, and how many are parked: of the transaction's tenant, or in a shared one of all.
 ///
 /// # Errors
 /// The driver's error.
-pub async fn counts(db: &Db) -> Result<(i64, i64), Error> {
-    let mut tx = db.read_shared().await?;
-    let sql = "SELECT count(*) AS pending, count(parked_at) AS parked FROM intake_event WHERE body IS NOT NULL";
-    let rows = tx.query(sql, Vec::new()).await?;
-    match rows.first() {
-        Some(row) => {
-            let (all, parked): (i64, i64) = (row.try_get("", "pending")?, row.try_get("", "parked")?);
-            Ok((all.saturating_sub(parked), parked))
-        }
-        None => Ok((0, 0)),
-    }
+pub async fn counts(tx: &mut Tx) -> Result<(i64, i64), Error> {
+    tx.waiting_and_parked("intake_event", "body IS NOT NULL").await
 }

@@ -263,18 +263,10 @@ pub async fn due(db: &Db, now: Timestamp) -> Result<i64, Error> {
     Ok(rows.first().map(|row| row.try_get("", "due")).transpose()?.unwrap_or(0))
 }
 
-/// How many jobs wait, and how many are parked, for `/metrics` and the test harness.
+/// How many jobs wait, and how many are parked: of the transaction's tenant, or in a shared one of all.
 ///
 /// # Errors
 /// The driver's error.
-pub async fn counts(db: &Db) -> Result<(i64, i64), Error> {
-    let mut tx = db.read_shared().await?;
-    let rows = tx.query("SELECT count(*) AS waiting, count(parked_at) AS parked FROM job", Vec::new()).await?;
-    match rows.first() {
-        Some(row) => {
-            let (all, parked): (i64, i64) = (row.try_get("", "waiting")?, row.try_get("", "parked")?);
-            Ok((all.saturating_sub(parked), parked))
-        }
-        None => Ok((0, 0)),
-    }
+pub async fn counts(tx: &mut Tx) -> Result<(i64, i64), Error> {
+    tx.waiting_and_parked("job", "TRUE").await
 }

@@ -109,6 +109,20 @@ impl Tx {
         Ok(self.guarded.statements.execute_raw(statement).await?.rows_affected())
     }
 
+    /// How many rows that fulfil `condition` wait and how many are parked, of this tenant where the transaction has one.
+    pub(crate) async fn waiting_and_parked(&mut self, table: &str, condition: &str) -> Result<(i64, i64), Error> {
+        let (of_tenant, values) = match self.guarded.tenant {
+            Some(tenant) => (" AND tenant_id = $1", vec![tenant.uuid().into()]),
+            None => ("", Vec::new()),
+        };
+        let sql =
+            format!("SELECT count(*) AS every, count(parked_at) AS parked FROM {table} WHERE {condition}{of_tenant}");
+        let counted = self.query(&sql, values).await?;
+        let Some(row) = counted.first() else { return Ok((0, 0)) };
+        let (every, parked): (i64, i64) = (row.try_get("", "every")?, row.try_get("", "parked")?);
+        Ok((every.saturating_sub(parked), parked))
+    }
+
     /// Raw SQL that returns rows. This crate only.
     pub(crate) async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Error> {
         let statement = Statement::from_sql_and_values(self.guarded.get_database_backend(), sql, values);

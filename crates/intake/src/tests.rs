@@ -59,7 +59,7 @@ async fn many_who_wait_are_stored_and_each_key_once() {
     let stored = outcomes.iter().filter(|outcome| **outcome == Accepted::Stored).count();
     assert_eq!((stored, outcomes.len()), (50, 200));
     assert!(outcomes.iter().all(|outcome| !matches!(outcome, Accepted::Duplicate { same_body: false, .. })));
-    assert_eq!(intake_log::counts(&db).await.unwrap(), (50, 0));
+    assert_eq!(intake_log::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (50, 0));
     end(db, folder).await;
 }
 
@@ -92,7 +92,7 @@ async fn a_failing_event_waits_longer_each_time_and_is_parked_after_twelve_tries
         clock.advance(PAUSE_MAX + Duration::from_secs(1));
     }
     assert!(intake.claim(10).await.unwrap().is_empty());
-    assert_eq!(intake_log::counts(&db).await.unwrap(), (0, 1));
+    assert_eq!(intake_log::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 1));
     end(db, folder).await;
 }
 

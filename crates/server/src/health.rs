@@ -63,7 +63,7 @@ async fn ready(State(health): State<Health>) -> Response {
 
 async fn checked(app: &App) -> (StatusCode, Value) {
     let mut problems = Vec::new();
-    if let Err(error) = jobs::counts(&app.db).await {
+    if let Err(error) = jobs::due(&app.db, app.clock.now()).await {
         tracing::error!(%error, "the database does not answer");
         problems.push("database");
     }
@@ -119,8 +119,8 @@ async fn metrics(State(health): State<Health>) -> Response {
 
 async fn measured(app: &App) -> String {
     let now = app.clock.now();
-    let jobs_all = jobs::counts(&app.db).await;
-    let events = intake_log::counts(&app.db).await;
+    let jobs_all = async { jobs::counts(&mut app.db.read_shared().await?).await }.await;
+    let events = async { intake_log::counts(&mut app.db.read_shared().await?).await }.await;
     let oldest = intake_log::oldest(&app.db).await;
     let oldest = oldest.map_or(f64::NAN, |at| at.map_or(0.0, |at| now.since(at).as_secs_f64()));
     let behind = app.audit.sealing_behind().await.map_or(f64::NAN, |behind| behind.as_secs_f64());

@@ -54,7 +54,7 @@ async fn a_large_batch_is_stored_whole_and_a_larger_one_not_at_all() {
     assert!(matches!(refused, Err(Error::TooManyRows { most: 512 })), "{refused:?}");
     let outcome = intake_log::append(&db, rows[..512].to_vec()).await.unwrap();
     assert_eq!(outcome, [Appended::Stored; 512]);
-    assert_eq!(intake_log::counts(&db).await.unwrap(), (512, 0));
+    assert_eq!(intake_log::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (512, 0));
 }
 
 #[tokio::test]

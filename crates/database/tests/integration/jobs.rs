@@ -56,7 +56,7 @@ async fn a_lease_that_ran_out_is_claimed_by_another_and_the_first_is_told() {
     jobs::done(&db, &first).await.unwrap();
     assert!(jobs::extend(&db, &second, clock.now(), LEASE).await.unwrap());
     jobs::done(&db, &second).await.unwrap();
-    assert_eq!(jobs::counts(&db).await.unwrap(), (0, 0));
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 0));
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_job_that_is_asked_for_while_it_runs_runs_once_more() {
     let again = jobs::claim(&db, clock.now(), LEASE, 9).await.unwrap();
     assert_eq!(again.len(), 1);
     jobs::done(&db, again.first().unwrap()).await.unwrap();
-    assert_eq!(jobs::counts(&db).await.unwrap(), (0, 0));
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 0));
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_job_that_keeps_failing_is_parked_and_enqueueing_it_frees_it() {
         assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
         clock.advance(Duration::from_secs(3_601));
     }
-    assert_eq!(jobs::counts(&db).await.unwrap(), (0, 1));
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 1));
     enqueue(&db, tenant, "a", &clock).await;
     assert_eq!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().len(), 1);
 }
@@ -103,7 +103,7 @@ async fn a_job_that_is_asked_for_during_its_last_failing_try_begins_anew() {
     let last = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     enqueue(&db, tenant, "a", &clock).await;
     jobs::failed(&db, &last, clock.now(), "it does not work").await.unwrap();
-    assert_eq!(jobs::counts(&db).await.unwrap(), (1, 0), "it is not parked");
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (1, 0), "it is not parked");
     let anew = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap();
     assert_eq!(anew.iter().map(|job| job.attempts).collect::<Vec<_>>(), [0], "and due at once");
 }

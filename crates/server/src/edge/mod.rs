@@ -32,6 +32,7 @@ pub use error::{ApiError, PageError};
 pub use form::CheckedForm;
 pub use idempotency::{Once, OnceKey};
 pub use json::Json;
+pub(crate) use json::read_body;
 pub use moment::Moment;
 pub use network::Network;
 pub use pages::{Face, Frame, Notice, Page};

@@ -127,10 +127,10 @@ async fn admin(
     PageOperator(caller): PageOperator,
     State(app): State<Arc<App>>,
 ) -> Result<impl IntoResponse, PageError> {
-    let (_, jobs_parked) = jobs::counts(&app.db).await?;
-    let (waiting, events_parked) = intake_log::counts(&app.db).await?;
     let behind = app.audit.sealing_behind().await?.as_secs();
     let mut tx = app.db.read(caller.tenant()).await?;
+    let (_, jobs_parked) = jobs::counts(&mut tx).await?;
+    let (waiting, events_parked) = intake_log::counts(&mut tx).await?;
     let counts = app.webhooks.delivery_counts(&mut tx).await?;
     let pending = app.mcp.pending_count(&mut tx).await?;
     let deliveries: Vec<Bar> = counts.into_iter().map(bar).collect();

@@ -26,7 +26,7 @@ use thinkwork_primitives::{CredentialSubject, Marks, Principal, Scope, SpaceId, 
 use url::Url;
 
 use super::Mcp;
-use crate::edge::{ApiError, Id, McpCaller, Public};
+use crate::edge::{ApiError, Id, McpCaller, Public, read_body};
 use crate::tools::{Ask, Error as ToolsError, LeftOut, LeftOutReason, Outcome, Receipt, Tools, Typed};
 
 /// Where a client learns how to be authorised (RFC 9728).
@@ -118,7 +118,7 @@ async fn handle(
     gateway: &Gateway,
     caller: Result<McpCaller, ApiError>,
     space: Option<SpaceId>,
-    mut request: Request,
+    request: Request,
 ) -> Response {
     let principal = match caller {
         Ok(McpCaller(principal)) => principal,
@@ -132,6 +132,12 @@ async fn handle(
         Err(error) => return refused(error, gateway),
     };
     let entry = Entry { ask, admitted: Arc::default() };
+    let (parts, body) = request.into_parts();
+    let body = match read_body(body, limits::API_BODY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(error) => return refused(error, gateway),
+    };
+    let mut request = Request::from_parts(parts, Body::from(body.clone()));
     request.extensions_mut().insert(entry.clone());
     // What proved the caller ends here.
     request.headers_mut().remove(header::AUTHORIZATION);
@@ -147,13 +153,14 @@ async fn handle(
         None => seen(&gateway.mcp, &principal, space).await,
     };
     match seen {
-        Ok(()) => understood(answer.map(Body::new)).await,
+        Ok(()) => understood(answer.map(Body::new), &body).await,
         Err(error) => refused(error, gateway),
     }
 }
 
-/// The answer; where the SDK says in plain text that it does not understand the request, the same as JSON-RPC says it.
-async fn understood(answer: Response) -> Response {
+/// The answer; where the SDK says in plain text that it does not understand the request with this body, the same as
+/// JSON-RPC 2.0 says it (section 5.1).
+async fn understood(answer: Response, body: &[u8]) -> Response {
     let is_json = answer.headers().contains_key(header::CONTENT_TYPE);
     if is_json || !matches!(answer.status(), StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
         return answer;
@@ -166,11 +173,13 @@ async fn understood(answer: Response) -> Response {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => return ApiError::not_json_type().into_response(),
             _ => (ErrorCode::INVALID_REQUEST, format!("{text}. {VERSIONS}")),
         }
-    } else {
+    } else if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
         (
-            ErrorCode::PARSE_ERROR,
-            "The body cannot be read as a JSON-RPC message; send one as JSON, with jsonrpc, method and id.".to_owned(),
+            ErrorCode::INVALID_REQUEST,
+            "The body is no JSON-RPC message; send one with jsonrpc, method and id.".to_owned(),
         )
+    } else {
+        (ErrorCode::PARSE_ERROR, "The body is no JSON; send a JSON-RPC message with jsonrpc, method and id.".to_owned())
     };
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code.0, "message": message } });
     (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()

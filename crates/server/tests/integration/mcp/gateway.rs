@@ -225,11 +225,14 @@ async fn a_token_with_scope_read_gets_tools_that_read_and_runs_no_other() {
 async fn what_is_no_message_or_of_no_known_version_is_told_as_json() {
     let world = World::new().await;
     let agent = world.agent(&world.owner).await;
-    for (body, code) in [("{", -32700), ("", -32700), ("{}", -32700)] {
+    for (body, code) in [("{", -32700), ("", -32700), ("{}", -32600), ("[]", -32600), ("1", -32600)] {
         let answer = agent.send(super::rpc_request(&agent, &world.gateway()).body(body)).await.expect(400);
         assert_eq!(answer.json["error"]["code"], code, "{body:?}: {}", answer.text);
         assert!(answer.json["error"]["message"].as_str().is_some_and(|text| text.ends_with('.')));
     }
+    let large = " ".repeat(thinkwork_primitives::limits::API_BODY_BYTES_MAX + 1);
+    let answer = agent.send(super::rpc_request(&agent, &world.gateway()).body(large)).await.expect(413);
+    assert_eq!(answer.code(), "body_too_large");
     let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
     let request = agent.request("POST", &world.gateway()).header("content-type", "application/json");
     let request = request.header("accept", "application/json, text/event-stream");

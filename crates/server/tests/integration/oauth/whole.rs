@@ -266,7 +266,8 @@ async fn l22_an_issuer_that_is_down_for_days_is_asked_until_it_answers_or_a_mont
         let told = owner.get("/v1/audit?action=connection.revocation_failed").await.expect(200);
         assert_eq!(told.json["items"].as_array().unwrap().len(), usize::from(!answers), "{}", told.text);
         whole.app.clock.advance(Duration::from_secs(86_400));
-        let jobs = thinkwork_database::jobs::counts(&whole.app.app.db).await.unwrap();
+        let mut tx = whole.app.app.db.read(whole.app.tenant).await.unwrap();
+        let jobs = thinkwork_database::jobs::counts(&mut tx).await.unwrap();
         assert_eq!(jobs.1, 0, "nothing is parked");
     }
 }

@@ -1,6 +1,8 @@
 //! Every route that is not of `/v1`, read from the sources: pages send strangers to sign in, keep members out of the
 //! operator's face, and other tenants out of everything.
 
+use serde_json::json;
+
 use super::Findings;
 use crate::guards::scene::Scene;
 use crate::guards::source::{Source, product};
@@ -215,10 +217,13 @@ async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
 #[tokio::test]
 async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
     let scene = Scene::new().await;
-    let drawn = ["Deliveries by result", "/me/threads/"];
+    scene.owner.post(&scene.fill("/v1/webhooks/{id}/test"), json!({})).await.expect(200);
     let (ours, theirs) = (scene.owner.get("/admin").await.expect(200), scene.other.get("/admin").await.expect(200));
-    for part in drawn {
+    for part in ["Deliveries by result", "/me/threads/"] {
         assert!(ours.text.contains(part), "{part}: {}", ours.text);
         assert!(!theirs.text.contains(part), "{part}: {}", theirs.text);
     }
+    let waiting = |count: u8| format!("Accepted events waiting</p><p class=\"tile-value\">{count}</p>");
+    assert!(ours.text.contains(&waiting(1)), "{}", ours.text);
+    assert!(theirs.text.contains(&waiting(0)), "{}", theirs.text);
 }
