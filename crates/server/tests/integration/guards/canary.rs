@@ -4,7 +4,7 @@
 mod needles;
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::json;
 use thinkwork_primitives::Secret;
@@ -45,6 +45,10 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Log {
     fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        // As long as there is one subscriber alone, whichever thread comes to an event first decides for all threads
+        // whether it is logged, and those of other tests have none.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let log = Self::default();
         let subscriber =
             tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
