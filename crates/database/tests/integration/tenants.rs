@@ -53,7 +53,7 @@ async fn row_security_holds_below_the_code() {
 }
 
 #[tokio::test]
-async fn on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused() {
+async fn l80_on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused() {
     if on_postgres() {
         return;
     }
