@@ -13,20 +13,20 @@ use crate::statements::Statements;
 use crate::wake::{Topic, WakeUp};
 use crate::{Db, Engine, Error, Tx};
 
-/// One accepted event.
+/// One accepted inbound event.
 #[derive(Clone, Debug)]
-pub struct Row {
-    /// The event's id, which is also its delivery's.
+pub struct Event {
+    /// Its id, UUIDv7; also the id of its delivery.
     pub id: Uuid,
     /// The tenant it is for.
     pub tenant: TenantId,
     /// Where it came from, like `webhook:whk_…`.
     pub source: String,
-    /// What makes it the same event.
+    /// What makes it the same event; (tenant, source, key) is stored once. Keys that grow with time are stored fastest.
     pub dedupe_key: Vec<u8>,
-    /// Events that share it are applied in order.
+    /// Events that share it are applied in the order of their ids.
     pub order_key: String,
-    /// What was accepted, sealed or encoded by the source's slice.
+    /// The source's own encoding of what arrived, sealed or not.
     pub body: Vec<u8>,
     /// SHA-256 of what the sender sent, to tell a retry from a conflict.
     pub body_hash: [u8; 32],
@@ -36,7 +36,7 @@ pub struct Row {
 
 /// What became of one event of [`append`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Appended {
+pub enum Accepted {
     /// Stored and on disk.
     Stored,
     /// This event was there; its id and whether the body is the same.
@@ -84,25 +84,25 @@ struct Key {
     body_hash: [u8; 32],
 }
 
-/// Stores up to [`ROWS_MAX`] rows by one statement, synced to disk, and says for each what became of it, in order.
+/// Stores up to [`ROWS_MAX`] events by one statement, synced to disk, and says for each what became of it, in order.
 ///
 /// # Errors
 /// [`Error::TooManyRows`], or the driver's error: then none of them is stored, unless it came while duplicates were
 /// looked up; who tries again finds their own event then.
-pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
-    if rows.len() > ROWS_MAX {
+pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error> {
+    if events.len() > ROWS_MAX {
         return Err(Error::TooManyRows { most: ROWS_MAX });
     }
-    if rows.is_empty() {
+    if events.is_empty() {
         return Ok(Vec::new());
     }
     // In one order everywhere: two processes that insert the same keys at once must not wait for each other in a ring.
-    let mut rows: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
-    rows.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
-    let mut keys = Vec::with_capacity(rows.len());
-    let mut values: Vec<Value> = Vec::with_capacity(rows.len().saturating_mul(8));
-    for (asked, row) in rows {
-        let Row { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = row;
+    let mut events: Vec<(usize, Event)> = events.into_iter().enumerate().collect();
+    events.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
+    let mut keys = Vec::with_capacity(events.len());
+    let mut values: Vec<Value> = Vec::with_capacity(events.len().saturating_mul(8));
+    for (asked, event) in events {
+        let Event { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = event;
         values.push(id.into());
         values.push(tenant.uuid().into());
         values.push(source.clone().into());
@@ -120,7 +120,7 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
     let all_new = usize::try_from(stored).is_ok_and(|stored| stored == keys.len());
     let mut outcome = Vec::with_capacity(keys.len());
     for (asked, key) in &keys {
-        outcome.push((*asked, if all_new { Appended::Stored } else { kept(&connection, key).await? }));
+        outcome.push((*asked, if all_new { Accepted::Stored } else { kept(&connection, key).await? }));
     }
     outcome.sort_by_key(|(asked, _)| *asked);
     // On PostgreSQL other processes find new events by their sweep; this one needs no round trip for the hint.
@@ -129,12 +129,12 @@ pub async fn append(db: &Db, rows: Vec<Row>) -> Result<Vec<Appended>, Error> {
 }
 
 /// Where a row stands in a statement; of equal ones the first that was given stays the first.
-fn place(row: &Row) -> (Uuid, &str, &[u8]) {
-    (row.tenant.uuid(), &row.source, &row.dedupe_key)
+fn place(event: &Event) -> (Uuid, &str, &[u8]) {
+    (event.tenant.uuid(), &event.source, &event.dedupe_key)
 }
 
 /// Which event is there under this key: the one that was just sent, or an earlier one.
-async fn kept(connection: &Statements, key: &Key) -> Result<Appended, Error> {
+async fn kept(connection: &Statements, key: &Key) -> Result<Accepted, Error> {
     let statement = Statement::from_sql_and_values(
         connection.get_database_backend(),
         "SELECT id, body_hash FROM intake_event WHERE tenant_id = $1 AND source = $2 AND dedupe_key = $3",
@@ -144,10 +144,10 @@ async fn kept(connection: &Statements, key: &Key) -> Result<Appended, Error> {
     let found = found.ok_or_else(|| sea_orm::DbErr::Custom("an event vanished while it was stored".to_owned()))?;
     let id: Uuid = found.try_get("", "id")?;
     if id == key.id {
-        return Ok(Appended::Stored);
+        return Ok(Accepted::Stored);
     }
     let body_hash: Vec<u8> = found.try_get("", "body_hash")?;
-    Ok(Appended::Duplicate { id, same_body: body_hash == key.body_hash })
+    Ok(Accepted::Duplicate { id, same_body: body_hash == key.body_hash })
 }
 
 /// What of `event` can be claimed at this time: what nobody holds and what no older one of its order must precede. An
@@ -168,7 +168,7 @@ fn claimable(now: &str) -> String {
 ///
 /// # Errors
 /// The driver's error.
-pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<(Row, i64)>, Error> {
+pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<(Event, i64)>, Error> {
     // Mostly nothing waits: then nobody's write waits for this one.
     let waiting = format!("SELECT id FROM intake_event AS event WHERE {} LIMIT 1", claimable("$1"));
     if db.read_shared().await?.query(&waiting, vec![now.micros().into()]).await?.is_empty() {
@@ -186,7 +186,7 @@ pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> 
         vec![now.plus(lease_for).micros().into(), now.micros().into(), i64::try_from(count).unwrap_or(i64::MAX).into()];
     let mut rows = tx.query(&sql, values).await?.iter().map(claimed).collect::<Result<Vec<_>, _>>()?;
     tx.commit().await?;
-    rows.sort_by_key(|(row, _)| row.id);
+    rows.sort_by_key(|(event, _)| event.id);
     Ok(rows)
 }
 
@@ -195,13 +195,13 @@ fn digest(row: &QueryResult, column: &str) -> Result<[u8; 32], Error> {
     Ok(<[u8; 32]>::try_from(bytes).unwrap_or_default())
 }
 
-fn claimed(row: &QueryResult) -> Result<(Row, i64), Error> {
+fn claimed(row: &QueryResult) -> Result<(Event, i64), Error> {
     let attempts: i64 = row.try_get("", "attempts")?;
     Ok((event(row)?, attempts.saturating_sub(1)))
 }
 
-fn event(row: &QueryResult) -> Result<Row, Error> {
-    Ok(Row {
+fn event(row: &QueryResult) -> Result<Event, Error> {
+    Ok(Event {
         id: row.try_get("", "id")?,
         tenant: TenantId::from_uuid(row.try_get("", "tenant_id")?),
         source: row.try_get("", "source")?,
@@ -260,7 +260,7 @@ pub async fn failed(db: &Db, id: Uuid, again: Again, error: &str) -> Result<(), 
 ///
 /// # Errors
 /// The driver's error.
-pub async fn find_pending(tx: &mut Tx, id: Uuid) -> Result<Option<Row>, Error> {
+pub async fn find_pending(tx: &mut Tx, id: Uuid) -> Result<Option<Event>, Error> {
     let tenant = tx.tenant().uuid();
     let sql = "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
                WHERE id = $1 AND tenant_id = $2 AND body IS NOT NULL";
@@ -285,7 +285,7 @@ pub struct Pending {
 ///
 /// # Errors
 /// The driver's error.
-pub async fn list_pending(tx: &mut Tx, source: &str, which: Pending) -> Result<Vec<Row>, Error> {
+pub async fn list_pending(tx: &mut Tx, source: &str, which: Pending) -> Result<Vec<Event>, Error> {
     let tenant = tx.tenant().uuid();
     let sql = "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
                WHERE tenant_id = $1 AND source = $2 AND body IS NOT NULL AND id < $3 AND received_at >= $4

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thinkwork_database::{Db, intake_log};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::{Accepted, Error};
+use crate::{Accepted, Error, Event};
 
 /// Events of one commit: more make the commit longer and the sync no cheaper.
 const BATCH_MAX: usize = intake_log::ROWS_MAX;
@@ -20,7 +20,7 @@ const WAITING_MAX: usize = 2_048;
 const WAITING_KIB_MAX: usize = 64 * 1_024;
 
 struct Waiting {
-    row: intake_log::Row,
+    event: Event,
     answer: oneshot::Sender<Result<Accepted, Error>>,
     _room: OwnedSemaphorePermit,
 }
@@ -43,14 +43,14 @@ impl Committer {
         Self { queue, room: Arc::new(Semaphore::new(WAITING_KIB_MAX)) }
     }
 
-    pub(crate) async fn append(&self, row: intake_log::Row) -> Result<Accepted, Error> {
-        let kib = u32::try_from(row.body.len().div_ceil(1_024).saturating_add(1)).unwrap_or(u32::MAX);
+    pub(crate) async fn append(&self, event: Event) -> Result<Accepted, Error> {
+        let kib = u32::try_from(event.body.len().div_ceil(1_024).saturating_add(1)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(kib)
             .map_err(|_| Error::NotStored("too much waits to be stored".to_owned()))?;
         let (answer, answered) = oneshot::channel();
         self.queue
-            .try_send(Waiting { row, answer, _room: room })
+            .try_send(Waiting { event, answer, _room: room })
             .map_err(|_| Error::NotStored("too many wait to be stored".to_owned()))?;
         answered.await.unwrap_or_else(|_| Err(Error::NotStored("the task that stores events ended".to_owned())))
     }
@@ -59,17 +59,17 @@ impl Committer {
 async fn run(db: Db, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let (mut rows, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Waiting { row, answer, _room } in batch.drain(..) {
-            rows.push(row);
+        let (mut events, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Waiting { event, answer, _room } in batch.drain(..) {
+            events.push(event);
             answers.push((answer, _room));
         }
-        let outcome = intake_log::append(&db, rows).await;
+        let outcome = intake_log::append(&db, events).await;
         // Whoever gave up meanwhile hears nothing, which is fine: their event is stored or their sender tries again.
         match outcome {
-            Ok(appended) => {
-                for ((answer, _room), appended) in answers.into_iter().zip(appended) {
-                    drop(answer.send(Ok(accepted(appended))));
+            Ok(accepted) => {
+                for ((answer, _room), accepted) in answers.into_iter().zip(accepted) {
+                    drop(answer.send(Ok(accepted)));
                 }
             }
             Err(error) => {
@@ -80,12 +80,5 @@ async fn run(db: Db, mut waiting: mpsc::Receiver<Waiting>) {
                 }
             }
         }
-    }
-}
-
-fn accepted(appended: intake_log::Appended) -> Accepted {
-    match appended {
-        intake_log::Appended::Stored => Accepted::Stored,
-        intake_log::Appended::Duplicate { id, same_body } => Accepted::Duplicate { id, same_body },
     }
 }

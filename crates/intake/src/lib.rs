@@ -10,9 +10,9 @@ mod tests;
 
 use std::time::Duration;
 
+pub use thinkwork_database::intake_log::{Accepted, Event};
 use thinkwork_database::{Db, intake_log};
 use thinkwork_primitives::{Clock, TenantId, Timestamp};
-use uuid::Uuid;
 
 use committer::Committer;
 
@@ -34,41 +34,6 @@ pub enum Error {
     /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-}
-
-/// One accepted inbound event.
-#[derive(Clone, Debug)]
-pub struct Event {
-    /// Its id, UUIDv7; also the id of its delivery.
-    pub id: Uuid,
-    /// The tenant it is for.
-    pub tenant: TenantId,
-    /// Where it came from, like `webhook:whk_…`.
-    pub source: String,
-    /// What makes it the same event; (tenant, source, key) is stored once. Keys that grow with time are stored fastest.
-    pub dedupe_key: Vec<u8>,
-    /// Events that share it are applied in the order of their ids.
-    pub order_key: String,
-    /// The source's own encoding of what arrived.
-    pub body: Vec<u8>,
-    /// SHA-256 of what the sender sent, to tell a retry from a conflict.
-    pub body_hash: [u8; 32],
-    /// When it arrived.
-    pub received_at: Timestamp,
-}
-
-/// What became of an appended event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// It is on disk.
-    Stored,
-    /// It was there before.
-    Duplicate {
-        /// The first one's id.
-        id: Uuid,
-        /// Whether both bodies have the same digest.
-        same_body: bool,
-    },
 }
 
 /// The log. Cheap to clone; its one task ends with the last clone.
@@ -93,7 +58,7 @@ impl Intake {
     /// # Errors
     /// [`Error::NotStored`] where the queue is full or the commit failed.
     pub async fn append(&self, event: Event) -> Result<Accepted, Error> {
-        self.committer.append(row(event)).await
+        self.committer.append(event).await
     }
 
     /// Claims up to `count` events to apply, oldest first, each with the number of its earlier tries. What is neither
@@ -102,8 +67,7 @@ impl Intake {
     /// # Errors
     /// [`Error::Database`].
     pub async fn claim(&self, count: u64) -> Result<Vec<(Event, i64)>, Error> {
-        let rows = intake_log::claim(&self.db, self.clock.now(), LEASE, count).await?;
-        Ok(rows.into_iter().map(|(row, attempts)| (event(row), attempts)).collect())
+        Ok(intake_log::claim(&self.db, self.clock.now(), LEASE, count).await?)
     }
 
     /// Forgets the keys of one source's applied events that arrived before `before`, at most `count`: from then on the
@@ -137,15 +101,4 @@ impl Intake {
 fn pause(tries: i64) -> Duration {
     let exponent = u32::try_from(tries.clamp(1, 11)).unwrap_or(11).saturating_sub(1);
     Duration::from_secs(2_u64.saturating_pow(exponent)).min(PAUSE_MAX)
-}
-
-fn row(event: Event) -> intake_log::Row {
-    let Event { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = event;
-    intake_log::Row { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at }
-}
-
-/// An event as the log holds it; for slices that show what is accepted and not applied yet.
-pub fn event(row: intake_log::Row) -> Event {
-    let intake_log::Row { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = row;
-    Event { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at }
 }

@@ -51,8 +51,8 @@ async fn an_event_that_a_sender_waits_for_is_stored_before_those_who_stand_in_li
     let event = {
         let (db, order) = (db.clone(), Arc::clone(&order));
         others.spawn(async move {
-            let row = crate::intake::row(tenant, "a", "body", &Clock::system());
-            intake_log::append(&db, vec![row]).await.unwrap();
+            let event = crate::intake::event(tenant, "a", "body", &Clock::system());
+            intake_log::append(&db, vec![event]).await.unwrap();
             order.lock().unwrap().push("event");
         })
     };

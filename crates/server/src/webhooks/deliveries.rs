@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use thinkwork_database::Tx;
-use thinkwork_database::intake_log::{self, Pending};
+use thinkwork_database::intake_log::{self, Event, Pending};
 use thinkwork_primitives::{DeliveryId, Timestamp, WebhookId};
 
 use super::envelope::Envelope;
@@ -30,9 +30,8 @@ fn webhook_of(source: &str) -> Option<WebhookId> {
     source.strip_prefix(SOURCE_PREFIX)?.parse().ok()
 }
 
-fn shown(row: intake_log::Row) -> Option<Delivery> {
-    let event = thinkwork_intake::event(row);
-    Some(accepted(&event, webhook_of(&event.source)?, &Envelope::decode(&event.body)?))
+fn shown(event: &Event) -> Option<Delivery> {
+    Some(accepted(event, webhook_of(&event.source)?, &Envelope::decode(&event.body)?))
 }
 
 impl Webhooks {
@@ -54,7 +53,7 @@ impl Webhooks {
         if result.is_none_or(|result| result == Outcome::Accepted) {
             let which = Pending { before: after.map(DeliveryId::uuid), since, until, count: limit };
             let rows = intake_log::list_pending(tx, &Self::source(webhook), which).await?;
-            items.extend(rows.into_iter().filter_map(shown));
+            items.extend(rows.iter().filter_map(shown));
         }
         if result != Some(Outcome::Accepted) {
             let filter = store::Filter { result, since, until };
@@ -72,7 +71,7 @@ impl Webhooks {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId) -> Result<Delivery, Error> {
-        if let Some(waits) = intake_log::find_pending(tx, id.uuid()).await?.and_then(shown) {
+        if let Some(waits) = intake_log::find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
             return Ok(waits);
         }
         store::delivery_find(tx, id).await?.ok_or(Error::NotFound)
