@@ -58,6 +58,14 @@ pub struct Part {
     after: Option<String>,
 }
 
+/// What was seen before a change.
+#[derive(clap::Args, Default)]
+pub struct Seen {
+    /// Change it only while it has this version, as --json shows it.
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<u64>,
+}
+
 impl Part {
     /// The path of a list with this part and these filters in its query.
     fn of(&self, path: &str, filters: &[(&str, Option<&str>)]) -> String {

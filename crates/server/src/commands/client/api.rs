@@ -5,12 +5,13 @@
 
 use http::Method;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thinkwork_outbound::{Outbound, Policy, Request};
 use thinkwork_primitives::Secret;
 use url::{Host, Url};
 
 use super::super::{Failure, Shared};
+use super::Seen;
 use crate::config::is_loopback;
 
 /// A long thread as a whole is the largest answer; the server that sends it is the operator's own.
@@ -18,6 +19,14 @@ const ANSWER_BYTES_MAX: usize = 64 * 1_048_576;
 
 /// The ranges that a policy can open: whoever types an address may reach it, wherever it lies.
 const PRIVATE_RANGES: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+
+/// Fields of a body with what was given for them.
+pub(super) type Fields<'a> = &'a [(&'a str, Option<Value>)];
+
+/// Only what was given, so that the server's defaults hold.
+pub(super) fn only_given(fields: Fields<'_>) -> Map<String, Value> {
+    fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?))).collect()
+}
 
 /// The API, asked with the operator's token.
 pub(super) struct Api {
@@ -44,23 +53,32 @@ impl Api {
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, None::<&Value>).await
+        self.send(self.request(Method::GET, path), None::<&Value>).await
     }
 
     pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
-        self.send(Method::POST, path, Some(body)).await
+        self.send(self.request(Method::POST, path), Some(body)).await
     }
 
     pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
-        self.send(Method::PUT, path, Some(body)).await
+        self.send(self.request(Method::PUT, path), Some(body)).await
     }
 
-    pub(super) async fn patch(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
-        self.send(Method::PATCH, path, Some(body)).await
+    /// Changes what the fields name; one that has no value stays as it is.
+    pub(super) async fn patch(&self, path: &str, fields: Fields<'_>, seen: &Seen) -> Result<Value, Failure> {
+        let body = only_given(fields);
+        if body.is_empty() {
+            return Err(Failure::wrong_use("nothing was named to change; --help lists what can be"));
+        }
+        let mut request = self.request(Method::PATCH, path);
+        if let Some(version) = seen.if_version {
+            request = request.header("if-match", format!("\"{version}\""));
+        }
+        self.send(request, Some(&body)).await
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::DELETE, path, None::<&Value>).await
+        self.send(self.request(Method::DELETE, path), None::<&Value>).await
     }
 
     /// Prints the answer: as JSON where that was asked for, else by `people`, which writes for people.
@@ -81,11 +99,14 @@ impl Api {
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Value, Failure> {
-        let mut request = Request::new(method, format!("{}{path}", self.base))
+    fn request(&self, method: Method, path: &str) -> Request {
+        Request::new(method, format!("{}{path}", self.base))
             .secret_header("authorization", "Bearer ", &self.token)
             .header("accept", "application/json")
-            .body_bytes_max(ANSWER_BYTES_MAX);
+            .body_bytes_max(ANSWER_BYTES_MAX)
+    }
+
+    async fn send(&self, mut request: Request, body: Option<&impl Serialize>) -> Result<Value, Failure> {
         if let Some(body) = body {
             request = request.json(body).map_err(Failure::failed)?;
         }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use thinkwork_primitives::{TokenId, UserId};
 
 use super::super::Failure;
-use super::api::Api;
-use super::{Part, show};
+use super::api::{Api, Fields};
+use super::{Part, Seen, show};
 
 /// What to do with tokens.
 #[derive(Subcommand)]
@@ -80,6 +80,25 @@ pub enum User {
         /// What they may do.
         #[arg(long, value_enum, default_value = "member")]
         role: Role,
+    },
+    /// Make a new invitation for a person who has not accepted; the link is printed once, the one before ends.
+    Invite {
+        /// The person, usr_….
+        id: UserId,
+    },
+    /// Change the name or the role of a person.
+    Edit {
+        /// The person, usr_….
+        id: UserId,
+        /// Their name.
+        #[arg(long)]
+        name: Option<String>,
+        /// What they may do.
+        #[arg(long, value_enum)]
+        role: Option<Role>,
+        /// What was seen before.
+        #[command(flatten)]
+        seen: Seen,
     },
     /// Lock a person out: their sessions, tokens and grants end at once.
     Disable {
@@ -165,13 +184,18 @@ pub(super) async fn run_user(api: &Api, command: User) -> Result<(), Failure> {
         User::Add { email, name, role } => {
             let body = json!({ "email": email, "name": name, "role": word(role) });
             let answer = api.post("/v1/users", &body).await?;
-            api.show(&answer, |answer| {
-                person(answer);
-                show::once("Their invitation", answer.get("invite_url"));
-            });
+            api.show(&answer, invited);
         }
-        User::Disable { id } => change(api, id, true).await?,
-        User::Enable { id } => change(api, id, false).await?,
+        User::Invite { id } => {
+            let answer = api.post(&format!("/v1/users/{id}/invitation"), &json!({})).await?;
+            api.show(&answer, invited);
+        }
+        User::Edit { id, name, role, seen } => {
+            let role = role.map(|role| word(role).into());
+            change(api, id, &[("name", name.map(Value::from)), ("role", role)], &seen).await?;
+        }
+        User::Disable { id } => change(api, id, &[("disabled", Some(true.into()))], &Seen::default()).await?,
+        User::Enable { id } => change(api, id, &[("disabled", Some(false.into()))], &Seen::default()).await?,
     }
     Ok(())
 }
@@ -183,8 +207,13 @@ fn person(answer: &Value) {
     );
 }
 
-async fn change(api: &Api, id: UserId, disabled: bool) -> Result<(), Failure> {
-    let answer = api.patch(&format!("/v1/users/{id}"), &json!({ "disabled": disabled })).await?;
+fn invited(answer: &Value) {
+    person(answer);
+    show::once("Their invitation", answer.get("invite_url"));
+}
+
+async fn change(api: &Api, id: UserId, fields: Fields<'_>, seen: &Seen) -> Result<(), Failure> {
+    let answer = api.patch(&format!("/v1/users/{id}"), fields, seen).await?;
     api.show(&answer, person);
     Ok(())
 }
