@@ -4,11 +4,11 @@ use std::io::Read as _;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use thinkwork_primitives::{SpaceId, ThreadId, UserId};
+use thinkwork_primitives::{SpaceId, ThreadId, TurnId, UserId};
 
 use super::super::Failure;
 use super::api::Api;
-use super::{Part, show};
+use super::{Part, Seen, show};
 
 /// What to do with Spaces.
 #[derive(Subcommand)]
@@ -31,6 +31,31 @@ pub enum Space {
         /// What the agent is told in each of its turns.
         #[arg(long)]
         prompt: Option<String>,
+    },
+    /// Show one Space.
+    Show {
+        /// The Space, spc_….
+        id: SpaceId,
+    },
+    /// Change a Space. To open a private one, sign in in a browser: it shows to everyone.
+    Edit {
+        /// The Space, spc_….
+        id: SpaceId,
+        /// Its name for people.
+        #[arg(long)]
+        name: Option<String>,
+        /// Let its members alone see it.
+        #[arg(long)]
+        private: bool,
+        /// What the agent is told in each of its turns; an empty one tells it nothing.
+        #[arg(long)]
+        prompt: Option<String>,
+        /// Whether an event of a closed thread reopens it.
+        #[arg(long)]
+        reopen: Option<bool>,
+        /// What was seen before.
+        #[command(flatten)]
+        seen: Seen,
     },
     /// List the members of a Space.
     Members {
@@ -83,7 +108,7 @@ pub enum Thread {
         #[command(flatten)]
         part: Part,
     },
-    /// Show a thread: its messages, its turns and their steps.
+    /// Show a thread: its messages, its turns and their steps. With --json it is the whole export.
     Show {
         /// The thread, like CHAT-….
         id: ThreadId,
@@ -94,6 +119,28 @@ pub enum Thread {
         id: ThreadId,
         /// The text; - reads it from standard input.
         text: String,
+    },
+    /// Change what a thread is called, where it stands or how pressing it is.
+    Edit {
+        /// The thread, like CHAT-….
+        id: ThreadId,
+        /// Its title.
+        #[arg(long)]
+        title: Option<String>,
+        /// Where it stands: backlog, todo, in_progress, in_review, blocked, done or cancelled.
+        #[arg(long)]
+        status: Option<String>,
+        /// How pressing it is: low, medium, high, urgent or critical.
+        #[arg(long)]
+        priority: Option<String>,
+        /// What was seen before.
+        #[command(flatten)]
+        seen: Seen,
+    },
+    /// Stop a turn that has not ended.
+    Cancel {
+        /// The turn, trn_…, as `show` prints it.
+        turn: TurnId,
     },
     /// Begin a thread with a first message.
     New {
@@ -124,8 +171,21 @@ pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> 
             };
             let body = json!({ "slug": slug, "name": name, "access": access, "prompt": prompt });
             let answer = api.post("/v1/spaces", &body).await?;
-            let labels = [("Id", "/id"), ("Slug", "/slug"), ("Name", "/name"), ("Access", "/access")];
-            api.show(&answer, |answer| show::lines(answer, &labels));
+            api.show(&answer, room);
+        }
+        Space::Show { id } => {
+            let answer = api.get(&format!("/v1/spaces/{id}")).await?;
+            api.show(&answer, room);
+        }
+        Space::Edit { id, name, private, prompt, reopen, seen } => {
+            let fields = [
+                ("name", name.map(Value::from)),
+                ("access", private.then(|| "private".into())),
+                ("prompt", prompt.map(Value::from)),
+                ("reopen", reopen.map(Value::from)),
+            ];
+            let answer = api.patch(&format!("/v1/spaces/{id}"), &fields, &seen).await?;
+            api.show(&answer, room);
         }
         Space::Members { space, part } => {
             let answer = api.get(&part.of(&format!("/v1/spaces/{space}/members"), &[])).await?;
@@ -169,6 +229,21 @@ pub(super) async fn run_thread(api: &Api, command: Thread) -> Result<(), Failure
             let answer = api.post(&format!("/v1/threads/{id}/messages"), &body).await?;
             api.show(&answer, |answer| show::lines(answer, &[("Message", "/id"), ("Number", "/seq")]));
         }
+        Thread::Edit { id, title, status, priority, seen } => {
+            let fields = [
+                ("title", title.map(Value::from)),
+                ("status", status.map(Value::from)),
+                ("priority", priority.map(Value::from)),
+            ];
+            let answer = api.patch(&format!("/v1/threads/{id}"), &fields, &seen).await?;
+            let labels = [("Thread", "/id"), ("Title", "/title"), ("Status", "/status"), ("Priority", "/priority")];
+            api.show(&answer, |answer| show::lines(answer, &labels));
+        }
+        Thread::Cancel { turn } => {
+            let answer = api.post(&format!("/v1/turns/{turn}/cancel"), &json!({})).await?;
+            let labels = [("Turn", "/id"), ("Status", "/status"), ("Thread", "/thread_id")];
+            api.show(&answer, |answer| show::lines(answer, &labels));
+        }
         Thread::New { space, title, text } => {
             let body = json!({ "space_id": space, "title": title, "text": given(text)? });
             let answer = api.post("/v1/threads", &body).await?;
@@ -176,6 +251,18 @@ pub(super) async fn run_thread(api: &Api, command: Thread) -> Result<(), Failure
         }
     }
     Ok(())
+}
+
+fn room(answer: &Value) {
+    let labels = [
+        ("Id", "/id"),
+        ("Slug", "/slug"),
+        ("Name", "/name"),
+        ("Access", "/access"),
+        ("Events reopen threads", "/reopen"),
+        ("The agent is told", "/prompt"),
+    ];
+    show::lines(answer, &labels);
 }
 
 /// The text itself, or standard input for `-`.
