@@ -17,7 +17,10 @@ fn words(value: Option<&Value>) -> String {
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(Value::Array(items)) if items.is_empty() => NOTHING.to_owned(),
         Some(Value::Array(items)) => items.iter().map(|item| words(Some(item))).collect::<Vec<_>>().join(", "),
-        Some(other) => other.to_string(),
+        Some(Value::Object(fields)) => {
+            fields.iter().map(|(name, value)| format!("{name} {}", words(Some(value)))).collect::<Vec<_>>().join(", ")
+        }
+        Some(number @ Value::Number(_)) => number.to_string(),
     };
     if text.is_empty() { NOTHING.to_owned() } else { one_line(&text) }
 }

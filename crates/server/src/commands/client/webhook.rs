@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use thinkwork_primitives::{SpaceId, WebhookId};
 
 use super::super::Failure;
-use super::api::{Api, secret_from_stdin};
-use super::{Part, show};
+use super::api::{Api, only_given, secret_from_stdin};
+use super::{Part, Seen, show};
 
 /// What to do with webhooks.
 #[derive(Subcommand)]
@@ -24,6 +24,8 @@ pub enum Webhook {
         /// The webhook, whk_….
         id: WebhookId,
     },
+    /// Change a webhook. An empty text takes that value away.
+    Edit(Edit),
     /// Make a new secret at the same address; it is printed once.
     Rotate {
         /// The webhook, whk_….
@@ -98,6 +100,36 @@ pub struct Add {
     /// Read the secret that the sender dictates from standard input; else one is made.
     #[arg(long)]
     secret_stdin: bool,
+    /// What it does with its events.
+    #[command(flatten)]
+    ways: Ways,
+}
+
+/// What to change of a webhook.
+#[derive(Args)]
+pub struct Edit {
+    /// The webhook, whk_….
+    id: WebhookId,
+    /// The name for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// Whether it takes requests; one that does not answers 404.
+    #[arg(long)]
+    enabled: Option<bool>,
+    /// What it does with its events.
+    #[command(flatten)]
+    ways: Ways,
+    /// Take requests from every network.
+    #[arg(long, conflicts_with = "cidrs")]
+    any_network: bool,
+    /// What was seen before.
+    #[command(flatten)]
+    seen: Seen,
+}
+
+/// What a webhook does with its events.
+#[derive(Args)]
+struct Ways {
     /// Where the sender's event id is: a JSON pointer like /id, or a header's name.
     #[arg(long, value_name = "PLACE")]
     event_id: Option<String>,
@@ -118,27 +150,45 @@ pub struct Add {
     priority: Option<String>,
 }
 
-impl Add {
-    /// Only what was given, so that the server's defaults hold.
-    fn body(self, secret: Option<String>) -> Value {
+impl Ways {
+    /// The fields; an empty text is no value.
+    fn fields(self) -> Vec<(&'static str, Option<Value>)> {
+        let text = |text: Option<String>| text.map(|text| if text.is_empty() { Value::Null } else { text.into() });
         let cidrs = Some(self.cidrs).filter(|cidrs| !cidrs.is_empty());
-        let given = [
-            ("secret", secret.map(Value::from)),
-            ("event_id", self.event_id.map(Value::from)),
-            ("correlation", self.correlation.map(Value::from)),
-            ("prompt", self.prompt.map(Value::from)),
+        vec![
+            ("event_id", text(self.event_id)),
+            ("correlation", text(self.correlation)),
+            ("prompt", text(self.prompt)),
             ("rate_limit_per_minute", self.rate_limit_per_minute.map(Value::from)),
             ("allowed_cidrs", cidrs.map(Value::from)),
-            ("default_priority", self.priority.map(Value::from)),
-        ];
-        let mut body = Map::from_iter([
-            ("name".to_owned(), json!(self.name)),
-            ("space_id".to_owned(), json!(self.space)),
-            ("verification".to_owned(), json!({ "scheme": self.scheme })),
-        ]);
-        body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-        Value::Object(body)
+            ("default_priority", text(self.priority)),
+        ]
     }
+}
+
+impl Add {
+    fn body(self, secret: Option<String>) -> Map<String, Value> {
+        let mut fields = self.ways.fields();
+        fields.extend([
+            ("name", Some(self.name.into())),
+            ("space_id", Some(json!(self.space))),
+            ("verification", Some(json!({ "scheme": self.scheme }))),
+            ("secret", secret.map(Value::from)),
+        ]);
+        only_given(&fields)
+    }
+}
+
+async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
+    let mut fields = edit.ways.fields();
+    fields.extend([
+        ("name", edit.name.map(Value::from)),
+        ("enabled", edit.enabled.map(Value::from)),
+        ("allowed_cidrs", edit.any_network.then_some(Value::Null)),
+    ]);
+    let answer = api.patch(&format!("/v1/webhooks/{}", edit.id), &fields, &edit.seen).await?;
+    api.show(&answer, detail);
+    Ok(())
 }
 
 pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), Failure> {
@@ -151,6 +201,7 @@ pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), Failure> {
             api.show(&answer, with_secret);
             Ok(())
         }
+        Webhook::Edit(change) => edit(api, change).await,
         Webhook::Show { id } => {
             let answer = api.get(&path(id)).await?;
             api.show(&answer, detail);
@@ -220,6 +271,10 @@ fn detail(answer: &Value) {
         ("Space", "/space_id"),
         ("Scheme", "/verification/scheme"),
         ("Takes requests", "/enabled"),
+        ("Event id", "/event_id"),
+        ("One thread for each", "/correlation"),
+        ("The agent is told", "/prompt"),
+        ("Priority", "/default_priority"),
         ("A minute", "/rate_limit_per_minute"),
         ("From", "/allowed_cidrs"),
         ("Secret version", "/secret_state/version"),
@@ -246,16 +301,18 @@ mod tests {
             space,
             scheme: "bearer".to_owned(),
             secret_stdin: false,
-            event_id: None,
-            correlation: Some("/invoice".to_owned()),
-            prompt: None,
-            rate_limit_per_minute: None,
-            cidrs: Vec::new(),
-            priority: None,
+            ways: Ways {
+                event_id: None,
+                correlation: Some("/invoice".to_owned()),
+                prompt: None,
+                rate_limit_per_minute: None,
+                cidrs: Vec::new(),
+                priority: None,
+            },
         };
         let expect = json!({
             "name": "billing", "space_id": space, "verification": { "scheme": "bearer" }, "correlation": "/invoice",
         });
-        assert_eq!(new.body(None), expect);
+        assert_eq!(Value::from(new.body(None)), expect);
     }
 }
