@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use thinkwork_primitives::{McpServerId, SpaceId};
 
 use super::super::Failure;
-use super::api::{Api, secret_from_stdin};
-use super::{Part, show};
+use super::api::{Api, only_given, secret_from_stdin};
+use super::{Part, Seen, show};
 
 /// What to do with MCP servers.
 #[derive(Subcommand)]
@@ -21,6 +21,13 @@ pub enum Mcp {
     Add(Add),
     /// Show one server with its tools and the hash that an approval names.
     Show {
+        /// The server, mcp_….
+        id: McpServerId,
+    },
+    /// Change a registration. What changes its definition makes it pending again.
+    Edit(Edit),
+    /// Put a new key or client's secret in place, read from standard input.
+    Secret {
         /// The server, mcp_….
         id: McpServerId,
     },
@@ -87,21 +94,96 @@ pub struct Add {
     /// How it is authorised. With tenant-key the key is read from standard input.
     #[arg(long, value_enum, default_value = "none")]
     auth: AuthMode,
-    /// tenant-key: the header that carries the bare key [default: Authorization: Bearer].
-    #[arg(long)]
-    header: Option<String>,
-    /// user-oauth: a client that was registered by hand; its secret is read from standard input with --client-secret-stdin.
-    #[arg(long)]
-    client_id: Option<String>,
-    /// user-oauth: read the client's secret from standard input.
-    #[arg(long, requires = "client_id")]
-    client_secret_stdin: bool,
+    /// What belongs to that way.
+    #[command(flatten)]
+    proof: Proof,
     /// Allow only this tool (repeat for more).
     #[arg(long = "tool", value_name = "TOOL")]
     tools: Vec<String>,
     /// Offer it at /mcp without a Space, too.
     #[arg(long)]
     outside_spaces: bool,
+}
+
+/// What to change of a server.
+#[derive(Args)]
+pub struct Edit {
+    /// The server, mcp_….
+    id: McpServerId,
+    /// The name for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// The endpoint of its streamable HTTP transport. A key goes only to the address it was entered for: name --auth, too.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// How it is authorised, as a whole. With tenant-key the key is read from standard input.
+    #[arg(long, value_enum)]
+    auth: Option<AuthMode>,
+    /// What belongs to that way.
+    #[command(flatten)]
+    proof: Proof,
+    /// Allow only this tool (repeat for more).
+    #[arg(long = "tool", value_name = "TOOL")]
+    tools: Vec<String>,
+    /// Allow every tool.
+    #[arg(long, conflicts_with = "tools")]
+    all_tools: bool,
+    /// Whether it is offered at /mcp without a Space, too.
+    #[arg(long)]
+    outside_spaces: Option<bool>,
+    /// What was seen before.
+    #[command(flatten)]
+    seen: Seen,
+}
+
+/// What belongs to a way of authorising.
+#[derive(Args)]
+struct Proof {
+    /// tenant-key: the header that carries the bare key [default: Authorization: Bearer].
+    #[arg(long, requires = "auth")]
+    header: Option<String>,
+    /// user-oauth: a client that was registered by hand; its secret is read from standard input with --client-secret-stdin.
+    #[arg(long, requires = "auth")]
+    client_id: Option<String>,
+    /// user-oauth: read the client's secret from standard input.
+    #[arg(long, requires = "client_id")]
+    client_secret_stdin: bool,
+    /// user-oauth: ask for this scope instead of those that the server names (repeat for more).
+    #[arg(long = "scope", value_name = "SCOPE", requires = "auth")]
+    scopes: Vec<String>,
+    /// user-oauth: accept that the issuer does not say that it checks PKCE.
+    #[arg(long, requires = "auth")]
+    pkce_though_silent: bool,
+    /// user-oauth: leave out the resource of RFC 8707.
+    #[arg(long, requires = "auth")]
+    without_resource: bool,
+}
+
+impl Proof {
+    /// This way of authorising with what belongs to it; secrets come from standard input.
+    fn body(self, mode: AuthMode) -> Result<Value, Failure> {
+        let secret = match mode {
+            AuthMode::TenantKey => Some(secret_from_stdin("the server's key")?.into()),
+            AuthMode::None | AuthMode::UserOauth => None,
+        };
+        let client_secret =
+            if self.client_secret_stdin { Some(secret_from_stdin("the client's secret")?.into()) } else { None };
+        Ok(Value::Object(only_given(&[
+            ("mode", Some(mode.word().into())),
+            ("secret", secret),
+            ("client_secret", client_secret),
+            ("header", self.header.map(Value::from)),
+            ("client_id", self.client_id.map(Value::from)),
+            ("scopes", named(self.scopes)),
+            ("pkce_though_silent", self.pkce_though_silent.then_some(true.into())),
+            ("without_resource", self.without_resource.then_some(true.into())),
+        ])))
+    }
+}
+
+/// A list where something was named.
+fn named(items: Vec<String>) -> Option<Value> {
+    Some(items).filter(|items| !items.is_empty()).map(Value::from)
 }
 
 /// What is approved.
@@ -163,6 +245,13 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), Failure> {
             api.show(&answer, detail);
             Ok(())
         }
+        Mcp::Edit(change) => edit(api, change).await,
+        Mcp::Secret { id } => {
+            let secret = secret_from_stdin("the server's secret")?;
+            let answer = api.put(&format!("{}/secret", path(id)), &json!({ "secret": secret })).await?;
+            api.show(&answer, |_| say!("The new secret is in place."));
+            Ok(())
+        }
         Mcp::Approve(decision) => {
             let body = decision.body()?;
             let answer = api.post(&format!("{}/approve", path(decision.id)), &body).await?;
@@ -205,31 +294,40 @@ async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
 }
 
 async fn add(api: &Api, new: Add) -> Result<(), Failure> {
-    let mut auth = Map::from_iter([("mode".to_owned(), json!(new.auth.word()))]);
-    if matches!(new.auth, AuthMode::TenantKey) {
-        auth.insert("secret".to_owned(), json!(secret_from_stdin("the server's key")?));
-    }
-    if new.client_secret_stdin {
-        auth.insert("client_secret".to_owned(), json!(secret_from_stdin("the client's secret")?));
-    }
-    for (name, value) in [("header", new.header), ("client_id", new.client_id)] {
-        if let Some(value) = value {
-            auth.insert(name.to_owned(), value.into());
-        }
-    }
-    let mut body = json!({
-        "name": new.name, "url": new.endpoint, "transport": "streamable_http", "auth": auth,
-        "outside_spaces": new.outside_spaces, "slug": new.slug,
-    });
-    if let Some(body) = body.as_object_mut().filter(|_| !new.tools.is_empty()) {
-        body.insert("tool_allowlist".to_owned(), json!(new.tools));
-    }
+    let body = only_given(&[
+        ("name", Some(new.name.into())),
+        ("url", Some(new.endpoint.into())),
+        ("transport", Some("streamable_http".into())),
+        ("auth", Some(new.proof.body(new.auth)?)),
+        ("outside_spaces", Some(new.outside_spaces.into())),
+        ("slug", new.slug.map(Value::from)),
+        ("tool_allowlist", named(new.tools)),
+    ]);
     let answer = api.post("/v1/mcp-servers", &body).await?;
-    api.show(&answer, |answer| {
-        detail(answer);
-        say!("\nIt is pending. Review it, then: thinkwork mcp approve ID --hash HASH --effect TOOL=read …");
-    });
+    api.show(&answer, changed);
     Ok(())
+}
+
+async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
+    let auth = edit.auth.map(|mode| edit.proof.body(mode)).transpose()?;
+    let fields = [
+        ("name", edit.name.map(Value::from)),
+        ("url", edit.endpoint.map(Value::from)),
+        ("auth", auth),
+        ("tool_allowlist", if edit.all_tools { Some(Value::Null) } else { named(edit.tools) }),
+        ("outside_spaces", edit.outside_spaces.map(Value::from)),
+    ];
+    let answer = api.patch(&format!("/v1/mcp-servers/{}", edit.id), &fields, &edit.seen).await?;
+    api.show(&answer, changed);
+    Ok(())
+}
+
+/// A server after a change, with the next step where it waits for one.
+fn changed(answer: &Value) {
+    detail(answer);
+    if answer.get("status").and_then(Value::as_str) == Some("pending") {
+        say!("\nIt is pending. Review it, then: thinkwork mcp approve ID --hash HASH --effect TOOL=read …");
+    }
 }
 
 impl Approve {
@@ -278,10 +376,7 @@ async fn serve(api: &Api, serve: Serve) -> Result<(), Failure> {
         return Ok(());
     }
     let approvals: Map<String, Value> = serve.approvals.into_iter().map(|(tool, word)| (tool, word.into())).collect();
-    let mut body = json!({ "approvals": approvals });
-    if let Some(body) = body.as_object_mut().filter(|_| !serve.tools.is_empty()) {
-        body.insert("tool_allowlist".to_owned(), json!(serve.tools));
-    }
+    let body = only_given(&[("approvals", Some(approvals.into())), ("tool_allowlist", named(serve.tools))]);
     let answer = api.put(&path, &body).await?;
     api.show(&answer, |_| say!("The server serves this Space from the next turn on."));
     Ok(())
@@ -303,10 +398,13 @@ fn detail(answer: &Value) {
         ("Slug", "/slug"),
         ("URL", "/url"),
         ("Auth", "/auth/mode"),
+        ("Secret ends with", "/auth/secret/last_four"),
         ("Issuer", "/issuer"),
         ("Status", "/status"),
         ("Hash to approve", "/definition_hash"),
         ("Last problem", "/last_error"),
+        ("Outside Spaces", "/outside_spaces"),
+        ("Only these tools", "/tool_allowlist"),
         ("Allowed, not there", "/tool_allowlist_missing"),
     ];
     show::lines(answer, &labels);
