@@ -16,6 +16,7 @@ mod harness;
 mod access;
 mod audit;
 mod bad_input;
+mod commands;
 mod contract;
 mod credentials;
 mod demo;
