@@ -359,7 +359,7 @@ async fn test(api: &Api, path: &str) -> Result<(), Failure> {
                 ("Connect", "/connect_url"),
             ],
         );
-        let tools = answer.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let tools = show::list(answer, "tools");
         say!();
         show::rows(tools, &[("TOOL", "/name"), ("WHAT IT SAYS OF ITSELF", "/description")])
             .iter()
@@ -408,7 +408,7 @@ fn detail(answer: &Value) {
         ("Allowed, not there", "/tool_allowlist_missing"),
     ];
     show::lines(answer, &labels);
-    let tools = answer.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let tools = show::list(answer, "tools");
     if !tools.is_empty() {
         say!();
         show::rows(tools, &TOOLS).iter().for_each(|line| say!("{line}"));

@@ -34,9 +34,14 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|char| !char.is_control() || matches!(char, '\n' | '\t')).collect()
 }
 
+/// The list of this name in an answer; an empty one where there is none.
+pub(super) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
 /// The `items` of a list, one line each; `empty` where there are none; the cursor where there are more.
 pub(super) fn table(answer: &Value, columns: &[(&str, &str)], empty: &str) {
-    let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let items = list(answer, "items");
     if items.is_empty() {
         say!("{empty}");
     } else {

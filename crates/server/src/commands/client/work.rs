@@ -279,10 +279,6 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
 }
 
-fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
 /// Who asked and whose credential: on every piece of work that is shown.
 fn attribution(work: &Value) -> String {
     format!("asked by {} {}, {}", text(work, "/requester/kind"), text(work, "/requester/id"), credential(work))
@@ -305,17 +301,17 @@ fn whole(answer: &Value) {
         ("Space", "/thread/space_id"),
     ];
     show::lines(answer, &labels);
-    for message in items(answer, "messages") {
+    for message in show::list(answer, "messages") {
         say!("\n{}  {}  ({})", text(message, "/created_at"), text(message, "/role"), attribution(message));
         show::plain(text(message, "/text")).lines().for_each(|line| say!("  {line}"));
     }
-    for turn in items(answer, "turns") {
+    for turn in show::list(answer, "turns") {
         say!("\nTurn {}  {}  ({})", text(turn, "/id"), text(turn, "/status"), attribution(turn));
-        for step in items(turn, "steps") {
+        for step in show::list(turn, "steps") {
             let name = show::plain(text(step, "/name"));
             say!("  {}  {name}  {}  ({})", text(step, "/kind"), text(step, "/status"), credential(step));
         }
-        for left in items(turn, "tools_left_out") {
+        for left in show::list(turn, "tools_left_out") {
             say!("  left out: {} because {}", show::plain(text(left, "/server")), text(left, "/reason"));
         }
     }
