@@ -47,10 +47,12 @@ fn relative(at: Timestamp, now: Timestamp, date: &str) -> String {
     if future { format!("in {count} {unit}{plural}") } else { format!("{count} {unit}{plural} ago") }
 }
 
-/// A duration in few words, like `0.8 s` or `2 min 5 s`.
+/// A duration in few words, like `4 ms`, `0.8 s` or `2 min 5 s`.
 pub fn duration_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    if seconds < MINUTE {
+    if duration < Duration::from_millis(100) {
+        format!("{} ms", duration.as_millis().max(1))
+    } else if seconds < MINUTE {
         format!("{seconds}.{} s", duration.subsec_millis() / 100)
     } else {
         format!("{} min {} s", seconds / MINUTE, seconds % MINUTE)
@@ -73,6 +75,9 @@ mod tests {
         check(86_400 * 3, "3 days ago");
         check(86_400 * 30, "2025-10-25");
         assert_eq!(Moment::of(now, now).exact, "2025-11-24 16:00:00 UTC");
+        assert_eq!(duration_words(Duration::ZERO), "1 ms");
+        assert_eq!(duration_words(Duration::from_micros(4_200)), "4 ms");
+        assert_eq!(duration_words(Duration::from_millis(100)), "0.1 s");
         assert_eq!(duration_words(Duration::from_millis(840)), "0.8 s");
         assert_eq!(duration_words(Duration::from_secs(125)), "2 min 5 s");
     }

@@ -1,11 +1,10 @@
 //! What a thread's page shows of messages and turns, as one viewer may see them.
 
-use std::time::Duration;
-
 use thinkwork_database::Tx;
 use thinkwork_primitives::{MessageId, Requester};
 
 use super::words::failure_sentence;
+use crate::edge::moment::duration_words;
 use crate::edge::{ApiError, Moment, PageCaller};
 use crate::threads::attribution::{Attribution, Labels};
 use crate::threads::text::{self, Author};
@@ -206,14 +205,4 @@ fn left_out(turn: &Turn, caller: &PageCaller) -> Vec<LeftOutView> {
 fn own_path(connect_url: &str) -> String {
     let path = url::Url::parse(connect_url).map(|url| url.path().to_owned()).unwrap_or_default();
     if path.starts_with("/me/") { path } else { String::new() }
-}
-
-/// A duration in few words, like `0.8 s` or `2 min 5 s`.
-fn duration_words(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds < 60 {
-        format!("{seconds}.{} s", duration.subsec_millis() / 100)
-    } else {
-        format!("{} min {} s", seconds / 60, seconds % 60)
-    }
 }
