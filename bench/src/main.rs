@@ -1,9 +1,11 @@
 //! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance BINARY FOLDER`, `drain` and `gateway` print a
-//! line `name value` for each figure. The peers it compares with are the same program in another process: `bare` and `echo`.
+//! line `name value` for each figure, and `lists BINARY FOLDER DATABASE` a line for each list. The peers it compares with are the same program in another process: `bare` and `echo`.
 //!
 //! Invariant: server, load and peer are three processes, and both sides of a ratio get the same load, in turns.
 
+mod fill;
 mod gateway;
+mod lists;
 mod load;
 mod peers;
 mod place;
@@ -21,14 +23,17 @@ async fn main() -> ExitCode {
     thinkwork_outbound::install_crypto_provider();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match words.as_slice() {
-        ["bare"] => peers::bare().await,
-        ["echo"] => peers::echo().await,
-        ["acceptance", binary, folder] => webhook::acceptance(Path::new(binary), Path::new(folder)).await,
-        ["drain", binary, folder] => webhook::drain(Path::new(binary), Path::new(folder)).await,
-        ["gateway", binary, folder] => gateway::overhead(Path::new(binary), Path::new(folder)).await,
-        _ => Err("say acceptance, drain or gateway with BINARY FOLDER, or bare or echo".into()),
-    };
+    let outcome =
+        match words.as_slice() {
+            ["bare"] => peers::bare().await,
+            ["echo"] => peers::echo().await,
+            ["acceptance", binary, folder] => webhook::acceptance(Path::new(binary), Path::new(folder)).await,
+            ["drain", binary, folder] => webhook::drain(Path::new(binary), Path::new(folder)).await,
+            ["gateway", binary, folder] => gateway::overhead(Path::new(binary), Path::new(folder)).await,
+            ["lists", binary, folder, database] => lists::figures(Path::new(binary), Path::new(folder), database).await,
+            _ => Err("say acceptance, drain or gateway with BINARY FOLDER, lists with a database too, or bare or echo"
+                .into()),
+        };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

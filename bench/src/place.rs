@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use thinkwork_primitives::crypto;
@@ -14,21 +15,28 @@ use crate::Failure;
 use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(1);
 const OWNER_EMAIL: &str = "owner@bench.test";
 
 /// A data folder with a tenant and its owner.
 pub(crate) struct Place {
     binary: PathBuf,
     data: PathBuf,
+    database: Option<String>,
     password: String,
 }
 
 impl Place {
-    /// Made by `thinkwork setup`.
+    /// Made by `thinkwork setup`, with its database in the data folder.
     pub(crate) fn make(binary: &Path, folder: &Path, name: &str) -> Result<Self, Failure> {
+        Self::over(binary, folder, name, None)
+    }
+
+    /// The same over this database, where one is named.
+    pub(crate) fn over(binary: &Path, folder: &Path, name: &str, database: Option<&str>) -> Result<Self, Failure> {
         let password = crypto::hex(&crypto::random::<16>()?);
-        let place = Self { binary: binary.to_owned(), data: folder.join(name), password };
+        let (data, database) = (folder.join(name), database.map(str::to_owned));
+        let place = Self { binary: binary.to_owned(), data, database, password };
         let mut setup = place.command(&["setup", "--tenant", "bench", "--owner-email", OWNER_EMAIL, "--json"]);
         let mut child = setup.arg("--owner-password-stdin").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         child.stdin.take().ok_or("setup has no input")?.write_all(place.password.as_bytes())?;
@@ -38,7 +46,8 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--data-dir").arg(&self.data).env("RUST_LOG", "error");
+        command.args(arguments).arg("--data-dir").arg(&self.data).env("THINKWORK_LOG", "error");
+        command.envs(self.database.iter().map(|url| ("THINKWORK_DATABASE_URL", url)));
         command
     }
 
@@ -49,9 +58,17 @@ impl Place {
         serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
         let process = Process::start(&mut serve)?;
         let client = Client::builder().no_proxy().build()?;
-        let mut house =
-            House { process, client, base: format!("http://{address}"), cookie: String::new(), csrf: String::new() };
+        let began = Instant::now();
+        let mut house = House {
+            process,
+            client,
+            base: format!("http://{address}"),
+            cookie: String::new(),
+            csrf: String::new(),
+            started_in: Duration::ZERO,
+        };
         house.wait_ready().await?;
+        house.started_in = began.elapsed();
         house.sign_in(&self.password).await?;
         Ok(house)
     }
@@ -64,6 +81,8 @@ pub(crate) struct House {
     pub(crate) base: String,
     cookie: String,
     csrf: String,
+    /// From the start to the first answer that it is ready.
+    pub(crate) started_in: Duration,
 }
 
 impl House {
@@ -101,6 +120,17 @@ impl House {
             return Ok(serde_json::from_slice(&bytes)?);
         }
         Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(&bytes)).into())
+    }
+
+    /// Reads a page or list as the owner.
+    pub(crate) async fn read(&self, path: &str) -> Result<Bytes, Failure> {
+        let request = self.client.get(format!("{}{path}", self.base)).header("cookie", &self.cookie);
+        let answer = request.send().await?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(format!("{path} was answered {status}").into());
+        }
+        Ok(answer.bytes().await?)
     }
 
     /// A Space that everybody sees; its id.

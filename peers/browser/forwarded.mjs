@@ -18,7 +18,7 @@ await drive(async (browser) => {
       return route.abort();
     });
   });
-  await ana.getByRole('button', { name: 'Connect again' }).click();
+  await ana.getByRole('button', { name: 'Reconnect' }).click();
   const link = await opened;
 
   const ben = await join(browser, INPUT.ben);

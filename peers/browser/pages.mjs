@@ -22,17 +22,17 @@ async function furnish(omar) {
   await omar.goto(at('/admin/mcp-servers/new'));
   await omar.locator('#f-name').fill('Office tools');
   await omar.locator('#f-url').fill(INPUT.tools);
-  await omar.getByRole('radio', { name: /^Nothing/ }).check();
-  await omar.getByRole('button', { name: 'Register and look' }).click();
-  await omar.getByRole('button', { name: 'Approve as shown' }).click();
+  await omar.getByRole('radio', { name: /^None/ }).check();
+  await omar.getByRole('button', { name: 'Register server' }).click();
+  await omar.getByRole('button', { name: 'Approve', exact: true }).click();
   await omar.locator('#f-space').selectOption({ label: 'Invoices' });
-  await omar.getByRole('button', { name: 'Let it serve this Space' }).click();
+  await omar.getByRole('button', { name: 'Add to Space' }).click();
   await omar.locator('.notice-good').waitFor();
 
   await omar.goto(at('/admin/webhooks/new'));
   await omar.locator('#f-name').fill('billing');
   await omar.locator('#f-space_id').selectOption({ label: 'Invoices' });
-  await omar.getByRole('button', { name: 'Make the webhook' }).click();
+  await omar.getByRole('button', { name: 'Create webhook' }).click();
   const secret = (await omar.locator('.secret code').innerText()).trim();
   const url = (await omar.locator('.id code').first().innerText()).trim();
   await look(omar, 'admin-webhook-secret', { reload: false });
@@ -42,14 +42,14 @@ async function furnish(omar) {
   const send = ({ id, body }, env = {}) => run(path(HERE, 'sender.mjs'), [url, secret, body], { MESSAGE_ID: id, ...env });
   const paid = event('msg_1001', 'INV-1001');
   await send(paid);
-  await omar.getByRole('link', { name: 'Look at it' }).waitFor();
+  await omar.getByRole('link', { name: 'View delivery' }).waitFor();
   seen.webhookProof = await omar.locator('main').innerText();
   await send(paid);
   await send(event('msg_1002', 'INV-1002'), { TAMPER: 'yes' });
 
   await omar.goto(at('/admin/spaces'));
   await omar.locator('#f-name').fill('Hiring');
-  await omar.getByRole('button', { name: 'Make the Space' }).click();
+  await omar.getByRole('button', { name: 'Create Space' }).click();
   await omar.goto(at('/admin/agent'));
   await omar.locator('#f-model_base_url').fill(INPUT.model);
   await omar.locator('#f-model').fill('house-model');
@@ -57,7 +57,7 @@ async function furnish(omar) {
   await omar.getByRole('button', { name: 'Save' }).click();
   await omar.goto(at('/admin/tokens'));
   await omar.locator('#f-name').fill('Nightly report');
-  await omar.getByRole('button', { name: 'Make the token' }).click();
+  await omar.getByRole('button', { name: 'Create token' }).click();
   await omar.locator('.secret').waitFor();
 }
 
@@ -166,16 +166,21 @@ await drive(async (browser) => {
   const ofMember = {
     'me-home': '/me', 'me-connections': '/me/connections', 'me-disconnect': disconnect, 'me-mcp-servers': '/me/mcp-servers',
     'me-connected': `/me/mcp-servers/${INPUT.server}/connect`, 'me-spaces': '/me/spaces', 'me-space': `/me/spaces/${INPUT.space}`,
+    'me-space-tools': `/me/spaces/${INPUT.space}/tools`,
     'me-thread': seen.thread, 'me-uses': '/me/uses', 'me-account': '/me/account', 'me-nothing': '/me/threads/CHAT-01K00000000000000000000000',
   };
-  const ofBen = { 'me-connect': `/me/mcp-servers/${INPUT.server}/connect`, 'me-thread-left-out': seen.benThread };
+  const ofBen = {
+    'me-connect': `/me/mcp-servers/${INPUT.server}/connect`, 'me-thread-left-out': seen.benThread,
+    'me-space-tools-left-out': `/me/spaces/${INPUT.space}/tools`,
+  };
 
   const webhook = await linked(operator, '/admin/webhooks', /webhooks\/whk_/);
   const delivery = await linked(operator, webhook, /deliveries\/dlv_/);
   const hooked = await linked(operator, '/admin/threads', /threads\/HOOK-/);
   const revoke = await linked(operator, '/admin/connections', /revoke$/);
   const ofOperator = {
-    'admin-home': '/admin', 'admin-spaces': '/admin/spaces', 'admin-space': `/admin/spaces/${INPUT.space}`, 'admin-threads': '/admin/threads',
+    'admin-home': '/admin', 'admin-spaces': '/admin/spaces', 'admin-space': `/admin/spaces/${INPUT.space}`,
+    'admin-space-tools': `/admin/spaces/${INPUT.space}/tools`, 'admin-threads': '/admin/threads',
     'admin-mcp-servers': '/admin/mcp-servers', 'admin-mcp-server-new': '/admin/mcp-servers/new', 'admin-mcp-server': `/admin/mcp-servers/${INPUT.server}`,
     'admin-webhooks': '/admin/webhooks', 'admin-webhook-new': '/admin/webhooks/new', 'admin-webhook': webhook, 'admin-webhook-first': `${webhook}/first`,
     'admin-delivery': delivery, 'admin-hook-thread': hooked, 'admin-connections': '/admin/connections', 'admin-revoke': revoke,

@@ -13,7 +13,7 @@ export async function join(browser, { invitation, password }, options = {}) {
   const page = await person(browser, options);
   await page.goto(invitation);
   await page.getByLabel('Password', { exact: true }).fill(password);
-  await page.getByLabel('The same password again').fill(password);
+  await page.getByLabel('Confirm password').fill(password);
   await page.getByRole('button', { name: 'Save and sign in' }).click();
   await page.waitForURL((url) => url.pathname === '/me' || url.pathname === '/admin');
   return page;
@@ -42,7 +42,7 @@ export async function row(page, server) {
 
 // Writes at the end of an open thread.
 export async function write(page, text) {
-  await page.getByLabel('Write to the agent').fill(text);
+  await page.getByLabel('Message the agent').fill(text);
   await page.getByRole('button', { name: 'Send' }).click();
   await page.waitForLoadState();
 }
@@ -50,8 +50,8 @@ export async function write(page, text) {
 // Begins a thread in a Space and ends in it.
 export async function begin(page, space, text) {
   await page.goto(at(`/me/spaces/${space}`));
-  await page.getByLabel('What should be done?').fill(text);
-  await page.getByRole('button', { name: 'Start' }).click();
+  await page.getByLabel('Message').fill(text);
+  await page.getByRole('button', { name: 'Start thread' }).click();
   await page.waitForURL((url) => url.pathname.startsWith('/me/threads/'));
 }
 

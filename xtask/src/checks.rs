@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crate::command::{capture, cargo, command, run, run_within};
 use crate::failure::Failure;
+use crate::reference;
 use crate::session::{Engine, Session};
 
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
 
-/// The OpenAPI document as committed, for readers and client generators.
-const OPENAPI: &str = "docs/openapi.json";
+/// The settings with their comments, from which the reference of the configuration is written.
+const DEFAULTS: &str = "crates/server/src/default.toml";
 
 pub(crate) fn format(session: &Session) -> Result<(), Failure> {
     run(&mut cargo(&["fmt", "--all", "--check"], session.root()))
@@ -57,10 +58,15 @@ pub(crate) fn demo(session: &Session) -> Result<(), Failure> {
 
 /// Generated files equal what would be generated now, and no snapshot waits for a review.
 pub(crate) fn generated(session: &Session) -> Result<(), Failure> {
-    let path = session.root().join(OPENAPI);
-    let committed = fs::read_to_string(&path).map_err(Failure::file(&path))?;
-    if committed != openapi(session)? {
-        return Err(Failure::new(format!("{OPENAPI} is out of date: run `cargo xtask generate`")));
+    let mut stale = Vec::new();
+    for (name, text) in generated_files(session)? {
+        let committed = fs::read_to_string(session.root().join(name));
+        if committed.ok().as_ref() != Some(&text) {
+            stale.push(name);
+        }
+    }
+    if !stale.is_empty() {
+        return Err(Failure::new(format!("out of date: {}: run `cargo xtask generate`", stale.join(", "))));
     }
     let mut waiting = Vec::new();
     snapshots_waiting(&session.root().join("crates"), &mut waiting)?;
@@ -73,12 +79,26 @@ pub(crate) fn generated(session: &Session) -> Result<(), Failure> {
 /// Rewrites the generated files.
 pub(crate) fn generate(session: &Session) -> Result<(), Failure> {
     build(session)?;
-    let path = session.root().join(OPENAPI);
-    fs::write(&path, openapi(session)?).map_err(Failure::file(&path))
+    for (name, text) in generated_files(session)? {
+        let path = session.root().join(name);
+        fs::write(&path, text).map_err(Failure::file(&path))?;
+    }
+    Ok(())
 }
 
-fn openapi(session: &Session) -> Result<String, Failure> {
-    capture(&mut command(session.binary()?, &["openapi"], session.root()))
+/// Each generated file with what belongs into it now.
+fn generated_files(session: &Session) -> Result<Vec<(&'static str, String)>, Failure> {
+    let product = |arguments: &[&str]| capture(&mut command(session.binary()?, arguments, session.root()));
+    let openapi = product(&["openapi"])?;
+    let help = product(&["serve", "--help"])?;
+    let path = session.root().join(DEFAULTS);
+    let defaults = fs::read_to_string(&path).map_err(Failure::file(&path))?;
+    Ok(vec![
+        ("docs/api.md", reference::api(&openapi)?),
+        ("docs/configuration.md", reference::configuration(&defaults, &help)?),
+        // As it is, for readers and client generators.
+        ("docs/openapi.json", openapi),
+    ])
 }
 
 fn snapshots_waiting(folder: &Path, found: &mut Vec<String>) -> Result<(), Failure> {

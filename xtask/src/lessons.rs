@@ -136,7 +136,7 @@ fn row(cell: &str) -> Option<Row> {
 
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix(['l', 's']);
-    digits.is_some_and(|digits| digits.len() == 2 && digits.chars().all(|digit| digit.is_ascii_digit()))
+    digits.is_some_and(|digits| matches!(digits.len(), 2 | 3) && digits.chars().all(|digit| digit.is_ascii_digit()))
 }
 
 fn tests_in_folder(folder: &Path, found: &mut BTreeSet<String>) -> Result<(), Failure> {
@@ -163,7 +163,7 @@ fn tests_in(text: &str, found: &mut BTreeSet<String>) {
         let is_test = above
             .take_while(|line| line.starts_with('#') || line.starts_with("//"))
             .any(|line| line.starts_with("#[test]") || line.contains("::test"));
-        if is_test && name.get(..3).is_some_and(is_number) {
+        if is_test && name.split('_').next().is_some_and(is_number) {
             found.insert(name.to_owned());
         }
     }

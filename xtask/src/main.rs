@@ -16,6 +16,7 @@ mod lessons;
 mod licences;
 mod peers;
 mod postgres;
+mod reference;
 mod session;
 
 mod bench;

@@ -1,7 +1,8 @@
 //! Opening the database: one writer and a few readers on SQLite, one pool on PostgreSQL.
 //!
-//! Invariant: every PostgreSQL connection runs as the role `thinkwork_app`, which neither owns tables nor bypasses
-//! row-level security. Used by `app` and by the short commands.
+//! Invariant: every PostgreSQL connection that serves is a login of a role that neither owns tables nor bypasses row-level
+//! security, nor can become one that does (`roles`). The owner's connections are closed before any request is served.
+//! Used by `app` and by the short commands.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,12 +10,19 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use prometheus::HistogramTimer;
+use prometheus::core::Collector;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{Connection as _, Executor as _};
-use sea_orm::{AccessMode, DatabaseConnection, SqlxPostgresConnector, TransactionOptions, TransactionTrait as _};
-use thinkwork_primitives::TenantId;
+use sea_orm::sqlx::{Connection as _, Executor as _, Row as _};
+use sea_orm::{
+    AccessMode, DatabaseConnection, DbBackend, SqlxPostgresConnector, TransactionOptions, TransactionTrait as _,
+};
+use thinkwork_primitives::{DomainEvent, TenantId};
 
+use crate::jobs::NewJob;
+use crate::metrics::{Access, Metrics};
+use crate::roles;
 use crate::sqlite::Lane;
 use crate::statements::Statements;
 use crate::wake::WakeUps;
@@ -41,20 +49,56 @@ pub enum Engine {
     Postgres,
 }
 
+impl Engine {
+    pub(crate) const fn backend(self) -> DbBackend {
+        match self {
+            Self::Sqlite => DbBackend::Sqlite,
+            Self::Postgres => DbBackend::Postgres,
+        }
+    }
+
+    /// How a statement names its parameter of this place, from 0. SQLite's driver looks a numbered parameter up among
+    /// all others, one by one; a plain one it does not.
+    pub(crate) fn parameter(self, place: usize) -> String {
+        match self {
+            Self::Sqlite => "?".to_owned(),
+            Self::Postgres => format!("${}", place.saturating_add(1)),
+        }
+    }
+
+    /// The places of `count` parameters from `first` on, as a list.
+    pub(crate) fn parameters(self, first: usize, count: usize) -> String {
+        let places: Vec<String> = (0..count).map(|place| self.parameter(first.saturating_add(place))).collect();
+        places.join(", ")
+    }
+}
+
 /// How to open the database.
 pub struct Options {
-    /// `sqlite:PATH` or `postgres://…`.
+    /// `sqlite:PATH` or `postgres://…`, on PostgreSQL of the role that serves.
     pub url: String,
+    /// `postgres://…` of the role that owns the tables, for migrations. Without it a database that is up to date can be
+    /// served.
+    pub migration_url: Option<String>,
     /// Connections to PostgreSQL.
     pub connections_max: u32,
+    /// What each domain event leads to.
+    pub subscribers: Subscribers,
 }
+
+/// The jobs that a domain event leads to, enqueued in the transaction that publishes it.
+pub type Subscribers = fn(&DomainEvent) -> Vec<NewJob>;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
     connections: Connections,
     wake_ups: WakeUps,
+    metrics: Metrics,
+    subscribers: Subscribers,
     writing: Arc<Mutex<HashSet<tokio::task::Id>>>,
+    /// How the owner of a PostgreSQL database logs in, where that was said.
+    owner: Option<Arc<PgConnectOptions>>,
 }
 
 #[derive(Clone)]
@@ -67,10 +111,11 @@ impl Db {
     /// Opens the database and makes the SQLite file if there is none. Migrates nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownEngine`], [`Error::DataDir`] or the driver's error.
+    /// [`Error::UnknownEngine`], [`Error::DataDir`]; on PostgreSQL what is wrong with the roles, as
+    /// [`Error::UnboundRole`]; the driver's error.
     pub async fn open(options: &Options) -> Result<Self, Error> {
         if let Some(path) = options.url.strip_prefix("sqlite:") {
-            Self::open_sqlite(Path::new(path.trim_start_matches("//"))).await
+            Self::open_sqlite(Path::new(path.trim_start_matches("//")), options.subscribers).await
         } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {
             Self::open_postgres(options).await
         } else {
@@ -78,7 +123,7 @@ impl Db {
         }
     }
 
-    async fn open_sqlite(path: &Path) -> Result<Self, Error> {
+    async fn open_sqlite(path: &Path, subscribers: Subscribers) -> Result<Self, Error> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .map_err(|source| Error::DataDir { path: folder.display().to_string(), source })?;
@@ -100,27 +145,52 @@ impl Db {
         Ok(Self {
             connections: Connections::Sqlite { writer, readers },
             wake_ups: WakeUps::in_process(),
+            metrics: Metrics::new()?,
+            subscribers,
             writing: Arc::default(),
+            owner: None,
         })
     }
 
     async fn open_postgres(options: &Options) -> Result<Self, Error> {
         let connect = PgConnectOptions::from_str(&options.url)?.application_name("thinkwork");
+        let owner = match &options.migration_url {
+            Some(url) => Some(Arc::new(PgConnectOptions::from_str(url)?.application_name("thinkwork migrations"))),
+            None => None,
+        };
+        if let Some(owner) = &owner {
+            let mut owner = PgConnection::connect_with(owner).await?;
+            roles::prepare(&mut owner, connect.get_username()).await?;
+            owner.close().await?;
+        }
         // A pool would try for half a minute where nobody listens; one connection says so at once.
         let mut login = PgConnection::connect_with(&connect).await?;
-        make_role(&mut login).await?;
+        roles::check_bound(&mut login).await?;
+        roles::check_rights(&mut login).await?;
         login.close().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections_max.max(2))
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute("SET ROLE thinkwork_app").await.map(|_| ()) })
-            })
-            .connect_with(connect)
-            .await?;
+        let pool = pool(options).connect_with(connect).await?;
         let wake_ups = WakeUps::listening(pool.clone()).await?;
         let connections = Connections::Postgres(SqlxPostgresConnector::from_sqlx_postgres_pool(pool));
-        Ok(Self { connections, wake_ups, writing: Arc::default() })
+        let subscribers = options.subscribers;
+        Ok(Self { connections, wake_ups, metrics: Metrics::new()?, subscribers, writing: Arc::default(), owner })
+    }
+
+    /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
+    /// or an empty one.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_read_only(options: &Options) -> Result<Option<Self>, Error> {
+        let connections = if let Some(path) = options.url.strip_prefix("sqlite:") {
+            look_at_sqlite(Path::new(path.trim_start_matches("//"))).await?
+        } else {
+            look_at_postgres(options).await?
+        };
+        let Some(connections) = connections else { return Ok(None) };
+        let wake_ups = WakeUps::in_process();
+        let metrics = Metrics::new()?;
+        let subscribers = options.subscribers;
+        Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing: Arc::default(), owner: None }))
     }
 
     /// Which engine runs; for this crate, `check` and the log only.
@@ -131,15 +201,17 @@ impl Db {
         }
     }
 
+    /// The measurements of this database, to be registered once.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        self.metrics.collectors()
+    }
+
     /// Hints that something changed. They may be lost; a sweep finds what they missed.
     pub const fn wake_ups(&self) -> &WakeUps {
         &self.wake_ups
     }
 
     /// One tenant's rows, to read: each statement sees what is committed by then. Drop it when done.
-    ///
-    /// # Errors
-    /// The driver's error.
     pub async fn read(&self, tenant: TenantId) -> Result<Tx, Error> {
         self.begin(Some(tenant), Access::Read).await
     }
@@ -153,9 +225,6 @@ impl Db {
     }
 
     /// The few tables that belong to no tenant, to read: `tenant`, `route`, `job`, `intake_event`.
-    ///
-    /// # Errors
-    /// The driver's error.
     pub async fn read_shared(&self) -> Result<Tx, Error> {
         self.begin(None, Access::Read).await
     }
@@ -173,6 +242,7 @@ impl Db {
             Access::Write => self.enter_write()?,
             Access::Read => None,
         };
+        let wait = self.metrics.time_wait(access);
         let inner = match (&self.connections, access) {
             (Connections::Sqlite { readers, .. }, Access::Read) => Statements::Sqlite(readers.take().await?),
             (Connections::Sqlite { writer, .. }, Access::Write) => Statements::Sqlite(writer.take().await?.begin()),
@@ -182,7 +252,10 @@ impl Db {
                 Statements::Postgres(pool.begin_with_options(options).await?)
             }
         };
-        Tx::begun(inner, self.engine(), tenant, self.wake_ups.clone(), task).await
+        drop(wait);
+        let scope = TxScope { _timer: self.metrics.time_transaction(access), _writing: task };
+        let counter = self.metrics.statements(access);
+        Tx::begun(inner, self.engine(), tenant, self.wake_ups.clone(), self.subscribers, counter, scope).await
     }
 
     /// Notes that this task writes, so that a second write in it is an error at once and not a wait for ourselves.
@@ -210,10 +283,19 @@ impl Db {
 
     /// For statements that need no transaction around them; they write as well, before everybody who stands in line.
     pub(crate) async fn statements(&self) -> Result<Statements, Error> {
+        let _wait = self.metrics.time_wait(Access::Write);
         Ok(match &self.connections {
             Connections::Sqlite { writer, .. } => Statements::Sqlite(writer.take_first().await?),
             Connections::Postgres(pool) => Statements::Pool(pool.clone()),
         })
+    }
+
+    /// A connection of the owner, if it was said how they log in.
+    pub(crate) async fn owner(&self) -> Result<Option<PgConnection>, Error> {
+        match &self.owner {
+            Some(owner) => Ok(Some(PgConnection::connect_with(owner).await?)),
+            None => Ok(None),
+        }
     }
 
     pub(crate) const fn connections(&self) -> &Connections {
@@ -221,14 +303,14 @@ impl Db {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
+/// What ends with a transaction.
+pub(crate) struct TxScope {
+    _timer: HistogramTimer,
+    _writing: Option<Writing>,
 }
 
 /// Held by a write transaction; its end lets the task write again.
-pub(crate) struct Writing {
+struct Writing {
     task: tokio::task::Id,
     all: Arc<Mutex<HashSet<tokio::task::Id>>>,
 }
@@ -239,19 +321,45 @@ impl Drop for Writing {
     }
 }
 
-/// Makes the role that serves requests. The login role may use it; it may not log in, own or bypass anything.
-async fn make_role(login: &mut PgConnection) -> Result<(), Error> {
-    login
-        .execute(
-            "DO $$ BEGIN
-               IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'thinkwork_app') THEN
-                 CREATE ROLE thinkwork_app NOLOGIN NOBYPASSRLS;
-               END IF;
-               EXECUTE format('GRANT thinkwork_app TO %I', current_user);
-               GRANT USAGE ON SCHEMA public TO thinkwork_app;
-             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-             END $$",
-        )
-        .await?;
-    Ok(())
+async fn look_at_sqlite(path: &Path) -> Result<Option<Connections>, Error> {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    if length(path) == 0 {
+        return Ok(None);
+    }
+    let base = SqliteConnectOptions::new().read_only(true).busy_timeout(BUSY_TIMEOUT).pragma("temp_store", "memory");
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let options = if length(Path::new(&log)) == 0 {
+        // Everything is in the file. Without this, reading would make a log and its index beside it.
+        base.filename(path).immutable(true)
+    } else {
+        // It is in use, or was not closed: the log counts, and its index is not written either
+        // (https://www.sqlite.org/wal.html#read_only_databases).
+        let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        base.filename(format!("file:{escaped}?readonly_shm=1"))
+    };
+    let lane = Lane::new(options, SQLITE_READERS, ACQUIRE_TIMEOUT);
+    // A file that cannot be opened is told at once.
+    drop(lane.take().await?);
+    Ok(Some(Connections::Sqlite { writer: lane.clone(), readers: lane }))
+}
+
+async fn look_at_postgres(options: &Options) -> Result<Option<Connections>, Error> {
+    let connect = PgConnectOptions::from_str(&options.url)?.application_name("thinkwork");
+    let connect = connect.options([("default_transaction_read_only", "on")]);
+    let mut login = PgConnection::connect_with(&connect).await?;
+    roles::check_bound(&mut login).await?;
+    let is_there = login.fetch_one("SELECT to_regclass('public.tenant') IS NOT NULL AS is_there").await?;
+    if !is_there.try_get::<bool, _>("is_there")? {
+        login.close().await?;
+        return Ok(None);
+    }
+    roles::check_rights(&mut login).await?;
+    login.close().await?;
+    let pool = pool(options).connect_with(connect).await?;
+    Ok(Some(Connections::Postgres(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))))
+}
+
+fn pool(options: &Options) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(options.connections_max.max(2)).acquire_timeout(ACQUIRE_TIMEOUT)
 }

@@ -1,8 +1,10 @@
-//! The durable log of accepted inbound events, in the database. Used by the `intake` crate only.
+//! The statements of the log of accepted inbound events that lies in the database. Used by the `intake` crate only.
 //!
-//! Invariant: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once.
-//! Events that share an order are claimed one after another, in the order of their ids.
+//! Invariants: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once. Of the
+//! events that share an order key, a claim takes the oldest ones without a gap, and nobody else claims one of them until
+//! these are applied, given back or parked.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 use crate::statements::Statements;
 use crate::wake::{Topic, WakeUp};
-use crate::{Db, Engine, Error, Tx};
+use crate::{Counts, Db, Engine, Error, Tx};
 
 /// One accepted inbound event.
 #[derive(Clone, Debug)]
@@ -32,6 +34,25 @@ pub struct Event {
     pub body_hash: [u8; 32],
     /// When it arrived.
     pub received_at: Timestamp,
+}
+
+impl Event {
+    /// Whether the two are applied one after the other, in the order of their ids.
+    pub fn shares_order_with(&self, other: &Self) -> bool {
+        !self.order_key.is_empty()
+            && (self.tenant, &self.source, &self.order_key) == (other.tenant, &other.source, &other.order_key)
+    }
+}
+
+/// An event that was claimed to be applied.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The event.
+    pub event: Event,
+    /// How often it was tried before.
+    pub attempts: i64,
+    /// Until when nobody else claims it.
+    pub leased_until: Timestamp,
 }
 
 /// What became of one event of [`append`].
@@ -60,16 +81,7 @@ fn insert_sql(engine: Engine, rows: usize) -> String {
         if row > 0 {
             sql.push(',');
         }
-        match engine {
-            // The driver looks a numbered parameter up among all others, one by one; a plain one it does not.
-            Engine::Sqlite => sql.push_str("(?,?,?,?,?,?,?,?,0)"),
-            Engine::Postgres => {
-                let first = row.saturating_mul(8);
-                let places: Vec<String> =
-                    (1..=8).map(|place: usize| format!("${}", first.saturating_add(place))).collect();
-                sql.push_str(&format!("({},0)", places.join(",")));
-            }
-        }
+        sql.push_str(&format!("({},0)", engine.parameters(row.saturating_mul(8), 8)));
     }
     sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING");
     sql
@@ -150,44 +162,61 @@ async fn kept(connection: &Statements, key: &Key) -> Result<Accepted, Error> {
     Ok(Accepted::Duplicate { id, same_body: body_hash == key.body_hash })
 }
 
-/// What of `event` can be claimed at this time: what nobody holds and what no older one of its order must precede. An
-/// older one that is leased or pauses holds the later ones up; a parked one does not, or one bad event would stop all.
+/// An unapplied event that precedes `event`. A parked one precedes nothing, or one bad event would stop its order.
+const PRECEDES: &str = "older.body IS NOT NULL AND older.order_key <> '' AND older.tenant_id = event.tenant_id
+    AND older.source = event.source AND older.order_key = event.order_key AND older.id < event.id
+    AND older.parked_at IS NULL";
+
+/// What of `event` can be claimed at this time: what nobody holds, unless an event that precedes it is held. One that
+/// pauses before its next try is held too.
 fn claimable(now: &str) -> String {
     format!(
         "event.body IS NOT NULL AND event.parked_at IS NULL
            AND (event.lease_until IS NULL OR event.lease_until < {now})
            AND (event.order_key = '' OR NOT EXISTS (
-             SELECT 1 FROM intake_event AS older WHERE older.body IS NOT NULL AND older.order_key <> ''
-               AND older.tenant_id = event.tenant_id AND older.source = event.source
-               AND older.order_key = event.order_key AND older.id < event.id AND older.parked_at IS NULL))"
+             SELECT 1 FROM intake_event AS older WHERE {PRECEDES} AND older.lease_until >= {now}))"
     )
 }
 
-/// Claims up to `count` events for `lease_for`, oldest first, of those that share an order only the oldest, and returns
-/// them with their number of earlier tries.
-///
-/// # Errors
-/// The driver's error.
-pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<(Event, i64)>, Error> {
+fn claim_sql(engine: Engine) -> String {
+    let set = "SET lease_until = $1, attempts = attempts + 1";
+    let first = format!("SELECT id FROM intake_event AS event WHERE {} ORDER BY id LIMIT $3", claimable("$2"));
+    let columns = "id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts";
+    match engine {
+        // There is one writer, so what is looked at cannot change before it is updated.
+        Engine::Sqlite => format!(
+            "UPDATE intake_event {set} WHERE body IS NOT NULL AND id IN ({first}) RETURNING {columns}"
+        ),
+        // An array is computed once: as the inner side of a join, the limited query would run again for every row
+        // where statistics say that the table is small, and lock other events each time. Whoever claims at the same
+        // time may have locked, or hold since this statement began, what precedes one of these: that one is left out.
+        Engine::Postgres => format!(
+            "WITH locked AS MATERIALIZED ({first} FOR UPDATE SKIP LOCKED)
+             UPDATE intake_event AS event {set} WHERE body IS NOT NULL AND id = ANY (ARRAY(SELECT id FROM locked))
+               AND (order_key = '' OR NOT EXISTS (
+                 SELECT 1 FROM intake_event AS older WHERE {PRECEDES} AND older.id <> ALL (ARRAY(SELECT id FROM locked))))
+             RETURNING {columns}"
+        ),
+    }
+}
+
+/// Claims up to `count` events for `lease_for`, oldest first. Of those that share an order key it takes the oldest ones
+/// without a gap, and none while an older one is held.
+pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<Claimed>, Error> {
     // Mostly nothing waits: then nobody's write waits for this one.
     let waiting = format!("SELECT id FROM intake_event AS event WHERE {} LIMIT 1", claimable("$1"));
     if db.read_shared().await?.query(&waiting, vec![now.micros().into()]).await?.is_empty() {
         return Ok(Vec::new());
     }
+    let leased_until = now.plus(lease_for);
     let mut tx = db.write_shared().await?;
-    let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
-    let sql = format!(
-        "UPDATE intake_event SET lease_until = $1, attempts = attempts + 1 WHERE body IS NOT NULL AND id IN (
-           SELECT id FROM intake_event AS event WHERE {} ORDER BY id LIMIT $3 {skip})
-         RETURNING id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts",
-        claimable("$2")
-    );
     let values =
-        vec![now.plus(lease_for).micros().into(), now.micros().into(), i64::try_from(count).unwrap_or(i64::MAX).into()];
-    let mut rows = tx.query(&sql, values).await?.iter().map(claimed).collect::<Result<Vec<_>, _>>()?;
+        vec![leased_until.micros().into(), now.micros().into(), i64::try_from(count).unwrap_or(i64::MAX).into()];
+    let rows = tx.query(&claim_sql(tx.engine()), values).await?;
+    let mut claimed = rows.iter().map(|row| claimed(row, leased_until)).collect::<Result<Vec<_>, _>>()?;
     tx.commit().await?;
-    rows.sort_by_key(|(event, _)| event.id);
-    Ok(rows)
+    claimed.sort_by_key(|claimed| claimed.event.id);
+    Ok(claimed)
 }
 
 fn digest(row: &QueryResult, column: &str) -> Result<[u8; 32], Error> {
@@ -195,9 +224,9 @@ fn digest(row: &QueryResult, column: &str) -> Result<[u8; 32], Error> {
     Ok(<[u8; 32]>::try_from(bytes).unwrap_or_default())
 }
 
-fn claimed(row: &QueryResult) -> Result<(Event, i64), Error> {
+fn claimed(row: &QueryResult, leased_until: Timestamp) -> Result<Claimed, Error> {
     let attempts: i64 = row.try_get("", "attempts")?;
-    Ok((event(row)?, attempts.saturating_sub(1)))
+    Ok(Claimed { event: event(row)?, attempts: attempts.saturating_sub(1), leased_until })
 }
 
 fn event(row: &QueryResult) -> Result<Event, Error> {
@@ -213,19 +242,18 @@ fn event(row: &QueryResult) -> Result<Event, Error> {
     })
 }
 
-/// Marks an event applied in the transaction that applied it: its content goes, its key stays against duplicates.
-/// False when it was applied before: then undo.
-///
-/// # Errors
-/// The driver's error.
-pub async fn applied(tx: &mut Tx, id: Uuid) -> Result<bool, Error> {
-    let changed = tx
-        .execute(
-            "UPDATE intake_event SET body = NULL, lease_until = NULL WHERE id = $1 AND body IS NOT NULL",
-            vec![id.into()],
-        )
-        .await?;
-    Ok(changed == 1)
+/// Marks events applied in the transaction that applies them: their content goes, their keys stay against duplicates.
+/// Returns those that were not applied before; apply no others.
+pub async fn applied(tx: &mut Tx, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let sql = format!(
+        "UPDATE intake_event SET body = NULL, lease_until = NULL WHERE id IN ({}) AND body IS NOT NULL RETURNING id",
+        tx.engine().parameters(0, ids.len())
+    );
+    let rows = tx.query(&sql, ids.iter().map(|id| (*id).into()).collect()).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 /// What happens next with an event that could not be applied.
@@ -237,29 +265,48 @@ pub enum Again {
     Park(Timestamp),
 }
 
-/// Puts an event back that could not be applied.
-///
-/// # Errors
-/// The driver's error.
-pub async fn failed(db: &Db, id: Uuid, again: Again, error: &str) -> Result<(), Error> {
+/// Puts an event back that could not be applied; those of its order that were claimed with it are given back untried.
+/// Changes nothing where the lease was lost.
+pub async fn failed(db: &Db, claimed: &Claimed, again: Again, error: &str) -> Result<(), Error> {
+    let Claimed { event, leased_until, .. } = claimed;
     let (due_at, parked_at) = match again {
         Again::At(at) => (Some(at.micros()), None),
         Again::Park(at) => (None, Some(at.micros())),
     };
     let mut tx = db.write_shared().await?;
     // The lease's end is also when it is due: nobody claims it before.
-    tx.execute(
-        "UPDATE intake_event SET lease_until = $2, parked_at = $3, last_error = $4 WHERE id = $1 AND body IS NOT NULL",
-        vec![id.into(), due_at.into(), parked_at.into(), error.to_owned().into()],
-    )
-    .await?;
+    let changed = tx
+        .execute(
+            "UPDATE intake_event SET lease_until = $3, parked_at = $4, last_error = $5
+             WHERE id = $1 AND lease_until = $2 AND body IS NOT NULL",
+            vec![
+                event.id.into(),
+                leased_until.micros().into(),
+                due_at.into(),
+                parked_at.into(),
+                error.to_owned().into(),
+            ],
+        )
+        .await?;
+    if changed == 1 && !event.order_key.is_empty() {
+        tx.execute(
+            "UPDATE intake_event SET lease_until = NULL, attempts = attempts - 1
+             WHERE tenant_id = $1 AND source = $2 AND order_key = $3 AND order_key <> '' AND id > $4
+               AND lease_until = $5 AND body IS NOT NULL",
+            vec![
+                event.tenant.uuid().into(),
+                event.source.clone().into(),
+                event.order_key.clone().into(),
+                event.id.into(),
+                leased_until.micros().into(),
+            ],
+        )
+        .await?;
+    }
     tx.commit().await
 }
 
 /// One accepted event of a tenant that is not applied yet.
-///
-/// # Errors
-/// The driver's error.
 pub async fn find_pending(tx: &mut Tx, id: Uuid) -> Result<Option<Event>, Error> {
     let tenant = tx.tenant().uuid();
     let sql = "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
@@ -271,8 +318,8 @@ pub async fn find_pending(tx: &mut Tx, id: Uuid) -> Result<Option<Event>, Error>
 /// Which accepted events [`list_pending`] returns.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
-    /// Only events before this id, where a page ended.
-    pub before: Option<Uuid>,
+    /// Only events that arrived before this place, where a page ended.
+    pub before: Option<(Timestamp, Uuid)>,
     /// Only events that arrived then or later.
     pub since: Option<Timestamp>,
     /// Only events that arrived before.
@@ -282,32 +329,33 @@ pub struct Pending {
 }
 
 /// Accepted events of one source of the transaction's tenant that are not applied yet, newest first.
-///
-/// # Errors
-/// The driver's error.
 pub async fn list_pending(tx: &mut Tx, source: &str, which: Pending) -> Result<Vec<Event>, Error> {
     let tenant = tx.tenant().uuid();
-    let sql = "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
-               WHERE tenant_id = $1 AND source = $2 AND body IS NOT NULL AND id < $3 AND received_at >= $4
-                 AND received_at < $5 ORDER BY id DESC LIMIT $6";
+    let (at, id) = which.before.unwrap_or((Timestamp::from_micros(i64::MAX), Uuid::max()));
+    // By the index of what waits: ids are made when events arrive. SQLite would take that of all events of the source;
+    // with the sign it cannot.
+    let sign = if tx.engine() == Engine::Sqlite { "+" } else { "" };
+    let sql = format!(
+        "SELECT id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at FROM intake_event
+         WHERE {sign}tenant_id = $1 AND {sign}source = $2 AND body IS NOT NULL AND received_at >= $4
+           AND received_at < $5 AND (received_at, id) < ($7, $3) ORDER BY id DESC LIMIT $6"
+    );
     let values = vec![
         tenant.into(),
         source.to_owned().into(),
-        which.before.unwrap_or(Uuid::max()).into(),
+        id.into(),
         which.since.map_or(i64::MIN, Timestamp::micros).into(),
         which.until.map_or(i64::MAX, Timestamp::micros).into(),
         i64::try_from(which.count).unwrap_or(i64::MAX).into(),
+        at.micros().into(),
     ];
-    let rows = tx.query(sql, values).await?;
+    let rows = tx.query(&sql, values).await?;
     rows.iter().map(event).collect()
 }
 
 /// Forgets keys of one source's applied events that arrived before `before`, at most `count` of them, and returns how
 /// many it were. The keys are looked for outside the writing transaction: looking takes long, and nothing else changes
 /// the keys of applied events.
-///
-/// # Errors
-/// The driver's error.
 pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, count: u64) -> Result<usize, Error> {
     let mut tx = db.read(tenant).await?;
     let sql = "SELECT dedupe_key FROM intake_event WHERE tenant_id = $1 AND source = $2 AND body IS NULL
@@ -337,9 +385,6 @@ pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, 
 }
 
 /// When the oldest event arrived that is not applied yet.
-///
-/// # Errors
-/// The driver's error.
 pub async fn oldest(db: &Db) -> Result<Option<Timestamp>, Error> {
     let mut tx = db.read_shared().await?;
     let sql = "SELECT received_at FROM intake_event WHERE body IS NOT NULL ORDER BY id LIMIT 1";
@@ -347,10 +392,7 @@ pub async fn oldest(db: &Db) -> Result<Option<Timestamp>, Error> {
     rows.first().map(|row| Ok(Timestamp::from_micros(row.try_get("", "received_at")?))).transpose()
 }
 
-/// How many accepted events wait, and how many are parked: of the transaction's tenant, or in a shared one of all.
-///
-/// # Errors
-/// The driver's error.
-pub async fn counts(tx: &mut Tx) -> Result<(i64, i64), Error> {
-    tx.waiting_and_parked("intake_event", "body IS NOT NULL").await
+/// Accepted events that are not applied yet: of the transaction's tenant, or in a shared one of all.
+pub async fn counts(tx: &mut Tx) -> Result<Counts, Error> {
+    tx.counts("intake_event", "body IS NOT NULL").await
 }

@@ -2,15 +2,19 @@
 //! where an operator sees them.
 //!
 //! Invariant: one row per (kind, key); enqueueing a key that is there makes it run once more. A job holds ids only.
+//! Jobs are stored with the commit, all of a transaction by one statement.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
-use sea_orm::QueryResult;
+use sea_orm::{QueryResult, Statement};
 use thinkwork_primitives::{JobId, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::wake::Topic;
-use crate::{Db, Engine, Error, Tx};
+use crate::{Counts, Db, Engine, Error, StoredRow, Tx};
 
 /// A claimed job.
 #[derive(Clone, Debug)]
@@ -19,9 +23,9 @@ pub struct Job {
     pub id: JobId,
     /// The tenant it works for.
     pub tenant: TenantId,
-    /// What to do; a word from the table in `app`.
+    /// The name of its type.
     pub kind: String,
-    /// To what; an id, printed or hyphenated as its kind says.
+    /// Its payload; see [`Job::payload`].
     pub key: String,
     /// How often it was tried before.
     pub attempts: i64,
@@ -29,35 +33,97 @@ pub struct Job {
     lease: Uuid,
 }
 
-/// Tries before a job is parked.
+/// Tries before a job is parked, where its type says nothing else.
 pub const ATTEMPTS_MAX: i64 = 12;
 
-/// Enqueues `kind` for `key`, due at `run_at`. If it is there, it becomes due at the earlier of both times, and if it
-/// is running it runs once more afterwards.
-///
-/// # Errors
-/// The driver's error.
-pub async fn enqueue(tx: &mut Tx, kind: &'static str, key: &str, run_at: Timestamp) -> Result<(), Error> {
-    let tenant = tx.tenant().uuid();
-    tx.execute(
-        "INSERT INTO job (id, tenant_id, kind, key, run_at, attempts, generation)
-         VALUES ($1, $2, $3, $4, $5, 0, 0)
-         ON CONFLICT (tenant_id, kind, key) DO UPDATE SET
-           generation = job.generation + 1, attempts = 0, parked_at = NULL, last_error = NULL,
-           run_at = CASE WHEN job.run_at < excluded.run_at THEN job.run_at ELSE excluded.run_at END",
-        vec![JobId::new().uuid().into(), tenant.into(), kind.into(), key.into(), run_at.micros().into()],
-    )
-    .await?;
+/// How often a failing job is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tries {
+    /// This often; then it is parked where an operator sees it.
+    AtMost(i64),
+    /// Until it succeeds or ends itself.
+    UntilDone,
+}
+
+/// A type of durable work.
+pub trait JobType {
+    /// The stored name.
+    const NAME: &'static str;
+    /// How often it is tried.
+    const TRIES: Tries = Tries::AtMost(ATTEMPTS_MAX);
+    /// What it is about: ids only, stored as they print. Two jobs of one type and payload are one job.
+    type Payload: Display + FromStr;
+}
+
+/// A job to be enqueued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJob {
+    kind: &'static str,
+    key: String,
+}
+
+impl NewJob {
+    /// A job of type `J`.
+    pub fn new<J: JobType>(payload: J::Payload) -> Self {
+        Self { kind: J::NAME, key: payload.to_string() }
+    }
+}
+
+impl Job {
+    /// What the job is about.
+    pub fn payload<J: JobType>(&self) -> Result<J::Payload, Error> {
+        StoredRow::new("job", self.id.uuid()).parse("key", &self.key)
+    }
+}
+
+/// Enqueues a job, due at `run_at`. If it is there, it becomes due at the earlier of both times, and if it is running
+/// it runs once more afterwards.
+pub fn enqueue<J: JobType>(tx: &mut Tx, payload: J::Payload, run_at: Timestamp) {
+    add(tx, NewJob::new::<J>(payload), run_at);
+}
+
+pub(crate) fn add(tx: &mut Tx, job: NewJob, run_at: Timestamp) {
+    let tenant = tx.tenant();
+    let due = tx.jobs.0.entry((tenant.uuid(), job.kind, job.key)).or_insert(run_at);
+    *due = run_at.min(*due);
     tx.wake(Topic::Job, Uuid::nil());
-    Ok(())
+}
+
+/// Jobs that a transaction enqueues with its commit: when each is due, by tenant, kind and key. In order, so that two
+/// transactions that enqueue the same jobs do not wait for each other in a ring.
+#[derive(Default)]
+pub(crate) struct PendingJobs(BTreeMap<(Uuid, &'static str, String), Timestamp>);
+
+impl PendingJobs {
+    /// The statement that stores them; `None` where there are none.
+    pub(crate) fn into_statement(self, engine: Engine) -> Option<Statement> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut values: Vec<sea_orm::Value> = Vec::with_capacity(self.0.len().saturating_mul(5));
+        let mut rows = Vec::with_capacity(self.0.len());
+        for ((tenant, kind, key), run_at) in self.0 {
+            rows.push(format!("({}, 0, 0)", engine.parameters(values.len(), 5)));
+            let row: [sea_orm::Value; 5] =
+                [JobId::new().uuid().into(), tenant.into(), kind.into(), key.into(), run_at.micros().into()];
+            values.extend(row);
+        }
+        let sql = format!(
+            "INSERT INTO job (id, tenant_id, kind, key, run_at, attempts, generation) VALUES {}
+             ON CONFLICT (tenant_id, kind, key) DO UPDATE SET
+               generation = job.generation + 1, attempts = 0, parked_at = NULL, last_error = NULL,
+               run_at = CASE WHEN job.run_at < excluded.run_at THEN job.run_at ELSE excluded.run_at END",
+            rows.join(", ")
+        );
+        Some(Statement::from_sql_and_values(engine.backend(), sql, values))
+    }
 }
 
 /// Takes back a job that has become needless. One that runs already goes on.
-///
-/// # Errors
-/// The driver's error.
-pub async fn cancel(tx: &mut Tx, kind: &'static str, key: &str) -> Result<(), Error> {
+pub async fn cancel<J: JobType>(tx: &mut Tx, payload: J::Payload) -> Result<(), Error> {
+    let NewJob { kind, key } = NewJob::new::<J>(payload);
     let tenant = tx.tenant().uuid();
+    tx.jobs.0.remove(&(tenant, kind, key.clone()));
     tx.execute(
         "DELETE FROM job WHERE tenant_id = $1 AND kind = $2 AND key = $3 AND lease IS NULL",
         vec![tenant.into(), kind.into(), key.into()],
@@ -89,17 +155,11 @@ impl Kinds<'_> {
 }
 
 /// Claims up to `count` due jobs of all kinds; see [`claim_of`].
-///
-/// # Errors
-/// The driver's error.
 pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<Job>, Error> {
     claim_of(db, Kinds::All, now, lease_for, count).await
 }
 
 /// Claims up to `count` due jobs of these kinds for `lease_for`, those whose lease ran out included.
-///
-/// # Errors
-/// The driver's error.
 pub async fn claim_of(
     db: &Db,
     kinds: Kinds<'_>,
@@ -156,9 +216,6 @@ fn job(row: &QueryResult, lease: Uuid) -> Result<Job, Error> {
 }
 
 /// Keeps a running job's lease alive. False when the lease was lost: then stop.
-///
-/// # Errors
-/// The driver's error.
 pub async fn extend(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> Result<bool, Error> {
     let mut tx = db.write_shared().await?;
     let changed = tx
@@ -173,19 +230,46 @@ pub async fn extend(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> 
 
 /// Whether a running job is still ours, and keeps it so until this transaction ends: a process that was paused past
 /// its lease learns here that another one has taken over. Ask it last, after the rows that the work itself changes.
-///
-/// # Errors
-/// The driver's error.
 pub async fn holds(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
     let lock = if tx.engine() == Engine::Postgres { "FOR UPDATE" } else { "" };
     let sql = format!("SELECT id FROM job WHERE id = $1 AND lease = $2 {lock}");
     Ok(!tx.query(&sql, vec![job.id.uuid().into(), job.lease.into()]).await?.is_empty())
 }
 
+/// Ends `done` within the transaction that did their work, if these and `held` are all still ours; else false: then
+/// another process has taken over, and nothing of it may last. Ask it last, as [`holds`].
+pub async fn finish(tx: &mut Tx, done: &[&Job], held: &[&Job]) -> Result<bool, Error> {
+    let engine = tx.engine();
+    let every: Vec<&Job> = done.iter().chain(held).copied().collect();
+    if every.is_empty() {
+        return Ok(true);
+    }
+    let lock = if engine == Engine::Postgres { "FOR UPDATE" } else { "" };
+    let places = engine.parameters(0, every.len());
+    let sql = format!("SELECT id, lease, generation FROM job WHERE id IN ({places}) ORDER BY id {lock}");
+    let mut generations: BTreeMap<Uuid, (Option<Uuid>, i64)> = BTreeMap::new();
+    for row in tx.query(&sql, every.iter().map(|job| job.id.uuid().into()).collect()).await? {
+        generations.insert(row.try_get("", "id")?, (row.try_get("", "lease")?, row.try_get("", "generation")?));
+    }
+    let generation = |job: &Job| {
+        let (lease, generation) = generations.get(&job.id.uuid())?;
+        (*lease == Some(job.lease)).then_some(*generation)
+    };
+    if every.iter().any(|job| generation(job).is_none()) {
+        return Ok(false);
+    }
+    let (ended, again): (Vec<&Job>, Vec<&Job>) = done.iter().partition(|job| generation(job) == Some(job.generation));
+    if !ended.is_empty() {
+        let sql = format!("DELETE FROM job WHERE id IN ({})", engine.parameters(0, ended.len()));
+        tx.execute(&sql, ended.iter().map(|job| job.id.uuid().into()).collect()).await?;
+    }
+    for job in again {
+        release(tx, job).await?;
+    }
+    Ok(true)
+}
+
 /// Ends a job; one that was enqueued again meanwhile stays and is due.
-///
-/// # Errors
-/// The driver's error.
 pub async fn done(db: &Db, job: &Job) -> Result<(), Error> {
     let mut tx = db.write_shared().await?;
     let key = vec![job.id.uuid().into(), job.lease.into(), job.generation.into()];
@@ -207,26 +291,15 @@ async fn release(tx: &mut Tx, job: &Job) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts a failed job back with growing pauses, or parks it after [`ATTEMPTS_MAX`] tries; one that was enqueued again
-/// meanwhile is due and begins anew.
+/// Puts a failed job back with growing pauses, or parks it after its last try; one that was enqueued again meanwhile is
+/// due and begins anew.
 ///
 /// `error` is for the operator: a sentence without secrets.
-///
-/// # Errors
-/// The driver's error.
-pub async fn failed(db: &Db, job: &Job, now: Timestamp, error: &str) -> Result<(), Error> {
-    put_back(db, job, now, error, job.attempts.saturating_add(1) >= ATTEMPTS_MAX).await
-}
-
-/// Puts a failed job back with growing pauses and never parks it: for a kind that gives up by itself.
-///
-/// # Errors
-/// The driver's error.
-pub async fn failed_for_now(db: &Db, job: &Job, now: Timestamp, error: &str) -> Result<(), Error> {
-    put_back(db, job, now, error, false).await
-}
-
-async fn put_back(db: &Db, job: &Job, now: Timestamp, error: &str, park: bool) -> Result<(), Error> {
+pub async fn failed(db: &Db, job: &Job, tries: Tries, now: Timestamp, error: &str) -> Result<(), Error> {
+    let park = match tries {
+        Tries::AtMost(most) => job.attempts.saturating_add(1) >= most,
+        Tries::UntilDone => false,
+    };
     let mut tx = db.write_shared().await?;
     let attempts = job.attempts.saturating_add(1);
     let exponent = u32::try_from(attempts.clamp(0, 11)).unwrap_or(11);
@@ -253,9 +326,6 @@ async fn put_back(db: &Db, job: &Job, now: Timestamp, error: &str, park: bool) -
 }
 
 /// How many jobs are due and not parked, those that run included.
-///
-/// # Errors
-/// The driver's error.
 pub async fn due(db: &Db, now: Timestamp) -> Result<i64, Error> {
     let mut tx = db.read_shared().await?;
     let sql = "SELECT count(*) AS due FROM job WHERE parked_at IS NULL AND run_at <= $1";
@@ -263,10 +333,7 @@ pub async fn due(db: &Db, now: Timestamp) -> Result<i64, Error> {
     Ok(rows.first().map(|row| row.try_get("", "due")).transpose()?.unwrap_or(0))
 }
 
-/// How many jobs wait, and how many are parked: of the transaction's tenant, or in a shared one of all.
-///
-/// # Errors
-/// The driver's error.
-pub async fn counts(tx: &mut Tx) -> Result<(i64, i64), Error> {
-    tx.waiting_and_parked("job", "TRUE").await
+/// Jobs that are not done: of the transaction's tenant, or in a shared one of all.
+pub async fn counts(tx: &mut Tx) -> Result<Counts, Error> {
+    tx.counts("job", "TRUE").await
 }

@@ -6,18 +6,38 @@
 mod connect;
 pub mod intake_log;
 pub mod jobs;
+mod last_writes;
+mod metrics;
 pub mod quota;
+pub mod ranges;
+mod roles;
 pub mod routes;
 pub mod schema;
+pub mod search;
 mod sqlite;
 mod statements;
+mod stored;
 mod tx;
 mod wake;
 
-pub use connect::{Db, Engine, Options};
-pub use schema::{Migration, Steps};
+use sea_orm::sqlx::migrate::MigrateError;
+
+pub use connect::{Db, Engine, Options, Subscribers};
+pub use stored::StoredRow;
 pub use tx::Tx;
 pub use wake::{Topic, WakeUp, WakeUps};
+
+/// Rows of a queue that are counted for one tenant: whoever reads the number of more acts no differently.
+pub const COUNTED_MAX: i64 = 10_000;
+
+/// How much of a queue is not done; of one tenant no more than [`COUNTED_MAX`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// It is tried, or will be.
+    pub waiting: i64,
+    /// It was tried too often and waits for an operator.
+    pub parked: i64,
+}
 
 /// What can go wrong below the slices.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +46,7 @@ pub enum Error {
     #[error("the database URL must begin with sqlite: or postgres:, like sqlite:thinkwork-data/thinkwork.db")]
     UnknownEngine,
     /// The data folder cannot be used.
-    #[error("the data folder {path} cannot be used: {source}; make it or choose another with --data-dir")]
+    #[error("cannot use the data folder {path}: {source}; create it or choose another with --data-dir")]
     DataDir {
         /// The folder.
         path: String,
@@ -42,17 +62,107 @@ pub enum Error {
         /// How many it takes.
         most: usize,
     },
-    /// The database holds migrations that this binary does not know.
-    #[error("the database was migrated by a newer thinkwork ({name}); start that version or restore a backup")]
-    FromTheFuture {
-        /// The unknown migration.
-        name: String,
+    /// A migration was applied that this binary does not know.
+    #[error(
+        "the database was migrated by a newer thinkwork (migration {version}); start that version or restore a backup"
+    )]
+    SchemaTooNew {
+        /// The first one that it does not know.
+        version: i64,
     },
+    /// A migration that was applied has another text in this binary.
+    #[error(
+        "migration {version} is another one than was applied to this database; start the thinkwork that applied it or \
+         restore a backup"
+    )]
+    MigrationChanged {
+        /// Which one.
+        version: i64,
+    },
+    /// A migration would leave rows that refer to none. Nothing was changed.
+    #[error("a migration leaves rows of {table} without the row of {parent} that they refer to; nothing was changed")]
+    MissingParent {
+        /// The first such table.
+        table: String,
+        /// What it refers to.
+        parent: String,
+    },
+    /// A migration could not be applied. Nothing was changed.
+    #[error("the database could not be migrated, and nothing was changed: {0}")]
+    Migration(#[from] MigrateError),
+    /// The role that is to serve is not bound by row-level security, or can become one that is not.
+    #[error(
+        "the role {role} of database_url {problem}, so row-level security would not keep tenants apart. Make a role to \
+         serve with, CREATE ROLE thinkwork_serving LOGIN PASSWORD '…', name it in database_url, and use the present URL \
+         as database_migration_url"
+    )]
+    UnboundRole {
+        /// The role that logged in.
+        role: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The role that is to serve is not there.
+    #[error(
+        "there is no role {role}, which database_url names. Make it as a superuser, with the password of database_url: \
+         CREATE ROLE {role} LOGIN PASSWORD '…'"
+    )]
+    MissingRole {
+        /// Its name.
+        role: String,
+    },
+    /// The role that is to serve has no rights, and nobody who could give them was named.
+    #[error(
+        "the role {role} of database_url may not use the tables. Set database_migration_url, with which a start grants \
+         it, or run as a superuser: GRANT thinkwork_app TO {role}"
+    )]
+    NoRights {
+        /// Its name.
+        role: String,
+    },
+    /// The owner could not give the role that is to serve its rights.
+    #[error(
+        "the role of database_migration_url may not set up the roles ({source}). Run as a superuser, where they are \
+         missing: CREATE ROLE thinkwork_app NOLOGIN; GRANT thinkwork_app TO {role}"
+    )]
+    RoleRights {
+        /// The role that is to serve.
+        role: String,
+        /// What PostgreSQL said.
+        source: Box<sea_orm::sqlx::Error>,
+    },
+    /// The database is to be migrated, and nobody who owns it was named.
+    #[error(
+        "{pending} migrations are to be applied to the database, and the role of database_url owns nothing. Set \
+         database_migration_url to a URL of its owner, or run `thinkwork migrate` with it"
+    )]
+    NoOwner {
+        /// How many.
+        pending: usize,
+    },
+    /// The migrations were applied, and not to the database that is served from.
+    #[error("database_migration_url leads to another database than database_url; correct one of them")]
+    OtherDatabase,
     /// Row-level security is not active although the engine has it.
-    #[error("row-level security is not active on {table}; the login role must own the tables and run the migrations")]
+    #[error(
+        "row-level security is not active on {table}; turn it on with ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
+    )]
     NoRowSecurity {
         /// The first such table.
         table: String,
+    },
+    /// What is measured cannot be set up.
+    #[error("cannot set up database metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A stored value is none that this version writes.
+    #[error("{table}.{column} of row {row} does not read back; restore it from a backup")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's id.
+        row: uuid::Uuid,
     },
     /// The driver's own error.
     #[error("the database refused: {0}")]

@@ -5,9 +5,6 @@ use crate::{Db, Error};
 /// Leases up to `want` of what is left of `limit` in this window and returns how many were granted.
 ///
 /// `key` names what is limited, `window` is the window's number (for example whole minutes since the epoch).
-///
-/// # Errors
-/// The driver's error.
 pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Result<i64, Error> {
     let mut tx = db.write_shared().await?;
     tx.execute("DELETE FROM quota WHERE key = $1 AND window_number < $2", vec![key.into(), window.into()]).await?;
@@ -40,9 +37,6 @@ pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Re
 
 /// Forgets windows before `window` of the keys that begin with `prefix`, at most `count` of them, and returns how many
 /// it were: keys that never come again, like the addresses of strangers, would stay for ever.
-///
-/// # Errors
-/// The driver's error.
 pub async fn forget(db: &Db, prefix: &str, window: i64, count: u64) -> Result<u64, Error> {
     let mut tx = db.write_shared().await?;
     let forgotten = tx

@@ -36,35 +36,23 @@ pub async fn add(tx: &mut Tx, kind: &'static str, key: &str, row: Uuid) -> Resul
 }
 
 /// Removes every route of `kind` to this row.
-///
-/// # Errors
-/// The driver's error.
 pub async fn remove(tx: &mut Tx, kind: &'static str, row: Uuid) -> Result<(), Error> {
     tx.execute("DELETE FROM route WHERE kind = $1 AND row_id = $2", vec![kind.into(), row.into()]).await?;
     Ok(())
 }
 
 /// Where `key` leads: one indexed look-up.
-///
-/// # Errors
-/// The driver's error.
 pub async fn find(db: &Db, kind: &'static str, key: &str) -> Result<Option<Route>, Error> {
     look(&mut db.read_shared().await?, kind, key).await
 }
 
 /// The row of the transaction's tenant where `key` leads, if it leads there: for who holds a transaction already.
-///
-/// # Errors
-/// The driver's error.
 pub async fn find_within(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Option<Uuid>, Error> {
     let tenant = tx.tenant();
     Ok(look(tx, kind, key).await?.filter(|route| route.tenant == tenant).map(|route| route.row))
 }
 
 /// A reader of the tenant where `key` leads, and the row it leads to.
-///
-/// # Errors
-/// The driver's error.
 pub async fn read(db: &Db, kind: &'static str, key: &str) -> Result<Option<(Tx, Uuid)>, Error> {
     let mut tx = db.read_shared().await?;
     match look(&mut tx, kind, key).await? {
@@ -89,9 +77,6 @@ fn route(row: &QueryResult) -> Result<Route, Error> {
 }
 
 /// Every place where `key` leads, for keys that several tenants may hold, like an e-mail; at most 20.
-///
-/// # Errors
-/// The driver's error.
 pub async fn find_all(db: &Db, kind: &'static str, key: &str) -> Result<Vec<Route>, Error> {
     let mut tx = db.read_shared().await?;
     let rows = tx

@@ -16,6 +16,7 @@ use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Values,
 };
 use sea_query_sqlx::SqlxValues;
+use thinkwork_primitives::Chain;
 use tokio::runtime::Handle;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
@@ -66,6 +67,11 @@ impl Lane {
         self.hold(Arc::clone(&self.0.room).acquire_owned()).await
     }
 
+    /// A connection beside the lane's, which does not check foreign keys: for migrations.
+    pub(crate) async fn connect_without_foreign_keys(&self) -> Result<SqliteConnection, Error> {
+        Ok(self.0.options.clone().foreign_keys(false).connect().await?)
+    }
+
     async fn hold(
         &self,
         room: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
@@ -91,7 +97,7 @@ impl Lane {
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {
             if let Err(error) = connection.close().await {
-                tracing::warn!(%error, "a connection to the database file did not close well");
+                tracing::warn!(error = %Chain(&error), "a connection to the database file did not close well");
             }
         }
     }

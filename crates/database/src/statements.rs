@@ -4,6 +4,7 @@
 //! tenant, and one that looks for rows compares their tenant with it: a filter that somebody forgets is an error there,
 //! and never another tenant's row.
 
+use prometheus::IntCounter;
 use sea_orm::entity::prelude::async_trait::async_trait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
@@ -13,11 +14,16 @@ use thinkwork_primitives::TenantId;
 
 use crate::sqlite::Held;
 
+/// What a statement is refused for.
+pub(crate) const OTHER_TENANT: &str = "a statement does not keep to its tenant";
+
 /// What slices run statements on.
 pub struct Guarded {
     pub(crate) statements: Statements,
     /// Whose rows; nobody's in a shared transaction.
     pub(crate) tenant: Option<TenantId>,
+    /// Counts them.
+    pub(crate) counter: IntCounter,
 }
 
 impl Guarded {
@@ -25,7 +31,7 @@ impl Guarded {
     pub(crate) fn check(&self, statement: &Statement) -> Result<(), DbErr> {
         match (&self.statements, self.tenant) {
             (Statements::Sqlite(_), Some(tenant)) if !keeps_to(tenant, statement) => {
-                Err(DbErr::Custom(format!("a statement does not keep to its tenant: {}", statement.sql)))
+                Err(DbErr::Custom(format!("{OTHER_TENANT}: {}", statement.sql)))
             }
             _ => Ok(()),
         }
@@ -51,6 +57,7 @@ impl ConnectionTrait for Guarded {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         self.check(&statement)?;
+        self.counter.inc();
         self.statements.execute_raw(statement).await
     }
 
@@ -60,11 +67,13 @@ impl ConnectionTrait for Guarded {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         self.check(&statement)?;
+        self.counter.inc();
         self.statements.query_one_raw(statement).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.check(&statement)?;
+        self.counter.inc();
         self.statements.query_all_raw(statement).await
     }
 }
@@ -91,6 +100,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        told(&statement.sql);
         match self {
             Self::Sqlite(held) => held.execute_raw(statement).await,
             Self::Postgres(transaction) => transaction.execute_raw(statement).await,
@@ -99,6 +109,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        told(sql);
         match self {
             Self::Sqlite(held) => held.execute_unprepared(sql).await,
             Self::Postgres(transaction) => transaction.execute_unprepared(sql).await,
@@ -107,6 +118,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        told(&statement.sql);
         match self {
             Self::Sqlite(held) => held.query_one_raw(statement).await,
             Self::Postgres(transaction) => transaction.query_one_raw(statement).await,
@@ -115,10 +127,16 @@ impl ConnectionTrait for Statements {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        told(&statement.sql);
         match self {
             Self::Sqlite(held) => held.query_all_raw(statement).await,
             Self::Postgres(transaction) => transaction.query_all_raw(statement).await,
             Self::Pool(pool) => pool.query_all_raw(statement).await,
         }
     }
+}
+
+/// Statements are logged without what is bound to them, on both engines where they are asked for.
+fn told(sql: &str) {
+    tracing::trace!(sql, "statement");
 }

@@ -2,14 +2,17 @@
 //!
 //! Invariant: dropped without [`Tx::commit`] it leaves nothing; wake-ups go out only with the commit.
 
-use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
-use thinkwork_primitives::TenantId;
+use prometheus::IntCounter;
+use sea_orm::{ActiveModelTrait, ConnectionTrait as _, QueryResult, Statement, Value};
+use thinkwork_primitives::{DomainEvent, TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::connect::Writing;
+use crate::connect::{Subscribers, TxScope};
+use crate::jobs::{self, PendingJobs};
+use crate::last_writes::LastWrites;
 use crate::statements::{Guarded, Statements};
 use crate::wake::{Topic, WakeUp, WakeUps};
-use crate::{Engine, Error};
+use crate::{COUNTED_MAX, Counts, Engine, Error};
 
 /// A transaction. Slice functions take `&mut Tx`; stores reach SeaORM through [`Tx::orm`].
 #[must_use = "a transaction that is not committed leaves nothing"]
@@ -18,8 +21,10 @@ pub struct Tx {
     engine: Engine,
     wake_ups: WakeUps,
     pending: Vec<WakeUp>,
-    last: Vec<Statement>,
-    _writing: Option<Writing>,
+    pub(crate) jobs: PendingJobs,
+    pub(crate) last: LastWrites,
+    subscribers: Subscribers,
+    _scope: TxScope,
 }
 
 impl Tx {
@@ -28,10 +33,21 @@ impl Tx {
         engine: Engine,
         tenant: Option<TenantId>,
         wake_ups: WakeUps,
-        writing: Option<Writing>,
+        subscribers: Subscribers,
+        counter: IntCounter,
+        scope: TxScope,
     ) -> Result<Self, Error> {
-        let guarded = Guarded { statements, tenant: None };
-        let tx = Self { guarded, engine, wake_ups, pending: Vec::new(), last: Vec::new(), _writing: writing };
+        let guarded = Guarded { statements, tenant: None, counter };
+        let tx = Self {
+            guarded,
+            engine,
+            wake_ups,
+            pending: Vec::new(),
+            jobs: PendingJobs::default(),
+            last: LastWrites::default(),
+            subscribers,
+            _scope: scope,
+        };
         match tenant {
             Some(tenant) => tx.enter(tenant).await,
             None => Ok(tx),
@@ -61,6 +77,13 @@ impl Tx {
         self.engine
     }
 
+    /// Tells that something happened: enqueues the jobs of the event's subscribers, due now.
+    pub fn publish(&mut self, event: DomainEvent, now: Timestamp) {
+        for job in (self.subscribers)(&event) {
+            jobs::add(self, job, now);
+        }
+    }
+
     /// Sends a hint to all processes once this transaction is committed.
     pub fn wake(&mut self, topic: Topic, id: Uuid) {
         let wake_up = WakeUp { topic, id };
@@ -74,10 +97,11 @@ impl Tx {
     /// # Errors
     /// The driver's error; then nothing lasts.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let (pending, last) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.last));
-        for statement in &last {
-            self.guarded.check(statement)?;
-        }
+        let backend = self.guarded.get_database_backend();
+        let mut last = std::mem::take(&mut self.last).into_statements(backend, self.guarded.tenant)?;
+        last.extend(std::mem::take(&mut self.jobs).into_statement(self.engine));
+        self.guarded.counter.inc_by(u64::try_from(last.len()).unwrap_or(0));
+        let pending = std::mem::take(&mut self.pending);
         if let Statements::Sqlite(held) = self.guarded.statements {
             held.commit(last).await?;
             pending.into_iter().for_each(|wake_up| self.wake_ups.send(wake_up));
@@ -86,9 +110,11 @@ impl Tx {
         for statement in last {
             self.guarded.statements.execute_raw(statement).await?;
         }
-        for wake_up in &pending {
-            self.execute("SELECT pg_notify($1, $2)", vec![crate::wake::CHANNEL.into(), wake_up.to_string().into()])
-                .await?;
+        if !pending.is_empty() {
+            let hints: Vec<String> = pending.iter().map(WakeUp::to_string).collect();
+            // A hint is a word, a colon and an id: it holds no comma.
+            let sql = "SELECT pg_notify($1, hint) FROM unnest(string_to_array($2, ',')) AS hint";
+            self.execute(sql, vec![crate::wake::CHANNEL.into(), hints.join(",").into()]).await?;
         }
         if let Statements::Postgres(transaction) = self.guarded.statements {
             transaction.commit().await?;
@@ -96,36 +122,48 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps statements whose effect this transaction does not read again for its end, where they are written in this
-    /// order before the commit: on SQLite with it, since each way to the connection's thread and back has its price. What
-    /// they are refused for, [`Tx::commit`] tells, and nothing lasts.
-    pub fn write_last(&mut self, statements: impl IntoIterator<Item = Statement>) {
-        self.last.extend(statements);
+    /// Inserts a row at the end of this transaction, which does not read it again. Rows of one table share a statement,
+    /// and on SQLite all of them travel with the commit, since each way to the connection's thread and back has its
+    /// price.
+    pub fn insert_last<A: ActiveModelTrait>(&mut self, row: &A) {
+        self.last.push(row);
     }
 
     /// Raw SQL with `$1`-style parameters, which both engines read. This crate only.
     pub(crate) async fn execute(&mut self, sql: &str, values: Vec<Value>) -> Result<u64, Error> {
         let statement = Statement::from_sql_and_values(self.guarded.get_database_backend(), sql, values);
+        self.guarded.counter.inc();
         Ok(self.guarded.statements.execute_raw(statement).await?.rows_affected())
     }
 
-    /// How many rows that fulfil `condition` wait and how many are parked, of this tenant where the transaction has one.
-    pub(crate) async fn waiting_and_parked(&mut self, table: &str, condition: &str) -> Result<(i64, i64), Error> {
-        let (of_tenant, values) = match self.guarded.tenant {
-            Some(tenant) => (" AND tenant_id = $1", vec![tenant.uuid().into()]),
-            None => ("", Vec::new()),
+    /// Counts the rows that fulfil `condition`: all of them, or those of this tenant, at most [`COUNTED_MAX`] of each kind.
+    pub(crate) async fn counts(&mut self, table: &str, condition: &str) -> Result<Counts, Error> {
+        let (waiting, of_tenant, most, values) = match (self.guarded.tenant, self.engine) {
+            // SQLite would take an index of all that the tenant ever had; with the sign it cannot.
+            (Some(tenant), Engine::Sqlite) => {
+                ("AND +tenant_id = $1", "AND tenant_id = $1", COUNTED_MAX, vec![tenant.uuid().into()])
+            }
+            (Some(tenant), Engine::Postgres) => {
+                ("AND tenant_id = $1", "AND tenant_id = $1", COUNTED_MAX, vec![tenant.uuid().into()])
+            }
+            (None, _) => ("", "", i64::MAX, Vec::new()),
         };
-        let sql =
-            format!("SELECT count(*) AS every, count(parked_at) AS parked FROM {table} WHERE {condition}{of_tenant}");
+        let sql = format!(
+            "SELECT
+               (SELECT count(*) FROM (SELECT id FROM {table} WHERE {condition} AND parked_at IS NULL {waiting}
+                                      LIMIT {most}) AS found) AS waiting,
+               (SELECT count(*) FROM (SELECT id FROM {table} WHERE {condition} AND parked_at IS NOT NULL {of_tenant}
+                                      LIMIT {most}) AS found) AS parked"
+        );
         let counted = self.query(&sql, values).await?;
-        let Some(row) = counted.first() else { return Ok((0, 0)) };
-        let (every, parked): (i64, i64) = (row.try_get("", "every")?, row.try_get("", "parked")?);
-        Ok((every.saturating_sub(parked), parked))
+        let Some(row) = counted.first() else { return Ok(Counts::default()) };
+        Ok(Counts { waiting: row.try_get("", "waiting")?, parked: row.try_get("", "parked")? })
     }
 
     /// Raw SQL that returns rows. This crate only.
     pub(crate) async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Error> {
         let statement = Statement::from_sql_and_values(self.guarded.get_database_backend(), sql, values);
+        self.guarded.counter.inc();
         Ok(self.guarded.statements.query_all_raw(statement).await?)
     }
 }

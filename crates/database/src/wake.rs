@@ -4,9 +4,11 @@
 
 use std::fmt;
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr};
 
 use sea_orm::sqlx::PgPool;
 use sea_orm::sqlx::postgres::PgListener;
+use thinkwork_primitives::Chain;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -19,7 +21,8 @@ const BACKLOG: usize = 1_024;
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
 /// What a hint is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Topic {
     /// A job may be due; the id says nothing.
     Job,
@@ -27,6 +30,8 @@ pub enum Topic {
     Intake,
     /// A thread has new events; the id is the thread.
     Thread,
+    /// Events of a webhook were applied; the id is the webhook.
+    Webhook,
     /// A credential changed; the id is the credential.
     Credential,
     /// A session, token or user lost access; the id is theirs.
@@ -34,16 +39,8 @@ pub enum Topic {
 }
 
 impl Topic {
-    const ALL: [Self; 5] = [Self::Job, Self::Intake, Self::Thread, Self::Credential, Self::Access];
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Job => "job",
-            Self::Intake => "intake",
-            Self::Thread => "thread",
-            Self::Credential => "credential",
-            Self::Access => "access",
-        }
+    fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -58,14 +55,14 @@ pub struct WakeUp {
 
 impl fmt::Display for WakeUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.topic.word(), self.id)
+        write!(f, "{}:{}", self.topic.as_str(), self.id)
     }
 }
 
 impl WakeUp {
     fn parse(text: &str) -> Option<Self> {
         let (word, id) = text.split_once(':')?;
-        let topic = Topic::ALL.into_iter().find(|topic| topic.word() == word)?;
+        let topic = word.parse().ok()?;
         Some(Self { topic, id: id.parse().ok()? })
     }
 }
@@ -99,7 +96,7 @@ impl WakeUps {
                     // Nobody listening is fine: hints are hints.
                     Ok(note) => drop(WakeUp::parse(note.payload()).map(|wake_up| sender.send(wake_up))),
                     Err(error) => {
-                        tracing::warn!(%error, "wake-ups are interrupted; sweeps go on");
+                        tracing::warn!(error = %Chain(&error), "wake-ups are interrupted; sweeps go on");
                         tokio::time::sleep(RECONNECT_AFTER).await;
                     }
                 }

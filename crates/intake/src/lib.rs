@@ -1,23 +1,28 @@
-//! The durable log of accepted inbound events.
+//! The durable log of accepted inbound events, behind one interface: [`Log`].
 //!
-//! Invariants: [`Intake::append`] returns only after the event is on disk; who waits at the same time shares one
-//! commit; what waits is bounded in count and in bytes, and past that the answer is "not stored", never a longer
-//! queue. `webhooks` and `connectors` append, `worker` claims.
+//! Invariants: [`Log::append`] returns only after the event is on disk; an event is delivered until it is applied or
+//! parked, at least once, and applied once; events that share an order key are applied in the order of their ids.
+//! `webhooks` appends and looks up, `worker` claims and applies, `health` and `home` count. Which implementation runs is
+//! decided where the handle is made; each passes the suite in `tests/conformance.rs`.
 
-mod committer;
+mod database;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
-pub use thinkwork_database::intake_log::{Accepted, Event};
-use thinkwork_database::{Db, intake_log};
+use async_trait::async_trait;
+pub use thinkwork_database::Counts;
+pub use thinkwork_database::intake_log::{Accepted, Claimed, Event, Pending};
+use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{Clock, TenantId, Timestamp};
-
-use committer::Committer;
+use uuid::Uuid;
 
 /// How long a claimed event is the claimer's; applying a batch takes milliseconds, so this is a crash's cost.
-const LEASE: Duration = Duration::from_secs(30);
+pub const LEASE: Duration = Duration::from_secs(30);
 /// Tries before an event is parked where the operator sees it.
 pub const ATTEMPTS_MAX: i64 = 12;
 /// Longest pause between two tries.
@@ -36,68 +41,69 @@ pub enum Error {
     Database(#[from] thinkwork_database::Error),
 }
 
-/// The log. Cheap to clone; its one task ends with the last clone.
-#[derive(Clone)]
-pub struct Intake {
-    db: Db,
-    clock: Clock,
-    committer: Committer,
-}
-
-impl Intake {
-    /// Over the database. Starts the task that shares commits, so it needs a running Tokio runtime.
-    pub fn on_database(db: Db, clock: Clock) -> Self {
-        let committer = Committer::start(db.clone());
-        Self { db, clock, committer }
-    }
-
-    /// Stores the event; returns once it is on disk. Shares its commit with whoever waits.
+/// What every implementation of the log does.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Stores the event; returns once it is on disk. [`Error::NotStored`] where too much waits or it cannot be stored.
     ///
     /// A caller that gives up while it waits does not take its event back: it may be stored all the same.
-    ///
-    /// # Errors
-    /// [`Error::NotStored`] where the queue is full or the commit failed.
-    pub async fn append(&self, event: Event) -> Result<Accepted, Error> {
-        self.committer.append(event).await
-    }
+    async fn append(&self, event: Event) -> Result<Accepted, Error>;
 
-    /// Claims up to `count` events to apply, oldest first, each with the number of its earlier tries. What is neither
-    /// applied nor failed within 30 s can be claimed again.
+    /// Claims up to `count` events to apply, oldest first. Of those that share an order key it takes the oldest ones
+    /// without a gap, and none while an older one is claimed or pauses. What is neither applied nor failed within
+    /// [`LEASE`] can be claimed again.
+    async fn claim(&self, count: u64) -> Result<Vec<Claimed>, Error>;
+
+    /// Marks events applied within the transaction that applies them. Returns the ids of those that were not applied
+    /// before: apply no others.
+    async fn applied(&self, tx: &mut Tx, events: &[&Event]) -> Result<HashSet<Uuid>, Error>;
+
+    /// Commits the transaction that applied these events. A log outside of the database learns of it only then.
+    async fn commit(&self, tx: Tx, events: &[&Event]) -> Result<(), Error>;
+
+    /// Puts an event back, due again after a growing pause; parks it after [`ATTEMPTS_MAX`] tries. Those of its order
+    /// that were claimed with it go back untried: apply none of them now. Changes nothing where the lease was lost.
     ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn claim(&self, count: u64) -> Result<Vec<(Event, i64)>, Error> {
-        Ok(intake_log::claim(&self.db, self.clock.now(), LEASE, count).await?)
-    }
+    /// `error` is a sentence for the operator, without secrets.
+    async fn failed(&self, claimed: &Claimed, error: &str) -> Result<(), Error>;
 
     /// Forgets the keys of one source's applied events that arrived before `before`, at most `count`: from then on the
     /// same event is a new one. Returns how many it were.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn forget(&self, tenant: TenantId, source: &str, before: Timestamp, count: u64) -> Result<usize, Error> {
-        Ok(intake_log::forget(&self.db, tenant, source, before, count).await?)
-    }
+    async fn forget(&self, tenant: TenantId, source: &str, before: Timestamp, count: u64) -> Result<usize, Error>;
 
-    /// Puts an event back, due again after a growing pause; parks it after [`ATTEMPTS_MAX`] tries. `attempts` is what
-    /// [`Intake::claim`] said, `error` a sentence for the operator without secrets.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn failed(&self, event: &Event, attempts: i64, error: &str) -> Result<(), Error> {
-        let (now, tries) = (self.clock.now(), attempts.saturating_add(1));
-        let error: String = error.chars().filter(|letter| *letter != '\0').take(ERROR_CHARS_MAX).collect();
-        let again = if tries >= ATTEMPTS_MAX {
-            intake_log::Again::Park(now)
-        } else {
-            intake_log::Again::At(now.plus(pause(tries)))
-        };
-        intake_log::failed(&self.db, event.id, again, &error).await?;
-        Ok(())
+    /// Events that are not applied yet: of the transaction's tenant, or in a shared transaction of all.
+    async fn counts(&self, tx: &mut Tx) -> Result<Counts, Error>;
+
+    /// When the oldest event of all arrived that is not applied yet.
+    async fn oldest(&self) -> Result<Option<Timestamp>, Error>;
+
+    /// One event of the transaction's tenant, if it is not applied yet.
+    async fn find_pending(&self, tx: &mut Tx, id: Uuid) -> Result<Option<Event>, Error>;
+
+    /// Events of one source of the transaction's tenant that are not applied yet, newest first.
+    async fn list_pending(&self, tx: &mut Tx, source: &str, which: Pending) -> Result<Vec<Event>, Error>;
+}
+
+/// A handle on the log. Cheap to clone; the log's own tasks end with the last clone.
+#[derive(Clone)]
+pub struct Intake(Arc<dyn Log>);
+
+impl Intake {
+    /// The log in the database. Starts the task that shares commits, so it needs a running Tokio runtime.
+    pub fn on_database(db: Db, clock: Clock) -> Self {
+        Self(Arc::new(database::DatabaseLog::start(db, clock)))
     }
 }
 
-/// Twice as long after each try, from one second.
+impl Deref for Intake {
+    type Target = dyn Log;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// The pause after so many tries: twice as long after each, from one second.
 fn pause(tries: i64) -> Duration {
     let exponent = u32::try_from(tries.clamp(1, 11)).unwrap_or(11).saturating_sub(1);
     Duration::from_secs(2_u64.saturating_pow(exponent)).min(PAUSE_MAX)

@@ -1,6 +1,6 @@
 //! What kind of address an IP address is: one table for each family, after IANA's special-purpose registries.
 //!
-//! Invariants: pure functions, no I/O. Only [`Kind::Global`] may be connected to without the deployment's leave. IPv6
+//! Invariants: pure functions, no I/O. Only [`AddressKind::Global`] may be connected to without the deployment's leave. IPv6
 //! is closed by default: outside 2000::/3 only NAT64's well-known prefix can be global, by the IPv4 address in it.
 //!
 //! Sources: IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and its updates), IANA IPv6 Address
@@ -9,9 +9,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
+
 /// The kind of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AddressKind {
     /// Global unicast: the only kind that is reachable by default.
     Global,
     /// 0.0.0.0/8 and `::` (RFC 791, RFC 4291).
@@ -67,7 +69,7 @@ pub enum Kind {
     Unallocated,
 }
 
-impl Kind {
+impl AddressKind {
     /// Whether a deployment may open ranges of this kind in its configuration.
     pub fn is_openable(self) -> bool {
         matches!(self, Self::Private | Self::Shared | Self::UniqueLocal)
@@ -105,14 +107,14 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AddressKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())
     }
 }
 
 /// The kind of any address.
-pub fn kind(ip: IpAddr) -> Kind {
+pub fn kind(ip: IpAddr) -> AddressKind {
     match ip {
         IpAddr::V4(ip) => kind_v4(ip),
         IpAddr::V6(ip) => kind_v6(ip),
@@ -120,108 +122,101 @@ pub fn kind(ip: IpAddr) -> Kind {
 }
 
 /// The kind of an IPv4 address.
-pub fn kind_v4(ip: Ipv4Addr) -> Kind {
-    V4.iter().find(|(base, bits, _)| prefix_v4(ip, *bits) == base.to_bits()).map_or(Kind::Global, |(_, _, kind)| *kind)
+pub fn kind_v4(ip: Ipv4Addr) -> AddressKind {
+    V4.iter().find(|(net, _)| net.contains(&ip)).map_or(AddressKind::Global, |(_, kind)| *kind)
 }
 
 /// The kind of an IPv6 address.
-pub fn kind_v6(ip: Ipv6Addr) -> Kind {
-    if prefix_v6(ip, 96) == NAT64_WELL_KNOWN.to_bits() {
+pub fn kind_v6(ip: Ipv6Addr) -> AddressKind {
+    if NAT64_WELL_KNOWN.contains(&ip) {
         // RFC 6052 section 3.1: this prefix may carry global IPv4 addresses only.
         return match kind_v4(embedded_v4(ip)) {
-            Kind::Global => Kind::Global,
-            _ => Kind::Nat64,
+            AddressKind::Global => AddressKind::Global,
+            _ => AddressKind::Nat64,
         };
     }
-    let special = V6.iter().find(|(base, bits, _)| prefix_v6(ip, *bits) == base.to_bits());
-    if let Some((_, _, kind)) = special {
+    if let Some((_, kind)) = V6.iter().find(|(net, _)| net.contains(&ip)) {
         return *kind;
     }
-    if prefix_v6(ip, 3) != GLOBAL_UNICAST.to_bits() {
-        return Kind::Unallocated;
+    if !GLOBAL_UNICAST.contains(&ip) {
+        return AddressKind::Unallocated;
     }
     match ip.segments() {
-        [_, _, _, _, 0x0000 | 0x0200, 0x5efe, _, _] => Kind::Isatap,
-        _ => Kind::Global,
+        [_, _, _, _, 0x0000 | 0x0200, 0x5efe, _, _] => AddressKind::Isatap,
+        _ => AddressKind::Global,
     }
 }
 
-const GLOBAL_UNICAST: Ipv6Addr = v6(0x2000, 0, 0, 0);
-const NAT64_WELL_KNOWN: Ipv6Addr = v6(0x64, 0xff9b, 0, 0);
+const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+const NAT64_WELL_KNOWN: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 /// First match counts: the more specific line stands above the wider one.
-const V4: &[(Ipv4Addr, u8, Kind)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8, Kind::Unspecified),
-    (Ipv4Addr::new(10, 0, 0, 0), 8, Kind::Private),
+const V4: &[(Ipv4Net, AddressKind)] = &[
+    (v4([0, 0, 0, 0], 8), AddressKind::Unspecified),
+    (v4([10, 0, 0, 0], 8), AddressKind::Private),
     // Alibaba Cloud's metadata service lies in the shared range.
-    (Ipv4Addr::new(100, 100, 100, 200), 32, Kind::Metadata),
-    (Ipv4Addr::new(100, 64, 0, 0), 10, Kind::Shared),
-    (Ipv4Addr::new(127, 0, 0, 0), 8, Kind::Loopback),
+    (v4([100, 100, 100, 200], 32), AddressKind::Metadata),
+    (v4([100, 64, 0, 0], 10), AddressKind::Shared),
+    (v4([127, 0, 0, 0], 8), AddressKind::Loopback),
     // Azure's WireServer, the one metadata address that is global by its number.
-    (Ipv4Addr::new(168, 63, 129, 16), 32, Kind::Metadata),
-    (Ipv4Addr::new(169, 254, 169, 254), 32, Kind::Metadata),
+    (v4([168, 63, 129, 16], 32), AddressKind::Metadata),
+    (v4([169, 254, 169, 254], 32), AddressKind::Metadata),
     // Amazon ECS task credentials, and EKS pod identity.
-    (Ipv4Addr::new(169, 254, 170, 0), 24, Kind::Metadata),
-    (Ipv4Addr::new(169, 254, 0, 0), 16, Kind::LinkLocal),
-    (Ipv4Addr::new(172, 16, 0, 0), 12, Kind::Private),
+    (v4([169, 254, 170, 0], 24), AddressKind::Metadata),
+    (v4([169, 254, 0, 0], 16), AddressKind::LinkLocal),
+    (v4([172, 16, 0, 0], 12), AddressKind::Private),
     // Oracle Cloud's older metadata address.
-    (Ipv4Addr::new(192, 0, 0, 192), 32, Kind::Metadata),
-    (Ipv4Addr::new(192, 0, 0, 0), 24, Kind::ProtocolAssignment),
-    (Ipv4Addr::new(192, 0, 2, 0), 24, Kind::Documentation),
-    (Ipv4Addr::new(192, 31, 196, 0), 24, Kind::AnycastService),
-    (Ipv4Addr::new(192, 52, 193, 0), 24, Kind::AnycastService),
-    (Ipv4Addr::new(192, 88, 99, 0), 24, Kind::SixToFourRelay),
-    (Ipv4Addr::new(192, 168, 0, 0), 16, Kind::Private),
-    (Ipv4Addr::new(192, 175, 48, 0), 24, Kind::AnycastService),
-    (Ipv4Addr::new(198, 18, 0, 0), 15, Kind::Benchmarking),
-    (Ipv4Addr::new(198, 51, 100, 0), 24, Kind::Documentation),
-    (Ipv4Addr::new(203, 0, 113, 0), 24, Kind::Documentation),
-    (Ipv4Addr::new(224, 0, 0, 0), 4, Kind::Multicast),
-    (Ipv4Addr::new(255, 255, 255, 255), 32, Kind::Broadcast),
-    (Ipv4Addr::new(240, 0, 0, 0), 4, Kind::Reserved),
+    (v4([192, 0, 0, 192], 32), AddressKind::Metadata),
+    (v4([192, 0, 0, 0], 24), AddressKind::ProtocolAssignment),
+    (v4([192, 0, 2, 0], 24), AddressKind::Documentation),
+    (v4([192, 31, 196, 0], 24), AddressKind::AnycastService),
+    (v4([192, 52, 193, 0], 24), AddressKind::AnycastService),
+    (v4([192, 88, 99, 0], 24), AddressKind::SixToFourRelay),
+    (v4([192, 168, 0, 0], 16), AddressKind::Private),
+    (v4([192, 175, 48, 0], 24), AddressKind::AnycastService),
+    (v4([198, 18, 0, 0], 15), AddressKind::Benchmarking),
+    (v4([198, 51, 100, 0], 24), AddressKind::Documentation),
+    (v4([203, 0, 113, 0], 24), AddressKind::Documentation),
+    (v4([224, 0, 0, 0], 4), AddressKind::Multicast),
+    (v4([255, 255, 255, 255], 32), AddressKind::Broadcast),
+    (v4([240, 0, 0, 0], 4), AddressKind::Reserved),
 ];
 
 /// First match counts: the more specific line stands above the wider one.
-const V6: &[(Ipv6Addr, u8, Kind)] = &[
-    (Ipv6Addr::UNSPECIFIED, 128, Kind::Unspecified),
-    (Ipv6Addr::LOCALHOST, 128, Kind::Loopback),
-    (Ipv6Addr::UNSPECIFIED, 96, Kind::V4Compatible),
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, Kind::V4Mapped),
-    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96, Kind::V4Mapped),
-    (v6(0x64, 0xff9b, 1, 0), 48, Kind::Nat64),
-    (v6(0x100, 0, 0, 0), 64, Kind::Discard),
-    (v6(0x100, 0, 0, 1), 64, Kind::Discard),
-    (v6(0x2001, 0, 0, 0), 32, Kind::Teredo),
-    (v6(0x2001, 2, 0, 0), 48, Kind::Benchmarking),
-    (v6(0x2001, 0, 0, 0), 23, Kind::ProtocolAssignment),
-    (v6(0x2001, 0xdb8, 0, 0), 32, Kind::Documentation),
-    (v6(0x2002, 0, 0, 0), 16, Kind::SixToFour),
-    (v6(0x2620, 0x4f, 0x8000, 0), 48, Kind::AnycastService),
-    (v6(0x3fff, 0, 0, 0), 20, Kind::Documentation),
-    (v6(0x5f00, 0, 0, 0), 16, Kind::SegmentRouting),
+const V6: &[(Ipv6Net, AddressKind)] = &[
+    (v6([0; 8], 128), AddressKind::Unspecified),
+    (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), AddressKind::Loopback),
+    (v6([0; 8], 96), AddressKind::V4Compatible),
+    (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), AddressKind::V4Mapped),
+    (v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96), AddressKind::V4Mapped),
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), AddressKind::Nat64),
+    (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), AddressKind::Discard),
+    (v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64), AddressKind::Discard),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), AddressKind::Teredo),
+    (v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48), AddressKind::Benchmarking),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), AddressKind::ProtocolAssignment),
+    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), AddressKind::Documentation),
+    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), AddressKind::SixToFour),
+    (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), AddressKind::AnycastService),
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), AddressKind::Documentation),
+    (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), AddressKind::SegmentRouting),
     // The metadata services of Amazon and Google over IPv6.
-    (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128, Kind::Metadata),
-    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128, Kind::Metadata),
-    (v6(0xfc00, 0, 0, 0), 7, Kind::UniqueLocal),
-    (v6(0xfe80, 0, 0, 0), 10, Kind::LinkLocal),
-    (v6(0xfec0, 0, 0, 0), 10, Kind::SiteLocal),
-    (v6(0xff00, 0, 0, 0), 8, Kind::Multicast),
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), AddressKind::Metadata),
+    (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), AddressKind::Metadata),
+    (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), AddressKind::UniqueLocal),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), AddressKind::LinkLocal),
+    (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), AddressKind::SiteLocal),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), AddressKind::Multicast),
 ];
 
-const fn v6(a: u16, b: u16, c: u16, d: u16) -> Ipv6Addr {
-    Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)
+const fn v4(octets: [u8; 4], bits: u8) -> Ipv4Net {
+    let [a, b, c, d] = octets;
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits)
 }
 
-/// The first `bits` bits of the address, the others zero.
-pub(crate) fn prefix_v4(ip: Ipv4Addr, bits: u8) -> u32 {
-    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0);
-    ip.to_bits() & mask
-}
-
-/// The first `bits` bits of the address, the others zero.
-pub(crate) fn prefix_v6(ip: Ipv6Addr, bits: u8) -> u128 {
-    let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0);
-    ip.to_bits() & mask
+const fn v6(segments: [u16; 8], bits: u8) -> Ipv6Net {
+    let [a, b, c, d, e, f, g, h] = segments;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), bits)
 }
 
 /// The IPv4 address in the last 32 bits.

@@ -4,13 +4,16 @@
 //! connection opens.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, header};
+use prometheus::core::Collector;
 use reqwest::{Certificate, Client, ClientBuilder};
+use tracing::Instrument as _;
 use url::{Host, Url};
 
-use crate::error::{Error, Why};
+use crate::error::{Error, RefusalReason};
+use crate::metrics::{Metrics, Purpose};
 use crate::policy::{Policy, Rules};
 use crate::request::Request;
 use crate::resolve::{Guard, GuardError, Lookup, SystemLookup};
@@ -38,6 +41,7 @@ pub struct Outbound {
     rules: Arc<Rules>,
     guard: Guard,
     client: Client,
+    metrics: Metrics,
 }
 
 impl Outbound {
@@ -60,7 +64,7 @@ impl Outbound {
         let client = client_builder(&policy, guard.clone())?.build().map_err(|error| Error::Setup {
             detail: format!("{}; check that the system's CA certificates are installed", error.without_url()),
         })?;
-        Ok(Self { rules, guard, client })
+        Ok(Self { rules, guard, client, metrics: Metrics::new()? })
     }
 
     /// Checks an address by its text: https, spelled plainly, on an open port, no literal address that is closed, not
@@ -98,12 +102,12 @@ impl Outbound {
     pub async fn send(&self, request: Request) -> Result<Response, Error> {
         let url = self.check_url(&request.url)?;
         let host = target::host_shown(&url).to_owned();
-        let (deadline, bytes_max) = (request.deadline, request.body_bytes_max);
+        let (purpose, deadline, bytes_max) = (request.purpose, request.deadline, request.body_bytes_max);
         let work = async {
             let answer = self.begin(&host, url, request).await?;
             read_whole(&host, answer, bytes_max).await
         };
-        within(&host, deadline, work).await
+        self.observed(&host, purpose, |response| response.status, within(&host, deadline, work)).await
     }
 
     /// Sends a request and gives its answer as a stream. A redirect is an answer: it is not followed.
@@ -118,7 +122,9 @@ impl Outbound {
             idle: request.stream_idle,
             lifetime: request.stream_lifetime,
         };
-        let answer = within(&host, request.deadline, self.begin(&host, url, request)).await?;
+        let purpose = request.purpose;
+        let work = within(&host, request.deadline, self.begin(&host, url, request));
+        let answer = self.observed(&host, purpose, |answer| answer.status().as_u16(), work).await?;
         Ok(StreamResponse::new(host, answer, limits))
     }
 
@@ -126,7 +132,7 @@ impl Outbound {
     /// each checked like the first address. `deadline` is for all of them.
     ///
     /// # Errors
-    /// Any of [`Error`] but `Setup` and `Json`; [`Why::RedirectOrigin`] and [`Why::RedirectCount`] among the refusals.
+    /// Any of [`Error`] but `Setup` and `Json`; [`RefusalReason::RedirectOrigin`] and [`RefusalReason::RedirectCount`] among the refusals.
     pub async fn get_metadata(&self, url: &str, deadline: Duration) -> Result<Response, Error> {
         let first = self.check_url(url)?;
         let host = target::host_shown(&first).to_owned();
@@ -140,16 +146,35 @@ impl Outbound {
                     None => return read_whole(&host, answer, METADATA_BYTES_MAX).await,
                 }
             }
-            Err(Error::refused(&host, Why::RedirectCount))
+            Err(Error::refused(&host, RefusalReason::RedirectCount))
         };
-        within(&host, deadline, work).await
+        self.observed(&host, Purpose::Oauth, |response| response.status, within(&host, deadline, work)).await
+    }
+
+    /// The measurements of this client and its clones, to be registered once.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        self.metrics.collector()
+    }
+
+    /// Makes a call in a span of its own and notes how it ended.
+    async fn observed<T>(
+        &self,
+        host: &str,
+        purpose: Purpose,
+        status: impl Fn(&T) -> u16,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        // Paths and queries can hold secrets of other people's making, so the host is all that is logged.
+        let ended = call.instrument(tracing::error_span!("upstream", host)).await;
+        self.metrics.observe(purpose, started, ended.as_ref().map(status));
+        ended
     }
 
     async fn begin(&self, host: &str, url: Url, mut request: Request) -> Result<reqwest::Response, Error> {
         let headers = request.take_headers()?;
         let method: Method = request.method;
-        // Paths and queries can hold secrets of other people's making, so the host is all that is logged.
-        tracing::debug!(%method, host, "outbound request");
+        tracing::debug!(%method, "outbound request");
         let mut builder = self.client.request(method, url).headers(headers);
         if let Some(body) = request.body {
             builder = builder.body(body);
@@ -161,11 +186,11 @@ impl Outbound {
     fn redirect_target(&self, from: &Url, location: &str) -> Result<Url, Error> {
         let host = target::host_shown(from);
         if location.contains('\\') {
-            return Err(Error::refused(host, Why::Characters));
+            return Err(Error::refused(host, RefusalReason::Characters));
         }
-        let to = from.join(location).map_err(|_| Error::refused(host, Why::NotAUrl))?;
+        let to = from.join(location).map_err(|_| Error::refused(host, RefusalReason::NotAUrl))?;
         if to.origin() != from.origin() {
-            return Err(Error::refused(host, Why::RedirectOrigin));
+            return Err(Error::refused(host, RefusalReason::RedirectOrigin));
         }
         self.check_url(to.as_str())
     }

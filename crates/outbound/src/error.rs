@@ -6,7 +6,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use crate::address::Kind;
+use crate::address::AddressKind;
 use crate::resolve::GuardError;
 
 /// Why a request did not end with a response.
@@ -18,16 +18,18 @@ pub enum Error {
         /// The host of the URL, or `the address` where it has none that could be read.
         url_host: String,
         /// Which rule refused it.
-        why: Why,
+        why: RefusalReason,
     },
     /// The deadline passed, or a stream stood still. The request may have been received.
-    #[error("{url_host} did not answer in time; try again later")]
+    #[error("{url_host} did not respond in time; try again later")]
     Timeout {
         /// The host that was asked.
         url_host: String,
     },
     /// No connection came about, so nothing was sent.
-    #[error("no connection to {url_host}: {detail}; check the host name and that the server runs, then try again")]
+    #[error(
+        "cannot connect to {url_host}: {detail}; check the host name and that the server is running, then try again"
+    )]
     Connect {
         /// The host that was asked.
         url_host: String,
@@ -35,7 +37,9 @@ pub enum Error {
         detail: String,
     },
     /// The server's certificate or its TLS is not acceptable, so nothing was sent.
-    #[error("no trusted connection to {url_host}: {detail}; check its certificate, or give the deployment its root")]
+    #[error(
+        "cannot connect securely to {url_host}: {detail}; check its certificate, or add its root certificate to this server"
+    )]
     Tls {
         /// The host that was asked.
         url_host: String,
@@ -43,13 +47,13 @@ pub enum Error {
         detail: String,
     },
     /// The connection broke, or what came is no HTTP. The request may have been received.
-    #[error("the connection to {url_host} broke before the answer was complete; try again later")]
+    #[error("the connection to {url_host} was lost before the response was complete; try again later")]
     Broken {
         /// The host that was asked.
         url_host: String,
     },
     /// The answer is larger than the caller takes.
-    #[error("the answer of {url_host} is larger than {bytes_max} bytes; ask for less")]
+    #[error("the response of {url_host} is larger than {bytes_max} bytes")]
     TooLarge {
         /// The host that was asked.
         url_host: String,
@@ -65,7 +69,7 @@ pub enum Error {
         name: String,
     },
     /// The body could not be written as, or read as, what was asked for.
-    #[error("the body is not the JSON that was expected; check the address, and what the server speaks")]
+    #[error("the response is not the expected JSON; check the URL")]
     Json,
     /// The client cannot be made from its policy: told at the start.
     #[error("outbound requests cannot be set up: {detail}")]
@@ -77,33 +81,33 @@ pub enum Error {
 
 /// Which rule of the guard refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum RefusalReason {
     /// No absolute URL.
-    #[error("it is no web address; write it in full, as in https://example.com/path")]
+    #[error("not a valid URL; enter a full URL, for example https://example.com/path")]
     NotAUrl,
     /// Longer than `URL_BYTES_MAX`.
-    #[error("the web address is too long")]
+    #[error("the URL is too long")]
     TooLong,
     /// Another scheme than https.
-    #[error("only https:// addresses are reachable")]
+    #[error("only https:// URLs are allowed")]
     Scheme,
     /// White space, control characters or a backslash.
-    #[error("the web address contains a space, a control character or a backslash; remove it")]
+    #[error("the URL contains a space, a control character or a backslash; remove it")]
     Characters,
     /// `user:password@`.
-    #[error("the web address contains a user name; enter credentials as credentials")]
+    #[error("the URL contains a user name; enter credentials in their own field")]
     UserInfo,
     /// A host that reads otherwise than it is written: odd IPv4 spellings, zone ids, trailing dots, other scripts.
-    #[error("the host is not written plainly; use the plain name (in xn-- form) or a plain address")]
+    #[error("the host name is not valid; use a plain host name (in xn-- form) or IP address")]
     HostSpelling,
     /// A port that the deployment does not list, or an odd spelling of one.
-    #[error("port {0} is not open for outbound requests; use port 443 or ask who runs this deployment to list it")]
+    #[error("port {0} is not allowed; use port 443, or ask the person who runs this server to allow it")]
     Port(u16),
     /// An address that is not reachable.
-    #[error("it leads to {0}; if that is meant, who runs this deployment must open it")]
-    Address(Kind),
+    #[error("it resolves to {0}, which is not allowed; ask the person who runs this server to allow it")]
+    Address(AddressKind),
     /// This deployment itself.
-    #[error("it is this deployment's own host")]
+    #[error("it is this server's own host")]
     OwnHost,
     /// A redirect to another origin.
     #[error("it redirects to another origin; register the address it redirects to")]
@@ -131,7 +135,7 @@ impl Error {
         )
     }
 
-    pub(crate) fn refused(host: &str, why: Why) -> Self {
+    pub(crate) fn refused(host: &str, why: RefusalReason) -> Self {
         Self::Refused { url_host: host.to_owned(), why }
     }
 
@@ -168,7 +172,7 @@ impl Error {
 /// What lies below a library's error.
 #[derive(Default)]
 struct Causes {
-    refusal: Option<Why>,
+    refusal: Option<RefusalReason>,
     tls: Option<String>,
     lookup: bool,
     io: Option<io::ErrorKind>,

@@ -11,6 +11,7 @@
 pub mod address;
 mod client;
 mod error;
+mod metrics;
 mod policy;
 mod request;
 mod resolve;
@@ -19,8 +20,9 @@ mod scrub;
 mod target;
 
 pub use client::{Outbound, install_crypto_provider};
-pub use error::{Error, Why};
-pub use policy::{Cidr, CidrError, Policy};
+pub use error::{Error, RefusalReason};
+pub use metrics::Purpose;
+pub use policy::{OPENABLE, Policy};
 pub use request::{Field, Request};
 pub use resolve::{Lookup, LookupAnswer, SystemLookup};
 pub use response::{Response, StreamResponse};

@@ -3,14 +3,13 @@
 //! Invariants: loopback is closed unless `allow_loopback`; only private, shared and unique local ranges can be opened,
 //! metadata addresses never; plain http exists for loopback alone.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
+use thinkwork_primitives::Network;
 use url::Host;
 
-use crate::address::{self, Kind, prefix_v4, prefix_v6};
-use crate::error::{Error, Why};
+use crate::address::{self, AddressKind};
+use crate::error::{Error, RefusalReason};
 
 /// What the deployment allows.
 #[derive(Clone, Debug)]
@@ -19,7 +18,7 @@ pub struct Policy {
     /// the start when this is set and `public_url` is not loopback.
     pub allow_loopback: bool,
     /// Private ranges that are reachable, over https: inside 10/8, 172.16/12, 192.168/16, 100.64/10 or fc00::/7.
-    pub allowed_private: Vec<Cidr>,
+    pub allowed_private: Vec<Network>,
     /// Ports that are reachable; 443 by default.
     pub ports: Vec<u16>,
     /// This deployment's own host, never reachable: `host` for all its ports or `host:port` for one. A loopback host
@@ -41,94 +40,33 @@ impl Default for Policy {
     }
 }
 
-/// A range of addresses, as in `10.0.0.0/8`; an address alone is a range of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    base: IpAddr,
-    bits: u8,
-}
+/// The ranges that may be opened, in whole or in part.
+pub const OPENABLE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 
-/// The text is no range of addresses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address range; write it like 10.0.0.0/8, without bits behind the prefix")]
-pub struct CidrError(String);
-
-impl Cidr {
-    /// Whether the address lies in the range.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.base, ip) {
-            (IpAddr::V4(base), IpAddr::V4(ip)) => prefix_v4(ip, self.bits) == base.to_bits(),
-            (IpAddr::V6(base), IpAddr::V6(ip)) => prefix_v6(ip, self.bits) == base.to_bits(),
-            _ => false,
-        }
-    }
-
-    /// Whether every address of the range is of a kind that may be opened. The openable ranges are prefixes
-    /// themselves, so a range lies inside when its base does and it is not wider.
-    fn is_openable(&self) -> bool {
-        let bits_min = match (address::kind(self.base), self.base) {
-            (Kind::Private, IpAddr::V4(ip)) => match ip.octets() {
-                [10, ..] => 8,
-                [172, ..] => 12,
-                _ => 16,
-            },
-            (Kind::Shared, _) => 10,
-            (Kind::UniqueLocal, _) => 7,
-            _ => return false,
-        };
-        self.bits >= bits_min
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = CidrError;
-
-    fn from_str(text: &str) -> Result<Self, CidrError> {
-        let error = || CidrError(text.to_owned());
-        let (base, bits) = match text.split_once('/') {
-            Some((base, bits)) => (base, Some(bits.parse::<u8>().map_err(|_| error())?)),
-            None => (text, None),
-        };
-        let base: IpAddr = base.parse().map_err(|_| error())?;
-        let (bits_max, whole) = match base {
-            IpAddr::V4(ip) => (32, prefix_v4(ip, bits.unwrap_or(32)) == ip.to_bits()),
-            IpAddr::V6(ip) => (128, prefix_v6(ip, bits.unwrap_or(128)) == ip.to_bits()),
-        };
-        let bits = bits.unwrap_or(bits_max);
-        if bits > bits_max || !whole {
-            return Err(error());
-        }
-        Ok(Self { base, bits })
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.bits)
-    }
+/// Whether every address of the range is of a kind that may be opened.
+fn is_openable(range: &Network) -> bool {
+    let mut openable = OPENABLE.iter().filter_map(|text| text.parse::<Network>().ok());
+    address::kind(range.first_address()).is_openable() && openable.any(|wide| wide.contains_network(range))
 }
 
 /// The policy after its own check: what the guard asks.
 pub(crate) struct Rules {
     pub(crate) allow_loopback: bool,
-    allowed_private: Vec<Cidr>,
+    allowed_private: Vec<Network>,
     ports: Vec<u16>,
-    own: Vec<Own>,
+    own: Vec<OwnAddress>,
 }
 
-struct Own {
+struct OwnAddress {
     host: Host<String>,
     port: Option<u16>,
 }
 
 impl Rules {
     pub(crate) fn new(policy: &Policy) -> Result<Self, Error> {
-        if let Some(range) = policy.allowed_private.iter().find(|range| !range.is_openable()) {
+        if let Some(range) = policy.allowed_private.iter().find(|range| !is_openable(range)) {
             return Err(Error::Setup {
-                detail: format!(
-                    "the range {range} cannot be opened; name ranges inside 10.0.0.0/8, 172.16.0.0/12, \
-                     192.168.0.0/16, 100.64.0.0/10 or fc00::/7"
-                ),
+                detail: format!("the range {range} cannot be opened; name ranges inside {}", OPENABLE.join(", ")),
             });
         }
         let own = policy.own_hosts.iter().map(|text| parse_own(text)).collect::<Result<Vec<_>, _>>()?;
@@ -149,20 +87,20 @@ impl Rules {
 
     /// Whether the address may be connected to. `loopback_name` says that it was reached by a name for loopback (or
     /// is written out): loopback and its names belong together, so no other name leads there and they lead nowhere else.
-    pub(crate) fn check_address(&self, ip: IpAddr, loopback_name: LoopbackName) -> Result<(), Why> {
+    pub(crate) fn check_address(&self, ip: IpAddr, loopback_name: LoopbackName) -> Result<(), RefusalReason> {
         let kind = address::kind(ip);
         let reachable = match (kind, loopback_name) {
-            (Kind::Loopback, LoopbackName::Yes | LoopbackName::Literal) => self.allow_loopback,
+            (AddressKind::Loopback, LoopbackName::Yes | LoopbackName::Literal) => self.allow_loopback,
             (_, LoopbackName::Yes) => false,
-            (Kind::Global, _) => true,
+            (AddressKind::Global, _) => true,
             (kind, _) => kind.is_openable() && self.allowed_private.iter().any(|range| range.contains(ip)),
         };
-        if reachable { Ok(()) } else { Err(Why::Address(kind)) }
+        if reachable { Ok(()) } else { Err(RefusalReason::Address(kind)) }
     }
 
     /// Whether the port may be connected to, where the host is not loopback.
-    pub(crate) fn check_port(&self, port: u16) -> Result<(), Why> {
-        if self.ports.contains(&port) { Ok(()) } else { Err(Why::Port(port)) }
+    pub(crate) fn check_port(&self, port: u16) -> Result<(), RefusalReason> {
+        if self.ports.contains(&port) { Ok(()) } else { Err(RefusalReason::Port(port)) }
     }
 
     /// Whether host and port are this deployment's own.
@@ -196,12 +134,12 @@ impl LoopbackName {
 pub(crate) fn is_loopback_host(host: &Host<String>) -> bool {
     match host {
         Host::Domain(name) => LoopbackName::of(name) == LoopbackName::Yes,
-        Host::Ipv4(ip) => address::kind_v4(*ip) == Kind::Loopback,
-        Host::Ipv6(ip) => address::kind_v6(*ip) == Kind::Loopback,
+        Host::Ipv4(ip) => address::kind_v4(*ip) == AddressKind::Loopback,
+        Host::Ipv6(ip) => address::kind_v6(*ip) == AddressKind::Loopback,
     }
 }
 
-fn parse_own(text: &str) -> Result<Own, Error> {
+fn parse_own(text: &str) -> Result<OwnAddress, Error> {
     let error = || Error::Setup {
         detail: format!("`{text}` is no host; write this deployment's host as `host` or `host:port`"),
     };
@@ -210,5 +148,5 @@ fn parse_own(text: &str) -> Result<Own, Error> {
         _ => (text, None),
     };
     let host = Host::parse(host.trim_end_matches('.')).map_err(|_| error())?;
-    Ok(Own { host, port })
+    Ok(OwnAddress { host, port })
 }

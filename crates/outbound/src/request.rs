@@ -15,6 +15,7 @@ use thinkwork_primitives::limits::{REQUEST_DEADLINE, UPSTREAM_BODY_BYTES_MAX};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::metrics::Purpose;
 
 /// How long a stream may be silent: servers that stream send comments or pings more often.
 const STREAM_IDLE_DEFAULT: Duration = Duration::from_secs(120);
@@ -42,6 +43,7 @@ const HEADERS_OF_THE_CONNECTION: &[&str] = &[
 pub struct Request {
     pub(crate) method: Method,
     pub(crate) url: String,
+    pub(crate) purpose: Purpose,
     headers: Result<HeaderMap, Error>,
     pub(crate) body: Option<Bytes>,
     /// The whole time for `send`; the time until the response's headers for `stream`.
@@ -66,6 +68,7 @@ impl Request {
         Self {
             method,
             url: url.into(),
+            purpose: Purpose::default(),
             headers: Ok(HeaderMap::new()),
             body: None,
             deadline: REQUEST_DEADLINE,
@@ -88,6 +91,13 @@ impl Request {
     /// A DELETE.
     pub fn delete(url: impl Into<String>) -> Self {
         Self::new(Method::DELETE, url)
+    }
+
+    /// Sets what it is counted as.
+    #[must_use]
+    pub fn purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = purpose;
+        self
     }
 
     /// Sets a header that may be seen.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::error::Why;
+use crate::error::RefusalReason;
 use crate::policy::{LoopbackName, Rules};
 
 /// The addresses of a name, later.
@@ -38,8 +38,8 @@ impl Lookup for SystemLookup {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuardError {
     #[error("refused: {0}")]
-    Refused(Why),
-    #[error("the name could not be looked up")]
+    Refused(RefusalReason),
+    #[error("the host name could not be resolved")]
     Lookup,
 }
 

@@ -3,13 +3,15 @@
 //! Invariant: none of these is ever built from a payload, a header chosen by the caller or a model's output.
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
-use crate::{ConnectionId, SessionId, TenantId, Timestamp, TokenId, TriggerId, TurnId, UserId, WebhookId};
+use crate::{ConnectionId, ExtensionId, SessionId, TenantId, Timestamp, TokenId, TriggerId, TurnId, UserId, WebhookId};
 
 /// What a user may do in the tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Uses Spaces and connects own accounts.
     Member,
@@ -20,24 +22,16 @@ pub enum Role {
 }
 
 impl Role {
-    /// The stored word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Member => "member",
-            Self::Operator => "operator",
-            Self::Owner => "owner",
-        }
-    }
-
-    /// The role of this word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Member, Self::Operator, Self::Owner].into_iter().find(|role| role.word() == word)
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Where a token works: exactly one of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Audience {
     /// `/v1`.
     Api,
@@ -45,9 +39,17 @@ pub enum Audience {
     Mcp,
 }
 
+impl Audience {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// How much a `/v1` token may do; each holds those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// GET.
     Read,
@@ -57,20 +59,27 @@ pub enum Scope {
     Admin,
 }
 
+impl Scope {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// The authenticated caller of one request. Made by the `access` slice alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The tenant, from the session or token.
     pub tenant: TenantId,
     /// The person or service.
-    pub who: Who,
+    pub identity: Identity,
     /// How they proved it.
-    pub via: Via,
+    pub auth: AuthMethod,
 }
 
 /// The person or service behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Identity {
     /// A person of the tenant.
     User {
         /// Their id.
@@ -84,7 +93,7 @@ pub enum Who {
 
 /// What proved the caller's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
+pub enum AuthMethod {
     /// A browser session; the only way to consent.
     Session {
         /// The session.
@@ -111,25 +120,116 @@ pub enum Via {
 impl Principal {
     /// The person, if there is one.
     pub const fn user(&self) -> Option<UserId> {
-        match self.who {
-            Who::User { id, .. } => Some(id),
-            Who::Service => None,
+        match self.identity {
+            Identity::User { id, .. } => Some(id),
+            Identity::Service => None,
         }
+    }
+
+    /// The software that acts for this caller.
+    pub const fn client(&self) -> ActingClient {
+        match self.auth {
+            AuthMethod::Session { id, .. } => ActingClient::Page(id),
+            AuthMethod::Token { id, audience: Audience::Api, .. } => ActingClient::ApiToken(id),
+            AuthMethod::Token { id, audience: Audience::Mcp, .. } => ActingClient::McpClient(id),
+            AuthMethod::Turn { .. } => ActingClient::Agent,
+        }
+    }
+
+    /// As whom this caller asks for work, and with which software.
+    pub fn actor(&self) -> Actor {
+        Actor { requester: self.requester(), client: self.client() }
     }
 
     /// As whom this caller asks for work.
     pub fn requester(&self) -> Requester {
-        match (self.who, self.via) {
-            (Who::User { id, .. }, _) => Requester::User(id),
-            (Who::Service, Via::Token { id, .. }) => Requester::System(id.to_string()),
-            (Who::Service, Via::Session { id, .. }) => Requester::System(id.to_string()),
-            (Who::Service, Via::Turn { id }) => Requester::System(id.to_string()),
+        match (self.identity, self.auth) {
+            (Identity::User { id, .. }, _) => Requester::User(id),
+            (Identity::Service, AuthMethod::Token { id, .. }) => Requester::System(id.to_string()),
+            (Identity::Service, AuthMethod::Session { id, .. }) => Requester::System(id.to_string()),
+            (Identity::Service, AuthMethod::Turn { id }) => Requester::System(id.to_string()),
         }
     }
 }
 
-/// On whose request something happens.
+/// The software that acted. Its name is shown by id, like a token's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActingClient {
+    /// The tenant's agent.
+    Agent,
+    /// A foreign MCP client at the gateway, by its token.
+    McpClient(TokenId),
+    /// A program at `/v1`, by its token.
+    ApiToken(TokenId),
+    /// A page in a signed-in browser.
+    Page(SessionId),
+    /// A mounted extension.
+    Extension(ExtensionId),
+    /// The server itself.
+    System,
+}
+
+impl ActingClient {
+    /// The word in the API and in the database.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::McpClient(_) => "mcp_client",
+            Self::ApiToken(_) => "api_token",
+            Self::Page(_) => "page",
+            Self::Extension(_) => "extension",
+            Self::System => "system",
+        }
+    }
+
+    /// The printed id, where its kind has one.
+    pub fn id(self) -> Option<String> {
+        match self {
+            Self::Agent | Self::System => None,
+            Self::McpClient(id) | Self::ApiToken(id) => Some(id.to_string()),
+            Self::Page(id) => Some(id.to_string()),
+            Self::Extension(id) => Some(id.to_string()),
+        }
+    }
+
+    /// Reads the two columns back; `None` where they were not written by us.
+    pub fn from_columns(kind: &str, id: Option<&str>) -> Option<Self> {
+        Some(match (kind, id) {
+            ("agent", None) => Self::Agent,
+            ("system", None) => Self::System,
+            ("mcp_client", Some(id)) => Self::McpClient(id.parse().ok()?),
+            ("api_token", Some(id)) => Self::ApiToken(id.parse().ok()?),
+            ("page", Some(id)) => Self::Page(id.parse().ok()?),
+            ("extension", Some(id)) => Self::Extension(id.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// On whose request something happens, and with which software.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// On whose request.
+    pub requester: Requester,
+    /// The software that acts.
+    pub client: ActingClient,
+}
+
+impl Actor {
+    /// The server itself, for nobody.
+    pub fn server() -> Self {
+        Self { requester: Requester::server(), client: ActingClient::System }
+    }
+
+    /// A person at a page.
+    pub const fn at_page(user: UserId, session: SessionId) -> Self {
+        Self { requester: Requester::User(user), client: ActingClient::Page(session) }
+    }
+}
+
+/// On whose request something happens. As JSON `{kind, id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "RequesterColumns", try_from = "RequesterColumns")]
 pub enum Requester {
     /// A person of the tenant.
     User(UserId),
@@ -197,8 +297,30 @@ impl Requester {
     }
 }
 
-/// Whose credential: on threads, messages and turns whose may be used, on a step whose was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize)]
+struct RequesterColumns {
+    kind: String,
+    id: String,
+}
+
+impl From<Requester> for RequesterColumns {
+    fn from(requester: Requester) -> Self {
+        Self { kind: requester.kind().to_owned(), id: requester.id() }
+    }
+}
+
+impl TryFrom<RequesterColumns> for Requester {
+    type Error = &'static str;
+
+    fn try_from(columns: RequesterColumns) -> Result<Self, Self::Error> {
+        Self::from_columns(&columns.kind, &columns.id).ok_or("no requester of this kind has this id")
+    }
+}
+
+/// Whose credential: on threads, messages and turns whose may be used, on a step whose was opened. As JSON
+/// `{kind, user_id?, connection_id?}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CredentialSubject {
     /// Nobody's.
     None,
@@ -207,8 +329,10 @@ pub enum CredentialSubject {
     /// A person's, and which connection once that is known.
     User {
         /// The owner.
+        #[serde(rename = "user_id")]
         user: UserId,
         /// The grant that was opened.
+        #[serde(rename = "connection_id", skip_serializing_if = "Option::is_none")]
         connection: Option<ConnectionId>,
     },
 }
@@ -253,7 +377,8 @@ impl CredentialSubject {
 }
 
 /// The part of the runtime that may open a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Surface {
     /// A tool call of a turn or of the gateway.
     ToolCall,
@@ -270,48 +395,30 @@ pub enum Surface {
 }
 
 impl Surface {
-    /// The stored word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::ToolCall => "tool_call",
-            Self::Connector => "connector",
-            Self::WebhookVerification => "webhook_verification",
-            Self::Oauth => "oauth",
-            Self::ModelCall => "model_call",
-            Self::Extension => "extension",
-        }
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// What a tool does to the world, as the operator recorded it. Unset means `Send`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Effect {
     /// Reads only.
     Read,
     /// Changes the requester's own things and tells nobody.
     Write,
     /// Its content or arguments reach someone outside the thread.
+    #[default]
     Send,
 }
 
 impl Effect {
-    /// The stored word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Send => "send",
-        }
-    }
-
-    /// The effect of this word; anything else, also nothing, is `Send`.
-    pub fn from_column(word: Option<&str>) -> Self {
-        match word {
-            Some("read") => Self::Read,
-            Some("write") => Self::Write,
-            _ => Self::Send,
-        }
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

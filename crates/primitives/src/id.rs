@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id of the form {expected}…")]
 pub struct ParseIdError {
-    expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -138,6 +139,10 @@ ids! {
     OauthClientId "ocl_";
     /// A tenant's registration of a remote MCP endpoint.
     McpServerId "mcp_";
+    /// A set of tools that ThinkWork itself brings.
+    BuiltInSetId "bis_";
+    /// A mounted extension.
+    ExtensionId "ext_";
     /// An explicit inbound endpoint of a Space.
     WebhookId "whk_";
     /// One request that reached a webhook.
@@ -151,7 +156,8 @@ ids! {
 }
 
 /// Where the first message of a thread came from; part of the thread's printed id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Channel {
     /// A person wrote.
     Chat,
@@ -168,18 +174,9 @@ pub enum Channel {
 }
 
 impl Channel {
-    const ALL: [Self; 6] = [Self::Chat, Self::Hook, Self::Mail, Self::Cal, Self::Auto, Self::Ext];
-
-    /// The word used in ids and in the `channel` column.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Chat => "CHAT",
-            Self::Hook => "HOOK",
-            Self::Mail => "MAIL",
-            Self::Cal => "CAL",
-            Self::Auto => "AUTO",
-            Self::Ext => "EXT",
-        }
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     const fn code(self) -> u128 {
@@ -191,11 +188,6 @@ impl Channel {
             Self::Auto => 4,
             Self::Ext => 5,
         }
-    }
-
-    /// The channel of this word, if it is one.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|channel| channel.word() == word)
     }
 }
 
@@ -228,13 +220,13 @@ impl ThreadId {
     /// Where the thread began.
     pub fn channel(self) -> Channel {
         let code = self.0.as_u128() & CHANNEL_BITS;
-        Channel::ALL.into_iter().find(|channel| channel.code() == code).unwrap_or(Channel::Ext)
+        Channel::VARIANTS.iter().copied().find(|channel| channel.code() == code).unwrap_or(Channel::Ext)
     }
 }
 
 impl fmt::Display for ThreadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.channel().word(), encode(self.0))
+        write!(f, "{}-{}", self.channel().as_str(), encode(self.0))
     }
 }
 
@@ -250,7 +242,7 @@ impl FromStr for ThreadId {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let refused = ParseIdError { expected: "CHAT-" };
         let (word, digits) = text.split_once('-').ok_or(refused)?;
-        let channel = Channel::parse(word).ok_or(refused)?;
+        let channel = word.parse::<Channel>().map_err(|_| refused)?;
         let id = decode(digits).map(Self).ok_or(refused)?;
         if id.0.as_u128() & CHANNEL_BITS == channel.code() { Ok(id) } else { Err(refused) }
     }
@@ -286,10 +278,10 @@ mod tests {
 
     #[test]
     fn a_thread_id_carries_its_channel_and_refuses_another() {
-        for channel in Channel::ALL {
+        for channel in Channel::VARIANTS.iter().copied() {
             let id = ThreadId::new(channel);
             let text = id.to_string();
-            assert!(text.starts_with(channel.word()));
+            assert!(text.starts_with(channel.as_str()));
             assert_eq!(text.parse(), Ok(id));
         }
         let chat = ThreadId::new(Channel::Chat).to_string();

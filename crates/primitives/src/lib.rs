@@ -3,17 +3,30 @@
 //! Architecture Invariant: no I/O and no async here; every crate may use it, it uses none of ours.
 
 pub mod actor;
+pub mod chain;
 pub mod crypto;
+pub mod event;
 pub mod id;
 pub mod limits;
+pub mod network;
 pub mod secret;
+pub mod target;
 pub mod time;
+pub mod trace;
 
-pub use actor::{Audience, CredentialSubject, Effect, Marks, Principal, Requester, Role, Scope, Surface, Via, Who};
-pub use id::{
-    AuditId, Channel, ConnectionId, CredentialId, DeliveryId, FlowId, InvitationId, JobId, McpServerId, MessageId,
-    OauthClientId, ParseIdError, ProviderId, SessionId, SpaceId, StepId, TenantId, ThreadId, TokenId, TriggerId,
-    TurnId, UserId, WebhookId,
+pub use actor::{
+    ActingClient, Actor, Audience, AuthMethod, CredentialSubject, Effect, Identity, Marks, Principal, Requester, Role,
+    Scope, Surface,
 };
+pub use chain::Chain;
+pub use event::DomainEvent;
+pub use id::{
+    AuditId, BuiltInSetId, Channel, ConnectionId, CredentialId, DeliveryId, ExtensionId, FlowId, InvitationId, JobId,
+    McpServerId, MessageId, OauthClientId, ParseIdError, ProviderId, SessionId, SpaceId, StepId, TenantId, ThreadId,
+    TokenId, TriggerId, TurnId, UserId, WebhookId,
+};
+pub use network::{Network, ParseNetworkError};
 pub use secret::Secret;
+pub use target::{GrantTarget, ToolSourceId};
 pub use time::{Clock, Timestamp};
+pub use trace::TraceContext;

@@ -5,22 +5,24 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use thinkwork_database::{Db, Tx, jobs::Job, schema::check_row_security, schema::migrate};
+use thinkwork_database::jobs::{ATTEMPTS_MAX, Job, JobType, NewJob, Tries};
+use thinkwork_database::{Db, schema::check_row_security, schema::migrate};
 use thinkwork_intake::Intake;
 use thinkwork_outbound::{Outbound, Policy};
-use thinkwork_primitives::{Clock, McpServerId};
-use thinkwork_vault::{Missing, Vault};
+use thinkwork_primitives::{Clock, DomainEvent};
+use thinkwork_vault::{MissingKeyFile, Vault};
 
 use crate::access::Access;
 use crate::audit::Audit;
 use crate::config::Config;
-use crate::credentials::Credentials;
-use crate::edge::caller::Boxed;
+use crate::credentials::{Credentials, EraseVersion};
+use crate::edge::Names;
+use crate::edge::caller::BoxFuture;
 use crate::mcp::Mcp;
-use crate::oauth::{Oauth, ServerNames};
-use crate::schema::MIGRATIONS;
+use crate::metrics::Metrics;
+use crate::oauth::{EndUserConnections, ExpireFlow, Oauth, RevokeTokens};
 use crate::spaces::Spaces;
-use crate::threads::Threads;
+use crate::threads::{RunThread, Threads};
 use crate::tools::{ToolSource, Tools};
 use crate::turns::Turns;
 use crate::webhooks::Webhooks;
@@ -29,10 +31,10 @@ use crate::webhooks::Webhooks;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process serves this data.
-    #[error("another thinkwork serves {}; stop it, or choose another --data-dir or --database-url", .0.display())]
+    #[error("thinkwork is already running on {}; stop it, or use another --data-dir or --database-url", .0.display())]
     AlreadyServing(PathBuf),
     /// The data folder cannot be used.
-    #[error("{} cannot be used: {source}; check that the folder exists and is yours", .path.display())]
+    #[error("cannot use {}: {source}; check that the folder exists and that you have access", .path.display())]
     DataDir {
         /// The folder.
         path: PathBuf,
@@ -51,6 +53,9 @@ pub enum StartError {
     /// The keys of this database are others.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
+    /// What is measured cannot be set up.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// The client for requests to the outside cannot be made.
     #[error(transparent)]
     Outbound(#[from] thinkwork_outbound::Error),
@@ -62,6 +67,8 @@ pub struct App {
     pub config: Config,
     /// The time.
     pub clock: Clock,
+    /// What is measured.
+    pub metrics: Metrics,
     /// The database.
     pub db: Db,
     /// The log of accepted events.
@@ -90,20 +97,35 @@ pub struct App {
     pub loops: crate::worker::Loops,
 }
 
+/// How the database of this configuration is opened.
+pub(crate) fn database_options(config: &Config) -> thinkwork_database::Options {
+    thinkwork_database::Options {
+        url: config.database_url.clone(),
+        migration_url: config.database_migration_url.clone(),
+        connections_max: config.database_connections_max,
+        subscribers,
+    }
+}
+
+/// Opens and migrates the database. Returns it, and how many migrations that took.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn open_database(config: &Config) -> Result<(Db, usize), StartError> {
+    let db = Db::open(&database_options(config)).await?;
+    let applied = migrate(&db).await?;
+    check_row_security(&db).await?;
+    Ok((db, applied))
+}
+
 /// Opens and migrates the database, checks the keys against it.
 ///
 /// # Errors
 /// [`StartError`].
 pub async fn open_foundation(config: &Config, clock: &Clock) -> Result<(Db, Credentials, Vault), StartError> {
-    let db = Db::open(&thinkwork_database::Options {
-        url: config.database_url.clone(),
-        connections_max: config.database_connections_max,
-    })
-    .await?;
-    migrate(&db, MIGRATIONS).await?;
-    check_row_security(&db).await?;
+    let (db, _) = open_database(config).await?;
     // A database that was sealed under other keys must not get a fresh key file: nothing would open any more.
-    let missing = if Credentials::has_keys(&db).await? { Missing::Refuse } else { Missing::Create };
+    let missing = if Credentials::has_keys(&db).await? { MissingKeyFile::Refuse } else { MissingKeyFile::Create };
     let vault = Vault::open_key_file(&config.key_file, missing)?;
     let credentials = Credentials::new(db.clone(), clock.clone(), vault.clone());
     credentials.check_keys().await?;
@@ -118,25 +140,39 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, StartError> {
         let (db, credentials, vault) = open_foundation(&config, &clock).await?;
         let outbound = Outbound::new(policy(&config)?)?;
+        let metrics = Metrics::new()?;
+        metrics.add(db.collectors())?;
+        metrics.add([outbound.collector()])?;
         let public_url = config.public_url.clone();
         let intake = Intake::on_database(db.clone(), clock.clone());
-        let audit = Audit::new(db.clone(), clock.clone(), vault);
+        let audit = Audit::new(db.clone(), clock.clone(), vault, NAMES);
         let access = Access::new(db.clone(), clock.clone(), public_url.clone());
-        let spaces = Spaces::new(db.clone(), clock.clone(), access.clone());
-        let oauth = Oauth::new(db.clone(), clock.clone(), credentials.clone(), outbound.clone(), public_url.clone());
-        let threads = Threads::new(db.clone(), clock.clone(), access.clone(), spaces.clone());
+        let spaces = Spaces::new(db.clone(), clock.clone(), access.clone(), NAMES);
+        let oauth = Oauth::new(
+            db.clone(),
+            clock.clone(),
+            access.clone(),
+            credentials.clone(),
+            outbound.clone(),
+            public_url.clone(),
+            metrics.refreshes.clone(),
+        );
+        let threads = Threads::new(db.clone(), clock.clone(), access.clone(), spaces.clone(), NAMES);
         let webhooks = Webhooks::new(
             db.clone(),
             clock.clone(),
+            access.clone(),
             intake.clone(),
             credentials.clone(),
             spaces.clone(),
             threads.clone(),
             public_url.clone(),
+            metrics.webhooks.clone(),
         );
         let mcp = Mcp::new(
             db.clone(),
             clock.clone(),
+            access.clone(),
             credentials.clone(),
             oauth.clone(),
             outbound.clone(),
@@ -148,6 +184,7 @@ impl App {
         let turns = Turns::new(
             db.clone(),
             clock.clone(),
+            access.clone(),
             credentials.clone(),
             outbound,
             spaces.clone(),
@@ -157,6 +194,7 @@ impl App {
         Ok(Arc::new(Self {
             config,
             clock,
+            metrics,
             db,
             intake,
             audit,
@@ -173,38 +211,88 @@ impl App {
         }))
     }
 
-    /// Gives a job to the slice that does it.
-    ///
-    /// # Errors
-    /// The slice's, as one sentence for the operator.
-    pub async fn job(&self, job: &Job) -> Result<(), String> {
-        match job.kind.as_str() {
-            crate::threads::RUN_JOB => self.turns.run(job).await.map_err(|error| error.to_string()),
-            crate::access::DISABLED_JOB => self.oauth.end_user(job).await.map_err(|error| error.to_string()),
-            kind if kind.starts_with("credentials.") => {
-                self.credentials.job(job).await.map_err(|error| error.to_string())
-            }
-            kind if kind.starts_with("oauth.") => self.oauth.job(job).await.map_err(|error| error.to_string()),
-            kind => Err(format!("this thinkwork knows no job of kind {kind}")),
-        }
+    /// Does a claimed job, in the slice that its type belongs to.
+    pub async fn run_job(&self, job: &Job) -> Result<(), JobError> {
+        let entry = JOBS.iter().find(|entry| entry.name == job.kind);
+        (entry.ok_or(JobError::UnknownType)?.run)(self, job).await
     }
 
-    /// Whether this job knows when it is no longer worth trying; every other one is parked after some tries.
-    pub fn gives_up_by_itself(job: &Job) -> bool {
-        job.kind == crate::oauth::REVOKE_JOB
+    /// How often this job is tried.
+    pub fn tries(job: &Job) -> Tries {
+        JOBS.iter().find(|entry| entry.name == job.kind).map_or(Tries::AtMost(ATTEMPTS_MAX), |entry| entry.tries)
     }
 }
 
-/// The pages of connections show servers by name; `oauth` lies below the slice that knows them.
-impl ServerNames for Mcp {
-    fn names<'a>(&'a self, tx: &'a mut Tx, ids: &'a [McpServerId]) -> Boxed<'a, Vec<(McpServerId, String)>> {
-        Box::pin(async move {
-            Mcp::names(self, tx, ids).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the names of MCP servers could not be read");
-                Vec::new()
-            })
-        })
+/// What ids are called, in each slice that names some.
+pub const NAMES: Names =
+    Names::new(&[crate::access::names, crate::oauth::names, crate::webhooks::names, crate::mcp::names]);
+
+/// The types of jobs there are, and who does them.
+const JOBS: &[JobEntry] = &[
+    entry::<RunThread>(|app, job| Box::pin(async move { Ok(app.turns.run(job).await?) })),
+    entry::<EraseVersion>(|app, job| {
+        Box::pin(async move { Ok(app.credentials.erase_version(job.tenant, job.payload::<EraseVersion>()?).await?) })
+    }),
+    entry::<ExpireFlow>(|app, job| {
+        Box::pin(async move { Ok(app.oauth.expire_flow(job.tenant, job.payload::<ExpireFlow>()?).await?) })
+    }),
+    entry::<RevokeTokens>(|app, job| {
+        Box::pin(async move { Ok(app.oauth.revoke_ended(job.tenant, job.payload::<RevokeTokens>()?).await?) })
+    }),
+    entry::<EndUserConnections>(|app, job| {
+        let user = job.payload::<EndUserConnections>();
+        Box::pin(async move { Ok(app.oauth.end_user_connections(job.tenant, user?).await?) })
+    }),
+];
+
+/// The jobs that each domain event leads to, enqueued in the transaction that publishes it.
+pub fn subscribers(event: &DomainEvent) -> Vec<NewJob> {
+    match *event {
+        DomainEvent::TurnQueued { thread, .. } | DomainEvent::TurnCancelled { thread, .. } => {
+            vec![NewJob::new::<RunThread>(thread)]
+        }
+        DomainEvent::UserDisabled { user } => vec![NewJob::new::<EndUserConnections>(user)],
+        DomainEvent::ThreadCreated { .. }
+        | DomainEvent::TurnFinished { .. }
+        | DomainEvent::ConnectionConnected { .. }
+        | DomainEvent::ConnectionNeedsReauth { .. }
+        | DomainEvent::ConnectionEnded { .. }
+        | DomainEvent::SpaceAccessChanged { .. } => Vec::new(),
     }
+}
+
+/// One type of job.
+struct JobEntry {
+    name: &'static str,
+    tries: Tries,
+    run: for<'a> fn(&'a App, &'a Job) -> BoxFuture<'a, Result<(), JobError>>,
+}
+
+const fn entry<J: JobType>(run: for<'a> fn(&'a App, &'a Job) -> BoxFuture<'a, Result<(), JobError>>) -> JobEntry {
+    JobEntry { name: J::NAME, tries: J::TRIES, run }
+}
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Its type is none of this version.
+    #[error("this version of thinkwork does not know this type of job; start the version that enqueued it")]
+    UnknownType,
+    /// The work panicked.
+    #[error(transparent)]
+    Panicked(#[from] crate::worker::Panicked),
+    /// Its payload does not read back.
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+    /// A credential could not be erased.
+    #[error(transparent)]
+    Credentials(#[from] crate::credentials::Error),
+    /// An OAuth job failed.
+    #[error(transparent)]
+    Oauth(#[from] crate::oauth::Error),
+    /// A turn could not go on.
+    #[error(transparent)]
+    Turns(#[from] crate::turns::Error),
 }
 
 fn policy(config: &Config) -> Result<Policy, StartError> {

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use thinkwork_primitives::Network;
 use toml::{Table, Value};
+use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
-
-use crate::edge::Network;
 
 const DEFAULT: &str = include_str!("default.toml");
 const PREFIX: &str = "THINKWORK_";
@@ -30,6 +30,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// `sqlite:PATH` or `postgres://…`.
     pub database_url: String,
+    /// `postgres://…` of the role that owns the tables, where this process may migrate.
+    pub database_migration_url: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// Connections to PostgreSQL.
@@ -38,6 +40,8 @@ pub struct Config {
     pub web: bool,
     /// Whether this process applies events and runs turns.
     pub worker: bool,
+    /// What is logged, as filter directives that were checked.
+    pub log: String,
     /// What requests to the outside may reach.
     pub outbound: OutboundConfig,
 }
@@ -60,15 +64,17 @@ struct Raw {
     data_dir: String,
     key_file: String,
     database_url: String,
+    database_migration_url: String,
     trusted_proxies: Vec<String>,
     database_connections_max: u32,
     roles: Vec<String>,
+    log: String,
     outbound: OutboundConfig,
 }
 
 /// Everything that is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration has {} that must be mended first:\n  - {}", counted(.0.len()), .0.join("\n  - "))]
+#[error("the configuration has {}:\n  - {}", counted(.0.len()), .0.join("\n  - "))]
 pub struct ConfigError(pub Vec<String>);
 
 fn counted(problems: usize) -> String {
@@ -201,7 +207,7 @@ fn read(known: &Value, text: &str) -> Option<Value> {
 fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
     let listen = raw.listen.parse::<SocketAddr>().ok();
     if listen.is_none() {
-        problems.push("listen must be an address and a port, like 127.0.0.1:8080".to_owned());
+        problems.push("listen must be an address and a port, for example 127.0.0.1:8080".to_owned());
     }
     let public_url = match (raw.public_url.as_str(), listen) {
         ("", Some(listen)) => format!("http://{listen}"),
@@ -224,16 +230,34 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
         PathBuf::from(&raw.key_file)
     };
     if key_file.starts_with(&data_dir) {
-        problems.push("key_file must not lie inside data_dir: a backup of the data would hold its own key".to_owned());
+        problems.push(
+            "key_file must not be inside data_dir, because backups of the data would then contain the key".to_owned(),
+        );
     }
     let database_url = match raw.database_url.as_str() {
         "" => format!("sqlite:{}", data_dir.join("thinkwork.db").display()),
-        url if ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) => url.to_owned(),
+        url if url.starts_with("sqlite:") || is_postgres(url) => url.to_owned(),
         _ => {
             problems.push("database_url must begin with sqlite: or postgres:".to_owned());
             String::new()
         }
     };
+    let database_migration_url = match raw.database_migration_url.as_str() {
+        "" => None,
+        url if is_postgres(url) && is_postgres(&database_url) => Some(url.to_owned()),
+        url if is_postgres(url) => {
+            problems
+                .push("database_migration_url is only for PostgreSQL; set database_url to postgres: too".to_owned());
+            None
+        }
+        _ => {
+            problems.push("database_migration_url must begin with postgres:".to_owned());
+            None
+        }
+    };
+    if let Err(error) = EnvFilter::try_new(&raw.log) {
+        problems.push(format!("log must be levels like info or warn,access=info: {error}"));
+    }
     let mut trusted_proxies = Vec::new();
     for text in &raw.trusted_proxies {
         match text.parse() {
@@ -247,10 +271,12 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
         data_dir,
         key_file,
         database_url,
+        database_migration_url,
         trusted_proxies,
         database_connections_max: raw.database_connections_max,
         web,
         worker,
+        log: raw.log,
         outbound: raw.outbound,
     })
 }
@@ -261,6 +287,10 @@ fn roles(roles: &[String], problems: &mut Vec<String>) -> (bool, bool) {
     }
     let has = |name: &str| roles.iter().any(|role| role == name);
     (has("web"), has("worker"))
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
 }
 
 /// Whether a URL leads to this machine.
@@ -312,5 +342,18 @@ mod tests {
     fn the_key_may_not_lie_with_the_data() {
         let flags = [("data_dir", "d".to_owned()), ("key_file", "d/key".to_owned())];
         assert!(load(None, &[], &flags).unwrap_err().to_string().contains("key_file"));
+    }
+
+    #[test]
+    fn only_postgres_has_a_url_for_migrations() {
+        let load = |url: &str, migration_url: &str| {
+            let flags = [("database_url", url.to_owned()), ("database_migration_url", migration_url.to_owned())];
+            load(None, &[], &flags)
+        };
+        let (serving, owner) = ("postgres://serving@db/work", "postgresql://owner@db/work");
+        assert_eq!(load(serving, owner).unwrap().database_migration_url.as_deref(), Some(owner));
+        assert_eq!(load(serving, "").unwrap().database_migration_url, None);
+        assert!(load("sqlite:x.db", owner).unwrap_err().to_string().contains("only for PostgreSQL"));
+        assert!(load(serving, "owner@db").unwrap_err().to_string().contains("must begin with postgres:"));
     }
 }

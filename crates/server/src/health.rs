@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use thinkwork_database::jobs;
 use thinkwork_database::schema::check_row_security;
-use thinkwork_database::{intake_log, jobs};
-use thinkwork_primitives::Timestamp;
+use thinkwork_primitives::{Chain, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::app::App;
+use crate::edge::ApiError;
 
 /// How many seconds sealing may lie behind before the server says it is not ready.
 const SEALING_SECONDS_MAX: u64 = 60;
@@ -29,7 +30,7 @@ type Kept<T> = Arc<Mutex<Option<(Timestamp, T)>>>;
 struct Health {
     app: Arc<App>,
     ready: Kept<(StatusCode, Value)>,
-    metrics: Kept<String>,
+    metrics: Kept<Result<String, String>>,
 }
 
 impl Health {
@@ -62,49 +63,24 @@ async fn ready(State(health): State<Health>) -> Response {
 }
 
 async fn checked(app: &App) -> (StatusCode, Value) {
-    let mut problems = Vec::new();
-    if let Err(error) = jobs::due(&app.db, app.clock.now()).await {
-        tracing::error!(%error, "the database does not answer");
-        problems.push("database");
-    }
-    if intake_log::oldest(&app.db).await.is_err() {
-        problems.push("intake");
-    }
-    if let Err(error) = check_row_security(&app.db).await {
-        tracing::error!(%error, "the tenants' rows are not kept apart");
-        problems.push("row_security");
-    }
-    if !app.loops.are_well(app.clock.now()) {
-        problems.push("worker");
-    }
-    if app.credentials.check_keys().await.is_err() {
-        problems.push("key");
-    }
-    if !app.audit.sealing_behind().await.is_ok_and(|behind| behind.as_secs() < SEALING_SECONDS_MAX) {
-        problems.push("audit_sealing");
-    }
+    let sealing = app.audit.sealing_behind().await;
+    let is_behind = sealing.as_ref().is_ok_and(|behind| behind.as_secs() >= SEALING_SECONDS_MAX);
+    let checks = [
+        ("database", failed("the database does not answer", jobs::due(&app.db, app.clock.now()).await)),
+        ("intake", failed("accepted events cannot be read", app.intake.oldest().await)),
+        ("row_security", failed("the tenants' rows are not kept apart", check_row_security(&app.db).await)),
+        ("worker", !app.loops.are_well(app.clock.now())),
+        ("key", failed("the keys do not fit", app.credentials.check_keys().await)),
+        ("audit_sealing", failed("the record cannot be read", sealing) || is_behind),
+    ];
+    let problems: Vec<&str> = checks.into_iter().filter(|(_, failed)| *failed).map(|(name, _)| name).collect();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json!({ "ready": problems.is_empty(), "problems": problems }))
 }
 
-/// One measurement: its name, what it tells, its kind, and its samples as labels and value.
-struct Metric<'a> {
-    name: &'static str,
-    help: &'static str,
-    kind: &'static str,
-    samples: &'a [(&'static str, f64)],
-}
-
-/// The text format of Prometheus, version 0.0.4.
-fn exposition(metrics: &[Metric<'_>]) -> String {
-    let mut text = String::new();
-    for Metric { name, help, kind, samples } in metrics {
-        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-        for (labels, value) in *samples {
-            text.push_str(&format!("{name}{labels} {value}\n"));
-        }
-    }
-    text
+/// Whether a check failed; why is for the log.
+fn failed<T, E: std::error::Error>(what: &'static str, checked: Result<T, E>) -> bool {
+    checked.inspect_err(|error| tracing::error!(error = %Chain(error), "{what}")).is_err()
 }
 
 /// A count as a sample; what cannot be read is not a number, so that no alarm takes it for zero.
@@ -113,52 +89,35 @@ fn count<N: TryInto<u32>, E>(read: Result<N, E>) -> f64 {
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
-    let text = health.kept(&health.metrics, measured(&health.app)).await;
-    ([("content-type", "text/plain; version=0.0.4")], text).into_response()
+    let measured = async {
+        read_gauges(&health.app).await;
+        health.app.metrics.text().map_err(|error| ApiError::internal(&error).sentence())
+    };
+    match health.kept(&health.metrics, measured).await {
+        Ok(text) => ([("content-type", prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(sentence) => (StatusCode::INTERNAL_SERVER_ERROR, sentence).into_response(),
+    }
 }
 
-async fn measured(app: &App) -> String {
-    let now = app.clock.now();
+/// Reads what is not counted as it happens.
+async fn read_gauges(app: &App) {
+    let (metrics, now) = (&app.metrics, app.clock.now());
     let jobs_all = async { jobs::counts(&mut app.db.read_shared().await?).await }.await;
-    let events = async { intake_log::counts(&mut app.db.read_shared().await?).await }.await;
-    let oldest = intake_log::oldest(&app.db).await;
-    let oldest = oldest.map_or(f64::NAN, |at| at.map_or(0.0, |at| now.since(at).as_secs_f64()));
-    let behind = app.audit.sealing_behind().await.map_or(f64::NAN, |behind| behind.as_secs_f64());
-    let gauge = |name, help, samples| Metric { name, help, kind: "gauge", samples };
-    exposition(&[
-        gauge(
-            "thinkwork_jobs",
-            "Jobs by state; due ones are among those that wait.",
-            &[
-                ("{state=\"waiting\"}", count(jobs_all.as_ref().map(|(waiting, _)| *waiting))),
-                ("{state=\"due\"}", count(jobs::due(&app.db, now).await)),
-                ("{state=\"parked\"}", count(jobs_all.as_ref().map(|(_, parked)| *parked))),
-            ],
-        ),
-        gauge(
-            "thinkwork_intake_events",
-            "Accepted events that are not applied yet.",
-            &[
-                ("{state=\"waiting\"}", count(events.as_ref().map(|(waiting, _)| *waiting))),
-                ("{state=\"parked\"}", count(events.as_ref().map(|(_, parked)| *parked))),
-            ],
-        ),
-        gauge("thinkwork_intake_oldest_seconds", "Age of the oldest event that is not applied yet.", &[("", oldest)]),
-        gauge(
-            "thinkwork_audit_unsealed_events",
-            "Events that are not sealed yet.",
-            &[("", count(app.audit.unsealed().await))],
-        ),
-        gauge(
-            "thinkwork_audit_sealing_behind_seconds",
-            "Age of the oldest event that is not sealed yet.",
-            &[("", behind)],
-        ),
-        Metric {
-            name: "thinkwork_webhook_unknown_requests_total",
-            help: "Requests to unknown or disabled webhooks since the start of this process.",
-            kind: "counter",
-            samples: &[("", count(Ok::<_, ()>(app.webhooks.unknown_count())))],
-        },
-    ])
+    let events = async {
+        let mut tx = app.db.read_shared().await?;
+        app.intake.counts(&mut tx).await
+    }
+    .await;
+    let job = |state| metrics.jobs.with_label_values(&[state]);
+    job("waiting").set(count(jobs_all.as_ref().map(|counts| counts.waiting)));
+    job("due").set(count(jobs::due(&app.db, now).await));
+    job("parked").set(count(jobs_all.as_ref().map(|counts| counts.parked)));
+    let event = |state| metrics.events.with_label_values(&[state]);
+    event("waiting").set(count(events.as_ref().map(|counts| counts.waiting)));
+    event("parked").set(count(events.as_ref().map(|counts| counts.parked)));
+    let oldest = app.intake.oldest().await;
+    metrics.events_oldest.set(oldest.map_or(f64::NAN, |at| at.map_or(0.0, |at| now.since(at).as_secs_f64())));
+    metrics.unsealed.set(count(app.audit.unsealed().await));
+    let behind = app.audit.sealing_behind().await;
+    metrics.sealing_behind.set(behind.map_or(f64::NAN, |behind| behind.as_secs_f64()));
 }

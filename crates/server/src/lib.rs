@@ -3,7 +3,6 @@
 //! Architecture Invariant: a slice uses only slices listed above it here; `app`, `router` and `worker` use all.
 
 pub mod edge;
-pub mod schema;
 
 pub mod access;
 pub mod audit;
@@ -22,5 +21,6 @@ pub mod app;
 pub mod commands;
 pub mod config;
 pub mod health;
+pub mod metrics;
 pub mod router;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! The one binary: arguments, configuration, App, run. A table of contents.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,40 +18,42 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start the server. A first start prints a one-time set-up link.
+    /// Start the server. The first start prints a one-time setup link.
     Serve(commands::serve::Serve),
-    /// Make a tenant with its owner and print an owner token once.
+    /// Create a tenant and its owner, and print an owner token once.
     Setup(commands::setup::Setup),
-    /// Print a new one-time link that sets a person's password: for a forgotten one.
+    /// Create a one-time link to set a new password, for example a forgotten one.
     SetupLink(commands::setup_link::SetupLink),
-    /// Everything at once, offline, in a temporary folder: to look around.
+    /// Run an offline demo with sample data in a temporary folder.
     Demo(commands::demo::Demo),
     /// Check configuration, keys and database.
     Check,
-    /// The keys that seal every credential.
+    /// Bring the database up to date, as the next start would.
+    Migrate,
+    /// Manage encryption keys.
     #[command(subcommand)]
     Keys(commands::keys::Keys),
-    /// The record: verify it here, or list it over the API.
+    /// Verify or list the audit log.
     #[command(subcommand)]
     Audit(commands::audit::Audit),
     /// Print the OpenAPI document.
     Openapi,
-    /// MCP servers of the tenant.
+    /// Manage MCP servers.
     #[command(subcommand)]
     Mcp(commands::client::Mcp),
-    /// Webhooks of the tenant.
+    /// Manage webhooks.
     #[command(subcommand)]
     Webhook(commands::client::Webhook),
-    /// Spaces of the tenant.
+    /// Manage Spaces.
     #[command(subcommand)]
     Space(commands::client::Space),
-    /// Threads that you can see.
+    /// Manage threads.
     #[command(subcommand)]
     Thread(commands::client::Thread),
-    /// Tokens.
+    /// Manage tokens.
     #[command(subcommand)]
     Token(commands::client::Token),
-    /// People of the tenant.
+    /// Manage people.
     #[command(subcommand)]
     User(commands::client::User),
 }
@@ -58,7 +61,6 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    commands::start_log(matches!(arguments.command, Command::Serve(_)));
     thinkwork_outbound::install_crypto_provider();
     let shared = &arguments.shared;
     let outcome = match arguments.command {
@@ -67,6 +69,7 @@ async fn main() -> ExitCode {
         Command::SetupLink(command) => commands::setup_link::run(shared, command).await,
         Command::Demo(command) => commands::demo::run(shared, command).await,
         Command::Check => commands::check::run(shared).await,
+        Command::Migrate => commands::migrate::run(shared).await,
         Command::Keys(command) => commands::keys::run(shared, command).await,
         Command::Audit(command) => commands::audit::run(shared, command).await,
         Command::Openapi => commands::openapi::run().await,
@@ -80,7 +83,8 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("thinkwork: {}", failure.message);
+            // Where standard error takes nothing, the exit code still tells.
+            drop(writeln!(std::io::stderr(), "thinkwork: {}", failure.message));
             ExitCode::from(failure.exit_code)
         }
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, header};
 use axum::middleware;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
 use thinkwork_primitives::limits;
@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::edge::document::{self, QueryNames};
 use crate::edge::door::{self, Door};
-use crate::edge::{ApiError, Authenticate, PageError, shape};
-use crate::{access, audit, health, home, mcp, oauth, spaces, threads, turns, webhooks};
+use crate::edge::{ApiError, Authenticate};
+use crate::{access, audit, health, home, mcp, oauth, spaces, threads, tools, turns, webhooks};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -34,6 +34,7 @@ fn api(app: &App) -> OpenApiRouter {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(access::http::routes(&app.access))
         .merge(spaces::http::routes(&app.spaces))
+        .merge(tools::http::routes(&app.tools))
         .merge(threads::http::routes(&app.threads))
         .merge(mcp::http::routes(&app.mcp))
         .merge(oauth::http::routes(&app.oauth))
@@ -47,12 +48,13 @@ fn pages(app: &Arc<App>) -> Router {
     Router::new()
         .merge(access::pages::routes(&app.access))
         .merge(spaces::pages::routes(&app.spaces))
+        .merge(tools::pages::routes(&app.tools))
         .merge(threads::pages::routes(&app.threads))
         .merge(mcp::pages::routes(&app.mcp))
-        .merge(oauth::pages::routes(&app.oauth, &app.access, Arc::new(app.mcp.clone())))
+        .merge(oauth::pages::routes(&app.oauth, crate::app::NAMES))
         .merge(webhooks::pages::routes(&app.webhooks))
         .merge(turns::pages::routes(&app.turns))
-        .merge(audit::pages::routes(&app.audit, people(app)))
+        .merge(audit::pages::routes(&app.audit))
         .merge(home::pages::routes(app))
 }
 
@@ -69,7 +71,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let api = api.route_layer(axum::middleware::from_fn_with_state(names, document::refuse_unknown));
     let document = document.to_pretty_json().unwrap_or_default();
     let authenticate: Arc<dyn Authenticate> = Arc::new(app.access.clone());
-    let door = Door::new(&app.config.public_url, &app.config.trusted_proxies);
+    let door = Door::new(&app.config.public_url, &app.config.trusted_proxies, app.metrics.requests.clone());
     Router::new()
         .merge(api)
         .merge(pages(app))
@@ -81,35 +83,13 @@ pub fn router(app: &Arc<App>) -> Router {
             "/v1/openapi.json",
             get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document).into_response() }),
         )
-        .fallback(nothing_here)
+        .fallback(|| async { ApiError::not_found() })
         .layer(
             ServiceBuilder::new()
                 .layer(middleware::from_fn_with_state(door, door::pass))
                 .layer(CatchPanicLayer::new())
                 .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
-                .layer(Extension(authenticate)),
+                .layer(Extension(authenticate))
+                .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX)),
         )
-}
-
-async fn nothing_here(request: Request) -> Response {
-    let path = request.uri().path();
-    if shape::is_for_machines(path) {
-        ApiError::not_found().into_response()
-    } else {
-        PageError(ApiError::not_found()).into_response()
-    }
-}
-
-/// Names of people for the page of the record.
-fn people(app: &App) -> audit::pages::People {
-    let (db, access) = (app.db.clone(), app.access.clone());
-    Arc::new(move |tenant, ids| {
-        let (db, access) = (db.clone(), access.clone());
-        Box::pin(async move {
-            match db.read(tenant).await {
-                Ok(mut tx) => access.user_names(&mut tx, &ids).await.unwrap_or_default().into_iter().collect(),
-                Err(_) => std::collections::HashMap::new(),
-            }
-        })
-    })
 }

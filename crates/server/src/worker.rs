@@ -3,17 +3,23 @@
 //! Invariants: what is claimed is leased, and the lease is kept alive while the work lasts; a hint only makes it
 //! sooner, a sweep each second finds what hints missed; nothing here outlives [`Worker::drain`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use thinkwork_database::jobs::{self, Job, Kinds};
-use thinkwork_database::{Topic, WakeUp, intake_log};
-use thinkwork_intake::Event;
+use thinkwork_database::jobs::{self, Job, JobType as _, Kinds};
+use thinkwork_database::{Topic, WakeUp};
+use thinkwork_intake::{Claimed, Event};
+use thinkwork_primitives::{Chain, TenantId};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
-use crate::app::App;
+use crate::app::{App, JobError};
+use crate::audit::Sealer;
+use crate::threads::{RunThread, Turn};
+use crate::turns::Begun;
 use crate::webhooks;
 
 mod lease;
@@ -22,22 +28,45 @@ mod sweep;
 
 use lease::{JOB_LEASE, leased};
 pub use supervise::Loops;
-use supervise::guarded;
+pub use supervise::Panicked;
+use supervise::catch_panic;
 pub use sweep::sweep;
 
 /// How long between sweeps where no hint comes.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often what has ended is forgotten, and how often openings of webhook secrets are told to the record.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Turns of this process at the same time: they mostly wait for others.
-const TURNS_MAX: usize = 24;
+/// Turns of this process at the same time: they mostly wait for others. So many are begun in one transaction.
+const TURNS_MAX: usize = 64;
 /// Other jobs at the same time. They have places of their own, so that long turns hold up no erasure and no refresh.
 const OTHERS_MAX: usize = 8;
-/// What the loop of turns claims, and what the loop of all else does.
-const TURNS: Kinds<'static> = Kinds::Only(crate::threads::RUN_JOB);
-const OTHERS: Kinds<'static> = Kinds::AllBut(crate::threads::RUN_JOB);
 /// Events applied in one transaction.
 const EVENTS_MAX: u64 = 64;
+
+/// Which jobs a loop takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    /// The turns of threads, begun together.
+    Turns,
+    /// All others.
+    Others,
+}
+
+impl Queue {
+    const fn kinds(self) -> Kinds<'static> {
+        match self {
+            Self::Turns => Kinds::Only(RunThread::NAME),
+            Self::Others => Kinds::AllBut(RunThread::NAME),
+        }
+    }
+
+    const fn running_max(self) -> usize {
+        match self {
+            Self::Turns => TURNS_MAX,
+            Self::Others => OTHERS_MAX,
+        }
+    }
+}
 
 /// The running background work.
 pub struct Worker {
@@ -52,9 +81,9 @@ impl Worker {
         worker.keep(app, "openings", openings_loop);
         if app.config.worker {
             let tasks = worker.tasks.clone();
-            worker.keep(app, "turns", move |app, stop| jobs_loop(app, stop, tasks.clone(), TURNS, TURNS_MAX));
+            worker.keep(app, "turns", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Turns));
             let tasks = worker.tasks.clone();
-            worker.keep(app, "jobs", move |app, stop| jobs_loop(app, stop, tasks.clone(), OTHERS, OTHERS_MAX));
+            worker.keep(app, "jobs", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Others));
             worker.keep(app, "events", events_loop);
             worker.keep(app, "seal", seal_loop);
             worker.keep(app, "sweep", sweep_loop);
@@ -97,22 +126,26 @@ async fn next(hints: &mut broadcast::Receiver<WakeUp>, topic: Topic, stop: &Canc
     }
 }
 
-async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, kinds: Kinds<'static>, most: usize) {
+async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, queue: Queue) {
     let mut hints = app.db.wake_ups().subscribe();
-    let room = Arc::new(Semaphore::new(most));
+    let room = Arc::new(Semaphore::new(queue.running_max()));
     loop {
         // Where as many run as may, the end of one is what to wait for.
         tokio::select! {
             () = stop.cancelled() => return,
             permit = room.acquire() => drop(permit),
         }
-        let claimed = claim(&app, kinds, u64::try_from(room.available_permits()).unwrap_or(1)).await;
+        let claimed = claim(&app, queue.kinds(), u64::try_from(room.available_permits()).unwrap_or(1)).await;
         let any = !claimed.is_empty();
-        for job in claimed {
+        let begun = match queue {
+            Queue::Turns => begin_turns(&app, claimed).await,
+            Queue::Others => claimed.into_iter().map(|job| (job, None)).collect(),
+        };
+        for (job, turn) in begun {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             let app = Arc::clone(&app);
             tasks.spawn(async move {
-                run_job(&app, job).await;
+                run_job(&app, job, turn).await;
                 drop(permit);
             });
         }
@@ -122,29 +155,86 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, k
     }
 }
 
+/// Begins the turns of claimed jobs, those of a tenant in one transaction, and returns the jobs that are to go on. Where
+/// that fails, each goes on by itself, so that one that fails holds up no other.
+async fn begin_turns(app: &App, claimed: Vec<Job>) -> Vec<(Job, Option<Turn>)> {
+    let mut of_tenant: HashMap<TenantId, Vec<Job>> = HashMap::new();
+    for job in claimed {
+        of_tenant.entry(job.tenant).or_default().push(job);
+    }
+    let mut to_run = Vec::new();
+    for mut jobs in of_tenant.into_values() {
+        while !jobs.is_empty() {
+            let started = Instant::now();
+            let begun = match catch_panic::<_, JobError>(async { Ok(app.turns.begin(&jobs).await?) }).await {
+                Ok(begun) => begun,
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "turns could not be begun together; each is tried by itself");
+                    to_run.extend(jobs.drain(..).map(|job| (job, None)));
+                    break;
+                }
+            };
+            let mut again = Vec::new();
+            for (job, begun) in jobs.drain(..).zip(begun) {
+                match begun {
+                    Begun::Run(turn) => to_run.push((job, Some(*turn))),
+                    Begun::Again => again.push(job),
+                    Begun::Done => app.metrics.job_ended(&job, "done", started),
+                }
+            }
+            jobs = again;
+        }
+    }
+    to_run
+}
+
 async fn claim(app: &App, kinds: Kinds<'_>, count: u64) -> Vec<Job> {
     jobs::claim_of(&app.db, kinds, app.clock.now(), JOB_LEASE, count).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "jobs cannot be claimed; trying again");
+        tracing::error!(error = %Chain(&error), "jobs cannot be claimed; trying again");
         Vec::new()
     })
 }
 
-/// Runs one claimed job to its end, keeping its lease alive; a job whose lease was lost is dropped at once.
-async fn run_job(app: &App, job: Job) {
-    let work = guarded(app.job(&job));
-    let Some(outcome) = leased(&app.db, &app.clock, &job, lease::tick, work).await else { return };
+/// Runs one claimed job to its end, from the turn on that was begun for it, keeping its lease alive; a job whose lease was
+/// lost is dropped at once.
+async fn run_job(app: &App, job: Job, begun: Option<Turn>) {
+    let span = tracing::error_span!(
+        "job",
+        job = %job.id,
+        kind = %job.kind,
+        key = %job.key,
+        tenant = %job.tenant,
+        attempts = job.attempts
+    );
+    work_off(app, &job, begun).instrument(span).await;
+}
+
+async fn work_off(app: &App, job: &Job, begun: Option<Turn>) {
+    let started = Instant::now();
+    let work = catch_panic(async {
+        match begun {
+            Some(turn) => Ok(app.turns.run_from(job, turn).await?),
+            None => app.run_job(job).await,
+        }
+    });
+    let ended = leased(&app.db, &app.clock, job, lease::tick, work).await;
+    let word = match &ended {
+        Some(Ok(())) => "done",
+        Some(Err(_)) => "failed",
+        None => "lease_lost",
+    };
+    app.metrics.job_ended(job, word, started);
+    let Some(outcome) = ended else { return };
     let written = match &outcome {
-        Ok(()) => jobs::done(&app.db, &job).await,
+        Ok(()) => jobs::done(&app.db, job).await,
         Err(error) => {
-            tracing::warn!(kind = %job.kind, key = %job.key, attempts = job.attempts, %error, "a job failed");
-            match App::gives_up_by_itself(&job) {
-                true => jobs::failed_for_now(&app.db, &job, app.clock.now(), error).await,
-                false => jobs::failed(&app.db, &job, app.clock.now(), error).await,
-            }
+            let error = Chain(error).to_string();
+            tracing::warn!(%error, "a job failed");
+            jobs::failed(&app.db, job, App::tries(job), app.clock.now(), &error).await
         }
     };
     if let Err(error) = written {
-        tracing::error!(%error, kind = %job.kind, "the end of a job could not be stored; it will run again");
+        tracing::error!(error = %Chain(&error), "the end of a job could not be stored; it will run again");
     }
 }
 
@@ -163,64 +253,106 @@ pub(crate) async fn apply_events(app: &App) -> bool {
     let claimed = match app.intake.claim(EVENTS_MAX).await {
         Ok(claimed) => claimed,
         Err(error) => {
-            tracing::error!(%error, "accepted events cannot be claimed; trying again");
+            tracing::error!(error = %Chain(&error), "accepted events cannot be claimed; trying again");
             return false;
         }
     };
-    let mut groups: Vec<Vec<(Event, i64)>> = Vec::new();
-    for (event, attempts) in claimed {
-        match groups.iter_mut().find(|group| group.first().is_some_and(|(first, _)| first.tenant == event.tenant)) {
-            Some(group) => group.push((event, attempts)),
-            None => groups.push(vec![(event, attempts)]),
+    let mut groups: Vec<Vec<Claimed>> = Vec::new();
+    for one in claimed {
+        match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.event.tenant == one.event.tenant))
+        {
+            Some(group) => group.push(one),
+            None => groups.push(vec![one]),
         }
     }
     let any = !groups.is_empty();
     for group in groups {
-        let events: Vec<&Event> = group.iter().map(|(event, _)| event).collect();
-        if guarded(apply_together(app, &events)).await.is_ok() {
-            continue;
-        }
-        // One of them fails: each by itself, so that the others are not held up.
-        for (event, attempts) in &group {
-            if let Err(error) = guarded(apply_together(app, &[event])).await {
-                tracing::warn!(event = %event.id, %error, "an accepted event could not be applied");
-                if let Err(error) = app.intake.failed(event, *attempts, &error).await {
-                    tracing::error!(%error, "and that could not be stored; it will be tried again");
-                }
-            }
+        let events: Vec<&Event> = group.iter().map(|claimed| &claimed.event).collect();
+        if catch_panic(apply_together(app, &events)).await.is_err() {
+            apply_one_by_one(app, &group).await;
         }
     }
     any
 }
 
-/// Applies events of one tenant in one transaction.
-async fn apply_together(app: &App, events: &[&Event]) -> Result<(), String> {
-    let Some(first) = events.first() else { return Ok(()) };
-    let mut tx = app.db.write(first.tenant).await.map_err(|error| error.to_string())?;
-    for event in events {
-        if !intake_log::applied(&mut tx, event.id).await.map_err(|error| error.to_string())? {
+/// Applies events of one tenant each by itself, so that one that fails holds up only those that must follow it.
+async fn apply_one_by_one(app: &App, group: &[Claimed]) {
+    let mut failed: Vec<&Event> = Vec::new();
+    for claimed in group {
+        let event = &claimed.event;
+        if failed.iter().any(|earlier| event.shares_order_with(earlier)) {
             continue;
         }
-        if event.source.starts_with(webhooks::SOURCE_PREFIX) {
-            app.webhooks.apply(&mut tx, event, app.clock.now()).await.map_err(|error| error.to_string())?;
-        } else {
-            return Err(format!("no slice applies events of {}", event.source));
+        let Err(error) = catch_panic(apply_together(app, &[event])).await else { continue };
+        let error = Chain(&error).to_string();
+        app.metrics.events_applied.with_label_values(&["failed"]).inc();
+        tracing::warn!(event = %event.id, %error, "an accepted event could not be applied");
+        failed.push(event);
+        if let Err(error) = app.intake.failed(claimed, &error).await {
+            tracing::error!(error = %Chain(&error), "and that could not be stored; it will be tried again");
         }
     }
-    tx.commit().await.map_err(|error| error.to_string())
+}
+
+/// Why accepted events were not applied.
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    #[error("no part of this version applies events of {0}")]
+    UnknownSource(String),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+    #[error(transparent)]
+    Intake(#[from] thinkwork_intake::Error),
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Error),
+}
+
+/// Applies events of one tenant in one transaction.
+async fn apply_together(app: &App, events: &[&Event]) -> Result<(), ApplyError> {
+    let Some(first) = events.first() else { return Ok(()) };
+    if let Some(unknown) = events.iter().find(|event| !event.source.starts_with(webhooks::SOURCE_PREFIX)) {
+        return Err(ApplyError::UnknownSource(unknown.source.clone()));
+    }
+    let mut tx = app.db.write(first.tenant).await?;
+    let new = app.intake.applied(&mut tx, events).await?;
+    let new: Vec<&Event> = events.iter().copied().filter(|event| new.contains(&event.id)).collect();
+    let count = u64::try_from(new.len()).unwrap_or(0);
+    let span = tracing::error_span!("events", first = %first.id, tenant = %first.tenant, count);
+    app.webhooks.apply(&mut tx, &new, app.clock.now()).instrument(span).await?;
+    app.intake.commit(tx, events).await?;
+    app.metrics.events_applied.with_label_values(&["applied"]).inc_by(count);
+    Ok(())
 }
 
 async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
     let sealer = app.audit.sealer();
     loop {
-        if let Err(error) = sealer.seal_all().await {
-            tracing::error!(%error, "audit events cannot be sealed; trying again");
-        }
+        seal(&app, &sealer).await;
         // Once a second, however much comes: it is not in a hurry, and batches.
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(SWEEP) => {}
         }
+    }
+}
+
+/// Seals what waits, and each minute signs the heads.
+pub async fn seal(app: &App, sealer: &Sealer) {
+    if let Err(error) = sealer.seal_all().await {
+        tracing::error!(error = %Chain(&error), "audit events cannot be sealed; trying again");
+    }
+    if !sealer.signing_is_due() {
+        return;
+    }
+    match app.access.tenants().await {
+        Ok(tenants) => {
+            if let Err(error) = sealer.sign_heads(tenants.into_iter().map(|(tenant, _)| tenant)).await {
+                tracing::error!(error = %Chain(&error), "heads of the audit record cannot be signed; trying again");
+            }
+        }
+        Err(error) => tracing::error!(error = %Chain(&error), "the tenants cannot be listed; trying again"),
     }
 }
 
@@ -235,7 +367,7 @@ async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
     loop {
         let last = over(&stop).await;
         if let Err(error) = app.credentials.record_openings().await {
-            tracing::error!(%error, "openings of webhook secrets could not be recorded; trying again");
+            tracing::error!(error = %Chain(&error), "openings of webhook secrets could not be recorded; trying again");
         }
         if last {
             return;
@@ -252,15 +384,19 @@ async fn over(stop: &CancellationToken) -> bool {
 }
 
 /// Runs everything that is due until nothing is, in this task: for tests and the demonstration's checks.
-pub async fn settle(app: &App) {
+pub async fn run_until_idle(app: &App) {
     loop {
         let applied = apply_events(app).await;
-        let claimed = claim(app, Kinds::All, EVENTS_MAX).await;
-        if !applied && claimed.is_empty() {
+        let turns = claim(app, Queue::Turns.kinds(), EVENTS_MAX).await;
+        let others = claim(app, Queue::Others.kinds(), EVENTS_MAX).await;
+        if !applied && turns.is_empty() && others.is_empty() {
             return;
         }
-        for job in claimed {
-            run_job(app, job).await;
+        for (job, turn) in begin_turns(app, turns).await {
+            run_job(app, job, turn).await;
+        }
+        for job in others {
+            run_job(app, job, None).await;
         }
     }
 }

@@ -50,8 +50,8 @@ pub enum Error {
     )]
     WrongRoot,
     /// No key, no start.
-    #[error("there is no key file at {}; without it nothing that was sealed can be opened: put it back, or name it with --key-file", path.display())]
-    Missing {
+    #[error("there is no key file at {}, and stored secrets cannot be read without it; restore it, or give its path with --key-file", path.display())]
+    MissingKeyFile {
         /// Where it was looked for.
         path: PathBuf,
     },

@@ -16,7 +16,7 @@ use crate::{Error, Problem};
 
 /// What to do when there is no key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingKeyFile {
     /// Make one: right on the first start only, while the database holds nothing sealed.
     Create,
     /// Stop: right whenever the database already names a KEK.
@@ -35,12 +35,12 @@ const MODE_EXPOSED: u32 = 0o077;
 /// The bits that say who may do what.
 const MODE_PERMISSIONS: u32 = 0o7777;
 
-pub(crate) fn read_or_create(path: &Path, missing: Missing) -> Result<Zeroizing<String>, Error> {
-    let absent = || Error::Missing { path: path.to_owned() };
+pub(crate) fn read_or_create(path: &Path, missing: MissingKeyFile) -> Result<Zeroizing<String>, Error> {
+    let absent = || Error::MissingKeyFile { path: path.to_owned() };
     let file = match (open(path)?, missing) {
         (Some(file), _) => file,
-        (None, Missing::Refuse) => return Err(absent()),
-        (None, Missing::Create) => {
+        (None, MissingKeyFile::Refuse) => return Err(absent()),
+        (None, MissingKeyFile::Create) => {
             create(path)?;
             open(path)?.ok_or_else(absent)?
         }
@@ -71,7 +71,7 @@ fn change<T>(
 ) -> Result<T, Error> {
     // A link is followed first, so that what is replaced is the file and not the link to it.
     let path = &fs::canonicalize(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
+        io::ErrorKind::NotFound => Error::MissingKeyFile { path: path.to_owned() },
         _ => failed(path, "read")(error),
     })?;
     let locked = lock(path)?;

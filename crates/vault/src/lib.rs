@@ -17,5 +17,5 @@ mod vault;
 
 pub use context::Context;
 pub use error::{Error, Problem};
-pub use file::Missing;
+pub use file::MissingKeyFile;
 pub use vault::{Sealed, Vault};

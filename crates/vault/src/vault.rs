@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::blob::{BlobKey, KEY_BYTES, Refused};
 use crate::ring::{Kek, Ring, fresh_text, shown_kek_id};
-use crate::{Context, Error, Missing, file};
+use crate::{Context, Error, MissingKeyFile, file};
 
 /// A secret as it is stored. Each blob is a format byte (1), a 12-byte nonce, the ciphertext and a 16-byte tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +31,13 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// Opens the key file; with [`Missing::Create`] makes one of mode 0600 first if there is none.
+    /// Opens the key file; with [`MissingKeyFile::Create`] makes one of mode 0600 first if there is none.
     ///
     /// Several processes may do so at once: one file comes to be, and all open that one.
     ///
     /// # Errors
     /// No file, a file that group or others may touch, a file that is not valid, or the file system's refusal.
-    pub fn open_key_file(path: &Path, missing: Missing) -> Result<Self, Error> {
+    pub fn open_key_file(path: &Path, missing: MissingKeyFile) -> Result<Self, Error> {
         let text = file::read_or_create(path, missing)?;
         Self::from_text(&text, Some(path)).map_err(|problem| Error::Invalid { path: path.to_owned(), problem })
     }
@@ -67,7 +67,7 @@ impl Vault {
         if ring.find(kek_id).is_some() {
             return Some(ring);
         }
-        let text = file::read_or_create(self.path.as_deref()?, Missing::Refuse).ok()?;
+        let text = file::read_or_create(self.path.as_deref()?, MissingKeyFile::Refuse).ok()?;
         let fresh = Arc::new(Ring::parse(&text).ok()?);
         if fresh.root.fingerprint != ring.root.fingerprint || fresh.find(kek_id).is_none() {
             return None;

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use thinkwork_primitives::crypto::hex;
 use thinkwork_primitives::{CredentialId, Secret, TenantId, UserId};
-use thinkwork_vault::{Context, Error, Missing, Sealed, Vault};
+use thinkwork_vault::{Context, Error, MissingKeyFile, Sealed, Vault};
 
 type Outcome = Result<(), Box<dyn StdError>>;
 
@@ -155,9 +155,9 @@ fn s25_a_row_that_names_another_live_key_does_not_open() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("k");
     let context = context();
-    let sealed = Vault::open_key_file(&path, Missing::Create)?.seal(&context, &secret())?;
+    let sealed = Vault::open_key_file(&path, MissingKeyFile::Create)?.seal(&context, &secret())?;
     let kek_id = Vault::add_key(&path)?;
-    let vault = Vault::open_key_file(&path, Missing::Refuse)?;
+    let vault = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     assert!(opens(&vault, &context, &sealed));
     assert!(refused(&vault, &context, &Sealed { kek_id, ..sealed }));
     Ok(())
@@ -168,12 +168,12 @@ fn rotation_rewraps_the_data_key_only_and_the_old_key_is_then_needless() -> Outc
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("k");
     let context = context();
-    let before = Vault::open_key_file(&path, Missing::Create)?;
+    let before = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     let old = before.seal(&context, &secret())?;
     assert_eq!(before.rewrap(&context, &old)?, None);
 
     let added = Vault::add_key(&path)?;
-    let during = Vault::open_key_file(&path, Missing::Refuse)?;
+    let during = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     assert_eq!((during.active_key_id(), during.key_ids()), (added.clone(), vec![old.kek_id.clone(), added.clone()]));
     let new = during.rewrap(&context, &old)?.ok_or("it was not re-wrapped")?;
     assert_eq!((&new.kek_id, &new.ciphertext), (&added, &old.ciphertext));
@@ -183,7 +183,7 @@ fn rotation_rewraps_the_data_key_only_and_the_old_key_is_then_needless() -> Outc
 
     assert_eq!(Vault::retire_keys(&path, std::slice::from_ref(&old.kek_id))?, Vec::<String>::new());
     assert_eq!(Vault::retire_keys(&path, &[])?, std::slice::from_ref(&old.kek_id));
-    let after = Vault::open_key_file(&path, Missing::Refuse)?;
+    let after = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     assert!(opens(&after, &context, &new) && !opens(&after, &context, &old));
     assert!(matches!(Vault::retire_keys(&path, &[old.kek_id]), Err(Error::AbsentKey { .. })));
     assert_eq!(before.mac("csrf", b"m"), after.mac("csrf", b"m"));
@@ -215,7 +215,7 @@ fn a_row_of_the_first_format_opens_and_derived_keys_stay() -> Outcome {
     let path = folder.path().join("k");
     fs::write(&path, RING)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-    let vault = Vault::open_key_file(&path, Missing::Refuse)?;
+    let vault = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     let context = Context {
         tenant: "ten_01J0000000E008000000000001".parse()?,
         owner_kind: "connection",

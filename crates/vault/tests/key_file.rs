@@ -9,7 +9,7 @@ use std::thread;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use thinkwork_vault::{Context, Error, Missing, Problem, Vault};
+use thinkwork_vault::{Context, Error, MissingKeyFile, Problem, Vault};
 
 type Outcome = Result<(), Box<dyn StdError>>;
 
@@ -36,13 +36,13 @@ fn names(folder: &TempDir) -> Result<Vec<String>, std::io::Error> {
 #[test]
 fn a_missing_file_is_made_for_its_owner_only_or_stops_the_start() -> Outcome {
     let (folder, path) = place()?;
-    assert!(matches!(Vault::open_key_file(&path, Missing::Refuse), Err(Error::Missing { .. })));
+    assert!(matches!(Vault::open_key_file(&path, MissingKeyFile::Refuse), Err(Error::MissingKeyFile { .. })));
     assert!(!path.exists());
-    let made = Vault::open_key_file(&path, Missing::Create)?;
+    let made = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     assert_eq!(mode(&path)?, 0o600);
     assert_eq!(names(&folder)?, ["data.key"]);
     let bytes = fs::read(&path)?;
-    let again = Vault::open_key_file(&path, Missing::Create)?;
+    let again = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     assert_eq!(made.key_ids(), again.key_ids());
     assert_eq!(fs::read(&path)?, bytes);
     Ok(())
@@ -51,10 +51,10 @@ fn a_missing_file_is_made_for_its_owner_only_or_stops_the_start() -> Outcome {
 #[test]
 fn s25_a_file_that_group_or_others_may_touch_is_refused() -> Outcome {
     let (_folder, path) = place()?;
-    Vault::open_key_file(&path, Missing::Create)?;
+    Vault::open_key_file(&path, MissingKeyFile::Create)?;
     for bits in [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o644, 0o660, 0o777] {
         fs::set_permissions(&path, Permissions::from_mode(bits))?;
-        for missing in [Missing::Create, Missing::Refuse] {
+        for missing in [MissingKeyFile::Create, MissingKeyFile::Refuse] {
             let refused = Vault::open_key_file(&path, missing).err().ok_or("it was taken")?;
             assert!(matches!(refused, Error::Exposed { mode, .. } if mode == bits), "{bits:o}");
             assert!(refused.to_string().contains("chmod 600"));
@@ -63,7 +63,7 @@ fn s25_a_file_that_group_or_others_may_touch_is_refused() -> Outcome {
     }
     for bits in [0o600, 0o400, 0o700] {
         fs::set_permissions(&path, Permissions::from_mode(bits))?;
-        assert!(Vault::open_key_file(&path, Missing::Refuse).is_ok(), "{bits:o}");
+        assert!(Vault::open_key_file(&path, MissingKeyFile::Refuse).is_ok(), "{bits:o}");
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ fn many_first_starts_at_once_open_one_ring() -> Outcome {
         let gate = Barrier::new(8);
         let start = || {
             gate.wait();
-            Vault::open_key_file(&path, Missing::Create)
+            Vault::open_key_file(&path, MissingKeyFile::Create)
                 .map(|vault| (vault.key_ids(), vault.root_fingerprint().to_owned()))
         };
         let opened: Vec<_> = thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn many_first_starts_at_once_open_one_ring() -> Outcome {
 #[test]
 fn many_rotations_at_once_lose_no_key() -> Outcome {
     let (folder, path) = place()?;
-    let first = Vault::open_key_file(&path, Missing::Create)?;
+    let first = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     let gate = Barrier::new(8);
     let added: Vec<_> = thread::scope(|scope| {
         let rotate = || {
@@ -110,7 +110,7 @@ fn many_rotations_at_once_lose_no_key() -> Outcome {
     for id in added {
         expected.push(id.map_err(|_| "a rotation panicked")??);
     }
-    let mut found = Vault::open_key_file(&path, Missing::Refuse)?.key_ids();
+    let mut found = Vault::open_key_file(&path, MissingKeyFile::Refuse)?.key_ids();
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
@@ -121,7 +121,7 @@ fn many_rotations_at_once_lose_no_key() -> Outcome {
 #[test]
 fn a_rotation_keeps_mode_comments_and_link_and_leaves_a_bad_file_alone() -> Outcome {
     let (folder, path) = place()?;
-    Vault::open_key_file(&path, Missing::Create)?;
+    Vault::open_key_file(&path, MissingKeyFile::Create)?;
     let text = fs::read_to_string(&path)?;
     write(&path, format!("# a note\n\n{}", text.trim_end()))?;
     fs::set_permissions(&path, Permissions::from_mode(0o700))?;
@@ -132,13 +132,13 @@ fn a_rotation_keeps_mode_comments_and_link_and_leaves_a_bad_file_alone() -> Outc
     assert_eq!(mode(&path)?, 0o700);
     let changed = fs::read_to_string(&path)?;
     assert!(changed.starts_with("# a note\n\n# ThinkWork") && changed.ends_with('\n'));
-    assert_eq!(Vault::open_key_file(&link, Missing::Refuse)?.active_key_id(), id);
+    assert_eq!(Vault::open_key_file(&link, MissingKeyFile::Refuse)?.active_key_id(), id);
 
     write(&path, "nonsense\n")?;
     assert!(matches!(Vault::add_key(&path), Err(Error::Invalid { .. })));
     assert_eq!(fs::read_to_string(&path)?, "nonsense\n");
     fs::remove_file(&path)?;
-    assert!(matches!(Vault::add_key(&path), Err(Error::Missing { .. })));
+    assert!(matches!(Vault::add_key(&path), Err(Error::MissingKeyFile { .. })));
     assert!(!path.exists());
     Ok(())
 }
@@ -146,7 +146,7 @@ fn a_rotation_keeps_mode_comments_and_link_and_leaves_a_bad_file_alone() -> Outc
 #[test]
 fn s25_the_wrong_file_is_told_by_its_fingerprints() -> Outcome {
     let (_folder, path) = place()?;
-    let right = Vault::open_key_file(&path, Missing::Create)?;
+    let right = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     let id = right.active_key_id().to_owned();
     let stored = right.fingerprint(&id).ok_or("no fingerprint")?;
     let stored_root = right.root_fingerprint().to_owned();
@@ -162,9 +162,9 @@ fn s25_the_wrong_file_is_told_by_its_fingerprints() -> Outcome {
 
     // The same id over other bytes: a file put together by hand.
     let (_folder, path) = place()?;
-    let strange = Vault::open_key_file(&path, Missing::Create)?;
+    let strange = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     write(&path, fs::read_to_string(&path)?.replace(&strange.active_key_id(), &id))?;
-    let strange = Vault::open_key_file(&path, Missing::Refuse)?;
+    let strange = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     let refused = strange.verify_fingerprint(&id, &stored).err().ok_or("it was taken")?;
     assert!(matches!(refused, Error::WrongKey { ref kek_id } if *kek_id == id));
     Ok(())
@@ -194,17 +194,17 @@ fn a_text_that_is_no_ring_is_refused_with_its_line_and_without_its_bytes() -> Ou
     let (folder, path) = place()?;
     for (text, expected) in cases {
         write(&path, &text)?;
-        let refused = Vault::open_key_file(&path, Missing::Create).err().ok_or("it was taken")?;
+        let refused = Vault::open_key_file(&path, MissingKeyFile::Create).err().ok_or("it was taken")?;
         assert!(!format!("{refused} {refused:?}").contains("canary"), "{text}");
         assert!(matches!(refused, Error::Invalid { ref problem, .. } if *problem == expected), "{refused} for {text}");
         assert_eq!(fs::read_to_string(&path)?, text);
     }
     write(&path, [0xff])?;
-    let refused = Vault::open_key_file(&path, Missing::Create).err();
+    let refused = Vault::open_key_file(&path, MissingKeyFile::Create).err();
     assert!(matches!(refused, Some(Error::Invalid { problem: Problem::NotText, .. })));
-    assert!(matches!(Vault::open_key_file(folder.path(), Missing::Create), Err(Error::NotAFile { .. })));
+    assert!(matches!(Vault::open_key_file(folder.path(), MissingKeyFile::Create), Err(Error::NotAFile { .. })));
     write(&path, format!("{ROOT}\r\n\r\n{KEY}\r\n"))?;
-    assert_eq!(Vault::open_key_file(&path, Missing::Refuse)?.active_key_id(), "kek_a");
+    assert_eq!(Vault::open_key_file(&path, MissingKeyFile::Refuse)?.active_key_id(), "kek_a");
     Ok(())
 }
 
@@ -215,7 +215,7 @@ proptest! {
     fn arbitrary_bytes_are_refused_and_never_panic(bytes: Vec<u8>) {
         let (_folder, path) = place()?;
         write(&path, &bytes)?;
-        let refused = matches!(Vault::open_key_file(&path, Missing::Create), Err(Error::Invalid { .. }));
+        let refused = matches!(Vault::open_key_file(&path, MissingKeyFile::Create), Err(Error::Invalid { .. }));
         prop_assert!(refused);
     }
 }
@@ -224,10 +224,10 @@ proptest! {
 fn an_open_ring_takes_up_a_key_that_another_process_added() -> Result<(), Error> {
     let folder = tempfile::tempdir().map_err(|_| Error::Random)?;
     let path = folder.path().join("key");
-    let server = Vault::open_key_file(&path, Missing::Create)?;
+    let server = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     let first = server.active_key_id();
     Vault::add_key(&path)?;
-    let command = Vault::open_key_file(&path, Missing::Refuse)?;
+    let command = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     let context = Context {
         tenant: thinkwork_primitives::TenantId::new(),
         owner_kind: "webhook",
@@ -242,7 +242,7 @@ fn an_open_ring_takes_up_a_key_that_another_process_added() -> Result<(), Error>
     assert_eq!(server.active_key_id(), sealed.kek_id);
     // Another file in its place is not ours.
     std::fs::remove_file(&path).map_err(|_| Error::Random)?;
-    let stranger = Vault::open_key_file(&path, Missing::Create)?;
+    let stranger = Vault::open_key_file(&path, MissingKeyFile::Create)?;
     let foreign = stranger.seal(&context, &thinkwork_primitives::Secret::from_text("secret".to_owned()))?;
     assert!(matches!(server.open(&context, &foreign), Err(Error::UnknownKey { .. })));
     Ok(())

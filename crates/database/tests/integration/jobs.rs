@@ -3,17 +3,24 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use thinkwork_database::jobs::Kinds;
-use thinkwork_database::{Db, jobs, schema};
+use thinkwork_database::jobs::{JobType, Kinds};
+use thinkwork_database::{Counts, Db, jobs, schema};
 use thinkwork_primitives::{Clock, TenantId};
 
-use crate::harness::{self, MIGRATIONS, fresh, open};
+use crate::harness::{self, fresh, open};
+
+struct TestRun;
+
+impl JobType for TestRun {
+    const NAME: &'static str = "test.run";
+    type Payload = String;
+}
 
 const LEASE: Duration = Duration::from_secs(60);
 
 async fn enqueue(db: &Db, tenant: TenantId, key: &str, clock: &Clock) {
     let mut tx = db.write(tenant).await.unwrap();
-    jobs::enqueue(&mut tx, "test.run", key, clock.now()).await.unwrap();
+    jobs::enqueue::<TestRun>(&mut tx, key.to_owned(), clock.now());
     tx.commit().await.unwrap();
 }
 
@@ -21,8 +28,10 @@ async fn enqueue(db: &Db, tenant: TenantId, key: &str, clock: &Clock) {
 async fn l83_of_many_claimers_in_several_processes_one_gets_each_job() {
     let folder = tempfile::tempdir().unwrap();
     let url = harness::fresh_url(&folder).await;
-    let (first, clock, tenant) = (open(&url).await, Clock::system(), TenantId::new());
-    schema::migrate(&first, MIGRATIONS).await.unwrap();
+    let first = open(&url).await;
+    let clock = Clock::system();
+    schema::migrate(&first).await.unwrap();
+    let tenant = harness::tenant(&first).await;
     let second = open(&url).await;
     // Claimers that do not look out for each other meet in most rounds, and not in every one.
     for round in 0..8 {
@@ -43,7 +52,8 @@ async fn l83_of_many_claimers_in_several_processes_one_gets_each_job() {
 #[tokio::test]
 async fn a_lease_that_ran_out_is_claimed_by_another_and_the_first_is_told() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = harness::tenant(&db).await;
     enqueue(&db, tenant, "a", &clock).await;
     let first = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
@@ -56,13 +66,14 @@ async fn a_lease_that_ran_out_is_claimed_by_another_and_the_first_is_told() {
     jobs::done(&db, &first).await.unwrap();
     assert!(jobs::extend(&db, &second, clock.now(), LEASE).await.unwrap());
     jobs::done(&db, &second).await.unwrap();
-    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 0));
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), Counts { waiting: 0, parked: 0 });
 }
 
 #[tokio::test]
 async fn a_job_that_is_asked_for_while_it_runs_runs_once_more() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = harness::tenant(&db).await;
     enqueue(&db, tenant, "a", &clock).await;
     let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     enqueue(&db, tenant, "a", &clock).await;
@@ -71,21 +82,22 @@ async fn a_job_that_is_asked_for_while_it_runs_runs_once_more() {
     let again = jobs::claim(&db, clock.now(), LEASE, 9).await.unwrap();
     assert_eq!(again.len(), 1);
     jobs::done(&db, again.first().unwrap()).await.unwrap();
-    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 0));
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), Counts { waiting: 0, parked: 0 });
 }
 
 #[tokio::test]
 async fn a_job_that_keeps_failing_is_parked_and_enqueueing_it_frees_it() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = harness::tenant(&db).await;
     enqueue(&db, tenant, "a", &clock).await;
     for _ in 0..jobs::ATTEMPTS_MAX {
         let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
-        jobs::failed(&db, &job, clock.now(), "it does not work").await.unwrap();
+        jobs::failed(&db, &job, TestRun::TRIES, clock.now(), "it does not work").await.unwrap();
         assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
         clock.advance(Duration::from_secs(3_601));
     }
-    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (0, 1));
+    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), Counts { waiting: 0, parked: 1 });
     enqueue(&db, tenant, "a", &clock).await;
     assert_eq!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().len(), 1);
 }
@@ -93,17 +105,22 @@ async fn a_job_that_keeps_failing_is_parked_and_enqueueing_it_frees_it() {
 #[tokio::test]
 async fn a_job_that_is_asked_for_during_its_last_failing_try_begins_anew() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = harness::tenant(&db).await;
     enqueue(&db, tenant, "a", &clock).await;
     for _ in 1..jobs::ATTEMPTS_MAX {
         let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
-        jobs::failed(&db, &job, clock.now(), "it does not work").await.unwrap();
+        jobs::failed(&db, &job, TestRun::TRIES, clock.now(), "it does not work").await.unwrap();
         clock.advance(Duration::from_secs(3_601));
     }
     let last = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     enqueue(&db, tenant, "a", &clock).await;
-    jobs::failed(&db, &last, clock.now(), "it does not work").await.unwrap();
-    assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), (1, 0), "it is not parked");
+    jobs::failed(&db, &last, TestRun::TRIES, clock.now(), "it does not work").await.unwrap();
+    assert_eq!(
+        jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(),
+        Counts { waiting: 1, parked: 0 },
+        "it is not parked"
+    );
     let anew = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap();
     assert_eq!(anew.iter().map(|job| job.attempts).collect::<Vec<_>>(), [0], "and due at once");
 }
@@ -111,7 +128,8 @@ async fn a_job_that_is_asked_for_during_its_last_failing_try_begins_anew() {
 #[tokio::test]
 async fn a_claimer_of_some_kinds_leaves_the_others() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = harness::tenant(&db).await;
     enqueue(&db, tenant, "a", &clock).await;
     let claim = async |kinds| jobs::claim_of(&db, kinds, clock.now(), LEASE, 9).await.unwrap().len();
     assert_eq!(claim(Kinds::AllBut("test.run")).await, 0);

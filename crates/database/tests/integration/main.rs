@@ -5,5 +5,8 @@
 mod harness;
 mod intake;
 mod jobs;
+mod roles;
+mod schema;
+mod search;
 mod sqlite;
 mod tenants;

@@ -1,22 +1,23 @@
-//! Transactions, tenancy, migrations, append-only tables, routes and quotas.
+//! Transactions, tenancy, append-only tables, routes and quotas.
 
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
-use thinkwork_database::{Error, Migration, quota, routes, schema};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
+use thinkwork_database::{Error, quota, routes, schema};
 use thinkwork_primitives::TenantId;
 use uuid::Uuid;
 
-use crate::harness::{self, MIGRATIONS, add_note, fresh, insert, on_postgres, open, texts};
+use crate::harness::{self, add_note, fresh, fresh_with_notes, insert_note, notes, on_postgres, open};
 
 #[tokio::test]
 async fn nothing_lasts_without_commit_and_a_commit_lasts() {
-    let (db, _folder) = fresh().await;
+    let (db, _folder) = fresh_with_notes().await;
     let tenant = TenantId::new();
     let tx = db.write(tenant).await.unwrap();
-    insert(&tx, "note", (Uuid::now_v7(), tenant.uuid(), "dropped".to_owned())).await.unwrap();
+    insert_note(&tx, (Uuid::now_v7(), tenant.uuid(), "dropped".to_owned())).await.unwrap();
     drop(tx);
     add_note(&db, tenant, "kept").await.unwrap();
     let tx = db.read(tenant).await.unwrap();
-    assert_eq!(texts(&tx, "note").await, ["kept"]);
+    assert_eq!(notes(&tx).await, ["kept"]);
 }
 
 #[tokio::test]
@@ -35,21 +36,21 @@ async fn a_write_inside_a_write_of_the_same_task_fails_at_once() {
 
 #[tokio::test]
 async fn row_security_holds_below_the_code() {
-    let (db, _folder) = fresh().await;
+    let (db, _folder) = fresh_with_notes().await;
     let (one, two) = (TenantId::new(), TenantId::new());
     add_note(&db, one, "of one").await.unwrap();
     add_note(&db, two, "of two").await.unwrap();
     schema::check_row_security(&db).await.unwrap();
     // On PostgreSQL the SELECT is without a condition: the policy filters, not the code.
     let tx = db.read(one).await.unwrap();
-    assert_eq!(texts(&tx, "note").await, ["of one"]);
+    assert_eq!(notes(&tx).await, ["of one"]);
     drop(tx);
     let tx = db.read_shared().await.unwrap();
-    assert!(texts(&tx, "note").await.is_empty());
+    assert!(notes(&tx).await.is_empty());
     drop(tx);
     // Nor can a row of another tenant be written.
     let tx = db.write(one).await.unwrap();
-    assert!(insert(&tx, "note", (Uuid::now_v7(), two.uuid(), "smuggled".to_owned())).await.is_err());
+    assert!(insert_note(&tx, (Uuid::now_v7(), two.uuid(), "smuggled".to_owned())).await.is_err());
 }
 
 #[tokio::test]
@@ -57,7 +58,7 @@ async fn l80_on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused()
     if on_postgres() {
         return;
     }
-    let (db, _folder) = fresh().await;
+    let (db, _folder) = fresh_with_notes().await;
     let (one, two) = (TenantId::new(), TenantId::new());
     add_note(&db, two, "of two").await.unwrap();
     let run = async |sql: &str, values: &[Uuid]| {
@@ -83,61 +84,53 @@ async fn l80_on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused()
     }
     assert_eq!(run(&format!("SELECT text FROM note{compared}"), &[one]).await, [None, None]);
     let mut tx = db.write(TenantId::from_uuid(one)).await.unwrap();
-    tx.write_last([Statement::from_string(DbBackend::Sqlite, "DELETE FROM note")]);
+    for tenant in [one, two] {
+        tx.insert_last(&note::ActiveModel {
+            id: Set(Uuid::now_v7()),
+            tenant_id: Set(tenant),
+            text: Set("x".to_owned()),
+        });
+    }
     assert!(tx.commit().await.unwrap_err().to_string().contains("does not keep to its tenant"));
     let tx = db.read(TenantId::from_uuid(two)).await.unwrap();
-    assert_eq!(texts(&tx, "note").await, ["of two"]);
+    assert_eq!(notes(&tx).await, ["of two"]);
 }
 
 #[tokio::test]
-async fn a_table_without_row_security_is_found() {
-    let (db, folder) = fresh().await;
+async fn the_serving_role_may_not_switch_row_security_off() {
     if !on_postgres() {
         return;
     }
-    drop(folder);
+    let (db, _folder) = fresh().await;
     let tx = db.write_shared().await.unwrap();
-    // The server's role may not switch it off itself.
-    assert!(tx.orm().execute_unprepared("ALTER TABLE note DISABLE ROW LEVEL SECURITY").await.is_err());
+    assert!(tx.orm().execute_unprepared("ALTER TABLE space DISABLE ROW LEVEL SECURITY").await.is_err());
 }
 
 #[tokio::test]
 async fn an_append_only_table_refuses_update_and_delete() {
     let (db, _folder) = fresh().await;
-    let tenant = TenantId::new();
-    let tx = db.write(tenant).await.unwrap();
-    insert(&tx, "stone", (Uuid::now_v7(), tenant.uuid(), "carved".to_owned())).await.unwrap();
-    tx.commit().await.unwrap();
-    for sql in ["UPDATE stone SET text = 'other'", "DELETE FROM stone"] {
+    let tenant = harness::tenant(&db).await;
+    let run = async |sql: &str, values: Vec<Value>| {
         let tx = db.write(tenant).await.unwrap();
-        let backend = tx.orm().get_database_backend();
-        let mark = if on_postgres() { "$1" } else { "?" };
-        let sql = format!("{sql} WHERE \"tenant_id\" = {mark}");
-        let statement = Statement::from_sql_and_values(backend, sql, [tenant.uuid().into()]);
-        let refused = tx.orm().execute_raw(statement).await.unwrap_err().to_string();
+        let statement = Statement::from_sql_and_values(tx.orm().get_database_backend(), sql, values);
+        let done = tx.orm().execute_raw(statement).await.map(|done| done.rows_affected());
+        tx.commit().await.unwrap();
+        done
+    };
+    let (id, bytes): (Value, Value) = (tenant.uuid().into(), vec![7_u8].into());
+    let carve =
+        "INSERT INTO audit_checkpoint (id, tenant_id, sequence, head, at, signature) VALUES ($1, $1, 1, $2, 0, $2)";
+    assert_eq!(run(carve, vec![id.clone(), bytes]).await.unwrap(), 1);
+    let own = if on_postgres() { r#""tenant_id" = $1"# } else { r#""tenant_id" = ?"# };
+    for sql in ["UPDATE audit_checkpoint SET at = 1", "DELETE FROM audit_checkpoint"] {
+        let refused = run(&format!("{sql} WHERE {own}"), vec![id.clone()]).await.unwrap_err().to_string();
         assert!(refused.contains("append-only") || refused.contains("permission denied"), "{refused}");
     }
-    let tx = db.read(tenant).await.unwrap();
-    assert_eq!(texts(&tx, "stone").await, ["carved"]);
-}
-
-#[tokio::test]
-async fn migrations_run_once_and_a_newer_database_stops_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = harness::fresh_url(&folder).await;
-    let db = open(&url).await;
-    assert_eq!(schema::migrate(&db, MIGRATIONS).await.unwrap(), 2);
-    assert_eq!(schema::migrate(&db, MIGRATIONS).await.unwrap(), 0);
-    let newer: Vec<Migration> =
-        vec![Migration { name: "m0001_note", up: |_| {} }, Migration { name: "m0002_later", up: |_| {} }];
-    assert_eq!(schema::migrate(&db, &newer).await.unwrap(), 1);
-    let refused = schema::migrate(&db, MIGRATIONS).await.unwrap_err();
-    assert!(refused.to_string().contains("m0002_later"), "{refused}");
 }
 
 #[tokio::test]
 async fn a_unique_violation_says_so() {
-    let (db, _folder) = fresh().await;
+    let (db, _folder) = fresh_with_notes().await;
     let tenant = TenantId::new();
     add_note(&db, tenant, "same").await.unwrap();
     assert!(add_note(&db, tenant, "same").await.unwrap_err().is_unique_violation());
@@ -146,7 +139,8 @@ async fn a_unique_violation_says_so() {
 #[tokio::test]
 async fn a_route_leads_to_its_row_until_it_is_removed() {
     let (db, _folder) = fresh().await;
-    let (tenant, row) = (TenantId::new(), Uuid::now_v7());
+    let tenant = harness::tenant(&db).await;
+    let row = Uuid::now_v7();
     let mut tx = db.write(tenant).await.unwrap();
     routes::add(&mut tx, "token", "secret", row).await.unwrap();
     tx.commit().await.unwrap();
@@ -164,7 +158,7 @@ async fn a_quota_holds_across_processes() {
     let folder = tempfile::tempdir().unwrap();
     let url = harness::fresh_url(&folder).await;
     let first = open(&url).await;
-    schema::migrate(&first, MIGRATIONS).await.unwrap();
+    schema::migrate(&first).await.unwrap();
     let second = open(&url).await;
     let mut leases = tokio::task::JoinSet::new();
     for number in 0..20 {
@@ -173,4 +167,22 @@ async fn a_quota_holds_across_processes() {
     }
     assert_eq!(leases.join_all().await.into_iter().sum::<i64>(), 100);
     assert_eq!(quota::lease(&first, "webhook", 8, 10, 100).await.unwrap(), 10);
+}
+
+mod note {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "note")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub text: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
 }

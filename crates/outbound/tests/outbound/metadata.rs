@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thinkwork_outbound::{Error, Why};
+use thinkwork_outbound::{Error, RefusalReason};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -32,7 +32,7 @@ async fn l56_three_redirects_of_the_same_origin_are_followed() {
 async fn l56_the_fourth_redirect_is_refused() {
     let peer = Peer::start(&[&redirect("/again")]).await;
     let error = loopback_client().get_metadata(&peer.url("/"), DEADLINE).await.unwrap_err();
-    assert!(matches!(error, Error::Refused { why: Why::RedirectCount, .. }), "{error:?}");
+    assert!(matches!(error, Error::Refused { why: RefusalReason::RedirectCount, .. }), "{error:?}");
     assert_eq!(peer.requests().len(), 4);
 }
 
@@ -51,7 +51,8 @@ async fn l56_s17_redirects_elsewhere_are_refused() {
     ] {
         let peer = Peer::start(&[&redirect(&location)]).await;
         let error = loopback_client().get_metadata(&peer.url("/"), DEADLINE).await.unwrap_err();
-        let refused = matches!(error, Error::Refused { why: Why::RedirectOrigin | Why::Characters, .. });
+        let refused =
+            matches!(error, Error::Refused { why: RefusalReason::RedirectOrigin | RefusalReason::Characters, .. });
         assert!(refused, "{location}: {error:?}");
         assert_eq!(peer.requests().len(), 1);
     }
@@ -70,5 +71,5 @@ async fn l56_a_redirect_of_the_same_origin_is_checked_like_the_first_address() {
         socket.write_all(answer.as_bytes()).await.unwrap();
     });
     let error = loopback_client().get_metadata(&format!("http://{address}/"), DEADLINE).await.unwrap_err();
-    assert!(matches!(error, Error::Refused { why: Why::UserInfo, .. }), "{error:?}");
+    assert!(matches!(error, Error::Refused { why: RefusalReason::UserInfo, .. }), "{error:?}");
 }

@@ -4,15 +4,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thinkwork_outbound::address::Kind;
-use thinkwork_outbound::{Error, Outbound, Policy, Request, Why};
+use thinkwork_outbound::address::AddressKind;
+use thinkwork_outbound::{Error, Outbound, Policy, RefusalReason, Request};
 use thinkwork_primitives::Secret;
 
 use crate::peer::{Answers, Peer, answer, loopback_client, loopback_policy};
 
 const PUBLIC: &[&str] = &["93.184.216.34"];
 
-fn refused(result: Result<impl Sized, Error>) -> Why {
+fn refused(result: Result<impl Sized, Error>) -> RefusalReason {
     match result {
         Err(Error::Refused { why, .. }) => why,
         Err(other) => panic!("{other:?}"),
@@ -23,19 +23,19 @@ fn refused(result: Result<impl Sized, Error>) -> Why {
 #[tokio::test]
 async fn l56_s17_rebinding_is_refused_when_the_connection_opens() {
     for (second, kind) in [
-        (&["127.0.0.1"][..], Kind::Loopback),
-        (&["169.254.169.254"][..], Kind::Metadata),
-        (&["10.0.0.7"][..], Kind::Private),
-        (&["::ffff:127.0.0.1"][..], Kind::V4Mapped),
-        (&["64:ff9b::7f00:1"][..], Kind::Nat64),
-        (&["93.184.216.34", "10.0.0.7"][..], Kind::Private),
-        (&["10.0.0.7", "93.184.216.34"][..], Kind::Private),
+        (&["127.0.0.1"][..], AddressKind::Loopback),
+        (&["169.254.169.254"][..], AddressKind::Metadata),
+        (&["10.0.0.7"][..], AddressKind::Private),
+        (&["::ffff:127.0.0.1"][..], AddressKind::V4Mapped),
+        (&["64:ff9b::7f00:1"][..], AddressKind::Nat64),
+        (&["93.184.216.34", "10.0.0.7"][..], AddressKind::Private),
+        (&["10.0.0.7", "93.184.216.34"][..], AddressKind::Private),
     ] {
         let outbound = Outbound::with_lookup(Policy::default(), Answers::new(&[PUBLIC, second])).unwrap();
         let url = outbound.check_url("https://rebind.example.com/").unwrap();
         outbound.resolve_check(&url).await.unwrap();
         let why = refused(outbound.send(Request::get(url.as_str())).await);
-        assert_eq!(why, Why::Address(kind), "{second:?}");
+        assert_eq!(why, RefusalReason::Address(kind), "{second:?}");
     }
 }
 
@@ -44,7 +44,7 @@ async fn l56_resolve_check_looks_at_every_answer() {
     let outbound =
         Outbound::with_lookup(Policy::default(), Answers::new(&[&["93.184.216.34", "fd00::1"], &[]])).unwrap();
     let url = outbound.check_url("https://example.com/authorize").unwrap();
-    assert_eq!(refused(outbound.resolve_check(&url).await), Why::Address(Kind::UniqueLocal));
+    assert_eq!(refused(outbound.resolve_check(&url).await), RefusalReason::Address(AddressKind::UniqueLocal));
     let error = outbound.resolve_check(&url).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }) && error.is_transient() && error.never_left());
 }
@@ -65,9 +65,9 @@ async fn l56_loopback_and_its_names_belong_together() {
     let lookup = Answers::new(&[&["127.0.0.1"], &["93.184.216.34"]]);
     let outbound = Outbound::with_lookup(loopback_policy(), lookup).unwrap();
     let why = refused(outbound.send(Request::get("https://innocent.example.com/")).await);
-    assert_eq!(why, Why::Address(Kind::Loopback));
+    assert_eq!(why, RefusalReason::Address(AddressKind::Loopback));
     let why = refused(outbound.send(Request::get("http://localhost:8080/")).await);
-    assert_eq!(why, Why::Address(Kind::Global), "plain http leaves this machine for nobody");
+    assert_eq!(why, RefusalReason::Address(AddressKind::Global), "plain http leaves this machine for nobody");
 }
 
 #[tokio::test]

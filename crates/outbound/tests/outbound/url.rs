@@ -1,12 +1,12 @@
 //! What a URL may look like, before anything is looked up.
 
 use proptest::prelude::*;
-use thinkwork_outbound::address::Kind;
-use thinkwork_outbound::{Error, Outbound, Policy, Why};
+use thinkwork_outbound::address::AddressKind;
+use thinkwork_outbound::{Error, Outbound, Policy, RefusalReason};
 
 use crate::peer::loopback_policy;
 
-fn refusal(outbound: &Outbound, url: &str) -> Option<Why> {
+fn refusal(outbound: &Outbound, url: &str) -> Option<RefusalReason> {
     match outbound.check_url(url) {
         Ok(_) => None,
         Err(Error::Refused { why, .. }) => Some(why),
@@ -40,84 +40,84 @@ fn l56_s17_plain_addresses_pass() {
 fn l56_s17_odd_spellings_are_refused() {
     let outbound = outbound(loopback_policy());
     for (url, why) in [
-        ("https://0x7f.1/", Why::HostSpelling),
-        ("https://2130706433/", Why::HostSpelling),
-        ("https://0177.0.0.1/", Why::HostSpelling),
-        ("https://127.1/", Why::HostSpelling),
-        ("https://0x7f000001/", Why::HostSpelling),
-        ("https://008.8.8.8/", Why::NotAUrl),
-        ("https://8.8.8.8./", Why::HostSpelling),
-        ("https://127.0.0.1./", Why::HostSpelling),
-        ("https://example.com./", Why::HostSpelling),
-        ("https://localhost./", Why::HostSpelling),
-        ("https://a..example/", Why::HostSpelling),
-        ("https://%31%32%37.0.0.1/", Why::HostSpelling),
-        ("https://ex%61mple.com/", Why::HostSpelling),
-        ("https://b\u{fc}cher.example/", Why::HostSpelling),
-        ("https://\u{ff11}\u{ff12}\u{ff17}.0.0.1/", Why::HostSpelling),
-        ("https://\u{2460}.example/", Why::HostSpelling),
-        ("https://127\u{3002}0\u{3002}0\u{3002}1/", Why::HostSpelling),
-        ("https:///example.com/", Why::HostSpelling),
-        ("https://[fe80::1%25eth0]/", Why::NotAUrl),
-        ("https://[::1%lo]/", Why::NotAUrl),
-        ("https://[fe80::1", Why::NotAUrl),
-        ("https://user@example.com/", Why::UserInfo),
-        ("https://user:pass@example.com/", Why::UserInfo),
-        ("https://example.com@10.0.0.1/", Why::UserInfo),
-        ("https://example.com\\@10.0.0.1/", Why::Characters),
-        ("https:\\\\example.com/", Why::Characters),
-        ("https://exa\tmple.com/", Why::Characters),
-        ("https://example.com/\r\nhost: x", Why::Characters),
-        ("https://example.com/\u{0}", Why::Characters),
-        (" https://example.com/", Why::Characters),
-        ("https://example.com/a b", Why::Characters),
-        ("https:example.com", Why::NotAUrl),
-        ("https:/example.com", Why::NotAUrl),
-        ("//example.com/", Why::NotAUrl),
-        ("/relative", Why::NotAUrl),
-        ("", Why::NotAUrl),
-        ("https://", Why::NotAUrl),
-        ("https://:443/", Why::NotAUrl),
-        ("http://example.com/", Why::Scheme),
-        ("ftp://example.com/", Why::Scheme),
-        ("file:///etc/passwd", Why::Scheme),
-        ("javascript://example.com/", Why::Scheme),
-        ("https://example.com:80/", Why::Port(80)),
-        ("https://example.com:8443/", Why::Port(8443)),
-        ("https://example.com:0443/", Why::Port(443)),
-        ("https://example.com:/", Why::Port(443)),
-        ("https://example.com:0/", Why::Port(0)),
-        ("https://example.com:99999/", Why::NotAUrl),
+        ("https://0x7f.1/", RefusalReason::HostSpelling),
+        ("https://2130706433/", RefusalReason::HostSpelling),
+        ("https://0177.0.0.1/", RefusalReason::HostSpelling),
+        ("https://127.1/", RefusalReason::HostSpelling),
+        ("https://0x7f000001/", RefusalReason::HostSpelling),
+        ("https://008.8.8.8/", RefusalReason::NotAUrl),
+        ("https://8.8.8.8./", RefusalReason::HostSpelling),
+        ("https://127.0.0.1./", RefusalReason::HostSpelling),
+        ("https://example.com./", RefusalReason::HostSpelling),
+        ("https://localhost./", RefusalReason::HostSpelling),
+        ("https://a..example/", RefusalReason::HostSpelling),
+        ("https://%31%32%37.0.0.1/", RefusalReason::HostSpelling),
+        ("https://ex%61mple.com/", RefusalReason::HostSpelling),
+        ("https://b\u{fc}cher.example/", RefusalReason::HostSpelling),
+        ("https://\u{ff11}\u{ff12}\u{ff17}.0.0.1/", RefusalReason::HostSpelling),
+        ("https://\u{2460}.example/", RefusalReason::HostSpelling),
+        ("https://127\u{3002}0\u{3002}0\u{3002}1/", RefusalReason::HostSpelling),
+        ("https:///example.com/", RefusalReason::HostSpelling),
+        ("https://[fe80::1%25eth0]/", RefusalReason::NotAUrl),
+        ("https://[::1%lo]/", RefusalReason::NotAUrl),
+        ("https://[fe80::1", RefusalReason::NotAUrl),
+        ("https://user@example.com/", RefusalReason::UserInfo),
+        ("https://user:pass@example.com/", RefusalReason::UserInfo),
+        ("https://example.com@10.0.0.1/", RefusalReason::UserInfo),
+        ("https://example.com\\@10.0.0.1/", RefusalReason::Characters),
+        ("https:\\\\example.com/", RefusalReason::Characters),
+        ("https://exa\tmple.com/", RefusalReason::Characters),
+        ("https://example.com/\r\nhost: x", RefusalReason::Characters),
+        ("https://example.com/\u{0}", RefusalReason::Characters),
+        (" https://example.com/", RefusalReason::Characters),
+        ("https://example.com/a b", RefusalReason::Characters),
+        ("https:example.com", RefusalReason::NotAUrl),
+        ("https:/example.com", RefusalReason::NotAUrl),
+        ("//example.com/", RefusalReason::NotAUrl),
+        ("/relative", RefusalReason::NotAUrl),
+        ("", RefusalReason::NotAUrl),
+        ("https://", RefusalReason::NotAUrl),
+        ("https://:443/", RefusalReason::NotAUrl),
+        ("http://example.com/", RefusalReason::Scheme),
+        ("ftp://example.com/", RefusalReason::Scheme),
+        ("file:///etc/passwd", RefusalReason::Scheme),
+        ("javascript://example.com/", RefusalReason::Scheme),
+        ("https://example.com:80/", RefusalReason::Port(80)),
+        ("https://example.com:8443/", RefusalReason::Port(8443)),
+        ("https://example.com:0443/", RefusalReason::Port(443)),
+        ("https://example.com:/", RefusalReason::Port(443)),
+        ("https://example.com:0/", RefusalReason::Port(0)),
+        ("https://example.com:99999/", RefusalReason::NotAUrl),
     ] {
         assert_eq!(refusal(&outbound, url), Some(why), "{url:?}");
     }
     let long = format!("https://example.com/{}", "a".repeat(2_048));
-    assert_eq!(refusal(&outbound, &long), Some(Why::TooLong));
+    assert_eq!(refusal(&outbound, &long), Some(RefusalReason::TooLong));
 }
 
 #[test]
 fn l56_s17_literal_addresses_are_checked() {
     let outbound = outbound(Policy { ports: vec![443, 80], ..Policy::default() });
     for (url, kind) in [
-        ("https://127.0.0.1/", Kind::Loopback),
-        ("https://[::1]/", Kind::Loopback),
-        ("https://localhost/", Kind::Loopback),
-        ("https://api.LocalHost/", Kind::Loopback),
-        ("https://0.0.0.0/", Kind::Unspecified),
-        ("https://169.254.169.254/latest/meta-data/", Kind::Metadata),
-        ("https://[::ffff:169.254.169.254]/", Kind::V4Mapped),
-        ("https://[::ffff:a9fe:a9fe]/", Kind::V4Mapped),
-        ("https://[0:0:0:0:0:ffff:7f00:1]/", Kind::V4Mapped),
-        ("https://[::127.0.0.1]/", Kind::V4Compatible),
-        ("https://[2002:a9fe:a9fe::]/", Kind::SixToFour),
-        ("https://[64:ff9b::169.254.169.254]/", Kind::Nat64),
-        ("https://[fd00:ec2::254]/", Kind::Metadata),
-        ("https://10.0.0.1/", Kind::Private),
-        ("https://255.255.255.255/", Kind::Broadcast),
+        ("https://127.0.0.1/", AddressKind::Loopback),
+        ("https://[::1]/", AddressKind::Loopback),
+        ("https://localhost/", AddressKind::Loopback),
+        ("https://api.LocalHost/", AddressKind::Loopback),
+        ("https://0.0.0.0/", AddressKind::Unspecified),
+        ("https://169.254.169.254/latest/meta-data/", AddressKind::Metadata),
+        ("https://[::ffff:169.254.169.254]/", AddressKind::V4Mapped),
+        ("https://[::ffff:a9fe:a9fe]/", AddressKind::V4Mapped),
+        ("https://[0:0:0:0:0:ffff:7f00:1]/", AddressKind::V4Mapped),
+        ("https://[::127.0.0.1]/", AddressKind::V4Compatible),
+        ("https://[2002:a9fe:a9fe::]/", AddressKind::SixToFour),
+        ("https://[64:ff9b::169.254.169.254]/", AddressKind::Nat64),
+        ("https://[fd00:ec2::254]/", AddressKind::Metadata),
+        ("https://10.0.0.1/", AddressKind::Private),
+        ("https://255.255.255.255/", AddressKind::Broadcast),
     ] {
-        assert_eq!(refusal(&outbound, url), Some(Why::Address(kind)), "{url}");
+        assert_eq!(refusal(&outbound, url), Some(RefusalReason::Address(kind)), "{url}");
     }
-    assert_eq!(refusal(&outbound, "http://8.8.8.8/"), Some(Why::Scheme));
+    assert_eq!(refusal(&outbound, "http://8.8.8.8/"), Some(RefusalReason::Scheme));
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn l56_loopback_is_for_development_alone() {
         assert_eq!(refusal(&outbound, url), None, "{url}");
     }
     for url in ["http://10.0.0.1/", "http://[fe80::1]/", "https://169.254.169.254/", "https://[::ffff:127.0.0.1]/"] {
-        assert!(matches!(refusal(&outbound, url), Some(Why::Address(_))), "{url}");
+        assert!(matches!(refusal(&outbound, url), Some(RefusalReason::Address(_))), "{url}");
     }
-    assert_eq!(refusal(&outbound, "http://localhost.example.com/"), Some(Why::Scheme));
+    assert_eq!(refusal(&outbound, "http://localhost.example.com/"), Some(RefusalReason::Scheme));
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn l56_this_deployment_is_not_reachable() {
     };
     let named = outbound(own("Work.Example.com", false));
     for url in ["https://work.example.com/mcp", "https://WORK.example.com/", "https://work.example.com:8443/"] {
-        assert_eq!(refusal(&named, url), Some(Why::OwnHost), "{url}");
+        assert_eq!(refusal(&named, url), Some(RefusalReason::OwnHost), "{url}");
     }
     assert_eq!(refusal(&named, "https://other.example.com/"), None);
     let local = outbound(own("127.0.0.1:8080", true));
     for url in ["http://127.0.0.1:8080/", "http://localhost:8080/", "http://[::1]:8080/", "http://127.0.0.2:8080/"] {
-        assert_eq!(refusal(&local, url), Some(Why::OwnHost), "{url}");
+        assert_eq!(refusal(&local, url), Some(RefusalReason::OwnHost), "{url}");
     }
     assert_eq!(refusal(&local, "http://127.0.0.1:8081/"), None);
     assert!(matches!(Outbound::new(own("localhost", true)), Err(Error::Setup { .. })));

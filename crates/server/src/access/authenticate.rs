@@ -3,15 +3,15 @@
 //! Invariant: whatever was revoked, disabled, has expired or lain idle is nobody, at once; nothing is cached.
 
 use thinkwork_database::routes;
-use thinkwork_primitives::{Principal, SessionId, TokenId, Via, Who, crypto};
+use thinkwork_primitives::{AuthMethod, Identity, Principal, SessionId, TokenId, crypto};
 
 use super::store::proof::{self, Whose};
 use super::{Access, Error, TokenKind, rules, sessions, store, tokens};
 use crate::edge::ApiError;
-use crate::edge::caller::{Authenticate, Boxed, Known, Presented};
+use crate::edge::caller::{Authenticate, BoxFuture, Known, Presented};
 
 impl Authenticate for Access {
-    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> Boxed<'a, Result<Option<Known>, ApiError>> {
+    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Known>, ApiError>> {
         Box::pin(async move {
             let known = match presented {
                 Presented::Session(cookie) => self.by_session(cookie).await,
@@ -44,8 +44,8 @@ impl Access {
         Ok(Some(Known {
             principal: Principal {
                 tenant,
-                who: Who::User { id: user.id, role: user.role },
-                via: Via::Session { id, signed_in_at: found.session.signed_in_at },
+                identity: Identity::User { id: user.id, role: user.role },
+                auth: AuthMethod::Session { id, signed_in_at: found.session.signed_in_at },
             },
             user_name: user.name,
             tenant_name,
@@ -67,12 +67,12 @@ impl Access {
         if !genuine || over {
             return Ok(None);
         }
-        let (who, user_name) = match token.user {
+        let (identity, user_name) = match token.user {
             Some(_) => match found.user.filter(|user| !user.disabled) {
-                Some(user) => (Who::User { id: user.id, role: user.role }, user.name),
+                Some(user) => (Identity::User { id: user.id, role: user.role }, user.name),
                 None => return Ok(None),
             },
-            None if kind == TokenKind::Service => (Who::Service, token.name),
+            None if kind == TokenKind::Service => (Identity::Service, token.name),
             None => return Ok(None),
         };
         drop(tx);
@@ -82,7 +82,11 @@ impl Access {
             tx.commit().await?;
         }
         Ok(Some(Known {
-            principal: Principal { tenant, who, via: Via::Token { id, audience: token.audience, scope: token.scope } },
+            principal: Principal {
+                tenant,
+                identity,
+                auth: AuthMethod::Token { id, audience: token.audience, scope: token.scope },
+            },
             user_name,
             // Pages alone show it, and no bearer opens them.
             tenant_name: String::new(),

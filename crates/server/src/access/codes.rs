@@ -3,32 +3,31 @@
 //! Invariant: a code works once, only until its end, and only while its person is enabled; stored is its SHA-256.
 
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr};
 
 use thinkwork_database::{Tx, quota, routes};
-use thinkwork_primitives::{InvitationId, Requester, Secret, TenantId, Timestamp, UserId, crypto};
+use thinkwork_primitives::{Actor, InvitationId, Secret, TenantId, Timestamp, UserId, crypto};
 
 use super::people::EMAIL_ROUTE;
 use super::store::proof;
 use super::{Access, Client, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
-use crate::edge::Once;
+use crate::edge::Idempotency;
 
 /// Leads from a code to its row, before the tenant is known.
 const ROUTE: &str = "invitation";
 
 /// What a code is for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Purpose {
     Setup,
     Invitation,
 }
 
 impl Purpose {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Setup => "setup",
-            Self::Invitation => "invitation",
-        }
+    pub(super) fn as_str(self) -> &'static str {
+        self.into()
     }
 
     const fn lifetime(self) -> Duration {
@@ -57,7 +56,7 @@ pub(super) async fn code_insert(
 ) -> Result<(Secret, Timestamp), Error> {
     let (id, expires_at) = (InvitationId::new(), now.plus(purpose.lifetime()));
     let (code, hash) = crypto::token("")?;
-    store::invitation_insert(tx, id, user, purpose.word(), &hash, now, expires_at).await?;
+    store::invitation_insert(tx, id, user, purpose.as_str(), &hash, now, expires_at).await?;
     routes::add(tx, ROUTE, code.expose_str().unwrap_or_default(), id.uuid()).await?;
     Ok((code, expires_at))
 }
@@ -71,9 +70,6 @@ pub(super) async fn codes_end(tx: &mut Tx, user: UserId, now: Timestamp) -> Resu
 
 impl Access {
     /// Forgets what has ended by itself in a tenant: sessions, invitations, idempotency keys; at most `count` of each.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
@@ -81,31 +77,25 @@ impl Access {
         for over in store::invitations_sweep(&mut tx, now, count).await? {
             routes::remove(&mut tx, ROUTE, over).await?;
         }
-        Once::sweep(&mut tx, now, count).await?;
+        Idempotency::sweep(&mut tx, now, count).await?;
         tx.commit().await?;
         Ok(())
     }
 
     /// Forgets the counts of tries at signing in whose time is over, at most `count`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn throttles_sweep(&self, count: u64) -> Result<(), Error> {
         quota::forget(&self.db, rules::THROTTLE_PREFIX, rules::throttle_window(self.now()), count).await?;
         Ok(())
     }
 
     /// A new one-time set-up code for a person, for the commands on the machine; those before stop working.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], the database's.
     pub async fn setup_code(&self, tenant: TenantId, user: UserId) -> Result<Secret, Error> {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
         store::user_find(&mut tx, user).await?.ok_or(Error::NotFound)?;
         codes_end(&mut tx, user, now).await?;
         let (code, _) = code_insert(&mut tx, user, Purpose::Setup, now).await?;
-        let event = Event::by(Requester::server(), "user.setup_link_made").on("user", user);
+        let event = Event::by(Actor::server(), "user.setup_link_made").on("user", user);
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         Ok(code)
@@ -135,9 +125,6 @@ impl Access {
     }
 
     /// Whom a code lets in; `None` once it does not work any more.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn code_look(&self, code: &str) -> Result<Option<Expected>, Error> {
         let Some((mut tx, row)) = routes::read(&self.db, ROUTE, code).await? else { return Ok(None) };
         let Some(invitation) = store::invitation_find(&mut tx, row).await? else { return Ok(None) };
@@ -170,7 +157,7 @@ impl Access {
         let mut tx = self.db.write(route.tenant).await?;
         let invitation = store::invitation_find(&mut tx, route.row).await?.ok_or(Error::CodeExpired)?;
         let user = invitation.user;
-        if !store::invitation_use(&mut tx, route.row, now).await? || !self.is_active(&mut tx, user).await? {
+        if !store::invitation_use(&mut tx, route.row, now).await? || !self.confirm_user(&mut tx, user).await? {
             return Err(Error::CodeExpired);
         }
         routes::remove(&mut tx, ROUTE, route.row).await?;
@@ -179,9 +166,9 @@ impl Access {
             store::user_set_name(&mut tx, user, &name).await?;
         }
         self.password_replace(&mut tx, user, &phc, now).await?;
-        let event = Event::by(Requester::User(user), "user.accepted").on("user", user);
-        audit::record(&mut tx, now, event)?;
         let session = self.session_start(&mut tx, user, client, Some(&phc), now).await?;
+        let by = Actor::at_page(user, session.session);
+        audit::record(&mut tx, now, Event::by(by, "user.accepted").on("user", user))?;
         tx.commit().await?;
         Ok(session)
     }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use thinkwork_primitives::{Principal, Role, Scope, Secret, SessionId, TenantId, Timestamp, UserId, Via};
+use thinkwork_primitives::{AuthMethod, Principal, Role, Scope, Secret, SessionId, TenantId, Timestamp, UserId};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,11 +23,11 @@ use crate::edge::{ApiError, Caller, Consent, Id, IfVersion, Json, List, Member, 
 pub fn routes(access: &Access) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(session_create))
-        .routes(routes!(session_end_current))
-        .routes(routes!(me))
-        .routes(routes!(my_sessions))
-        .routes(routes!(my_session_end))
-        .routes(routes!(my_password))
+        .routes(routes!(session_delete))
+        .routes(routes!(me_get))
+        .routes(routes!(me_sessions_list))
+        .routes(routes!(me_session_delete))
+        .routes(routes!(me_password_set))
         .merge(people::routes())
         .merge(tokens::routes())
         .with_state(access.clone())
@@ -39,79 +39,91 @@ impl From<Error> for ApiError {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Invalid { field, problem } => Self::invalid(field, problem),
-            Error::SlugTaken => Self::conflict("slug_taken", "Another tenant has this name; choose another."),
-            Error::EmailTaken => Self::conflict("email_taken", "Your tenant has a person with this e-mail already."),
-            Error::WrongPassword => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "wrong_credentials",
-                "E-mail or password is wrong; check both and try again.",
-            ),
-            Error::WhichTenant => Self::invalid("tenant", "several tenants know this e-mail; name yours."),
+            Error::SlugTaken => Self::conflict("slug_taken", "This name is already taken. Choose another."),
+            Error::EmailTaken => Self::conflict("email_taken", "A person with this email already exists."),
+            Error::WrongPassword => {
+                Self::new(StatusCode::UNAUTHORIZED, "wrong_credentials", "Incorrect email or password. Try again.")
+            }
+            Error::WhichTenant => {
+                Self::invalid("tenant", "this email is used at several companies; enter the short name of yours.")
+            }
             Error::TooManyTries { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,
-                "Too many tries; wait a few minutes, or use a browser in which you signed in before.",
+                "Too many attempts. Wait a few minutes and try again, or use a browser where you signed in before.",
             ),
             Error::CodeExpired => Self::new(
                 StatusCode::GONE,
                 "code_expired",
-                "This link was used or has expired; ask an operator of your tenant for a new one.",
+                "This link has expired or was already used. Ask an operator for a new one.",
             ),
             Error::AlreadyAccepted => Self::conflict(
                 "already_accepted",
-                "This person has a password or is disabled; a link cannot change that.",
+                "This person has already accepted the invitation or is disabled, so no new invitation was created.",
             ),
-            Error::ReauthRequired => forbidden(
-                "reauth_required",
-                "This needs a sign-in of the last 10 minutes; sign in again and repeat it.",
-            ),
-            Error::NeedsSession => forbidden("needs_session", "A token cannot do this; do it signed in, in a browser."),
-            Error::NeedsOperator => {
-                forbidden("needs_operator", "Only an operator of your tenant may do this; ask one.")
+            Error::ReauthRequired => forbidden("reauth_required", "For security, sign in again to continue."),
+            Error::NeedsSession => {
+                forbidden("needs_session", "A token cannot do this. Sign in with a browser to continue.")
             }
-            Error::OnlyOwners => forbidden("needs_owner", "Only an owner may name or change owners; ask one."),
+            Error::NeedsOperator => forbidden("needs_operator", "Only operators can do this. Ask an operator."),
+            Error::OnlyOwners => forbidden("needs_owner", "Only owners can add or change owners. Ask an owner."),
             Error::LastOwner => {
-                Self::conflict("last_owner", "The tenant needs an owner who can sign in; name another owner first.")
+                Self::conflict("last_owner", "There must be at least one active owner. Add another owner first.")
             }
+            Error::AccessChanged => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "access_changed",
+                "Your access changed while this request ran, and nothing was done; sign in again.",
+            ),
             Error::Changed => IfVersion::changed(),
-            Error::Once(error) => *error,
+            Error::Idempotency(error) => *error,
             Error::Random(_) | Error::Hashing(_) | Error::Database(_) | Error::Audit(_) => Self::internal(&error),
         }
     }
 }
 
+/// Who signs in.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SignInBody {
-    /// The tenant's slug; only where several tenants know the e-mail.
+struct SignInRequest {
+    /// The tenant's slug; needed only if several tenants know the e-mail.
+    #[schema(example = "acme")]
     tenant: Option<String>,
+    /// Your e-mail address.
+    #[schema(example = "ana@acme.test")]
     email: String,
-    #[schema(value_type = String)]
+    /// Your password.
+    #[schema(value_type = String, example = "correct horse battery staple")]
     password: Secret,
 }
 
 /// What a new session answers; the session itself is in the cookie.
 #[derive(Serialize, ToSchema)]
-struct SessionAnswer {
-    /// To send as `X-CSRF-Token` with every method but GET.
+struct SignInResponse {
+    /// The token to send as `X-CSRF-Token` with every method but GET and HEAD.
+    #[schema(example = "4d7c1f0a9b")]
     csrf_token: String,
+    /// The person who signed in.
     #[schema(value_type = String)]
     user_id: UserId,
 }
 
 fn session_answer(status: StatusCode, session: &NewSession) -> Response {
-    let body = SessionAnswer { csrf_token: session.csrf.clone(), user_id: session.user };
+    let body = SignInResponse { csrf_token: session.csrf.clone(), user_id: session.user };
     (status, session_cookies(session), Json(body)).into_response()
 }
 
-/// Signs a person in. It takes no `Idempotency-Key`: each sign-in makes a session of its own.
-#[utoipa::path(post, path = "/v1/sessions", tag = "access", request_body = SignInBody,
-    responses((status = 201, body = SessionAnswer, description = "Signed in; the session is in the cookie.")),
+/// Signs a person in.
+///
+/// It takes no `Idempotency-Key`: each sign-in makes a session of its own.
+#[utoipa::path(post, path = "/v1/sessions", operation_id = "sessions.create", tag = "access",
+    request_body = SignInRequest,
+    responses((status = 201, body = SignInResponse, description = "Signed in; the session is in the cookie.")),
     extensions(("x-caller" = json!("public"))))]
 async fn session_create(
     State(access): State<Access>,
     _: Public,
     Sender(client): Sender,
-    Json(body): Json<SignInBody>,
+    Json(body): Json<SignInRequest>,
 ) -> Result<Response, ApiError> {
     let sign_in = SignIn { tenant: body.tenant.as_deref(), email: &body.email, password: &body.password };
     let session = access.sign_in(sign_in, &client).await?;
@@ -120,74 +132,92 @@ async fn session_create(
     Ok(response)
 }
 
-#[utoipa::path(delete, path = "/v1/sessions/current", tag = "access",
+/// Signs the calling browser out.
+#[utoipa::path(delete, path = "/v1/sessions/current", operation_id = "sessions.delete", tag = "access",
     responses((status = 204, description = "Signed out.")), extensions(("x-caller" = json!("consent"))))]
-async fn session_end_current(State(access): State<Access>, consent: Consent) -> Result<Response, ApiError> {
-    if let Via::Session { id, .. } = consent.principal.via {
-        access.session_end(consent.principal.tenant, consent.user, id).await?;
+async fn session_delete(State(access): State<Access>, consent: Consent) -> Result<Response, ApiError> {
+    if let AuthMethod::Session { id, .. } = consent.principal.auth {
+        access.session_end(&consent.principal, id).await?;
     }
     Ok((StatusCode::NO_CONTENT, session_cookies_end()).into_response())
 }
 
 /// A person, as operators and they themselves see them.
 #[derive(Serialize, ToSchema)]
-struct UserBody {
-    #[schema(value_type = String)]
+struct UserResponse {
+    #[schema(value_type = String, example = "usr_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: UserId,
+    /// Their e-mail address, with which they sign in.
+    #[schema(example = "ana@acme.test")]
     email: String,
+    /// What people call them.
+    #[schema(example = "Ana")]
     name: String,
-    #[schema(value_type = String)]
+    /// What they may do: `member`, `operator` or `owner`.
+    #[schema(value_type = String, example = "member")]
     role: Role,
+    /// Whether they are kept out.
+    #[schema(example = false)]
     disabled: bool,
     /// Whether they have set a password.
+    #[schema(example = true)]
     accepted: bool,
     version: i64,
     #[schema(value_type = String)]
     created_at: Timestamp,
 }
 
-impl From<User> for UserBody {
+impl From<User> for UserResponse {
     fn from(user: User) -> Self {
         let User { id, email, name, role, disabled, accepted, created_at, version } = user;
         Self { id, email, name, role, disabled, accepted, version, created_at }
     }
 }
 
+/// A tenant.
 #[derive(Serialize, ToSchema)]
-struct TenantBody {
-    #[schema(value_type = String)]
+struct TenantResponse {
+    #[schema(value_type = String, example = "ten_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: TenantId,
+    /// The short name with which people sign in.
+    #[schema(example = "acme")]
     slug: String,
+    /// What people call it.
+    #[schema(example = "Acme")]
     name: String,
 }
 
+/// Who you are.
 #[derive(Serialize, ToSchema)]
-struct MeBody {
-    tenant: TenantBody,
+struct MeResponse {
+    /// The tenant that you belong to.
+    tenant: TenantResponse,
     /// The person; null for a service token.
-    user: Option<UserBody>,
-    /// `session` or `token`.
+    user: Option<UserResponse>,
+    /// How you signed in: `session`, `token` or `turn`.
+    #[schema(example = "session")]
     via: &'static str,
     /// How much the token may do; null for a session, which may do what the person may.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "write")]
     scope: Option<Scope>,
-    /// When the password was given; null for a token.
+    /// When the password was given, RFC 3339; null for a token.
     #[schema(value_type = Option<String>)]
     signed_in_at: Option<Timestamp>,
 }
 
-#[utoipa::path(get, path = "/v1/me", tag = "access",
-    responses((status = 200, body = MeBody, description = "Who you are here.")),
+/// Gets who you are: your tenant, your account and how you signed in.
+#[utoipa::path(get, path = "/v1/me", operation_id = "me.get", tag = "access",
+    responses((status = 200, body = MeResponse, description = "Who you are here.")),
     extensions(("x-caller" = json!("caller"))))]
-async fn me(State(access): State<Access>, Caller(principal): Caller) -> Result<Json<MeBody>, ApiError> {
+async fn me_get(State(access): State<Access>, Caller(principal): Caller) -> Result<Json<MeResponse>, ApiError> {
     let (slug, name, user) = access.whoami(&principal).await?;
-    let (via, scope, signed_in_at) = match principal.via {
-        Via::Session { signed_in_at, .. } => ("session", None, Some(signed_in_at)),
-        Via::Token { scope, .. } => ("token", Some(scope), None),
-        Via::Turn { .. } => ("turn", None, None),
+    let (via, scope, signed_in_at) = match principal.auth {
+        AuthMethod::Session { signed_in_at, .. } => ("session", None, Some(signed_in_at)),
+        AuthMethod::Token { scope, .. } => ("token", Some(scope), None),
+        AuthMethod::Turn { .. } => ("turn", None, None),
     };
-    let tenant = TenantBody { id: principal.tenant, slug, name };
-    Ok(Json(MeBody { tenant, user: user.map(UserBody::from), via, scope, signed_in_at }))
+    let tenant = TenantResponse { id: principal.tenant, slug, name };
+    Ok(Json(MeResponse { tenant, user: user.map(UserResponse::from), via, scope, signed_in_at }))
 }
 
 impl Access {
@@ -202,35 +232,42 @@ impl Access {
     }
 }
 
+/// A browser in which you are signed in.
 #[derive(Serialize, ToSchema)]
-struct SessionBody {
-    #[schema(value_type = String)]
+struct SessionResponse {
+    #[schema(value_type = String, example = "ses_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: SessionId,
-    /// Whether it is the session of this very request.
+    /// Whether it is the session of this request.
+    #[schema(example = true)]
     current: bool,
+    /// The browser, as it names itself.
+    #[schema(example = "Mozilla/5.0")]
     user_agent: String,
+    /// When you signed in, RFC 3339.
     #[schema(value_type = String)]
     signed_in_at: Timestamp,
+    /// When it was last used, RFC 3339.
     #[schema(value_type = String)]
     last_seen_at: Timestamp,
     #[schema(value_type = String)]
     expires_at: Timestamp,
 }
 
-#[utoipa::path(get, path = "/v1/me/sessions", tag = "access", params(Paging),
-    responses((status = 200, body = List<SessionBody>, description = "Your sessions, newest first.")),
+/// Lists the browsers in which you are signed in, newest first.
+#[utoipa::path(get, path = "/v1/me/sessions", operation_id = "me.sessions.list", tag = "access", params(Paging),
+    responses((status = 200, body = List<SessionResponse>, description = "Your sessions, newest first.")),
     extensions(("x-caller" = json!("member"))))]
-async fn my_sessions(
+async fn me_sessions_list(
     State(access): State<Access>,
     member: Member,
     paging: Paging,
-) -> Result<Json<List<SessionBody>>, ApiError> {
-    let current = match member.principal.via {
-        Via::Session { id, .. } => Some(id),
-        Via::Token { .. } | Via::Turn { .. } => None,
+) -> Result<Json<List<SessionResponse>>, ApiError> {
+    let current = match member.principal.auth {
+        AuthMethod::Session { id, .. } => Some(id),
+        AuthMethod::Token { .. } | AuthMethod::Turn { .. } => None,
     };
     let sessions = access.sessions(member.tenant(), member.user).await?;
-    let body = |Session { id, user_agent, signed_in_at, last_seen_at, expires_at }| SessionBody {
+    let body = |Session { id, user_agent, signed_in_at, last_seen_at, expires_at }| SessionResponse {
         id,
         current: current == Some(id),
         user_agent,
@@ -241,16 +278,16 @@ async fn my_sessions(
     Ok(Json(List::newest_first(sessions, &paging, |session| session.id)?.map(body)))
 }
 
-#[utoipa::path(delete, path = "/v1/me/sessions/{id}", tag = "access",
+/// Signs one of your browsers out.
+#[utoipa::path(delete, path = "/v1/me/sessions/{id}", operation_id = "me.sessions.delete", tag = "access",
     params(("id" = String, Path, description = "A session of yours.")),
-    responses((status = 204, description = "That browser is signed out.")),
-    extensions(("x-caller" = json!("member"))))]
-async fn my_session_end(
+    responses((status = 204, description = "That browser is signed out.")), extensions(("x-caller" = json!("member"))))]
+async fn me_session_delete(
     State(access): State<Access>,
     member: Member,
     Id(id): Id<SessionId>,
 ) -> Result<StatusCode, ApiError> {
-    access.session_end(member.tenant(), member.user, id).await?;
+    access.session_end(&member.principal, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -263,24 +300,27 @@ fn location(path: String) -> HeaderMap {
     headers
 }
 
+/// The password before and after.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PasswordBody {
-    #[schema(value_type = String)]
+struct ChangePasswordRequest {
+    /// The password that you have now.
+    #[schema(value_type = String, example = "correct horse battery staple")]
     current_password: Secret,
-    /// At least 12 characters.
-    #[schema(value_type = String)]
+    /// The new password, at least 12 characters.
+    #[schema(value_type = String, example = "nine green bicycles at dawn")]
     new_password: Secret,
 }
 
-/// Changes one's own password; every other session ends.
-#[utoipa::path(put, path = "/v1/me/password", tag = "access", request_body = PasswordBody,
+/// Changes your own password; every other session ends.
+#[utoipa::path(put, path = "/v1/me/password", operation_id = "me.password.set", tag = "access",
+    request_body = ChangePasswordRequest,
     responses((status = 204, description = "The password is changed; every other session has ended.")),
     extensions(("x-caller" = json!("consent"))))]
-async fn my_password(
+async fn me_password_set(
     State(access): State<Access>,
     consent: Consent,
-    Json(body): Json<PasswordBody>,
+    Json(body): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
     access.password_change(&consent.principal, &body.current_password, &body.new_password).await?;
     Ok(StatusCode::NO_CONTENT)

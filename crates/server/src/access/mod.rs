@@ -5,6 +5,7 @@
 //! its job; a tenant always keeps an owner who can sign in. Every slice below may ask who somebody is; only this one makes proofs of identity.
 
 mod authenticate;
+mod authority;
 mod codes;
 pub mod http;
 pub mod pages;
@@ -21,13 +22,16 @@ mod tokens;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr};
 
 use thinkwork_database::Db;
 use thinkwork_primitives::{Audience, Clock, Role, Scope, Secret, SessionId, TenantId, Timestamp, TokenId, UserId};
 
 use crate::edge::ApiError;
+use crate::edge::caller::BoxFuture;
+use crate::edge::{NameMap, Named, NamedIds};
+use thinkwork_database::Tx;
 
-pub use people::DISABLED_JOB;
 pub use rules::check_password;
 
 /// What can go wrong here.
@@ -83,12 +87,15 @@ pub enum Error {
     /// The change would leave the tenant without an owner.
     #[error("the tenant would be left without an owner")]
     LastOwner,
+    /// The caller was disabled, got another role or was signed out while the request ran.
+    #[error("the caller may not do this any more")]
+    AccessChanged,
     /// The person was changed since the caller read them.
     #[error("the person was changed meanwhile")]
     Changed,
     /// The idempotency key was used before.
     #[error("the idempotency key was used before")]
-    Once(Box<ApiError>),
+    Idempotency(Box<ApiError>),
     /// The operating system gave no randomness.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),
@@ -190,6 +197,8 @@ pub struct NewSession {
     pub csrf: String,
     /// The person who is signed in.
     pub user: UserId,
+    /// The session.
+    pub session: SessionId,
 }
 
 /// One of a person's sessions, for the list.
@@ -208,13 +217,23 @@ pub struct Session {
 }
 
 /// Whether a token acts as its person or as nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema, EnumString, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TokenKind {
     /// Acts as the person who made it.
     Personal,
     /// Acts as the tenant's own system: no person, so no person's credential.
     Service,
+}
+
+impl TokenKind {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A token as it may be shown: never the token itself.
@@ -259,7 +278,7 @@ pub struct NewToken {
 }
 
 /// A token that was just made, with the text that is shown this once.
-pub struct MintedToken {
+pub struct CreatedToken {
     /// What is known of it from now on.
     pub token: Token,
     /// The bearer text.
@@ -273,6 +292,23 @@ pub struct Access {
     clock: Clock,
     public_url: Arc<url::Url>,
     hashing: Arc<password::Hashing>,
+}
+
+/// What the ids of this slice are called.
+pub fn names<'a>(
+    tx: &'a mut Tx,
+    ids: &'a NamedIds,
+    found: &'a mut NameMap,
+) -> BoxFuture<'a, Result<(), thinkwork_database::Error>> {
+    Box::pin(async move {
+        for (id, name) in store::user_names(tx, &ids.users).await? {
+            found.insert(Named::User(id), name);
+        }
+        for (id, name) in store::proof::token_names(tx, &ids.tokens).await? {
+            found.insert(Named::Token(id), name);
+        }
+        Ok(())
+    })
 }
 
 impl Access {

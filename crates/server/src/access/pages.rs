@@ -14,13 +14,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use thinkwork_primitives::{Secret, Via};
+use thinkwork_primitives::{AuthMethod, Secret};
 
 use super::codes::Expected;
 use super::http::{Sender, session_cookies, session_cookies_end};
 use super::sign_in::SignIn;
 use super::{Access, Error, rules};
-use crate::edge::{ApiError, CheckedForm, Frame, Notice, Page, PageError, PageMember};
+use crate::edge::{ApiError, CheckedForm, Form, Layout, Notice, Page, PageError, PageMember};
 
 /// Every page of the slice.
 pub fn routes(access: &Access) -> Router {
@@ -38,13 +38,11 @@ pub fn routes(access: &Access) -> Router {
 /// The sentence of a refused form.
 fn bad(error: Error) -> Notice {
     let error = ApiError::from(error);
-    if let Some(log) = &error.log {
-        tracing::error!(code = error.code, error = %log, "a form failed");
-    }
-    Notice {
-        kind: "bad",
-        text: error.fields.into_iter().next().map_or(error.message, |(_, problem)| capital(&problem)),
-    }
+    let text = match error.fields.first() {
+        Some((_, problem)) => capital(problem),
+        None => error.sentence(),
+    };
+    Notice { kind: "bad", text }
 }
 
 fn capital(text: &str) -> String {
@@ -68,7 +66,7 @@ fn failed(error: Error, page: &str) -> Response {
 #[derive(Template)]
 #[template(path = "access/templates/sign_in.html")]
 struct SignInPage {
-    frame: Frame,
+    layout: Layout,
     next: String,
     email: String,
     tenant: String,
@@ -88,12 +86,10 @@ async fn sign_in_page(Query(query): Query<NextQuery>, member: Option<PageMember>
     if member.is_some() && query.again.is_none() {
         return Redirect::to(&next).into_response();
     }
-    let notice = query.again.map(|_| Notice {
-        kind: "info",
-        text: "What you are about to change needs a sign-in of the last 10 minutes. Sign in again to go on.".to_owned(),
-    });
-    let frame = Frame::public("Sign in").with_notice(notice);
-    Page(SignInPage { frame, next, email: String::new(), tenant: String::new(), ask_tenant: false }).into_response()
+    let notice =
+        query.again.map(|_| Notice { kind: "info", text: "For security, sign in again to continue.".to_owned() });
+    let layout = Layout::public("Sign in").with_notice(notice);
+    Page(SignInPage { layout, next, email: String::new(), tenant: String::new(), ask_tenant: false }).into_response()
 }
 
 #[derive(Deserialize)]
@@ -106,11 +102,7 @@ struct SignInForm {
     next: String,
 }
 
-async fn sign_in(
-    State(access): State<Access>,
-    Sender(client): Sender,
-    axum::Form(form): axum::Form<SignInForm>,
-) -> Response {
+async fn sign_in(State(access): State<Access>, Sender(client): Sender, Form(form): Form<SignInForm>) -> Response {
     let next = rules::next_path(Some(&form.next)).to_owned();
     let tenant = Some(form.tenant.trim()).filter(|slug| !slug.is_empty());
     match access.sign_in(SignIn { tenant, email: &form.email, password: &form.password }, &client).await {
@@ -118,8 +110,8 @@ async fn sign_in(
         Err(error) => {
             let ask_tenant = matches!(error, Error::WhichTenant) || tenant.is_some();
             let (status, retry_after) = refusal(&error);
-            let frame = Frame::public("Sign in").with_notice(Some(bad(error)));
-            let page = SignInPage { frame, next, email: form.email, tenant: form.tenant, ask_tenant };
+            let layout = Layout::public("Sign in").with_notice(Some(bad(error)));
+            let page = SignInPage { layout, next, email: form.email, tenant: form.tenant, ask_tenant };
             (status, retry_after, Page(page)).into_response()
         }
     }
@@ -150,8 +142,8 @@ struct Nothing {}
 async fn sign_out(State(access): State<Access>, checked: CheckedForm<Nothing>) -> Response {
     let Nothing {} = checked.form;
     let caller = checked.caller;
-    if let Via::Session { id, .. } = caller.principal.via {
-        match access.session_end(caller.tenant(), caller.user, id).await {
+    if let AuthMethod::Session { id, .. } = caller.principal.auth {
+        match access.session_end(&caller.principal, id).await {
             // Two tabs that sign out at once end at the same place.
             Ok(()) | Err(Error::NotFound) => {}
             Err(error) => return failed(error, "/"),
@@ -163,7 +155,7 @@ async fn sign_out(State(access): State<Access>, checked: CheckedForm<Nothing>) -
 #[derive(Template)]
 #[template(path = "access/templates/welcome.html")]
 struct WelcomePage {
-    frame: Frame,
+    layout: Layout,
     action: &'static str,
     code: String,
     name: String,
@@ -174,7 +166,7 @@ struct WelcomePage {
 #[derive(Template)]
 #[template(path = "access/templates/expired.html")]
 struct ExpiredPage {
-    frame: Frame,
+    layout: Layout,
     /// Whether it was the owner's own set-up link.
     setup: bool,
 }
@@ -218,28 +210,20 @@ fn welcome(
     notice: Option<Notice>,
 ) -> WelcomePage {
     let title = if action == "/setup" { "Set up ThinkWork" } else { "Welcome" };
-    let frame = Frame::public(title).with_notice(notice);
-    WelcomePage { frame, action, code, name, email: expected.email, tenant_name: expected.tenant_name }
+    let layout = Layout::public(title).with_notice(notice);
+    WelcomePage { layout, action, code, name, email: expected.email, tenant_name: expected.tenant_name }
 }
 
 fn expired(action: &'static str) -> Response {
-    let frame = Frame::public("This link does not work any more");
-    (StatusCode::GONE, Page(ExpiredPage { frame, setup: action == "/setup" })).into_response()
+    let layout = Layout::public("This link is no longer valid");
+    (StatusCode::GONE, Page(ExpiredPage { layout, setup: action == "/setup" })).into_response()
 }
 
-async fn setup(
-    State(access): State<Access>,
-    Sender(client): Sender,
-    axum::Form(form): axum::Form<WelcomeForm>,
-) -> Response {
+async fn setup(State(access): State<Access>, Sender(client): Sender, Form(form): Form<WelcomeForm>) -> Response {
     accept(&access, "/setup", &client, form).await
 }
 
-async fn invitation(
-    State(access): State<Access>,
-    Sender(client): Sender,
-    axum::Form(form): axum::Form<WelcomeForm>,
-) -> Response {
+async fn invitation(State(access): State<Access>, Sender(client): Sender, Form(form): Form<WelcomeForm>) -> Response {
     accept(&access, "/invitation", &client, form).await
 }
 
@@ -247,7 +231,10 @@ async fn accept(access: &Access, action: &'static str, client: &super::Client, f
     let done = if form.password.equals(form.password_again.expose()) {
         access.code_accept(&form.code, Some(&form.name), &form.password, client).await
     } else {
-        Err(Error::Invalid { field: "password_again", problem: "the two passwords differ; type them again." })
+        Err(Error::Invalid {
+            field: "password_again",
+            problem: "the passwords do not match; enter the same password twice.",
+        })
     };
     let error = match done {
         Ok(session) => {

@@ -3,22 +3,21 @@
 //! Invariant: whoever is disabled loses sessions, tokens and open invitations in the same transaction, and grants by a
 //! job of it.
 
-use thinkwork_database::{Topic, Tx, jobs, routes};
-use thinkwork_primitives::{Clock, Principal, Requester, Role, TenantId, Timestamp, TokenId, UserId};
+use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_primitives::{
+    ActingClient, Actor, Clock, DomainEvent, Principal, Requester, Role, TenantId, Timestamp, TokenId, UserId,
+};
 
 use super::store::proof;
 use super::{Access, Error, Invited, NewTenant, NewUser, User, UserChange, codes, rules, store};
 use crate::audit::{self, Event};
-use crate::edge::{Once, Paging};
+use crate::edge::{Idempotency, Paging};
 
 /// Leads from a hashed e-mail to the accounts that have it, before the tenant is known.
 pub(super) const EMAIL_ROUTE: &str = "email";
 
 /// How to come by a link that was shown before.
 const NEW_LINK: &str = "make a new link at /v1/users/{id}/invitation with another key.";
-
-/// Ends the grants of a person who was disabled; done by the slice that holds them. Key: the person.
-pub const DISABLED_JOB: &str = "access.user_disabled";
 
 impl Access {
     /// The time, as every rule here sees it.
@@ -43,9 +42,9 @@ impl Access {
         store::tenant_insert(&mut tx, slug, &rules::check_name(name)?, now).await?;
         let owner = NewUser { email: owner_email.to_owned(), name: owner_name.to_owned(), role: Role::Owner };
         let owner = user_insert(&mut tx, owner, now).await?.id;
-        let event = Event::by(Requester::server(), "tenant.created").on("tenant", tenant);
+        let event = Event::by(Actor::server(), "tenant.created").on("tenant", tenant);
         audit::record(&mut tx, now, event)?;
-        let event = Event::by(Requester::server(), "user.created").on("user", owner).detail("role", "owner");
+        let event = Event::by(Actor::server(), "user.created").on("user", owner).detail("role", "owner");
         audit::record(&mut tx, now, event)?;
         let (setup_code, _) = codes::code_insert(&mut tx, owner, codes::Purpose::Setup, now).await?;
         tx.commit().await?;
@@ -53,41 +52,26 @@ impl Access {
     }
 
     /// Every tenant with its slug, for sweeps and short commands.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn tenants(&self) -> Result<Vec<(TenantId, String)>, Error> {
         store::tenant_list(&mut self.db.read_shared().await?).await
     }
 
     /// Slug and name of the transaction's tenant.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn tenant(&self, tx: &mut Tx) -> Result<(String, String), Error> {
         store::tenant_find(tx).await?.ok_or(Error::NotFound)
     }
 
     /// One person of the transaction's tenant.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn user(&self, tx: &mut Tx, id: UserId) -> Result<Option<User>, Error> {
         store::user_find(tx, id).await
     }
 
     /// Names of these people, for showing; unknown ids are left out.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn user_names(&self, tx: &mut Tx, ids: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
-        store::user_names(tx, ids).await
+        Ok(store::user_names(tx, ids).await?)
     }
 
     /// Whether the person exists, is enabled and of the transaction's tenant: re-checked at every event and call.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn is_active(&self, tx: &mut Tx, id: UserId) -> Result<bool, Error> {
         Ok(store::user_find(tx, id).await?.is_some_and(|user| !user.disabled))
     }
@@ -97,7 +81,7 @@ impl Access {
     /// # Errors
     /// The database's; 422 for a cursor that is none.
     pub async fn users(&self, tenant: TenantId, paging: &Paging) -> Result<Vec<User>, Error> {
-        let after = paging.after_id::<UserId>().map_err(|error| Error::Once(Box::new(error)))?;
+        let after = paging.after_id::<UserId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
         let mut tx = self.db.read(tenant).await?;
         store::user_list(&mut tx, after, paging.limit.saturating_add(1)).await
     }
@@ -118,7 +102,9 @@ impl Access {
         let mut tx = self.db.write(tenant).await?;
         let new = NewUser { email: email.to_owned(), name: name.to_owned(), role };
         let user = user_insert(&mut tx, new, now).await?;
-        let event = Event::by(Requester::User(by), "user.created").on("user", user.id).detail("role", role.word());
+        let event = Event::by(Actor { requester: Requester::User(by), client: ActingClient::System }, "user.created")
+            .on("user", user.id)
+            .detail("role", role.as_str());
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         Ok(user.id)
@@ -128,19 +114,19 @@ impl Access {
     ///
     /// # Errors
     /// [`Error::EmailTaken`], [`Error::OnlyOwners`], [`Error::NeedsOperator`], [`Error::Invalid`], the database's.
-    pub async fn user_invite(&self, by: &Principal, new: NewUser, once: &Once) -> Result<Invited, Error> {
+    pub async fn user_invite(&self, by: &Principal, new: NewUser, idempotency: &Idempotency) -> Result<Invited, Error> {
         let now = self.now();
         rules::check_invite(by, new.role, now)?;
-        let mut tx = self.db.write(by.tenant).await?;
-        if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
-            return Err(Error::Once(Box::new(Once::secret_already_shown(&id, NEW_LINK))));
+        let mut tx = self.write_as(by).await?;
+        if let Some(id) = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)? {
+            return Err(Error::Idempotency(Box::new(Idempotency::secret_already_shown(&id, NEW_LINK))));
         }
-        let role = new.role.word();
+        let role = new.role.as_str();
         let user = user_insert(&mut tx, new, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, user.id, codes::Purpose::Invitation, now).await?;
-        let event = Event::by(by.requester(), "user.invited").on("user", user.id).detail("role", role);
+        let event = Event::by(by.actor(), "user.invited").on("user", user.id).detail("role", role);
         audit::record(&mut tx, now, event)?;
-        once.keep(&mut tx, &user.id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+        idempotency.keep(&mut tx, &user.id.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
     }
@@ -150,11 +136,16 @@ impl Access {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::AlreadyAccepted`], [`Error::OnlyOwners`], the database's.
-    pub async fn invitation_renew(&self, by: &Principal, id: UserId, once: &Once) -> Result<Invited, Error> {
+    pub async fn invitation_renew(
+        &self,
+        by: &Principal,
+        id: UserId,
+        idempotency: &Idempotency,
+    ) -> Result<Invited, Error> {
         let now = self.now();
-        let mut tx = self.db.write(by.tenant).await?;
-        if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
-            return Err(Error::Once(Box::new(Once::secret_already_shown(&id, NEW_LINK))));
+        let mut tx = self.write_as(by).await?;
+        if let Some(id) = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)? {
+            return Err(Error::Idempotency(Box::new(Idempotency::secret_already_shown(&id, NEW_LINK))));
         }
         let user = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         rules::check_invite(by, user.role, now)?;
@@ -163,8 +154,8 @@ impl Access {
         }
         codes::codes_end(&mut tx, id, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, id, codes::Purpose::Invitation, now).await?;
-        audit::record(&mut tx, now, Event::by(by.requester(), "user.invited_again").on("user", id))?;
-        once.keep(&mut tx, &id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+        audit::record(&mut tx, now, Event::by(by.actor(), "user.invited_again").on("user", id))?;
+        idempotency.keep(&mut tx, &id.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
     }
@@ -177,6 +168,8 @@ impl Access {
     pub async fn user_change(&self, by: &Principal, id: UserId, change: UserChange) -> Result<User, Error> {
         let now = self.now();
         let mut tx = self.db.write(by.tenant).await?;
+        store::users_lock(&mut tx, by.user().into_iter().chain([id])).await?;
+        self.confirm(&mut tx, by).await?;
         let other_owners = store::owners_besides(&mut tx, id).await?;
         let before = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         rules::check_change(by, &before, &change, other_owners, now)?;
@@ -190,9 +183,9 @@ impl Access {
             return Err(Error::Changed);
         }
         after.version = after.version.saturating_add(1);
-        let mut event = Event::by(by.requester(), "user.changed").on("user", id);
+        let mut event = Event::by(by.actor(), "user.changed").on("user", id);
         if after.role != before.role {
-            event = event.detail("role", after.role.word()).detail("role_before", before.role.word());
+            event = event.detail("role", after.role.as_str()).detail("role_before", before.role.as_str());
         }
         if after.disabled != before.disabled {
             event = event.detail("disabled", after.disabled);
@@ -200,7 +193,7 @@ impl Access {
         if after.disabled && !before.disabled {
             let (sessions, tokens) = self.everything_end(&mut tx, id, now).await?;
             event = event.detail("sessions_ended", sessions).detail("tokens_revoked", tokens);
-            jobs::enqueue(&mut tx, DISABLED_JOB, &id.to_string(), now).await?;
+            tx.publish(DomainEvent::UserDisabled { user: id }, now);
         }
         audit::record(&mut tx, now, event)?;
         tx.wake(Topic::Access, id.uuid());

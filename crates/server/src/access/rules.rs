@@ -5,7 +5,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use thinkwork_primitives::{Audience, Principal, Role, Scope, Secret, Timestamp, UserId, Via, Who, crypto, limits};
+use thinkwork_primitives::{
+    Audience, AuthMethod, Identity, Principal, Role, Scope, Secret, Timestamp, UserId, crypto, limits,
+};
 
 use super::{Error, NewToken, TokenKind, User, UserChange};
 use crate::edge::caller::may_configure;
@@ -135,17 +137,19 @@ pub(super) fn worth_noting(now: Timestamp, last: Option<Timestamp>) -> bool {
 
 /// A session must have been signed in to recently; a token was given its scope and needs no more.
 pub(super) fn check_fresh(principal: &Principal, now: Timestamp) -> Result<(), Error> {
-    match principal.via {
-        Via::Session { signed_in_at, .. } if now.since(signed_in_at) > SIGN_IN_FRESH => Err(Error::ReauthRequired),
-        Via::Session { .. } | Via::Token { .. } => Ok(()),
-        Via::Turn { .. } => Err(Error::NeedsSession),
+    match principal.auth {
+        AuthMethod::Session { signed_in_at, .. } if now.since(signed_in_at) > SIGN_IN_FRESH => {
+            Err(Error::ReauthRequired)
+        }
+        AuthMethod::Session { .. } | AuthMethod::Token { .. } => Ok(()),
+        AuthMethod::Turn { .. } => Err(Error::NeedsSession),
     }
 }
 
 /// Who may make which token: a person their own, in a session signed in to recently; an operator, or a token with
 /// scope `admin`, a service token.
-pub(super) fn check_mint(principal: &Principal, new: &NewToken, now: Timestamp) -> Result<(), Error> {
-    let session = matches!((principal.who, principal.via), (Who::User { .. }, Via::Session { .. }));
+pub(super) fn check_token(principal: &Principal, new: &NewToken, now: Timestamp) -> Result<(), Error> {
+    let session = matches!((principal.identity, principal.auth), (Identity::User { .. }, AuthMethod::Session { .. }));
     match new.kind {
         // A token that acts as a person could consent to anything by making one with more rights.
         TokenKind::Personal if !session => return Err(Error::NeedsSession),
@@ -157,7 +161,7 @@ pub(super) fn check_mint(principal: &Principal, new: &NewToken, now: Timestamp) 
         TokenKind::Personal | TokenKind::Service => {}
     }
     if new.audience == Audience::Mcp && new.scope == Scope::Admin {
-        return Err(Error::Invalid { field: "scopes", problem: "on /mcp nothing is configured; use read or write." });
+        return Err(Error::Invalid { field: "scopes", problem: "admin is not available for /mcp; use read or write." });
     }
     check_fresh(principal, now)
 }
@@ -182,7 +186,7 @@ pub(super) fn widest(scopes: &[Scope]) -> Result<Scope, Error> {
 }
 
 fn is_owner(principal: &Principal) -> bool {
-    matches!(principal.who, Who::User { role: Role::Owner, .. })
+    matches!(principal.identity, Identity::User { role: Role::Owner, .. })
 }
 
 /// Who may invite somebody with this role.
@@ -241,7 +245,7 @@ pub(super) fn check_email(email: &str) -> Result<String, Error> {
     if plausible {
         Ok(email.to_owned())
     } else {
-        Err(Error::Invalid { field: "email", problem: "enter one address, like ana@acme.test." })
+        Err(Error::Invalid { field: "email", problem: "enter a valid email address, for example ana@acme.test." })
     }
 }
 
@@ -271,7 +275,7 @@ pub fn check_password(password: &Secret) -> Result<(), Error> {
     if chars >= PASSWORD_CHARS_MIN && password.expose().len() <= PASSWORD_BYTES_MAX {
         Ok(())
     } else {
-        Err(Error::Invalid { field: "password", problem: "use at least 12 characters; several words are fine." })
+        Err(Error::Invalid { field: "password", problem: "use at least 12 characters." })
     }
 }
 
@@ -307,7 +311,7 @@ pub(super) fn browser_words(user_agent: &str) -> String {
     match (browser, system) {
         (Some(browser), Some(system)) => format!("{browser} on {system}"),
         (Some(browser), None) => browser.to_owned(),
-        (None, _) if user_agent.is_empty() => "A browser without a name".to_owned(),
+        (None, _) if user_agent.is_empty() => "Unknown browser".to_owned(),
         (None, _) => user_agent.to_owned(),
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: the cookie's value is stored nowhere; its SHA-256 is, and its route goes with the session.
 
 use thinkwork_database::{Topic, Tx, routes};
-use thinkwork_primitives::{Requester, SessionId, TenantId, Timestamp, UserId, crypto};
+use thinkwork_primitives::{Actor, Principal, SessionId, TenantId, Timestamp, UserId, crypto};
 
 use super::store::proof;
 use super::{Access, Client, Error, NewSession, Session, rules};
@@ -55,12 +55,12 @@ impl Access {
         proof::session_insert(tx, user, &session, &hash).await?;
         let text = cookie.expose_str().unwrap_or_default();
         routes::add(tx, ROUTE, text, session.id.uuid()).await?;
-        let event = Event::by(Requester::User(user), "user.signed_in").on("session", session.id);
+        let event = Event::by(Actor::at_page(user, session.id), "user.signed_in").on("session", session.id);
         audit::record(tx, now, event)?;
         let csrf = rules::csrf(text);
         let device =
             phc.map(|phc| Ok::<_, Error>(rules::device_cookie(&crypto::base64url(&crypto::random::<16>()?), phc)));
-        Ok(NewSession { device: device.transpose()?, csrf, cookie, user })
+        Ok(NewSession { device: device.transpose()?, csrf, cookie, user, session: session.id })
     }
 
     /// Forgets sessions that have ended, and their routes.
@@ -88,9 +88,6 @@ impl Access {
     }
 
     /// A person's own sessions, newest first, those that ended by themselves left out.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sessions(&self, tenant: TenantId, user: UserId) -> Result<Vec<Session>, Error> {
         let now = self.now();
         let mut tx = self.db.read(tenant).await?;
@@ -102,16 +99,14 @@ impl Access {
     }
 
     /// Ends one of a person's own sessions.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], the database's.
-    pub async fn session_end(&self, tenant: TenantId, user: UserId, id: SessionId) -> Result<(), Error> {
+    pub async fn session_end(&self, by: &Principal, id: SessionId) -> Result<(), Error> {
+        let user = by.user().ok_or(Error::NotFound)?;
         let now = self.now();
-        let mut tx = self.db.write(tenant).await?;
+        let mut tx = self.db.write(by.tenant).await?;
         if !self.session_drop(&mut tx, user, id, now).await? {
             return Err(Error::NotFound);
         }
-        let event = Event::by(Requester::User(user), "user.signed_out").on("session", id);
+        let event = Event::by(by.actor(), "user.signed_out").on("session", id);
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         Ok(())

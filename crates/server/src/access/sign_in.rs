@@ -1,7 +1,7 @@
 //! Signing in with e-mail and password: throttled, the same work for known and unknown e-mails, recorded.
 
 use thinkwork_database::{Tx, quota, routes};
-use thinkwork_primitives::{Principal, Requester, Secret, TenantId, Timestamp, UserId, Via};
+use thinkwork_primitives::{Actor, AuthMethod, Principal, Secret, TenantId, Timestamp, UserId};
 
 use super::people::EMAIL_ROUTE;
 use super::store::Account;
@@ -100,9 +100,8 @@ impl Access {
             (Some(_), false) => "wrong_password",
         };
         let mut tx = self.db.write(candidate.tenant).await?;
-        let event = Event::by(Requester::server(), "sign_in.refused")
-            .on("user", candidate.account.user)
-            .detail("reason", reason);
+        let event =
+            Event::by(Actor::server(), "sign_in.refused").on("user", candidate.account.user).detail("reason", reason);
         audit::record(&mut tx, self.now(), event)?;
         tx.commit().await?;
         Ok(())
@@ -113,6 +112,7 @@ impl Access {
         let user = candidate.account.user;
         let mut tx = self.db.write(candidate.tenant).await?;
         // Read again: while we hashed, the account may have been disabled or its password changed.
+        self.confirm_user(&mut tx, user).await?;
         let account = store::account_find(&mut tx, user).await?.ok_or(Error::WrongPassword)?;
         if account.disabled || account.password_hash != candidate.account.password_hash {
             return Err(Error::WrongPassword);
@@ -132,7 +132,7 @@ impl Access {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
         self.password_replace(&mut tx, user, &phc, now).await?;
-        audit::record(&mut tx, now, Event::by(Requester::server(), "user.password_set").on("user", user))?;
+        audit::record(&mut tx, now, Event::by(Actor::server(), "user.password_set").on("user", user))?;
         tx.commit().await?;
         Ok(())
     }
@@ -143,7 +143,9 @@ impl Access {
     /// [`Error::Invalid`] where a password does not fit, [`Error::TooManyTries`], [`Error::NeedsSession`], the
     /// database's.
     pub async fn password_change(&self, by: &Principal, current: &Secret, new: &Secret) -> Result<(), Error> {
-        let (Some(user), Via::Session { id: this, .. }) = (by.user(), by.via) else { return Err(Error::NeedsSession) };
+        let (Some(user), AuthMethod::Session { id: this, .. }) = (by.user(), by.auth) else {
+            return Err(Error::NeedsSession);
+        };
         rules::check_password(new)?;
         let key = rules::throttle_of_change(user);
         let window = rules::throttle_window(self.now());
@@ -155,12 +157,12 @@ impl Access {
             store::account_find(&mut tx, user).await?.ok_or(Error::NotFound)?
         };
         if !self.hashing.check(current, account.password_hash.clone()).await? {
-            let problem = "this is not your password; type it again.";
+            let problem = "the current password is incorrect; try again.";
             return Err(Error::Invalid { field: "current_password", problem });
         }
         let phc = self.hashing.hash(new).await?;
         let now = self.now();
-        let mut tx = self.db.write(by.tenant).await?;
+        let mut tx = self.write_as(by).await?;
         let unchanged = store::account_find(&mut tx, user)
             .await?
             .is_some_and(|now| !now.disabled && now.password_hash == account.password_hash);
@@ -168,7 +170,7 @@ impl Access {
             return Err(Error::Changed);
         }
         let ended = self.sessions_end_but(&mut tx, user, Some(this), now).await?;
-        let event = Event::by(by.requester(), "user.password_changed").on("user", user);
+        let event = Event::by(by.actor(), "user.password_changed").on("user", user);
         audit::record(&mut tx, now, event.detail("sessions_ended", ended))?;
         tx.commit().await?;
         Ok(())

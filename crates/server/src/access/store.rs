@@ -4,9 +4,9 @@ pub(super) mod proof;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::Tx;
+use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{InvitationId, Role, TenantId, Timestamp, UserId};
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ pub(super) async fn user_insert(tx: &mut Tx, user: &User, email_key: &str) -> Re
         email: Set(user.email.clone()),
         email_key: Set(email_key.to_owned()),
         name: Set(user.name.clone()),
-        role: Set(user.role.word().to_owned()),
+        role: Set(user.role.as_str().to_owned()),
         password_hash: Set(None),
         disabled_at: Set(None),
         created_at: Set(user.created_at.micros()),
@@ -86,23 +86,30 @@ fn users(tx: &Tx) -> sea_orm::Select<user::Entity> {
     user::Entity::find().filter(user::Column::TenantId.eq(tx.tenant().uuid()))
 }
 
-fn user(row: user::Model) -> User {
-    User {
+fn user(row: user::Model) -> Result<User, Error> {
+    let stored = StoredRow::new("user_account", row.id);
+    Ok(User {
         id: UserId::from_uuid(row.id),
         email: row.email,
         name: row.name,
-        // A word that we did not write gives the least.
-        role: Role::parse(&row.role).unwrap_or(Role::Member),
+        role: stored.parse("role", &row.role)?,
         disabled: row.disabled_at.is_some(),
         accepted: row.password_hash.is_some(),
         created_at: Timestamp::from_micros(row.created_at),
         version: row.version,
-    }
+    })
 }
 
 pub(super) async fn user_find(tx: &mut Tx, id: UserId) -> Result<Option<User>, Error> {
     let row = users(tx).filter(user::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
-    Ok(row.map(user))
+    row.map(user).transpose()
+}
+
+/// The person, whose row nobody changes until this transaction ends.
+pub(super) async fn user_lock(tx: &mut Tx, id: UserId) -> Result<Option<User>, Error> {
+    // Not the lock that would hold up rows which refer to the person.
+    let select = users(tx).filter(user::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate);
+    select.one(tx.orm()).await.map_err(db)?.map(user).transpose()
 }
 
 pub(super) async fn account_find(tx: &mut Tx, id: UserId) -> Result<Option<Account>, Error> {
@@ -115,12 +122,15 @@ pub(super) async fn user_has_email(tx: &mut Tx, email_key: &str) -> Result<bool,
     Ok(row.is_some())
 }
 
-pub(super) async fn user_names(tx: &mut Tx, ids: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
+/// Names of these people, disabled ones included.
+pub(super) async fn user_names(
+    tx: &mut Tx,
+    ids: &[UserId],
+) -> Result<Vec<(UserId, String)>, thinkwork_database::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows =
-        users(tx).filter(user::Column::Id.is_in(ids.iter().map(|id| id.uuid()))).all(tx.orm()).await.map_err(db)?;
+    let rows = users(tx).filter(user::Column::Id.is_in(ids.iter().map(|id| id.uuid()))).all(tx.orm()).await?;
     Ok(rows.into_iter().map(|row| (UserId::from_uuid(row.id), row.name)).collect())
 }
 
@@ -131,18 +141,24 @@ pub(super) async fn user_list(tx: &mut Tx, after: Option<UserId>, count: u64) ->
         select = select.filter(user::Column::Id.gt(after.uuid()));
     }
     let rows = select.order_by_asc(user::Column::Id).limit(count).all(tx.orm()).await.map_err(db)?;
-    Ok(rows.into_iter().map(user).collect())
+    rows.into_iter().map(user).collect()
 }
 
-/// The enabled owners besides `id` who can sign in. The rows stay locked, so that two owners cannot demote each
-/// other at once.
+/// Locks these people and every owner, in one order for all who do: two people who change each other at once wait for
+/// one another and not in a ring, and two owners cannot demote each other.
+pub(super) async fn users_lock(tx: &mut Tx, ids: impl IntoIterator<Item = UserId>) -> Result<(), Error> {
+    let these = user::Column::Id.is_in(ids.into_iter().map(|id| id.uuid()));
+    let select = users(tx).filter(these.or(user::Column::Role.eq(Role::Owner.as_str())));
+    select.order_by_asc(user::Column::Id).lock(LockType::NoKeyUpdate).all(tx.orm()).await.map_err(db)?;
+    Ok(())
+}
+
+/// The enabled owners besides `id` who can sign in.
 pub(super) async fn owners_besides(tx: &mut Tx, id: UserId) -> Result<u64, Error> {
     let rows = users(tx)
-        .filter(user::Column::Role.eq(Role::Owner.word()))
+        .filter(user::Column::Role.eq(Role::Owner.as_str()))
         .filter(user::Column::DisabledAt.is_null())
         .filter(user::Column::PasswordHash.is_not_null())
-        .order_by_asc(user::Column::Id)
-        .lock_exclusive()
         .all(tx.orm())
         .await
         .map_err(db)?;
@@ -161,7 +177,7 @@ pub(super) async fn user_save(tx: &mut Tx, user: &User, now: Timestamp) -> Resul
     let done = user_update(tx, user.id)
         .filter(user::Column::Version.eq(user.version))
         .col_expr(user::Column::Name, Expr::value(user.name.clone()))
-        .col_expr(user::Column::Role, Expr::value(user.role.word()))
+        .col_expr(user::Column::Role, Expr::value(user.role.as_str()))
         .col_expr(user::Column::DisabledAt, Expr::value(disabled_at))
         .col_expr(user::Column::Version, Expr::value(user.version.saturating_add(1)))
         .exec(tx.orm())

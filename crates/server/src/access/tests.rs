@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use thinkwork_database::{Db, Options, schema};
-use thinkwork_primitives::{Clock, Principal, Role, Secret, SessionId, TenantId, UserId, Via, Who};
+use thinkwork_primitives::{AuthMethod, Clock, Identity, Principal, Role, Secret, UserId};
 
 use super::sign_in::SignIn;
 use super::{Access, Client, Error, NewTenant, UserChange};
@@ -26,8 +26,9 @@ fn secret(text: &str) -> Secret {
 async fn stage() -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("thinkwork.db").display());
-    let db = Db::open(&Options { url, connections_max: 4 }).await.unwrap();
-    schema::migrate(&db, crate::schema::MIGRATIONS).await.unwrap();
+    let db =
+        Db::open(&Options { url, migration_url: None, connections_max: 4, subscribers: |_| Vec::new() }).await.unwrap();
+    schema::migrate(&db).await.unwrap();
     let clock = Clock::system();
     let access = Access::new(db, clock.clone(), "https://work.acme.test".parse().unwrap());
     Stage { access, clock, _folder: folder }
@@ -49,11 +50,6 @@ impl Stage {
         let presented = Presented::Session(cookie.expose_str().unwrap());
         self.access.authenticate(presented).await.unwrap().is_some()
     }
-}
-
-fn session_of(tenant: TenantId, id: UserId, now: thinkwork_primitives::Timestamp) -> Principal {
-    let via = Via::Session { id: SessionId::new(), signed_in_at: now };
-    Principal { tenant, who: Who::User { id, role: Role::Owner }, via }
 }
 
 fn from(address: &str) -> Client {
@@ -167,7 +163,12 @@ async fn two_owners_cannot_demote_each_other_at_once() {
     let demote = |by: UserId, target: UserId| {
         let access = stage.access.clone();
         let change = UserChange { role: Some(Role::Member), ..UserChange::default() };
-        async move { access.user_change(&session_of(made.tenant, by, now), target, change).await }
+        async move {
+            let session = access.session_create(made.tenant, by, "tests").await.unwrap().session;
+            let auth = AuthMethod::Session { id: session, signed_in_at: now };
+            let by = Principal { tenant: made.tenant, identity: Identity::User { id: by, role: Role::Owner }, auth };
+            access.user_change(&by, target, change).await
+        }
     };
     // Ben has not accepted, so he is no owner who could sign in.
     assert!(matches!(demote(other, made.owner).await, Err(Error::LastOwner)));

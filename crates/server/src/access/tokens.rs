@@ -3,15 +3,13 @@
 //! Invariant: stored is the SHA-256; who may make which is decided in `rules.rs`, and nowhere else.
 
 use thinkwork_database::{Topic, Tx, routes};
-use thinkwork_primitives::{
-    Audience, Principal, Requester, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto,
-};
+use thinkwork_primitives::{Actor, Audience, Principal, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto};
 
 use super::store::proof::{self, Whose};
-use super::{Access, Error, MintedToken, NewToken, Token, TokenKind, rules, store};
+use super::{Access, CreatedToken, Error, NewToken, Token, TokenKind, rules, store};
 use crate::audit::{self, Event};
 use crate::edge::caller::may_configure;
-use crate::edge::{Once, Paging};
+use crate::edge::{Idempotency, Paging};
 
 /// Leads from a token to its row.
 pub(super) const ROUTE: &str = "token";
@@ -30,28 +28,33 @@ impl Access {
     /// # Errors
     /// [`Error::NeedsSession`], [`Error::ReauthRequired`], [`Error::NeedsOperator`], [`Error::Invalid`], the
     /// database's.
-    pub async fn token_mint(&self, by: &Principal, new: NewToken, once: &Once) -> Result<MintedToken, Error> {
+    pub async fn token_create(
+        &self,
+        by: &Principal,
+        new: NewToken,
+        idempotency: &Idempotency,
+    ) -> Result<CreatedToken, Error> {
         let now = self.now();
-        rules::check_mint(by, &new, now)?;
+        rules::check_token(by, &new, now)?;
         let user = match new.kind {
             TokenKind::Personal => Some(by.user().ok_or(Error::NeedsSession)?),
             TokenKind::Service => None,
         };
-        let mut tx = self.db.write(by.tenant).await?;
-        if let Some(id) = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)? {
-            return Err(Error::Once(Box::new(Once::secret_already_shown(&id, "revoke it and make another token."))));
+        let mut tx = self.write_as(by).await?;
+        if let Some(id) = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)? {
+            return Err(Error::Idempotency(Box::new(Idempotency::secret_already_shown(
+                &id,
+                "revoke it and make another token.",
+            ))));
         }
-        let minted = token_insert(&mut tx, new, user, by.requester(), now).await?;
-        once.keep(&mut tx, &minted.token.id.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+        let minted = token_insert(&mut tx, new, user, by.actor(), now).await?;
+        idempotency.keep(&mut tx, &minted.token.id.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
         tx.commit().await?;
         Ok(minted)
     }
 
     /// The owner token that `thinkwork setup --json` prints: personal, for `/v1`, with scope `admin`. The person at
     /// the machine's own terminal stands in for the session.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], the database's.
     pub async fn setup_token(&self, tenant: TenantId, owner: UserId) -> Result<Secret, Error> {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
@@ -63,7 +66,7 @@ impl Access {
             scope: Scope::Admin,
             expires_in: None,
         };
-        let minted = token_insert(&mut tx, new, Some(owner), Requester::server(), now).await?;
+        let minted = token_insert(&mut tx, new, Some(owner), Actor::server(), now).await?;
         tx.commit().await?;
         Ok(minted.secret)
     }
@@ -74,7 +77,7 @@ impl Access {
     /// # Errors
     /// [`Error::NeedsOperator`] for a service token without scope `admin`; the database's.
     pub async fn tokens(&self, by: &Principal, paging: &Paging) -> Result<Vec<Token>, Error> {
-        let before = paging.after_id::<TokenId>().map_err(|error| Error::Once(Box::new(error)))?;
+        let before = paging.after_id::<TokenId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
         let mut tx = self.db.read(by.tenant).await?;
         proof::token_list(&mut tx, whose(by)?, before, paging.limit.saturating_add(1)).await
     }
@@ -89,9 +92,6 @@ impl Access {
     }
 
     /// A person's own tokens that still work, newest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn tokens_own(&self, tenant: TenantId, user: UserId) -> Result<Vec<Token>, Error> {
         let mut tx = self.db.read(tenant).await?;
         let all = proof::token_list(&mut tx, Whose::User(user), None, 200).await?;
@@ -99,16 +99,13 @@ impl Access {
     }
 
     /// Revokes a token for good: people their own, operators any of the tenant.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], the database's.
     pub async fn token_revoke(&self, by: &Principal, id: TokenId) -> Result<(), Error> {
         let now = self.now();
         let mut tx = self.db.write(by.tenant).await?;
         proof::token_find(&mut tx, whose(by)?, id).await?.ok_or(Error::NotFound)?;
         if proof::token_revoke(&mut tx, id, now).await? {
             routes::remove(&mut tx, ROUTE, id.uuid()).await?;
-            audit::record(&mut tx, now, Event::by(by.requester(), "token.revoked").on("token", id))?;
+            audit::record(&mut tx, now, Event::by(by.actor(), "token.revoked").on("token", id))?;
             tx.wake(Topic::Access, id.uuid());
             tx.commit().await?;
         }
@@ -128,9 +125,9 @@ async fn token_insert(
     tx: &mut Tx,
     new: NewToken,
     user: Option<UserId>,
-    by: Requester,
+    by: Actor,
     now: Timestamp,
-) -> Result<MintedToken, Error> {
+) -> Result<CreatedToken, Error> {
     let (secret, hash) = crypto::token(prefix(new.kind))?;
     let token = Token {
         id: TokenId::new(),
@@ -145,13 +142,13 @@ async fn token_insert(
         last_used_at: None,
         revoked_at: None,
     };
-    proof::token_insert(tx, &token, &hash, by.id()).await?;
+    proof::token_insert(tx, &token, &hash, by.requester.id()).await?;
     routes::add(tx, ROUTE, secret.expose_str().unwrap_or_default(), token.id.uuid()).await?;
     let event = Event::by(by, "token.created")
         .on("token", token.id)
-        .detail("kind", proof::kind_word(token.kind))
-        .detail("audience", proof::audience_word(token.audience))
-        .detail("scope", proof::scope_word(token.scope));
+        .detail("kind", token.kind.as_str())
+        .detail("audience", token.audience.as_str())
+        .detail("scope", token.scope.as_str());
     audit::record(tx, now, event)?;
-    Ok(MintedToken { token, secret })
+    Ok(CreatedToken { token, secret })
 }

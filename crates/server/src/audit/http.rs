@@ -13,8 +13,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Audit, Error, Filter, Recorded};
-use crate::edge::{ApiError, Json, List, Operator, Paging, Query};
+use super::{Audit, Error, EventPlace, Filter, Recorded};
+use crate::edge::NameMap;
+use crate::edge::identity::ActingClientResponse;
+use crate::edge::{ApiError, Json, List, Operator, Paging, Query, place};
 
 /// Events of one piece of the export.
 const EXPORT_BATCH: u64 = 500;
@@ -32,31 +34,41 @@ pub fn routes(audit: &Audit) -> OpenApiRouter {
 
 /// One event.
 #[derive(Serialize, ToSchema)]
-struct EventOut {
-    #[schema(value_type = String)]
+struct AuditEventResponse {
+    #[schema(value_type = String, example = "aud_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: AuditId,
     #[schema(value_type = String)]
     at: Timestamp,
+    /// What was done: the kind of thing, a dot and the verb.
+    #[schema(example = "webhook.created")]
     action: String,
-    /// `{kind, id}`.
+    /// On whose request it happened: `{kind, id}`.
     requester: Value,
-    /// `{kind, user_id, connection_id}`.
+    acting_client: ActingClientResponse,
+    /// Whose credential was used: `{kind, user_id, connection_id}`.
     credential_subject: Value,
+    /// What opened the credential: `tool_call`, `connector`, `webhook_verification`, `oauth`, `model_call` or
+    /// `extension`; null if none was opened.
+    #[schema(example = "tool_call")]
     surface: Option<String>,
-    /// `{kind, id}` or null.
+    /// What it was done to: `{kind, id}`, or null.
     target: Value,
+    /// The thread in which it happened, if in one.
     thread_id: Option<String>,
+    /// The turn in which it happened, if in one.
     turn_id: Option<String>,
+    /// What else is known, by the kind of action; never a secret.
     detail: Value,
 }
 
-impl From<Recorded> for EventOut {
-    fn from(event: Recorded) -> Self {
+impl AuditEventResponse {
+    fn new(event: Recorded, names: &NameMap) -> Self {
         Self {
             id: event.id,
             at: event.at,
             action: event.action,
             requester: json!({ "kind": event.requester.kind(), "id": event.requester.id() }),
+            acting_client: ActingClientResponse::new(event.client, names),
             credential_subject: super::rules::subject(&event.subject),
             surface: event.surface,
             target: event.target.map_or(Value::Null, |(kind, id)| json!({ "kind": kind, "id": id })),
@@ -69,7 +81,7 @@ impl From<Recorded> for EventOut {
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct FilterIn {
+pub(super) struct AuditEventQuery {
     /// At this time or later, RFC 3339.
     since: Option<String>,
     /// The id of who asked, like `usr_…` or `whk_…`.
@@ -82,7 +94,7 @@ pub(super) struct FilterIn {
     thread: Option<String>,
 }
 
-impl FilterIn {
+impl AuditEventQuery {
     pub(super) fn parse(self) -> Result<Filter, ApiError> {
         fn read<T>(
             field: &str,
@@ -90,13 +102,13 @@ impl FilterIn {
             parse: impl Fn(&str) -> Option<T>,
         ) -> Result<Option<T>, ApiError> {
             text.filter(|text| !text.is_empty())
-                .map(|text| parse(&text).ok_or_else(|| ApiError::invalid(field, "it is not of this field's form.")))
+                .map(|text| parse(&text).ok_or_else(|| ApiError::invalid(field, "the value has the wrong format.")))
                 .transpose()
         }
         // PostgreSQL takes no zero character, and the record holds none.
         for (field, text) in [("actor", &self.actor), ("action", &self.action)] {
             if text.as_deref().is_some_and(|text| text.contains('\0')) {
-                return Err(ApiError::invalid(field, "leave out the zero character."));
+                return Err(ApiError::invalid(field, "remove the null character."));
             }
         }
         Ok(Filter {
@@ -109,26 +121,29 @@ impl FilterIn {
     }
 }
 
-/// The record of the tenant, newest first.
-#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(FilterIn, Paging),
-    responses((status = 200, body = List<EventOut>)), extensions(("x-caller" = json!("operator"))))]
+/// Lists the audit events of the tenant, newest first.
+///
+/// A page of several filters may hold fewer events than `limit`, or none, while `next` goes on.
+#[utoipa::path(get, path = "/v1/audit", operation_id = "audit.list", tag = "audit", params(AuditEventQuery, Paging),
+    responses((status = 200, body = List<AuditEventResponse>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(
     Operator(caller): Operator,
     State(audit): State<Audit>,
     paging: Paging,
-    Query(filter): Query<FilterIn>,
-) -> Result<Json<List<EventOut>>, ApiError> {
-    let after = paging.after_id()?;
-    let limit = paging.limit.saturating_add(1);
-    let filter = filter.parse()?;
+    Query(filter): Query<AuditEventQuery>,
+) -> Result<Json<List<AuditEventResponse>>, ApiError> {
+    let (filter, after) = (filter.parse()?, paging.after_place()?);
     let mut tx = audit.db.read(caller.tenant).await?;
-    let events = audit.list(&mut tx, &filter, limit, after).await?;
-    Ok(Json(List::cut(events, &paging, |event| event.id.to_string()).map(EventOut::from)))
+    let page = audit.list(&mut tx, &filter, paging.limit, after).await?;
+    let clients: Vec<_> = page.events.iter().map(|event| event.client).collect();
+    let names = audit.names.of_clients(&mut tx, &clients).await?;
+    let items = page.events.into_iter().map(|event| AuditEventResponse::new(event, &names)).collect();
+    Ok(Json(List { items, next: page.next.map(|(at, id)| place(at, id)) }))
 }
 
-/// The whole record as JSON lines, newest first, each exactly as it is hashed.
-#[utoipa::path(get, path = "/v1/audit/export", tag = "audit", responses((status = 200, content_type = "application/x-ndjson")),
-    extensions(("x-caller" = json!("operator"))))]
+/// Exports all audit events as JSON lines, newest first, each exactly as it is hashed.
+#[utoipa::path(get, path = "/v1/audit/export", operation_id = "audit.export", tag = "audit",
+    responses((status = 200, content_type = "application/x-ndjson")), extensions(("x-caller" = json!("operator"))))]
 async fn export(Operator(caller): Operator, State(audit): State<Audit>) -> Response {
     let lines = stream::try_unfold(Some(None), move |place| {
         let audit = audit.clone();
@@ -147,10 +162,13 @@ async fn export(Operator(caller): Operator, State(audit): State<Audit>) -> Respo
 }
 
 /// One piece of the export and where the next begins.
-async fn piece(audit: &Audit, tenant: TenantId, after: Option<AuditId>) -> Result<(String, Option<AuditId>), Error> {
+async fn piece(
+    audit: &Audit,
+    tenant: TenantId,
+    after: Option<EventPlace>,
+) -> Result<(String, Option<EventPlace>), Error> {
     let mut tx = audit.db.read(tenant).await?;
-    let events = audit.list(&mut tx, &Filter::default(), EXPORT_BATCH, after).await?;
-    let next = events.last().map(|event| event.id);
-    let text = events.into_iter().map(|event| event.payload + "\n").collect();
-    Ok((text, next))
+    let page = audit.list(&mut tx, &Filter::default(), EXPORT_BATCH, after).await?;
+    let text = page.events.into_iter().map(|event| event.payload + "\n").collect();
+    Ok((text, page.next))
 }

@@ -10,12 +10,13 @@ mod seal;
 mod store;
 mod verify;
 
+use crate::edge::Names;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
-    AuditId, Clock, CredentialSubject, Requester, Surface, ThreadId, Timestamp, TurnId, UserId,
+    ActingClient, Actor, AuditId, Clock, CredentialSubject, Requester, Surface, ThreadId, Timestamp, TurnId, UserId,
 };
 use thinkwork_vault::Vault;
 
@@ -40,7 +41,7 @@ pub enum Error {
 /// One event to record. Begin with [`Event::by`].
 pub struct Event {
     pub(crate) action: &'static str,
-    pub(crate) requester: Requester,
+    pub(crate) actor: Actor,
     pub(crate) subject: CredentialSubject,
     pub(crate) surface: Option<Surface>,
     pub(crate) target: Option<(&'static str, String)>,
@@ -50,11 +51,11 @@ pub struct Event {
 }
 
 impl Event {
-    /// `requester` did `action`, a word like `webhook.created`; nobody's credential was used.
-    pub fn by(requester: Requester, action: &'static str) -> Self {
+    /// `actor` did `action`, a word like `webhook.created`; nobody's credential was used.
+    pub fn by(actor: Actor, action: &'static str) -> Self {
         Self {
             action,
-            requester,
+            actor,
             subject: CredentialSubject::None,
             surface: None,
             target: None,
@@ -96,9 +97,6 @@ impl Event {
 }
 
 /// Records an event in the transaction of what it tells.
-///
-/// # Errors
-/// The database's.
 pub fn record(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
     store::event_insert(tx, now, event)
 }
@@ -109,6 +107,7 @@ pub struct Audit {
     db: Db,
     clock: Clock,
     vault: Vault,
+    names: Names,
 }
 
 /// One event as it was recorded.
@@ -122,6 +121,8 @@ pub struct Recorded {
     pub action: String,
     /// On whose request.
     pub requester: Requester,
+    /// With which software.
+    pub client: ActingClient,
     /// With whose credential.
     pub subject: CredentialSubject,
     /// For which part of the runtime a credential was opened.
@@ -136,6 +137,18 @@ pub struct Recorded {
     pub detail: Value,
     /// The event exactly as it is hashed.
     pub payload: String,
+}
+
+/// Where an event stands in a list.
+pub type EventPlace = (Timestamp, AuditId);
+
+/// One page of a list.
+#[derive(Debug, Default)]
+pub struct EventPage {
+    /// What it shows. A filter that no index serves may leave a page short, or empty, though there is a next one.
+    pub events: Vec<Recorded>,
+    /// Where the next one begins; `None` on the last.
+    pub next: Option<EventPlace>,
 }
 
 /// Which events are asked for; all that is set must hold.
@@ -155,22 +168,19 @@ pub struct Filter {
 
 impl Audit {
     /// Over this database; checkpoints are signed with a key derived from these keys.
-    pub const fn new(db: Db, clock: Clock, vault: Vault) -> Self {
-        Self { db, clock, vault }
+    pub const fn new(db: Db, clock: Clock, vault: Vault, names: Names) -> Self {
+        Self { db, clock, vault, names }
     }
 
-    /// Events of the transaction's tenant, newest first, after (older than) `after`.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Events of the transaction's tenant, newest first, at most `count`, behind `after`.
     pub async fn list(
         &self,
         tx: &mut Tx,
         filter: &Filter,
-        limit: u64,
-        after: Option<AuditId>,
-    ) -> Result<Vec<Recorded>, Error> {
-        store::event_list(tx, filter, limit, after).await
+        count: u64,
+        after: Option<EventPlace>,
+    ) -> Result<EventPage, Error> {
+        store::list::event_list(tx, filter, count, after).await
     }
 
     /// The sealer of this record.
@@ -179,20 +189,21 @@ impl Audit {
     }
 
     /// How many events are not sealed yet.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn unsealed(&self) -> Result<u64, Error> {
         store::unsealed_count(&mut self.db.read_shared().await?).await
     }
 
     /// How old the oldest event is that is not sealed yet.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sealing_behind(&self) -> Result<Duration, Error> {
         let mut tx = self.db.read_shared().await?;
-        let oldest = store::unsealed_oldest(&mut tx).await?;
+        let oldest = store::unsealed_oldest(&mut tx, None).await?;
+        Ok(oldest.map_or(Duration::ZERO, |at| self.clock.now().since(at)))
+    }
+
+    /// The same of the transaction's tenant.
+    pub async fn sealing_behind_of(&self, tx: &mut Tx) -> Result<Duration, Error> {
+        let tenant = tx.tenant();
+        let oldest = store::unsealed_oldest(tx, Some(tenant)).await?;
         Ok(oldest.map_or(Duration::ZERO, |at| self.clock.now().since(at)))
     }
 }

@@ -1,38 +1,26 @@
 //! `/admin/audit`: the record, to read and to filter.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use thinkwork_primitives::{CredentialSubject, Requester, TenantId, UserId};
+use thinkwork_primitives::{ActingClient, CredentialSubject, Requester, UserId};
 
-use super::http::FilterIn;
+use super::http::AuditEventQuery;
 use super::{Audit, Recorded};
-use crate::edge::caller::Boxed;
-use crate::edge::{Frame, List, Moment, Page, PageError, PageOperator, Paging};
-
-/// Finds the names of people. The record keeps none, and this slice stands above the people's.
-pub type People = Arc<dyn Fn(TenantId, Vec<UserId>) -> Boxed<'static, HashMap<UserId, String>> + Send + Sync>;
-
-#[derive(Clone)]
-struct Shown {
-    audit: Audit,
-    people: People,
-}
+use crate::edge::{DisplayTime, Layout, NameMap, Named, Page, PageError, PageOperator, Paging, place};
 
 /// The page of the record.
-pub fn routes(audit: &Audit, people: People) -> Router {
-    Router::new().route("/admin/audit", get(show)).with_state(Shown { audit: audit.clone(), people })
+pub fn routes(audit: &Audit) -> Router {
+    Router::new().route("/admin/audit", get(show)).with_state(audit.clone())
 }
 
 struct Row {
-    at: Moment,
+    at: DisplayTime,
     action: String,
     asked_by: String,
+    client: String,
     credential: String,
     target: String,
     thread: String,
@@ -43,7 +31,7 @@ struct Row {
 #[derive(Template)]
 #[template(path = "audit/templates/audit.html")]
 struct AuditPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     next: String,
     action: String,
@@ -54,28 +42,34 @@ struct AuditPage {
 
 async fn show(
     PageOperator(caller): PageOperator,
-    State(shown): State<Shown>,
+    State(audit): State<Audit>,
     paging: Paging,
-    Query(filter): Query<FilterIn>,
+    Query(filter): Query<AuditEventQuery>,
 ) -> Result<impl IntoResponse, PageError> {
     let filter = filter.parse()?;
-    let after = paging.after_id()?;
-    let mut tx = shown.audit.db.read(caller.tenant()).await?;
-    let events = shown.audit.list(&mut tx, &filter, paging.limit.saturating_add(1), after).await?;
+    let after = paging.after_place()?;
+    let mut tx = audit.db.read(caller.tenant()).await?;
+    let page = audit.list(&mut tx, &filter, paging.limit, after).await?;
+    let named = page.events.iter().flat_map(|event| {
+        let people = [event.requester.user(), event.subject.user()].map(|user| user.map(Named::User));
+        let webhook = match event.requester {
+            Requester::Webhook(id) => Some(Named::Webhook(id)),
+            _ => None,
+        };
+        people.into_iter().chain([Named::of_client(event.client), webhook])
+    });
+    let names = audit.names.find(&mut tx, named.flatten().collect::<Vec<_>>()).await?;
     drop(tx);
-    let page = List::cut(events, &paging, |event| event.id.to_string());
-    let people = page.items.iter().flat_map(|event| [event.requester.user(), event.subject.user()]);
-    let names = (shown.people)(caller.tenant(), people.flatten().collect()).await;
-    let now = shown.audit.clock.now();
+    let now = audit.clock.now();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok(Page(AuditPage {
-        frame: Frame::admin(&caller, "Audit", "audit"),
-        next: page.next.map(|next| next_page(&filter, &next)).unwrap_or_default(),
+        layout: Layout::admin(&caller, "Audit", "audit"),
+        next: page.next.map(|(at, id)| next_page(&filter, &place(at, id))).unwrap_or_default(),
         action: text(&filter.action),
         actor: text(&filter.actor),
         thread: filter.thread.map(|id| id.to_string()).unwrap_or_default(),
         filtered: filter.action.is_some() || filter.actor.is_some() || filter.thread.is_some(),
-        rows: page.items.into_iter().map(|event| row(event, &names, now)).collect(),
+        rows: page.events.into_iter().map(|event| row(event, &names, now)).collect(),
     }))
 }
 
@@ -92,8 +86,8 @@ fn next_page(filter: &crate::audit::Filter, after: &str) -> String {
     format!("/admin/audit?{}", query.finish())
 }
 
-fn row(event: Recorded, names: &HashMap<UserId, String>, now: thinkwork_primitives::Timestamp) -> Row {
-    let name = |user: UserId| names.get(&user).cloned().unwrap_or_else(|| user.to_string());
+fn row(event: Recorded, names: &NameMap, now: thinkwork_primitives::Timestamp) -> Row {
+    let name = |user: UserId| names.get(Named::User(user)).map_or_else(|| user.to_string(), str::to_owned);
     let thread = event.thread.map(|id| id.to_string()).unwrap_or_default();
     let detail: Vec<String> = event
         .detail
@@ -105,16 +99,25 @@ fn row(event: Recorded, names: &HashMap<UserId, String>, now: thinkwork_primitiv
         })
         .collect();
     Row {
-        at: Moment::of(event.at, now),
+        at: DisplayTime::of(event.at, now),
         action: event.action,
+        // Pages and the server itself are the usual case and are left out.
+        client: match event.client {
+            ActingClient::Page(_) | ActingClient::System => String::new(),
+            client => names.client(client),
+        },
         asked_by: match &event.requester {
             Requester::User(user) => name(*user),
-            Requester::System(id) if id == "server" => "the server".to_owned(),
+            Requester::Webhook(id) => match names.get(Named::Webhook(*id)) {
+                Some(name) => format!("webhook {name}"),
+                None => format!("webhook {id}"),
+            },
+            Requester::System(id) if id == "server" => "ThinkWork".to_owned(),
             other => format!("{} {}", other.kind(), other.id()),
         },
         credential: match event.subject {
-            CredentialSubject::None => "none".to_owned(),
-            CredentialSubject::Tenant => "the tenant’s".to_owned(),
+            CredentialSubject::None => "None".to_owned(),
+            CredentialSubject::Tenant => "Company credential".to_owned(),
             CredentialSubject::User { user, .. } => format!("{}’s", name(user)),
         },
         target: event.target.map(|(_, id)| id).unwrap_or_default(),

@@ -26,11 +26,7 @@ impl Sealer {
         Self { audit, signed_at: Mutex::default() }
     }
 
-    /// Seals everything that waits, of every tenant, and each minute signs the heads that no checkpoint covers: also
-    /// of tenants whose last event was sealed right after one and who have been silent since.
-    ///
-    /// # Errors
-    /// The database's; what was sealed before stays.
+    /// Seals everything that waits, of every tenant. What was sealed before an error stays.
     pub async fn seal_all(&self) -> Result<(), Error> {
         let mut tx = self.audit.db.read_shared().await?;
         let tenants = store::unsealed_tenants(&mut tx).await?;
@@ -38,14 +34,19 @@ impl Sealer {
         for tenant in tenants {
             while self.seal(tenant).await? {}
         }
-        let now = self.audit.clock.now();
+        Ok(())
+    }
+
+    /// Whether a minute has passed since the heads were signed.
+    pub fn signing_is_due(&self) -> bool {
         let signed_at = *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if signed_at.is_some_and(|at| now.since(at) < CHECKPOINT_EVERY) {
-            return Ok(());
-        }
-        let mut tx = self.audit.db.read_shared().await?;
-        let tenants = store::tenants(&mut tx).await?;
-        drop(tx);
+        signed_at.is_none_or(|at| self.audit.clock.now().since(at) >= CHECKPOINT_EVERY)
+    }
+
+    /// Signs the heads of these tenants that no checkpoint covers: also of those whose last event was sealed right after
+    /// one and who have been silent since.
+    pub async fn sign_heads(&self, tenants: impl IntoIterator<Item = TenantId>) -> Result<(), Error> {
+        let now = self.audit.clock.now();
         for tenant in tenants {
             self.checkpoint(tenant, now).await?;
         }

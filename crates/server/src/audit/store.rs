@@ -1,17 +1,20 @@
 //! Rows of `audit_event`, `audit_unsealed`, `audit_seal` and `audit_checkpoint`.
 
+pub(super) mod list;
 pub mod uses;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{OnConflict, Query};
-use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
 use serde_json::{Map, Value, json};
 use thinkwork_database::Tx;
-use thinkwork_primitives::{AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId};
+use thinkwork_primitives::{
+    ActingClient, AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId,
+};
 use uuid::Uuid;
 
-use super::{Error, Event, Filter, Recorded, rules};
+use super::{Error, Event, Recorded, rules};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
@@ -24,12 +27,14 @@ pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<
         tenant_id: Set(tx.tenant().uuid()),
         at: Set(now.micros()),
         action: Set(event.action.to_owned()),
-        requester_kind: Set(event.requester.kind().to_owned()),
-        requester_id: Set(event.requester.id()),
+        requester_kind: Set(event.actor.requester.kind().to_owned()),
+        requester_id: Set(event.actor.requester.id()),
+        client_kind: Set(event.actor.client.kind().to_owned()),
+        client_id: Set(event.actor.client.id()),
         subject_kind: Set(event.subject.kind().to_owned()),
         subject_user_id: Set(event.subject.user().map(|id| id.uuid())),
         subject_connection_id: Set(event.subject.connection().map(|id| id.uuid())),
-        surface: Set(event.surface.map(|surface| surface.word().to_owned())),
+        surface: Set(event.surface.map(|surface| surface.as_str().to_owned())),
         target_kind: Set(event.target.as_ref().map(|(kind, _)| (*kind).to_owned())),
         target_id: Set(event.target.as_ref().map(|(_, id)| id.clone())),
         thread_id: Set(event.thread.map(|id| id.uuid())),
@@ -37,8 +42,8 @@ pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<
         payload: Set(canonical(tx, id, now, event)?),
     };
     let waiting = unsealed::ActiveModel { tenant_id: Set(tx.tenant().uuid()), event_id: Set(id.uuid()) };
-    let backend = tx.orm().get_database_backend();
-    tx.write_last([event::Entity::insert(row).build(backend), unsealed::Entity::insert(waiting).build(backend)]);
+    tx.insert_last(&row);
+    tx.insert_last(&waiting);
     Ok(id)
 }
 
@@ -50,9 +55,10 @@ fn canonical(tx: &Tx, id: AuditId, now: Timestamp, event: Event) -> Result<Strin
     put("tenant", json!(tx.tenant()));
     put("at", json!(now));
     put("action", json!(event.action));
-    put("requester", json!({ "kind": event.requester.kind(), "id": event.requester.id() }));
+    put("requester", json!({ "kind": event.actor.requester.kind(), "id": event.actor.requester.id() }));
+    put("acting_client", json!({ "kind": event.actor.client.kind(), "id": event.actor.client.id() }));
     put("credential_subject", rules::subject(&event.subject));
-    put("surface", json!(event.surface.map(|surface| surface.word())));
+    put("surface", json!(event.surface.map(|surface| surface.as_str())));
     put("target", json!(event.target.map(|(kind, id)| json!({ "kind": kind, "id": id }))));
     put("thread_id", json!(event.thread));
     put("turn_id", json!(event.turn));
@@ -68,6 +74,7 @@ fn recorded(row: event::Model) -> Option<Recorded> {
         at: Timestamp::from_micros(row.at),
         action: row.action,
         requester: Requester::from_columns(&row.requester_kind, &row.requester_id)?,
+        client: ActingClient::from_columns(&row.client_kind, row.client_id.as_deref())?,
         subject: CredentialSubject::from_columns(&row.subject_kind, row.subject_user_id, row.subject_connection_id)?,
         surface: row.surface,
         target: row.target_kind.zip(row.target_id),
@@ -76,46 +83,6 @@ fn recorded(row: event::Model) -> Option<Recorded> {
         detail: payload.get("detail").cloned().unwrap_or(Value::Null),
         payload: row.payload,
     })
-}
-
-pub(super) async fn event_list(
-    tx: &mut Tx,
-    filter: &Filter,
-    limit: u64,
-    after: Option<AuditId>,
-) -> Result<Vec<Recorded>, Error> {
-    let mut query = event::Entity::find().filter(event::Column::TenantId.eq(tx.tenant().uuid()));
-    if let Some(since) = filter.since {
-        query = query.filter(event::Column::At.gte(since.micros()));
-    }
-    if let Some(actor) = &filter.actor {
-        query = query.filter(event::Column::RequesterId.eq(actor));
-    }
-    if let Some(subject) = filter.subject {
-        query = query.filter(event::Column::SubjectUserId.eq(subject.uuid()));
-    }
-    match filter.action.as_deref() {
-        Some(beginning) if beginning.ends_with('.') => {
-            query = query.filter(event::Column::Action.starts_with(beginning));
-        }
-        Some(action) => query = query.filter(event::Column::Action.eq(action)),
-        None => {}
-    }
-    if let Some(thread) = filter.thread {
-        query = query.filter(event::Column::ThreadId.eq(thread.uuid()));
-    }
-    if let Some(after) = after {
-        query = query.filter(event::Column::Id.lt(after.uuid()));
-    }
-    let rows = query.order_by_desc(event::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
-    Ok(rows.into_iter().filter_map(recorded).collect())
-}
-
-/// Every tenant.
-pub(super) async fn tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error> {
-    let all: Vec<Uuid> =
-        tenant::Entity::find().select_only().column(tenant::Column::Id).into_tuple().all(tx.orm()).await.map_err(db)?;
-    Ok(all.into_iter().map(TenantId::from_uuid).collect())
 }
 
 pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error> {
@@ -130,13 +97,17 @@ pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
-/// When the oldest event that waits was made, to the millisecond: its id holds the time.
 pub(super) async fn unsealed_count(tx: &mut Tx) -> Result<u64, Error> {
     unsealed::Entity::find().count(tx.orm()).await.map_err(db)
 }
 
-pub(super) async fn unsealed_oldest(tx: &mut Tx) -> Result<Option<Timestamp>, Error> {
-    let oldest: Option<Uuid> = unsealed::Entity::find()
+/// When the oldest event that waits was made, of this tenant or of all, to the millisecond: its id holds the time.
+pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result<Option<Timestamp>, Error> {
+    let mut waiting = unsealed::Entity::find();
+    if let Some(tenant) = of {
+        waiting = waiting.filter(unsealed::Column::TenantId.eq(tenant.uuid()));
+    }
+    let oldest: Option<Uuid> = waiting
         .select_only()
         .column(unsealed::Column::EventId)
         .order_by_asc(unsealed::Column::EventId)
@@ -323,23 +294,6 @@ pub(super) async fn checkpoint_list(tx: &mut Tx) -> Result<Vec<checkpoint::Model
         .map_err(db)
 }
 
-/// The `access` slice's table: here only to know which tenants there are.
-mod tenant {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "tenant")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
 mod event {
     use super::*;
 
@@ -353,6 +307,8 @@ mod event {
         pub action: String,
         pub requester_kind: String,
         pub requester_id: String,
+        pub client_kind: String,
+        pub client_id: Option<String>,
         pub subject_kind: String,
         pub subject_user_id: Option<Uuid>,
         pub subject_connection_id: Option<Uuid>,

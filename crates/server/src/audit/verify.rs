@@ -156,9 +156,7 @@ fn holds(event: &Recorded, link: &store::Link) -> bool {
 
 fn parse_checkpoint(line: &str, tenant: TenantId) -> Option<Checkpoint> {
     let line: Value = serde_json::from_str(line).ok()?;
-    // The log nests its fields; a store may keep them flat.
-    let fields = line.get("fields").unwrap_or(&line);
-    let text = fields.get("checkpoint")?.as_str()?.to_owned();
+    let text = line.get("checkpoint")?.as_str()?.to_owned();
     let said: Value = serde_json::from_str(&text).ok()?;
     if said.get("tenant")?.as_str()? != tenant.to_string() {
         return None;
@@ -166,7 +164,7 @@ fn parse_checkpoint(line: &str, tenant: TenantId) -> Option<Checkpoint> {
     Some(Checkpoint {
         sequence: said.get("sequence")?.as_i64()?,
         head: from_hex(said.get("head")?.as_str()?)?,
-        signature: base64url(fields.get("signature")?.as_str()?)?,
+        signature: base64url(line.get("signature")?.as_str()?)?,
         text,
     })
 }

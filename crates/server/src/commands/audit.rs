@@ -13,27 +13,27 @@ use crate::app::open_foundation;
 /// What to do with the record.
 #[derive(Subcommand)]
 pub enum Audit {
-    /// Verify the chain and its checkpoints in the database.
+    /// Verify the audit log in the database.
     Verify {
-        /// Checkpoints kept elsewhere, as the log has them: JSON lines.
+        /// File of checkpoints kept elsewhere (JSON lines, as logged).
         #[arg(long, value_name = "FILE")]
         checkpoints: Option<PathBuf>,
     },
-    /// List events over the API.
+    /// List events.
     List {
-        /// Only this action, or a beginning that ends with a dot.
+        /// Filter by action, or by prefix ending with a dot.
         #[arg(long)]
         action: Option<String>,
-        /// Only events of this thread.
+        /// Filter by thread.
         #[arg(long)]
         thread: Option<String>,
-        /// Only events of this time or later, like 2026-01-31T12:00:00Z.
+        /// Filter by start time, for example 2026-01-31T12:00:00Z.
         #[arg(long)]
         since: Option<String>,
-        /// Only what this one asked for, like usr_… or whk_….
+        /// Filter by requester, for example usr_… or whk_….
         #[arg(long)]
         actor: Option<String>,
-        /// Only uses of this person's credentials, usr_….
+        /// Filter by owner of the credential used, usr_….
         #[arg(long)]
         subject: Option<String>,
         /// Which part of the list.
@@ -65,13 +65,13 @@ pub async fn run(shared: &Shared, command: Audit) -> Result<(), Failure> {
 async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Failure> {
     let outside = match checkpoints {
         Some(path) => std::fs::read_to_string(&path)
-            .map_err(|error| Failure::wrong_use(format!("{} cannot be read: {error}", path.display())))?,
+            .map_err(|error| Failure::wrong_use(format!("cannot read {}: {error}", path.display())))?,
         None => String::new(),
     };
     let config = shared.load(&[])?;
     let clock = Clock::system();
     let (db, _, vault) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
-    let audit = crate::audit::Audit::new(db.clone(), clock.clone(), vault);
+    let audit = crate::audit::Audit::new(db.clone(), clock.clone(), vault, crate::app::NAMES);
     let access = Access::new(db.clone(), clock, config.public_url.clone());
     let mut wrong: usize = 0;
     for (tenant, slug) in access.tenants().await.map_err(Failure::failed)? {
@@ -84,7 +84,7 @@ async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Fai
                 json!({ "tenant": slug, "links": verified.links, "checkpoints": verified.checkpoints, "findings": findings })
             );
         } else {
-            say!("{slug}: {} events in the chain, {} checkpoints compared", verified.links, verified.checkpoints);
+            say!("{slug}: {} events and {} checkpoints verified", verified.links, verified.checkpoints);
             findings.iter().for_each(|finding| say!("  {finding}"));
         }
     }
@@ -92,6 +92,6 @@ async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Fai
     if wrong == 0 {
         Ok(())
     } else {
-        Err(Failure::failed(format!("the record has {wrong} findings; compare it with a backup before you go on")))
+        Err(Failure::failed(format!("the audit log has {wrong} problems; compare it with a backup")))
     }
 }

@@ -1,18 +1,24 @@
 //! `thinkwork check`: configuration, keys, database, reachability, before a start or beside a running server.
+//!
+//! Invariant: it changes nothing on disk and nothing in the database.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::Method;
-use serde_json::json;
-use thinkwork_outbound::{Outbound, Request};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use thinkwork_database::schema::{check_row_security, migrations_pending};
+use thinkwork_database::{Db, Engine};
+use thinkwork_outbound::{Outbound, Request, Response};
 use thinkwork_primitives::Clock;
+use thinkwork_vault::{MissingKeyFile, Vault};
 use tokio::net::TcpListener;
 use url::Url;
 
 use super::{Failure, Shared, client};
-use crate::app::open_foundation;
+use crate::app::{StartError, database_options};
 use crate::config::Config;
+use crate::credentials::Credentials;
 
 /// A server that runs answers at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,43 +30,127 @@ enum There {
     Nobody,
     /// A thinkwork.
     Ourselves,
+    /// A thinkwork with another public address, which it answers for alone.
+    OtherHost,
     /// Something else.
     Others,
 }
 
-/// Checks and says what is in order. What answers where is information: a start tells whether it stands in the way.
+/// How the database is.
+enum DatabaseState {
+    /// There is none yet, or an empty one.
+    Missing,
+    /// The next start migrates it, by so many steps.
+    Outdated(usize),
+    /// As this version has it.
+    Current,
+}
+
+/// What is there.
+struct Found {
+    database: DatabaseState,
+    /// The ids of the keys; none where there is no key file yet.
+    keys: Option<Vec<String>>,
+}
+
+/// Checks and says what is in order; changes nothing. What answers where is information: a start tells whether it stands
+/// in the way.
 ///
 /// # Errors
 /// The first thing that stops the product, in one sentence.
 pub async fn run(shared: &Shared) -> Result<(), Failure> {
     let config = shared.load(&[])?;
-    let (db, _, vault) = open_foundation(&config, &Clock::system()).await.map_err(Failure::failed)?;
-    let engine = format!("{:?}", db.engine());
+    let found = look(&config).await.map_err(Failure::failed)?;
+    let engine = if config.database_url.starts_with("sqlite:") { Engine::Sqlite } else { Engine::Postgres };
     let (listen, public) = (listen(&config).await, public(&config).await);
     if shared.json {
+        let (schema, pending) = match found.database {
+            DatabaseState::Missing => ("missing", None),
+            DatabaseState::Outdated(pending) => ("outdated", Some(pending)),
+            DatabaseState::Current => ("current", Some(0)),
+        };
         let answer = json!({
-            "ok": true, "database": engine, "keys": vault.key_ids(), "public_url": config.public_url.as_str(),
-            "listen": listen, "reachability": public,
+            "ok": true, "database": format!("{engine:?}"), "schema": schema, "migrations_pending": pending,
+            "keys": found.keys, "public_url": config.public_url.as_str(), "listen": listen, "reachability": public,
         });
         say!("{answer}");
     } else {
-        say!("configuration  fine, for {}", config.public_url);
-        say!("database       {engine} answers and is up to date");
-        say!("keys           {} in {}, they fit this database", vault.key_ids().len(), config.key_file.display());
+        say!("configuration  OK, for {}", config.public_url);
+        say!("database       {}", database_words(&config, engine, &found.database));
+        say!("keys           {}", key_words(&config, &found));
         say!("listen         {listen}");
         say!("public_url     {public}");
     }
-    db.close().await;
     Ok(())
+}
+
+fn database_words(config: &Config, engine: Engine, state: &DatabaseState) -> String {
+    match (state, engine) {
+        (DatabaseState::Missing, Engine::Sqlite) => {
+            let path = config.database_url.trim_start_matches("sqlite:");
+            format!("none yet at {path}; the first start or `thinkwork setup` creates it")
+        }
+        (DatabaseState::Missing, Engine::Postgres) => {
+            "Postgres is reachable and empty; the first start or `thinkwork setup` creates the tables".to_owned()
+        }
+        (DatabaseState::Outdated(pending), _) => {
+            format!("{engine:?} is reachable; the next start runs {pending} migrations: back up first")
+        }
+        (DatabaseState::Current, _) => format!("{engine:?} is reachable and up to date"),
+    }
+}
+
+fn key_words(config: &Config, found: &Found) -> String {
+    let path = config.key_file.display();
+    match (&found.keys, &found.database) {
+        (None, _) => format!("no file yet at {path}; the first start or `thinkwork setup` creates it"),
+        (Some(keys), DatabaseState::Missing) => format!("{} in {path}; a new database will use them", keys.len()),
+        (Some(keys), _) => format!("{} in {path}, match this database", keys.len()),
+    }
+}
+
+/// Looks at the database and the keys as a start would, without changing either.
+async fn look(config: &Config) -> Result<Found, StartError> {
+    let Some(db) = Db::open_read_only(&database_options(config)).await? else {
+        return Ok(Found { database: DatabaseState::Missing, keys: new_keys(config)?.map(|vault| vault.key_ids()) });
+    };
+    let found = look_at(config, &db).await;
+    db.close().await;
+    found
+}
+
+async fn look_at(config: &Config, db: &Db) -> Result<Found, StartError> {
+    let database = match migrations_pending(db).await? {
+        0 => DatabaseState::Current,
+        pending => DatabaseState::Outdated(pending),
+    };
+    check_row_security(db).await?;
+    if !Credentials::has_keys(db).await? {
+        return Ok(Found { database, keys: new_keys(config)?.map(|vault| vault.key_ids()) });
+    }
+    let vault = Vault::open_key_file(&config.key_file, MissingKeyFile::Refuse)?;
+    Credentials::new(db.clone(), Clock::system(), vault.clone()).compare_keys().await?;
+    Ok(Found { database, keys: Some(vault.key_ids()) })
+}
+
+/// The keys for a database that has used none; there may be no file yet.
+fn new_keys(config: &Config) -> Result<Option<Vault>, StartError> {
+    match Vault::open_key_file(&config.key_file, MissingKeyFile::Refuse) {
+        Ok(vault) => Ok(Some(vault)),
+        Err(thinkwork_vault::Error::MissingKeyFile { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether a server could listen where it is to, or does.
 async fn listen(config: &Config) -> String {
     let address = config.listen;
-    match TcpListener::bind(address).await {
-        Ok(_) => format!("{address} is free; not running yet"),
-        Err(_) if here(address).await == There::Ourselves => format!("thinkwork runs at {address}"),
-        Err(error) => format!("{address} cannot be taken: {error}; end what holds it, or choose another --listen"),
+    let Err(error) = TcpListener::bind(address).await else { return format!("{address} is free; not running yet") };
+    match here(address).await {
+        There::Ourselves | There::OtherHost => format!("thinkwork is running at {address}"),
+        There::Nobody | There::Others => {
+            format!("cannot listen on {address}: {error}; stop the program that uses it, or choose another --listen")
+        }
     }
 }
 
@@ -80,11 +170,16 @@ async fn public(config: &Config) -> String {
     let url = &config.public_url;
     match there(url).await {
         Ok(There::Ourselves) => format!("{url} leads to thinkwork"),
-        Ok(There::Nobody) => format!("nobody answers at {url}; not running yet"),
-        Ok(There::Others) => {
-            format!("{url}livez is answered by something else; check --public-url and where its proxy leads")
+        Ok(There::Nobody) => format!("no response from {url}; not running yet"),
+        Ok(There::OtherHost) => {
+            format!(
+                "{url} leads to thinkwork, but with another host name; configure your proxy to pass the Host header"
+            )
         }
-        Err(failure) => format!("{url} cannot be asked: {}; check --public-url", failure.message),
+        Ok(There::Others) => {
+            format!("{url} leads to another program; check --public-url and the proxy configuration")
+        }
+        Err(failure) => format!("cannot connect to {url}: {}; check --public-url", failure.message),
     }
 }
 
@@ -94,7 +189,15 @@ async fn there(url: &Url) -> Result<There, Failure> {
     let request = Request::new(Method::GET, format!("{}/livez", url.as_str().trim_end_matches('/')));
     Ok(match tokio::time::timeout(PATIENCE, outbound.send(request)).await {
         Ok(Ok(response)) if response.is_success() && response.body.as_ref() == b"ok" => There::Ourselves,
+        Ok(Ok(response)) if is_misdirected(&response) => There::OtherHost,
         Ok(Ok(_)) => There::Others,
         Ok(Err(_)) | Err(_) => There::Nobody,
     })
+}
+
+/// Whether this is how a thinkwork answers for a host that is not its own.
+fn is_misdirected(response: &Response) -> bool {
+    let body: Option<Value> = serde_json::from_slice(&response.body).ok();
+    let code = body.as_ref().and_then(|body| body.pointer("/error/code")?.as_str());
+    response.status == StatusCode::MISDIRECTED_REQUEST.as_u16() && code == Some("misdirected")
 }

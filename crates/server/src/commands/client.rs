@@ -50,10 +50,10 @@ commands!(Mcp, Webhook, Space, Thread, Token, User);
 /// Which part of a list to ask for.
 #[derive(clap::Args)]
 pub struct Part {
-    /// How many at most, 1 to 200.
+    /// Maximum number of items, 1 to 200.
     #[arg(long, default_value_t = 50)]
     limit: u64,
-    /// The cursor that the part before ended with.
+    /// Cursor printed at the end of the previous page.
     #[arg(long)]
     after: Option<String>,
 }
@@ -61,7 +61,7 @@ pub struct Part {
 /// What was seen before a change.
 #[derive(clap::Args, Default)]
 pub struct Seen {
-    /// Change it only while it has this version, as --json shows it.
+    /// Only change this version, as shown with --json.
     #[arg(long, value_name = "VERSION")]
     if_version: Option<u64>,
 }
@@ -103,11 +103,11 @@ pub async fn audit(shared: &Shared, part: &Part, filters: &[(&str, Option<&str>)
     let columns = [
         ("WHEN", "/at"),
         ("WHAT", "/action"),
-        ("WHO ASKED", "/requester/id"),
-        ("WHOSE CREDENTIAL", "/credential_subject/kind"),
+        ("REQUESTER", "/requester/id"),
+        ("CREDENTIAL", "/credential_subject/kind"),
         ("ON", "/target/id"),
         ("THREAD", "/thread_id"),
     ];
-    api.show(&answer, |answer| show::table(answer, &columns, "Nothing is recorded that fits."));
+    api.show(&answer, |answer| show::table(answer, &columns, "No matching events."));
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
-use thinkwork_primitives::{Clock, Secret};
+use thinkwork_primitives::{Chain, Clock, Secret};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -34,10 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Arguments of `demo`.
 #[derive(Args)]
 pub struct Demo {
-    /// Do everything without a person, print one JSON line per step, and end: 0 when all is well, else 1.
+    /// Run all steps automatically, print one JSON line per step and exit: 0 on success, 1 on failure.
     #[arg(long)]
     check: bool,
-    /// With --check: write a summary to this file.
+    /// Write a summary to this file (with --check).
     #[arg(long, value_name = "FILE", requires = "check")]
     json_summary: Option<PathBuf>,
 }
@@ -56,7 +56,7 @@ struct Running {
 /// # Errors
 /// Whatever stops the start, and a check that failed.
 pub async fn run(shared: &Shared, command: Demo) -> Result<(), Failure> {
-    let running = start(shared.listen.as_deref()).await?;
+    let running = start(shared).await?;
     let outcome = if command.check {
         run_check(&running.stage, command.json_summary.as_deref()).await
     } else {
@@ -68,16 +68,16 @@ pub async fn run(shared: &Shared, command: Demo) -> Result<(), Failure> {
     drop(tokio::time::timeout(PATIENCE, server.join_next()).await);
     server.shutdown().await;
     app.db.close().await;
-    folder.close().map_err(|error| Failure::failed(format!("the temporary folder could not be removed: {error}")))?;
+    folder.close().map_err(|error| Failure::failed(format!("cannot remove the temporary folder: {error}")))?;
     outcome
 }
 
 /// Starts the server on SQLite in a temporary folder, and the sample outside world beside it.
-async fn start(listen: Option<&str>) -> Result<Running, Failure> {
-    let listen: SocketAddr = (listen.unwrap_or("127.0.0.1:0").parse())
-        .map_err(|_| Failure::wrong_use("--listen is an address and a port, like 127.0.0.1:8080"))?;
+async fn start(shared: &Shared) -> Result<Running, Failure> {
+    let listen: SocketAddr = (shared.listen.as_deref().unwrap_or("127.0.0.1:0").parse())
+        .map_err(|_| Failure::wrong_use("--listen must be an address and a port, for example 127.0.0.1:8080"))?;
     if !listen.ip().is_loopback() {
-        return Err(Failure::wrong_use("the demonstration stays on this machine: --listen takes a loopback address"));
+        return Err(Failure::wrong_use("the demo runs on this machine only: --listen must be a loopback address"));
     }
     let busy = |error| Failure::failed(format!("cannot listen on {listen}: {error}; choose another --listen"));
     let listener = TcpListener::bind(listen).await.map_err(busy)?;
@@ -89,8 +89,11 @@ async fn start(listen: Option<&str>) -> Result<Running, Failure> {
         ("data_dir", place("data")),
         ("key_file", place("key")),
         ("outbound.allow_loopback", "true".to_owned()),
+        // The account of what happens is not to be lost between lines of the log.
+        ("log", shared.log.clone().unwrap_or_else(|| "warn".to_owned())),
     ];
     let config = config::load(None, &[], &flags).map_err(Failure::wrong_use)?;
+    super::start_log(&config);
     let (url, clock) = (config.public_url.clone(), Clock::system());
     let outside = Outside::open(&clock).await.map_err(Failure::failed)?;
     let app = App::build(config, clock.clone()).await.map_err(Failure::failed)?;
@@ -112,14 +115,14 @@ async fn run_check(stage: &Stage, summary_file: Option<&Path>) -> Result<(), Fai
     if let Some(file) = summary_file {
         let text = format!("{:#}\n", summary.json());
         std::fs::write(file, text)
-            .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", file.display())))?;
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display())))?;
     }
     if summary.ok {
         return Ok(());
     }
     let failed = STEPS.get(summary.steps.len().saturating_sub(1)).copied().unwrap_or("the beginning");
     let skipped = summary.skipped.len();
-    Err(Failure::failed(format!("the check failed at {failed}; {skipped} steps after it were not tried")))
+    Err(Failure::failed(format!("the check failed at {failed}; {skipped} later steps were skipped")))
 }
 
 /// Furnishes the house, prints where to go, and tells what happens until Ctrl-C.
@@ -149,10 +152,10 @@ async fn show(stage: &Stage) -> Result<(), Failure> {
         }
         match narrator.look(&mut house).await {
             Ok(told) => told.iter().for_each(|line| say!("{line}")),
-            Err(error) => tracing::warn!(%error, "the account has a gap"),
+            Err(error) => tracing::warn!(error = %Chain(&error), "some events could not be shown"),
         }
     }
-    say!("\nEnded; the temporary folder is removed.");
+    say!("\nStopped. The temporary folder was removed.");
     Ok(())
 }
 
@@ -161,9 +164,9 @@ async fn sent(sending: impl Future<Output = Option<crate::demo::Sent>>) -> Strin
         Some(sent) => {
             let time = sent.at.to_string();
             let (time, status) = (time.get(11..19).unwrap_or_default(), sent.status.unwrap_or_default());
-            format!("{time}  Sample Billing sent {}, signed: answered {status}", sent.about)
+            format!("{time}  Sample Billing sent {} (signed): response {status}", sent.about)
         }
-        None => "Sample Billing knows no endpoint".to_owned(),
+        None => "Sample Billing has no endpoint".to_owned(),
     }
 }
 
@@ -190,26 +193,26 @@ fn welcome(house: &House, outside: &Outside) -> String {
     });
     let port = house.url.port_or_known_default().unwrap_or_default();
     format!(
-        "\nThinkWork demonstration, on this machine alone. Nothing is kept; Ctrl-C ends it.\n\n\
-         Operator's page   {admin}\n\
-         Member's page     {me}\n    \
+        "\nThinkWork demo. It runs on this machine only. Press Ctrl-C to stop; all data is then deleted.\n\n\
+         Admin             {admin}\n\
+         My work           {me}\n    \
          sign in as {}, password {}\n    \
          ({} is the owner and the first member)\n\n\
          Second member     {me}   (open it in a private window)\n    \
          sign in as {}, password {}\n\n{}\n\
-         The code is the member's page; a phone needs port {port} forwarded to it\n\
+         Scan the code to open My work on a phone. Forward port {port} to the phone first\n\
          (Android: adb reverse tcp:{port} tcp:{port}).\n\n\
-         The outside world, each on its own address:\n    \
-         Sample ID (signs people in)      {}\n    \
+         Sample services:\n    \
+         Sample ID (sign-in service)      {}\n    \
          Notes (an MCP server)            {}\n    \
          Sample Billing (sends events)    {}\n\n\
          Try this:\n    \
          1. As {}, connect Notes on {}.\n    \
-         2. In the Space “Invoices” ({}), begin a thread with\n         /tool notes__search {{\"query\":\"invoice\"}}\n    \
-         3. As {}, write the same line in that thread: no tool, a link to connect, nobody else's notes.\n    \
-         4. Press Enter here: Sample Billing sends a signed event. It also does so by itself now and then.\n    \
-         5. Wait two minutes and repeat 2: the token is refreshed. Then disconnect, and the tool is gone.\n\n\
-         What happens (times in UTC):\n",
+         2. In the Space “Invoices” ({}), start a thread with\n         /tool notes__search {{\"query\":\"invoice\"}}\n    \
+         3. As {}, send the same message in that thread: you get a link to connect your own account.\n    \
+         4. Press Enter here: Sample Billing sends a signed event. It also sends events automatically.\n    \
+         5. Wait two minutes and repeat step 2: the token is refreshed. Then disconnect: the tool is no longer available.\n\n\
+         Activity (times in UTC):\n",
         olivia.email,
         olivia.password,
         olivia.name,

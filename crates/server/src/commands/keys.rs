@@ -15,9 +15,9 @@ const BATCH: u64 = 200;
 /// What to do with the keys.
 #[derive(Subcommand)]
 pub enum Keys {
-    /// Add a new key and re-wrap every credential under it. May be interrupted and run again with --resume.
+    /// Add a new encryption key and re-encrypt all credentials with it. If interrupted, continue with --resume.
     Rotate {
-        /// Add no key; go on with what an earlier run left.
+        /// Continue an interrupted rotation without adding a key.
         #[arg(long)]
         resume: bool,
     },
@@ -38,7 +38,7 @@ pub async fn run(shared: &Shared, command: Keys) -> Result<(), Failure> {
     if !resume {
         let key = Vault::add_key(&config.key_file).map_err(Failure::failed)?;
         if !shared.json {
-            say!("added the key {key}; servers that run take it up when they meet it");
+            say!("added key {key}; running servers load it automatically");
         }
         added = Some(key.to_string());
     }
@@ -53,14 +53,14 @@ pub async fn run(shared: &Shared, command: Keys) -> Result<(), Failure> {
                 break;
             }
             if !shared.json {
-                say!("re-wrapped {all} credentials");
+                say!("re-encrypted {all} credentials");
             }
         }
     }
     if shared.json {
         say!("{}", json!({ "added_key": added, "rewrapped": all }));
     } else {
-        say!("done: every credential is under the active key");
+        say!("done: all credentials use the active key");
     }
     db.close().await;
     Ok(())

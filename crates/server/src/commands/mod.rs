@@ -13,6 +13,7 @@ pub mod check;
 pub mod client;
 pub mod demo;
 pub mod keys;
+pub mod migrate;
 pub mod openapi;
 pub mod serve;
 pub mod setup;
@@ -39,37 +40,40 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) {
 /// Flags that every command takes; each is also a setting THINKWORK_….
 #[derive(Args, Default)]
 pub struct Shared {
-    /// A configuration file (TOML).
+    /// Configuration file (TOML).
     #[arg(long, global = true, value_name = "FILE", env = "THINKWORK_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where SQLite keeps its file [default: ./thinkwork-data].
+    /// Data folder for SQLite [default: ./thinkwork-data].
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// The file of the keys [default: the data folder's name with .key].
+    /// Encryption key file [default: the data folder's name with .key].
     #[arg(long, global = true, value_name = "PATH")]
     pub key_file: Option<String>,
-    /// sqlite:PATH or postgres://… [default: thinkwork.db in the data folder].
+    /// Database URL, sqlite:PATH or postgres://… [default: thinkwork.db in the data folder].
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Where the server listens [default: 127.0.0.1:8080].
+    /// Address and port to listen on [default: 127.0.0.1:8080].
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Under which address people reach it [default: http:// and the listen address].
+    /// Public URL of the server [default: http:// and the listen address].
     #[arg(long, global = true, value_name = "URL")]
     pub public_url: Option<String>,
-    /// The server that client commands talk to.
+    /// Log levels, for example `info` or `warn,access=info` [default: info].
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Server URL for client commands.
     #[arg(long, global = true, value_name = "URL", env = "THINKWORK_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
-    /// A file with the token for client commands; else THINKWORK_TOKEN.
+    /// File with the token for client commands [default: THINKWORK_TOKEN].
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Print JSON.
+    /// Print output as JSON.
     #[arg(long, global = true)]
     pub json: bool,
 }
 
 impl Shared {
-    /// The checked configuration with `more` flags of the command.
+    /// The checked configuration with `more` flags of the command. The log begins as it says.
     ///
     /// # Errors
     /// Exit code 2 with every problem.
@@ -80,11 +84,15 @@ impl Shared {
             ("database_url", &self.database_url),
             ("listen", &self.listen),
             ("public_url", &self.public_url),
+            ("log", &self.log),
         ];
         let mut flags: Vec<(&str, String)> =
             named.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
         flags.extend(more.iter().cloned());
-        config::load(self.config.as_deref(), &config::environment(), &flags).map_err(Failure::wrong_use)
+        let config =
+            config::load(self.config.as_deref(), &config::environment(), &flags).map_err(Failure::wrong_use)?;
+        start_log(&config);
+        Ok(config)
     }
 }
 
@@ -108,14 +116,21 @@ impl Failure {
     }
 }
 
-/// Human lines on a terminal, JSON lines otherwise. `serve` tells what it does, other commands only what goes wrong.
-pub fn start_log(is_server: bool) {
-    let level = if is_server { "info,sqlx=warn,sea_orm=warn,rmcp=warn" } else { "warn" };
-    let filter = EnvFilter::try_from_env("THINKWORK_TEST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.with_target(false).init();
+/// Begins the log: lines for people on a terminal, JSON otherwise. A panic is a line like any other, so that it names the
+/// request or job that it happened in.
+pub(crate) fn start_log(config: &Config) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        // Where standard error takes nothing more, as on a full disk, telling so there would panic.
+        .log_internal_errors(false);
+    // There is a log already where several servers run in one process, as in tests.
+    let begun = if std::io::stderr().is_terminal() {
+        log.with_target(false).try_init()
     } else {
-        log.json().init();
+        log.json().flatten_event(true).with_current_span(false).try_init()
+    };
+    if begun.is_ok() {
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
     }
 }

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Arguments of `serve`.
 #[derive(Args)]
 pub struct Serve {
-    /// What this process does: web, worker or both.
+    /// Roles of this process: web, worker or both.
     #[arg(long, value_name = "ROLES")]
     roles: Option<String>,
 }
@@ -80,7 +80,7 @@ async fn first_start(app: &App) -> Result<(), Failure> {
         return Ok(());
     }
     let link = super::setup::link(&app.config, &made.setup_code);
-    say!("\nThis is the first start. Open this link within an hour to set the owner's password:\n\n  {link}\n");
+    say!("\nFirst start. Open this link to set the owner's password. It expires in 1 hour.\n\n  {link}\n");
     Ok(())
 }
 

@@ -15,16 +15,16 @@ use crate::edge::ApiError;
 /// Arguments of `setup`.
 #[derive(Args)]
 pub struct Setup {
-    /// The tenant's short name, like acme.
+    /// Tenant short name, for example acme.
     #[arg(long)]
     tenant: String,
-    /// The owner's e-mail.
+    /// Email of the owner.
     #[arg(long)]
     owner_email: String,
-    /// The owner's name.
+    /// Name of the owner.
     #[arg(long, default_value = "Owner")]
     owner_name: String,
-    /// Read the owner's password from standard input and set it at once.
+    /// Read the owner's password from standard input.
     #[arg(long)]
     owner_password_stdin: bool,
 }
@@ -85,8 +85,8 @@ pub async fn run(shared: &Shared, command: Setup) -> Result<(), Failure> {
     if shared.json {
         say!("{}", json!({ "tenant_id": made.tenant, "user_id": made.owner, "token": token, "url": url }));
     } else {
-        say!("The tenant {} is made.\n\nOwner token, shown once:\n  {token}\n", command.tenant);
-        say!("Set the owner's password within an hour:\n  {url}");
+        say!("Tenant {} created.\n\nOwner token, shown once:\n  {token}\n", command.tenant);
+        say!("Set the owner's password with this link. It expires in 1 hour:\n  {url}");
     }
     app.db.close().await;
     Ok(())

@@ -14,10 +14,10 @@ use crate::app::open_foundation;
 /// Arguments of `setup-link`.
 #[derive(Args)]
 pub struct SetupLink {
-    /// The tenant's short name, like acme.
+    /// Tenant short name, for example acme.
     #[arg(long)]
     tenant: String,
-    /// The person's e-mail.
+    /// Email of the person.
     #[arg(long)]
     email: String,
 }
@@ -35,7 +35,7 @@ pub async fn run(shared: &Shared, command: SetupLink) -> Result<(), Failure> {
     if shared.json {
         say!("{}", json!({ "url": link }));
     } else {
-        say!("Open this link within an hour to set a new password:\n\n  {link}\n");
+        say!("Open this link to set a new password. It expires in 1 hour.\n\n  {link}\n");
     }
     db.close().await;
     Ok(())

@@ -4,6 +4,7 @@
 //! used; a revoked or replaced version is erased, not flagged. Callers of `open` are listed in the architecture test.
 
 mod counted;
+mod jobs;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -12,20 +13,22 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thinkwork_database::jobs::{self, Job};
+use thinkwork_database::jobs as queue;
+use thinkwork_database::schema::table_names;
 use thinkwork_database::{Db, Topic, Tx};
 use thinkwork_primitives::{
-    Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, McpServerId, OauthClientId, Requester, Secret,
-    StepId, Surface, TenantId, ThreadId, Timestamp, TurnId, WebhookId, limits,
+    ActingClient, Actor, Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, OauthClientId, Requester,
+    Secret, Surface, TenantId, ThreadId, Timestamp, ToolSourceId, TurnId, WebhookId, limits,
 };
 use thinkwork_vault::{Context, Vault};
 
 use crate::audit::{self, Event};
+use crate::edge::caller::BoxFuture;
 
 use counted::{Count, Counted, Openings};
+pub use jobs::{CredentialVersion, EraseVersion};
 
 /// Erases a version at the end of its overlap. Key: the credential and the version, with a colon between.
-const ERASE_JOB: &str = "credentials.erase";
 /// The name under which the ring's root is checked.
 const ROOT_KEY: &str = "root";
 
@@ -54,8 +57,8 @@ pub enum Error {
 pub enum Owner {
     /// A user's grant.
     Connection(ConnectionId),
-    /// The tenant's key for an MCP server.
-    McpServer(McpServerId),
+    /// The tenant's secret for a source of tools.
+    ToolSource(ToolSourceId),
     /// A webhook's signing secret.
     Webhook(WebhookId),
     /// A client registration's secret.
@@ -67,11 +70,11 @@ pub enum Owner {
 }
 
 /// Why a credential is opened: what the audit event will say.
-pub struct Opening {
+pub struct OpenRequest<'a> {
     /// The part of the runtime that opens it.
     pub surface: Surface,
     /// On whose request.
-    pub requester: Requester,
+    pub actor: Actor,
     /// Whose credential it is.
     pub subject: CredentialSubject,
     /// In which thread.
@@ -80,12 +83,29 @@ pub struct Opening {
     pub turn: Option<TurnId>,
     /// For which tool, by its full name.
     pub tool: Option<String>,
-    /// The step of a turn that notes in its own row what was opened.
-    pub step: Option<StepId>,
+    /// Records the use with the work that it was opened for.
+    pub recorder: Option<&'a dyn UseRecorder>,
+}
+
+/// What was opened for a piece of work.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialUse {
+    /// Whose it is.
+    pub subject: CredentialSubject,
+    /// The credential.
+    pub credential: CredentialId,
+    /// Its version.
+    pub version: i64,
+}
+
+/// Records which credential was opened for a piece of work, in the transaction that opens it. An error keeps it closed.
+pub trait UseRecorder: Send + Sync {
+    /// Records the use, or refuses it where this work may not have it.
+    fn record_use<'a>(&'a self, tx: &'a mut Tx, used: CredentialUse) -> BoxFuture<'a, Result<(), Error>>;
 }
 
 /// An opened secret. Use it only after the transaction that opened it is committed.
-pub struct Opened {
+pub struct OpenedCredential {
     /// The secret.
     pub secret: Secret,
     /// Its credential.
@@ -96,7 +116,7 @@ pub struct Opened {
 
 /// What may be shown of a credential.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct CredentialInfo {
     /// The credential.
     pub id: CredentialId,
     /// The current version.
@@ -119,17 +139,17 @@ pub struct Credentials {
     db: Db,
     clock: Clock,
     vault: Vault,
-    verification: moka::sync::Cache<CredentialId, Arc<Verifying>>,
+    verification: moka::sync::Cache<CredentialId, Arc<VerificationSecrets>>,
     openings: Openings,
 }
 
 /// The live versions of a webhook's secret in memory, and what counts their openings.
-struct Verifying {
+struct VerificationSecrets {
     secrets: Arc<Vec<Secret>>,
     counts: Vec<Count>,
 }
 
-impl Verifying {
+impl VerificationSecrets {
     fn open(&self) -> Arc<Vec<Secret>> {
         self.counts.iter().for_each(|count| count.add(1));
         Arc::clone(&self.secrets)
@@ -144,24 +164,22 @@ impl Credentials {
         Self { db, clock, vault, verification, openings: Openings::default() }
     }
 
-    /// Whether this database was ever sealed under a key.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Whether this database was ever sealed under a key. One that is not migrated yet was not.
     pub async fn has_keys(db: &Db) -> Result<bool, Error> {
+        if !table_names(db).await?.iter().any(|name| name == store::KEY_CHECKS) {
+            return Ok(false);
+        }
         let mut tx = db.read_shared().await?;
         Ok(!store::key_checks(&mut tx).await?.is_empty())
     }
 
-    /// Compares the key ring with the fingerprints in the database and notes new keys there. Touches nothing where a
-    /// key is wrong.
+    /// Compares the key ring with the fingerprints in the database and writes nothing. Gives them back by key.
     ///
     /// # Errors
     /// [`Error::Vault`] where a key is missing from the ring or is another one; the database's.
-    pub async fn check_keys(&self) -> Result<(), Error> {
+    pub async fn compare_keys(&self) -> Result<Vec<(String, String)>, Error> {
         let mut tx = self.db.read_shared().await?;
         let known = store::key_checks(&mut tx).await?;
-        drop(tx);
         for (key, fingerprint) in &known {
             if key == ROOT_KEY {
                 self.vault.verify_root_fingerprint(fingerprint)?;
@@ -169,6 +187,16 @@ impl Credentials {
                 self.vault.verify_fingerprint(key, fingerprint)?;
             }
         }
+        Ok(known)
+    }
+
+    /// Compares the key ring with the fingerprints in the database and notes new keys there. Touches nothing where a
+    /// key is wrong.
+    ///
+    /// # Errors
+    /// As [`Credentials::compare_keys`].
+    pub async fn check_keys(&self) -> Result<(), Error> {
+        let known = self.compare_keys().await?;
         let root = (ROOT_KEY.to_owned(), self.vault.root_fingerprint());
         let ring = self.vault.key_ids().into_iter().filter_map(|key| {
             let fingerprint = self.vault.fingerprint(&key)?;
@@ -194,7 +222,7 @@ impl Credentials {
         owner: Owner,
         kind: &'static str,
         secret: &Secret,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<CredentialId, Error> {
         rules::check_secret(secret)?;
         let (id, now) = (CredentialId::new(), self.clock.now());
@@ -215,7 +243,7 @@ impl Credentials {
         id: CredentialId,
         secret: &Secret,
         overlap: Duration,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<i64, Error> {
         let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
         self.replace(tx, &row, secret, overlap, by).await
@@ -232,7 +260,7 @@ impl Credentials {
         id: CredentialId,
         expected: i64,
         secret: &Secret,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<bool, Error> {
         let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
         if row.version != expected {
@@ -247,7 +275,7 @@ impl Credentials {
         row: &store::Credential,
         secret: &Secret,
         overlap: Duration,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<i64, Error> {
         rules::check_secret(secret)?;
         let now = self.clock.now();
@@ -257,7 +285,8 @@ impl Credentials {
         self.seal_version(tx, row.id, row.owner, row.kind, version, secret, now).await?;
         if !overlap.is_zero() {
             // The end of the overlap is a job: nobody has to come by for the old secret to be erased.
-            jobs::enqueue(tx, ERASE_JOB, &format!("{}:{}", row.id, row.version), now.plus(overlap)).await?;
+            let ended = CredentialVersion { credential: row.id, version: row.version };
+            queue::enqueue::<EraseVersion>(tx, ended, now.plus(overlap));
         }
         let event = Event::by(by.clone(), "credential.rotated").on("credential", row.id).detail("version", version);
         audit::record(tx, now, rules::describe_owner(event, row.owner))?;
@@ -265,29 +294,11 @@ impl Credentials {
         Ok(version)
     }
 
-    /// Jobs of this slice: `credentials.erase`.
-    ///
-    /// # Errors
-    /// The database's; it is tried again.
-    pub async fn job(&self, job: &Job) -> Result<(), Error> {
-        let parsed = job.key.split_once(':').and_then(|(id, version)| Some((id.parse().ok()?, version.parse().ok()?)));
-        let Some((id, version)): Option<(CredentialId, i64)> = parsed else { return Ok(()) };
-        let now = self.clock.now();
-        let mut tx = self.db.write(job.tenant).await?;
-        if store::version_erase(&mut tx, id, version, now).await? {
-            let event = Event::by(Requester::server(), "credential.version_erased").on("credential", id);
-            audit::record(&mut tx, now, event.detail("version", version))?;
-            tx.wake(Topic::Credential, id.uuid());
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// Ends a credential for good and erases its material.
     ///
     /// # Errors
     /// The database's. Revoking what is gone changes nothing.
-    pub async fn revoke(&self, tx: &mut Tx, id: CredentialId, by: &Requester) -> Result<(), Error> {
+    pub async fn revoke(&self, tx: &mut Tx, id: CredentialId, by: &Actor) -> Result<(), Error> {
         let now = self.clock.now();
         let Some(row) = store::credential_kept(tx, id).await? else { return Ok(()) };
         store::versions_end(tx, id, row.version, now, Duration::ZERO).await?;
@@ -299,10 +310,7 @@ impl Credentials {
     }
 
     /// What may be shown.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn describe(&self, tx: &mut Tx, id: CredentialId) -> Result<Option<Described>, Error> {
+    pub async fn describe(&self, tx: &mut Tx, id: CredentialId) -> Result<Option<CredentialInfo>, Error> {
         store::credential_describe(tx, id, self.clock.now()).await
     }
 
@@ -310,16 +318,23 @@ impl Credentials {
     ///
     /// # Errors
     /// [`Error::Gone`] where it was revoked; [`Error::Vault`] where the material does not open.
-    pub async fn open(&self, tx: &mut Tx, id: CredentialId, opening: Opening) -> Result<Opened, Error> {
+    pub async fn open(
+        &self,
+        tx: &mut Tx,
+        id: CredentialId,
+        opening: OpenRequest<'_>,
+    ) -> Result<OpenedCredential, Error> {
         let now = self.clock.now();
         let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
         let material = store::version_find(tx, id, row.version).await?.ok_or(Error::Gone(id))?;
         let secret = self.vault.open(&context(tx.tenant(), &row, row.version), &material)?;
         store::credential_used(tx, id, now).await?;
-        if let Some(step) = opening.step {
-            store::step_note(tx, step, opening.subject, &row).await?;
+        if let Some(recorder) = opening.recorder {
+            rules::check_subject(row.owner, opening.subject)?;
+            let used = CredentialUse { subject: opening.subject, credential: row.id, version: row.version };
+            recorder.record_use(tx, used).await?;
         }
-        let mut event = Event::by(opening.requester, "credential.opened")
+        let mut event = Event::by(opening.actor, "credential.opened")
             .on("credential", id)
             .using(opening.subject, opening.surface)
             .within(opening.thread, opening.turn)
@@ -328,7 +343,7 @@ impl Credentials {
             event = event.detail("tool", tool);
         }
         audit::record(tx, now, rules::describe_owner(event, row.owner))?;
-        Ok(Opened { secret, credential: id, version: row.version })
+        Ok(OpenedCredential { secret, credential: id, version: row.version })
     }
 
     /// The live versions of a webhook's secret, newest first, for checking a signature and nothing else. Served from
@@ -348,7 +363,7 @@ impl Credentials {
             secrets.push(self.vault.open(&context(tenant, &row, version), &material)?);
             counts.push(self.openings.of(Counted { tenant, webhook, credential: id, version }));
         }
-        let verifying = Arc::new(Verifying { secrets: Arc::new(secrets), counts });
+        let verifying = Arc::new(VerificationSecrets { secrets: Arc::new(secrets), counts });
         self.verification.insert(id, Arc::clone(&verifying));
         Ok(verifying.open())
     }
@@ -373,7 +388,8 @@ impl Credentials {
         let now = self.clock.now();
         let mut tx = self.db.write(counted.tenant).await?;
         store::credential_used(&mut tx, counted.credential, now).await?;
-        let event = Event::by(Requester::Webhook(counted.webhook), "credential.opened")
+        let by = Actor { requester: Requester::Webhook(counted.webhook), client: ActingClient::System };
+        let event = Event::by(by, "credential.opened")
             .on("credential", counted.credential)
             .using(CredentialSubject::Tenant, Surface::WebhookVerification)
             .detail("version", counted.version)

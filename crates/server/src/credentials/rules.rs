@@ -4,6 +4,7 @@ use thinkwork_primitives::{Secret, limits};
 
 use super::{Error, Owner};
 use crate::audit::Event;
+use thinkwork_primitives::CredentialSubject;
 
 /// The kinds of secret there are; a stored word outside this list does not open.
 pub(super) const KINDS: [&str; 7] =
@@ -12,10 +13,10 @@ pub(super) const KINDS: [&str; 7] =
 /// Refuses what could never work as a secret.
 pub(super) fn check_secret(secret: &Secret) -> Result<(), Error> {
     if secret.is_empty() || secret.expose().iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::Refused("The secret is empty; enter it again."));
+        return Err(Error::Refused("The secret is empty. Enter it again."));
     }
     if secret.expose().len() > limits::SECRET_BYTES_MAX {
-        return Err(Error::Refused("The secret is longer than 16,384 bytes; check what was pasted."));
+        return Err(Error::Refused("The secret is longer than 16,384 bytes. Check what you pasted."));
     }
     Ok(())
 }
@@ -24,7 +25,7 @@ pub(super) fn check_secret(secret: &Secret) -> Result<(), Error> {
 pub(super) fn owner_words(owner: Owner) -> (&'static str, String) {
     match owner {
         Owner::Connection(id) => ("connection", id.to_string()),
-        Owner::McpServer(id) => ("mcp_server", id.to_string()),
+        Owner::ToolSource(id) => ("tool_source", id.to_string()),
         Owner::Webhook(id) => ("webhook", id.to_string()),
         Owner::OauthClient(id) => ("oauth_client", id.to_string()),
         Owner::OauthFlow(id) => ("oauth_flow", id.to_string()),
@@ -36,7 +37,7 @@ pub(super) fn owner_words(owner: Owner) -> (&'static str, String) {
 pub(super) fn owner_from_words(kind: &str, id: &str) -> Option<Owner> {
     Some(match kind {
         "connection" => Owner::Connection(id.parse().ok()?),
-        "mcp_server" => Owner::McpServer(id.parse().ok()?),
+        "tool_source" => Owner::ToolSource(id.parse().ok()?),
         "webhook" => Owner::Webhook(id.parse().ok()?),
         "oauth_client" => Owner::OauthClient(id.parse().ok()?),
         "oauth_flow" => Owner::OauthFlow(id.parse().ok()?),
@@ -49,4 +50,15 @@ pub(super) fn owner_from_words(kind: &str, id: &str) -> Option<Owner> {
 pub(super) fn describe_owner(event: Event, owner: Owner) -> Event {
     let (kind, id) = owner_words(owner);
     event.detail("owner_kind", kind).detail("owner_id", id)
+}
+
+/// For work, a person's grant is opened as that grant and nothing else, and nothing else as a person's.
+pub(super) fn check_subject(owner: Owner, subject: CredentialSubject) -> Result<(), Error> {
+    match (owner, subject) {
+        (Owner::Connection(grant), CredentialSubject::User { connection: Some(named), .. }) if named == grant => Ok(()),
+        (Owner::Connection(_), _) | (_, CredentialSubject::User { .. }) => {
+            Err(Error::Refused("This credential belongs to somebody else than it is opened for."))
+        }
+        _ => Ok(()),
+    }
 }

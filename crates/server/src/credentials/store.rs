@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use thinkwork_database::Tx;
-use thinkwork_primitives::{ConnectionId, CredentialId, CredentialSubject, StepId, Timestamp, UserId};
+use thinkwork_primitives::{CredentialId, Timestamp};
 use thinkwork_vault::Sealed;
 use uuid::Uuid;
 
 use super::rules::{self, KINDS};
-use super::{Described, Error, Owner};
+use super::{CredentialInfo, Error, Owner};
 
 /// A live credential.
 pub(super) struct Credential {
@@ -79,7 +79,7 @@ pub(super) async fn credential_kept(tx: &mut Tx, id: CredentialId) -> Result<Opt
         .filter(credential::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(credential::Column::Id.eq(id.uuid()))
         .filter(credential::Column::RevokedAt.is_null())
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .one(tx.orm())
         .await
         .map_err(db)?;
@@ -119,55 +119,6 @@ pub(super) async fn credential_used(tx: &mut Tx, id: CredentialId, now: Timestam
     Ok(())
 }
 
-/// Notes on a step whose credential was opened for it, in the transaction that opened it. Refuses a grant that is not
-/// of the person whose turn it is, whatever the caller says of it.
-pub(super) async fn step_note(
-    tx: &mut Tx,
-    step: StepId,
-    subject: CredentialSubject,
-    row: &Credential,
-) -> Result<(), Error> {
-    let refused = Error::Refused("The step that asks for it does not exist, or its turn may not use this credential.");
-    let mut update = step::Entity::update_many();
-    match (row.owner, subject) {
-        (Owner::Connection(grant), CredentialSubject::User { user, connection: Some(named) }) if named == grant => {
-            update = update.filter(step::Column::TurnId.in_subquery(turns_of(tx, user, grant)));
-        }
-        (Owner::Connection(_), _) | (_, CredentialSubject::User { .. }) => return Err(refused),
-        _ => {}
-    }
-    let noted = update
-        .col_expr(step::Column::SubjectKind, Expr::value(subject.kind()))
-        .col_expr(step::Column::SubjectUserId, Expr::value(subject.user().map(|user| user.uuid())))
-        .col_expr(step::Column::SubjectConnectionId, Expr::value(subject.connection().map(|one| one.uuid())))
-        .col_expr(step::Column::CredentialId, Expr::value(row.id.uuid()))
-        .col_expr(step::Column::CredentialVersion, Expr::value(row.version))
-        .filter(step::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(step::Column::Id.eq(step.uuid()))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
-    if noted.rows_affected == 1 { Ok(()) } else { Err(refused) }
-}
-
-/// Turns that may use this grant: those of its owner.
-fn turns_of(tx: &Tx, user: UserId, grant: ConnectionId) -> SelectStatement {
-    let tenant = tx.tenant().uuid();
-    let owner = Query::select()
-        .column(connection::Column::UserId)
-        .from(connection::Entity)
-        .and_where(connection::Column::TenantId.eq(tenant))
-        .and_where(connection::Column::Id.eq(grant.uuid()))
-        .to_owned();
-    Query::select()
-        .column(turn::Column::Id)
-        .from(turn::Entity)
-        .and_where(turn::Column::TenantId.eq(tenant))
-        .and_where(turn::Column::SubjectUserId.eq(user.uuid()))
-        .and_where(turn::Column::SubjectUserId.in_subquery(owner))
-        .to_owned()
-}
-
 fn update(tx: &Tx, id: CredentialId) -> sea_orm::UpdateMany<credential::Entity> {
     credential::Entity::update_many()
         .filter(credential::Column::TenantId.eq(tx.tenant().uuid()))
@@ -178,12 +129,12 @@ pub(super) async fn credential_describe(
     tx: &mut Tx,
     id: CredentialId,
     now: Timestamp,
-) -> Result<Option<Described>, Error> {
+) -> Result<Option<CredentialInfo>, Error> {
     let Some(row) = row_find(tx, id).await? else { return Ok(None) };
     let versions = versions(tx, id).order_by_desc(version::Column::Version).limit(2).all(tx.orm()).await.map_err(db)?;
     let current = versions.iter().find(|version| version.version == row.version);
     let previous = versions.iter().find(|version| version.version != row.version && version.erased_at.is_none());
-    Ok(Some(Described {
+    Ok(Some(CredentialInfo {
         id,
         version: row.version,
         last_four: current.and_then(|version| version.last_four.clone()),
@@ -335,6 +286,9 @@ pub(super) async fn version_rewrap(tx: &mut Tx, id: CredentialId, number: i64, s
     Ok(())
 }
 
+/// The table of the fingerprints of keys.
+pub(super) const KEY_CHECKS: &str = "key_check";
+
 pub(super) async fn key_checks(tx: &mut Tx) -> Result<Vec<(String, String)>, Error> {
     let rows = key_check::Entity::find().all(tx.orm()).await.map_err(db)?;
     Ok(rows.into_iter().map(|row| (row.kek_id, row.fingerprint)).collect())
@@ -385,68 +339,6 @@ mod credential {
         pub rotated_at: i64,
         pub revoked_at: Option<i64>,
         pub last_used_at: Option<i64>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// The columns of a step that say what was opened for it; the rest is the `threads` slice's.
-mod step {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "step")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub turn_id: Uuid,
-        pub subject_kind: String,
-        pub subject_user_id: Option<Uuid>,
-        pub subject_connection_id: Option<Uuid>,
-        pub credential_id: Option<Uuid>,
-        pub credential_version: Option<i64>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// The columns of a turn that say whose credential its steps may open; the rest is the `threads` slice's.
-mod turn {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "turn")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub subject_user_id: Option<Uuid>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// Whose a grant is; the rest of its row is the `oauth` slice's.
-mod connection {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "connection")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub user_id: Uuid,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -106,7 +106,7 @@ struct Registration {
 }
 
 async fn register(State(id): State<SampleId>, Json(asked): Json<Registration>) -> Result<Response, Refusal> {
-    let name = if asked.client_name.is_empty() { "A client without a name".to_owned() } else { asked.client_name };
+    let name = if asked.client_name.is_empty() { "An unnamed application".to_owned() } else { asked.client_name };
     let client = Client { name: name.clone(), redirect_uris: asked.redirect_uris.clone() };
     let client_id = id.books().register(client)?;
     let body = json!({
@@ -176,7 +176,7 @@ async fn authorize(State(id): State<SampleId>, Query(asked): Query<Authorize>) -
     let client = id.books().client(&asked.client_id, &asked.redirect_uri).cloned();
     let (Some(client), Ok(back)) = (client, Url::parse(&asked.redirect_uri)) else {
         // Nobody is sent to an address that the client did not register (RFC 6749 section 4.1.2.1).
-        return refused("This request names an application or a return address that Sample ID does not know.");
+        return refused("Unknown application or redirect URI.");
     };
     let wanted = Asked {
         client_id: asked.client_id,
@@ -220,7 +220,7 @@ async fn authorize(State(id): State<SampleId>, Query(asked): Query<Authorize>) -
 /// Back to the client with the outcome, its state and our issuer.
 fn send_back(id: &SampleId, asked: &Asked, outcome: (&str, &str)) -> Response {
     let Ok(mut back) = Url::parse(&asked.redirect_uri) else {
-        return refused("The return address is no address.");
+        return refused("The redirect URI is not valid.");
     };
     back.query_pairs_mut().append_pair(outcome.0, outcome.1).append_pair("iss", &id.issuer);
     if let Some(state) = &asked.state {
@@ -229,7 +229,7 @@ fn send_back(id: &SampleId, asked: &Asked, outcome: (&str, &str)) -> Response {
     // 302 and not 303, as most providers answer; after a POST every browser goes on with GET.
     match HeaderValue::from_str(back.as_str()) {
         Ok(target) => (StatusCode::FOUND, [(header::LOCATION, target)]).into_response(),
-        Err(_) => refused("The return address is no address."),
+        Err(_) => refused("The redirect URI is not valid."),
     }
 }
 
@@ -244,7 +244,7 @@ struct Decision {
 async fn consent(State(id): State<SampleId>, Form(decided): Form<Decision>) -> Response {
     let now = id.clock.now();
     let Some(asked) = id.books().take(&decided.request, now) else {
-        return refused("This consent page was used or is too old. Go back to the application and begin anew.");
+        return refused("This page has expired or was already used. Go back to the application and start again.");
     };
     let account = ACCOUNTS.into_iter().find(|(email, _)| *email == decided.account);
     match (decided.decision.as_str(), account) {
@@ -255,7 +255,7 @@ async fn consent(State(id): State<SampleId>, Form(decided): Form<Decision>) -> R
                 Err(refusal) => send_back(&id, &asked, ("error", refusal.code)),
             }
         }
-        ("allow", None) => refused("Pick one of the sample accounts. Go back to the application and begin anew."),
+        ("allow", None) => refused("No sample account was selected. Go back to the application and start again."),
         _ => {
             id.books().denied();
             send_back(&id, &asked, ("error", "access_denied"))

@@ -18,34 +18,22 @@ pub struct Browser {
 
 impl Browser {
     /// Opens a page or reads a resource.
-    ///
-    /// # Errors
-    /// [`Error`] where there is no answer.
     pub async fn get(&mut self, url: &Url) -> Result<Reply, Error> {
         self.send("GET", url, "", Vec::new()).await
     }
 
     /// Sends a form.
-    ///
-    /// # Errors
-    /// [`Error`] where there is no answer.
     pub async fn form(&mut self, url: &Url, fields: &[(&str, &str)]) -> Result<Reply, Error> {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.send("POST", url, "application/x-www-form-urlencoded", body.into_bytes()).await
     }
 
     /// Sends JSON, as the script of a page would.
-    ///
-    /// # Errors
-    /// [`Error`] where there is no answer.
     pub async fn json(&mut self, method: &str, url: &Url, body: &Value) -> Result<Reply, Error> {
         self.send(method, url, "application/json", body.to_string().into_bytes()).await
     }
 
     /// Sends without a body.
-    ///
-    /// # Errors
-    /// [`Error`] where there is no answer.
     pub async fn delete(&mut self, url: &Url) -> Result<Reply, Error> {
         self.send("DELETE", url, "", Vec::new()).await
     }

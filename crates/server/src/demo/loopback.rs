@@ -93,9 +93,6 @@ impl Reply {
 }
 
 /// One request and its answer, over a connection of its own.
-///
-/// # Errors
-/// [`Error`] where there is no answer.
 pub async fn exchange(method: &str, url: &Url, headers: &[(&str, String)], body: &[u8]) -> Result<Reply, Error> {
     let address = loopback(url).ok_or_else(|| Error::Elsewhere(url.to_string()))?;
     let (path, query) = (url.path(), url.query().map(|query| format!("?{query}")).unwrap_or_default());

@@ -18,7 +18,7 @@ mod tests;
 use std::time::Duration;
 
 use axum::Router;
-use thinkwork_primitives::Clock;
+use thinkwork_primitives::{Chain, Clock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use url::Url;
@@ -103,7 +103,7 @@ async fn listen() -> Result<(TcpListener, Url), Error> {
 
 async fn serve(listener: TcpListener, routes: Router) {
     if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!(%error, "a sample server stopped");
+        tracing::error!(error = %Chain(&error), "a sample server stopped");
     }
 }
 

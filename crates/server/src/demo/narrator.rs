@@ -53,17 +53,11 @@ fn items(list: &Value) -> &[Value] {
 
 impl Narrator {
     /// Notes what is in the record already, without telling it.
-    ///
-    /// # Errors
-    /// Where the server does not answer.
     pub async fn begin(&mut self, house: &mut House) -> Result<(), Error> {
         self.look(house).await.map(drop)
     }
 
     /// What happened since the last look, one line each, oldest first.
-    ///
-    /// # Errors
-    /// Where the server does not answer.
     pub async fn look(&mut self, house: &mut House) -> Result<Vec<String>, Error> {
         let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
         let events = house.owner_reads(&format!("/v1/audit?limit={EVENTS_MAX}{since}")).await?;
@@ -82,7 +76,7 @@ impl Narrator {
             }
             if text(event, "/action") == "mcp_server.tools_first_seen" {
                 let page = house.at(&format!("/admin/mcp-servers/{}", text(event, "/target/id")));
-                lines.push(format!("          its tools are known now; say what each of them does: {page}"));
+                lines.push(format!("          its tools are available; set the effect of each one: {page}"));
             }
         }
         // Events of one time may become visible one after another, so the last time is asked for again.
@@ -100,13 +94,13 @@ async fn left_out(house: &mut House, turn: &str) -> Vec<String> {
     let entries = turn.get("tools_left_out").and_then(Value::as_array).cloned().unwrap_or_default();
     let line = |entry: &Value| {
         let why = match text(entry, "/reason") {
-            "no_user" => "nobody asked in person, so nobody's account may be used",
-            "needs_connection" => "who asked has not connected it",
-            "expired" => "who asked must connect it again",
+            "no_user" => "it needs a person's account, and no person requested this work",
+            "needs_connection" => "the requester has not connected it",
+            "expired" => "the requester must reconnect it",
             other => other,
         };
         let link = entry.get("connect_url").and_then(Value::as_str).map(|link| format!(": {link}")).unwrap_or_default();
-        format!("          left out: {} ({why}){link}", text(entry, "/server"))
+        format!("          unavailable: {} ({why}){link}", text(entry, "/server"))
     };
     entries.iter().map(line).collect()
 }
@@ -153,7 +147,7 @@ impl Names {
         match text(event, "/requester/kind") {
             "user" => format!("asked by {}", self.name(id)),
             "webhook" => format!("asked by webhook {}", self.name(id)),
-            "system" if id == "server" => "by the server itself".to_owned(),
+            "system" if id == "server" => "by ThinkWork".to_owned(),
             kind => format!("asked by {kind} {id}"),
         }
     }

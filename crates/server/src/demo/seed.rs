@@ -77,9 +77,6 @@ impl House {
     }
 
     /// Everything, in order, for a person to look around in.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn furnish(&mut self, outside: &Outside) -> Result<(), Error> {
         self.owner_signs_in().await?;
         self.space_create().await?;
@@ -91,9 +88,6 @@ impl House {
     }
 
     /// The owner signs in with their password.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn owner_signs_in(&mut self) -> Result<(), Error> {
         let body = json!({ "email": self.olivia.email, "password": self.olivia.password });
         let url = self.at("/v1/sessions");
@@ -105,9 +99,6 @@ impl House {
     }
 
     /// A public Space.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn space_create(&mut self) -> Result<(), Error> {
         let body = json!({ "slug": "invoices", "name": "Invoices", "access": "public" });
         let made = self.owner_posts("/v1/spaces", &body, 201).await?;
@@ -116,9 +107,6 @@ impl House {
     }
 
     /// The Notes server, which is pending from then on.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn server_register(&mut self, outside: &Outside) -> Result<Value, Error> {
         let body = json!({
             "name": "Notes",
@@ -133,18 +121,12 @@ impl House {
     }
 
     /// The owner approves what this hash stands for, and says what each tool does.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn server_approve(&mut self, hash: &str, effects: Value) -> Result<Value, Error> {
         let path = format!("/v1/mcp-servers/{}/approve", self.server);
         self.owner_posts(&path, &json!({ "definition_hash": hash, "effects": effects }), 200).await
     }
 
     /// The Notes server serves the Space.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn server_into_space(&mut self) -> Result<(), Error> {
         let url = self.at(&format!("/v1/spaces/{}/mcp-servers/{}", self.space, self.server));
         self.olivia.browser.json("PUT", &url, &json!({})).await?.require(200)?;
@@ -152,9 +134,6 @@ impl House {
     }
 
     /// A webhook into the Space, and the sender is told its address and secret on its own page.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn webhook_create(&mut self, outside: &Outside) -> Result<(), Error> {
         let body = json!({
             "name": "billing",
@@ -170,9 +149,6 @@ impl House {
     }
 
     /// The owner invites the second member, who accepts and is signed in by that.
-    ///
-    /// # Errors
-    /// What did not work.
     pub async fn member_joins(&mut self) -> Result<(), Error> {
         let body = json!({ "email": self.ben.email, "name": self.ben.name, "role": "member" });
         let invited = self.owner_posts("/v1/users", &body, 201).await?;

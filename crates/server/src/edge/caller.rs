@@ -12,12 +12,12 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use thinkwork_primitives::{Audience, Principal, Requester, Role, Scope, TenantId, UserId, Via, Who, crypto};
+use thinkwork_primitives::{Actor, Audience, AuthMethod, Identity, Principal, Role, Scope, TenantId, UserId, crypto};
 
 use super::{ApiError, PageError};
 
 /// A boxed future, so that [`Authenticate`] can be an object.
-pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a request presents to prove its caller.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ pub struct Known {
 /// Implemented by the `access` slice; put into each request by the router.
 pub trait Authenticate: Send + Sync {
     /// Who this is, or nobody. Reads the database with each call: a revoked session or token is nobody at once.
-    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> Boxed<'a, Result<Option<Known>, ApiError>>;
+    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Known>, ApiError>>;
 }
 
 /// The name of the session cookie.
@@ -71,7 +71,25 @@ async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option
     let Some(access) = parts.extensions.get::<Arc<dyn Authenticate>>() else {
         return Err(ApiError::internal(&std::io::Error::other("the router lacks its Authenticate layer")));
     };
-    access.authenticate(presented).await
+    let known = access.authenticate(presented).await?;
+    if let Some(known) = &known {
+        name_in_log(&known.principal);
+    }
+    Ok(known)
+}
+
+/// Fills in who asks, by ids, in the span of the request.
+fn name_in_log(principal: &Principal) {
+    tracing::record_all!(
+        tracing::Span::current(),
+        tenant = %principal.tenant,
+        requester = principal.requester().id(),
+        client = match principal.auth {
+            AuthMethod::Session { id, .. } => id.to_string(),
+            AuthMethod::Token { id, .. } => id.to_string(),
+            AuthMethod::Turn { id } => id.to_string(),
+        }
+    );
 }
 
 fn unsafe_method(method: &Method) -> bool {
@@ -82,10 +100,10 @@ fn unsafe_method(method: &Method) -> bool {
 async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
     if let Some(token) = bearer(&parts.headers) {
         let known = known(parts, Some(Presented::Bearer(token))).await?.ok_or_else(ApiError::not_signed_in)?;
-        return match known.principal.via {
-            Via::Token { audience: Audience::Api, scope, .. } => {
+        return match known.principal.auth {
+            AuthMethod::Token { audience: Audience::Api, scope, .. } => {
                 if unsafe_method(&parts.method) && scope < Scope::Write {
-                    Err(ApiError::forbidden("scope", "This token only reads; make one with scope write."))
+                    Err(ApiError::forbidden("scope", "This token is read-only. Create a token with write permission."))
                 } else {
                     Ok(known.principal)
                 }
@@ -135,9 +153,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Member {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let principal = api_caller(parts).await?;
-        match principal.who {
-            Who::User { id, .. } => Ok(Self { principal, user: id }),
-            Who::Service => Err(ApiError::forbidden("needs_person", "Only a person may do this; sign in.")),
+        match principal.identity {
+            Identity::User { id, .. } => Ok(Self { principal, user: id }),
+            Identity::Service => Err(ApiError::forbidden("needs_person", "Only a person can do this. Sign in.")),
         }
     }
 }
@@ -151,22 +169,22 @@ impl Operator {
         self.0.tenant
     }
 
-    /// As whom the change is recorded.
-    pub fn requester(&self) -> Requester {
-        self.0.requester()
+    /// As whom the change is recorded, and with which software.
+    pub fn actor(&self) -> Actor {
+        self.0.actor()
     }
 }
 
 /// Whether this caller may configure the tenant.
 pub fn may_configure(principal: &Principal) -> bool {
-    let role_allows = match principal.who {
-        Who::User { role, .. } => role >= Role::Operator,
-        Who::Service => true,
+    let role_allows = match principal.identity {
+        Identity::User { role, .. } => role >= Role::Operator,
+        Identity::Service => true,
     };
-    let proof_allows = match principal.via {
-        Via::Session { .. } => true,
-        Via::Token { audience, scope, .. } => audience == Audience::Api && scope >= Scope::Admin,
-        Via::Turn { .. } => false,
+    let proof_allows = match principal.auth {
+        AuthMethod::Session { .. } => true,
+        AuthMethod::Token { audience, scope, .. } => audience == Audience::Api && scope >= Scope::Admin,
+        AuthMethod::Turn { .. } => false,
     };
     role_allows && proof_allows
 }
@@ -179,7 +197,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
         if may_configure(&principal) {
             Ok(Self(principal))
         } else {
-            Err(ApiError::forbidden("needs_operator", "Only an operator of your tenant may do this; ask one."))
+            Err(ApiError::forbidden("needs_operator", "Only operators can do this. Ask an operator."))
         }
     }
 }
@@ -195,8 +213,8 @@ pub struct Consent {
 impl Consent {
     /// The consenting person behind this caller, if it is a session.
     pub const fn of(principal: Principal) -> Option<Self> {
-        match (principal.who, principal.via) {
-            (Who::User { id, .. }, Via::Session { .. }) => Some(Self { principal, user: id }),
+        match (principal.identity, principal.auth) {
+            (Identity::User { id, .. }, AuthMethod::Session { .. }) => Some(Self { principal, user: id }),
             _ => None,
         }
     }
@@ -208,7 +226,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Consent {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let principal = api_caller(parts).await?;
         Self::of(principal).ok_or_else(|| {
-            ApiError::forbidden("needs_session", "A token cannot consent; do this signed in, in a browser.")
+            ApiError::forbidden("needs_session", "A token cannot do this. Sign in with a browser to continue.")
         })
     }
 }
@@ -222,8 +240,8 @@ impl<S: Send + Sync> FromRequestParts<S> for McpCaller {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let presented = bearer(&parts.headers).map(Presented::Bearer);
         let known = known(parts, presented).await?.ok_or_else(ApiError::not_signed_in)?;
-        match known.principal.via {
-            Via::Token { audience: Audience::Mcp, .. } | Via::Turn { .. } => Ok(Self(known.principal)),
+        match known.principal.auth {
+            AuthMethod::Token { audience: Audience::Mcp, .. } | AuthMethod::Turn { .. } => Ok(Self(known.principal)),
             _ => Err(ApiError::not_signed_in()),
         }
     }
@@ -261,12 +279,12 @@ impl PageCaller {
         self.principal.tenant
     }
 
-    /// Whether the operator's face is theirs.
+    /// Whether the operator's area is theirs.
     pub fn is_operator(&self) -> bool {
         may_configure(&self.principal)
     }
 
-    /// Refuses members on the operator's face.
+    /// Refuses members in the operator's area.
     ///
     /// # Errors
     /// 403.
@@ -274,7 +292,10 @@ impl PageCaller {
         if self.is_operator() {
             Ok(())
         } else {
-            Err(PageError(ApiError::forbidden("needs_operator", "This page is for operators of your tenant.")))
+            Err(PageError(ApiError::forbidden(
+                "needs_operator",
+                "Only operators can open this page. Ask an operator for access.",
+            )))
         }
     }
 
@@ -294,9 +315,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PageMember {
         let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
         let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
         match known {
-            Some(Known { principal, user_name, tenant_name, csrf }) => match principal.who {
-                Who::User { id, .. } => Ok(Self(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
-                Who::Service => Err(PageError(ApiError::not_found()).into_response()),
+            Some(Known { principal, user_name, tenant_name, csrf }) => match principal.identity {
+                Identity::User { id, .. } => Ok(Self(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
+                Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
             },
             None if unsafe_method(&parts.method) => Err(PageError(ApiError::not_signed_in()).into_response()),
             None => {

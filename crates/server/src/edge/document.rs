@@ -21,7 +21,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
 
 use super::caller::SESSION_COOKIE;
 use super::error::ErrorBody;
-use super::{ApiError, IfVersion, OnceKey, Paging};
+use super::{ApiError, IdempotencyKey, IfVersion, Paging, fields};
 
 /// The bearer scheme's name in the document.
 const TOKEN: &str = "token";
@@ -48,7 +48,7 @@ impl IntoParams for IfVersion {
     }
 }
 
-impl IntoParams for OnceKey {
+impl IntoParams for IdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let told = "1 to 200 visible characters of your choice. The same key with the same body makes one thing in 24 \
                     hours, however often it is sent; with another body: 409.";
@@ -90,17 +90,15 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     for operation in document.paths.paths.values_mut().flat_map(operations_mut) {
         share(operation);
     }
+    fields::describe(&mut document);
     document
 }
 
-fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+pub(super) fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 fn share(operation: &mut Operation) {
-    // A handler's name is unique in its slice.
-    let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
-    operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
     let word = operation.extensions.as_ref().and_then(|extensions| extensions.get("x-caller")?.as_str());
     let need = |name: &str| SecurityRequirement::new::<_, _, &str>(name, []);
     operation.security = Some(match word {
@@ -166,10 +164,12 @@ fn query_names(operation: &Operation) -> Vec<String> {
 /// The middleware: a misspelt filter must not answer with everything.
 pub async fn refuse_unknown(State(names): State<QueryNames>, request: Request, next: Next) -> Response {
     match names.unknown(&request) {
-        Some((name, [])) => ApiError::invalid(&name, "this address takes no parameters; leave it out.").into_response(),
+        Some((name, [])) => {
+            ApiError::invalid(&name, "this address does not accept parameters; remove it.").into_response()
+        }
         Some((name, known)) => {
             let known = known.join(", ");
-            ApiError::invalid(&name, format!("there is no such parameter here; there are {known}.")).into_response()
+            ApiError::invalid(&name, format!("unknown parameter; use one of: {known}.")).into_response()
         }
         None => next.run(request).await,
     }

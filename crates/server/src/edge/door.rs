@@ -1,4 +1,5 @@
-//! The one door of every request: which host it names, where it comes from, what its answer carries and how errors look.
+//! The one door of every request: which id and span its work has, which host it names, where it comes from, what its
+//! answer carries and how errors look.
 //!
 //! Invariant: nothing is answered without the headers of [`headers::secure`], refusals included; a refused request
 //! reaches no handler. One layer does all of it, since each layer of its own costs a request a copy of all below it.
@@ -6,35 +7,70 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
+use prometheus::HistogramVec;
+use thinkwork_primitives::{Network, TraceContext};
+use tracing::{Instrument as _, field};
 use url::Url;
 
-use super::{Network, headers, host::Allowed, proxy::Proxies, shape};
+use super::access_log::AccessLine;
+use super::request_id::{RequestId, X_REQUEST_ID};
+use super::{headers, host::Allowed, proxy::Proxies, shape};
 
 /// What the door knows of the deployment.
 pub struct Door {
     allowed: Allowed,
     proxies: Proxies,
+    durations: HistogramVec,
 }
 
 impl Door {
-    /// For a deployment at `public_url` behind these proxies of its own.
-    pub fn new(public_url: &Url, trusted_proxies: &[Network]) -> Arc<Self> {
-        Arc::new(Self { allowed: Allowed::new(public_url), proxies: Proxies::new(trusted_proxies) })
+    /// For a deployment at `public_url` behind these proxies of its own. `durations` measures requests by method, route
+    /// and class of status.
+    pub fn new(public_url: &Url, trusted_proxies: &[Network], durations: HistogramVec) -> Arc<Self> {
+        Arc::new(Self { allowed: Allowed::new(public_url), proxies: Proxies::new(trusted_proxies), durations })
     }
 }
 
 /// The middleware.
 pub async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    let response = match door.allowed.refusal(&request) {
-        Some(refusal) => refusal,
-        None => {
-            door.proxies.forward(&mut request);
-            let for_machines = shape::is_for_machines(request.uri().path());
-            let response = next.run(request).await;
-            if for_machines { shape::spelled_out(response) } else { response }
-        }
-    };
-    headers::secure(response)
+    let is_from_proxy = door.proxies.forward(&mut request);
+    let request_id = RequestId::of(request.headers(), is_from_proxy);
+    let trace = trace_context(request.headers());
+    if let Some(trace) = trace {
+        request.extensions_mut().insert(trace);
+    }
+    // Of the level of errors, so that no filter that shows a line of this work leaves its request out. The caller's
+    // extractor fills in the rest.
+    let span = tracing::error_span!(
+        "request",
+        %request_id,
+        trace_id = trace.map(|trace| field::display(trace.trace_id())),
+        tenant = field::Empty,
+        requester = field::Empty,
+        client = field::Empty,
+    );
+    let line = AccessLine::begin(&request, span.clone(), door.durations.clone());
+    let work = request_id.scope(answer(&door, request, next));
+    let mut response = headers::secure(work.instrument(span).await);
+    response.headers_mut().insert(X_REQUEST_ID, request_id.header_value());
+    line.follow(response)
+}
+
+async fn answer(door: &Door, request: Request, next: Next) -> Response {
+    if let Some(refusal) = door.allowed.refusal(&request) {
+        return refusal;
+    }
+    let is_for_machines = shape::is_for_machines(request.uri().path());
+    let response = next.run(request).await;
+    if is_for_machines { shape::for_machines(response) } else { shape::for_people(response) }
+}
+
+/// The caller's `traceparent`, where it is sent once and is one.
+fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut sent = headers.get_all("traceparent").iter();
+    let only = sent.next().filter(|_| sent.next().is_none())?;
+    only.to_str().ok()?.parse().ok()
 }

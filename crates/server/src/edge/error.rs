@@ -3,12 +3,16 @@
 //! Invariant: the client's sentence says what to do and holds no detail of the inside.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
+use thinkwork_primitives::Chain;
 use utoipa::ToSchema;
+
+use super::RequestId;
 
 /// What a JSON route answers when it does not do what was asked.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl ApiError {
 
     /// 404: there is no such thing, or the caller may not know of it.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here that you can see; check the address.")
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found, or you do not have access. Check the address.")
     }
 
     /// 401: nobody is signed in.
@@ -66,11 +70,8 @@ impl ApiError {
     /// 422 about one field.
     pub fn invalid(field: &str, problem: impl Into<String>) -> Self {
         let problem = problem.into();
-        let mut error = Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid",
-            format!("The field {field} is not acceptable: {problem}"),
-        );
+        let mut error =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("Invalid value for {field}: {problem}"));
         error.fields.push((field.to_owned(), problem));
         error
     }
@@ -100,20 +101,31 @@ impl ApiError {
 
     /// 500 with the whole chain for the log and nothing of it for the client.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let mut chain = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            chain.push_str(": ");
-            chain.push_str(&cause.to_string());
-            source = cause.source();
-        }
         let mut answer = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "Something failed here; nothing was changed. Try again, and give the operator the request id if it stays.",
+            "Something went wrong and nothing was changed. Try again. If it happens again, send an operator the request ID.",
         );
-        answer.log = Some(chain.into());
+        answer.log = Some(Chain(error).to_string().into());
         answer
+    }
+
+    /// Logs what the client is not told and returns the id of the request, under which it stands in the log. For whoever
+    /// shows the error, once.
+    pub fn report(&self) -> RequestId {
+        if let Some(log) = &self.log {
+            tracing::error!(code = self.code, error = %log, "a request failed");
+        }
+        RequestId::current()
+    }
+
+    /// The sentence for a page that is shown again; with the id of the request where the log says more.
+    pub fn sentence(&self) -> String {
+        let request_id = self.report();
+        match self.log {
+            Some(_) => format!("{} Request ID: {request_id}.", self.message),
+            None => self.message.clone(),
+        }
     }
 }
 
@@ -130,29 +142,36 @@ pub(super) struct ErrorBody {
     error: ErrorDetail,
 }
 
+/// What went wrong.
 #[derive(Serialize, ToSchema)]
 struct ErrorDetail {
     /// A stable word in snake case.
+    #[schema(example = "invalid")]
     code: &'static str,
     /// One sentence that says what to do.
+    #[schema(example = "The field limit is not acceptable: use a whole number from 1 to 200.")]
     message: String,
-    /// Under which the log says more.
+    /// The request's id, under which the log says more.
+    #[schema(example = "req_Zm9vYmFyYmF6cXV4")]
     request_id: String,
     /// What is wrong with which field or parameter, where one is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(required = false)]
+    #[schema(required = false, example = json!({ "limit": "use a whole number from 1 to 200." }))]
     fields: BTreeMap<String, String>,
     /// The thing that is in the way, where it helps to name it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "tok_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: Option<String>,
 }
 
+/// The sentence of a refusal, beside its body: for the door, which says it on a page where a person reads the answer.
+#[derive(Clone)]
+pub(super) struct Sentence(pub(super) Arc<str>);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let request_id = super::headers::new_request_id();
-        if let Some(log) = &self.log {
-            tracing::error!(%request_id, code = self.code, error = %log, "a request failed");
-        }
+        let request_id = self.report().to_string();
+        let sentence = Sentence(self.message.as_str().into());
         let error = ErrorDetail {
             code: self.code,
             message: self.message,
@@ -160,7 +179,7 @@ impl IntoResponse for ApiError {
             fields: self.fields.into_iter().collect(),
             id: self.id.map(String::from),
         };
-        let mut response = (self.status, Json(ErrorBody { error })).into_response();
+        let mut response = (self.status, Extension(sentence), Json(ErrorBody { error })).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -171,7 +190,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The same error as a page.
+/// The same error on the way to a person: the door makes a page of it.
 #[derive(Debug)]
 pub struct PageError(pub ApiError);
 
@@ -181,27 +200,8 @@ impl<E: Into<ApiError>> From<E> for PageError {
     }
 }
 
-#[derive(askama::Template)]
-#[template(path = "edge/templates/error.html")]
-struct ErrorPage {
-    frame: super::Frame,
-    message: String,
-    request_id: String,
-}
-
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let request_id = super::headers::new_request_id();
-        if let Some(log) = &self.0.log {
-            tracing::error!(%request_id, code = self.0.code, error = %log, "a page failed");
-        }
-        let title = match self.0.status {
-            StatusCode::NOT_FOUND => "Nothing here",
-            StatusCode::FORBIDDEN => "Not allowed",
-            _ => "That did not work",
-        };
-        let page = ErrorPage { frame: super::Frame::public(title), message: self.0.message, request_id };
-        let body = askama::Template::render(&page).unwrap_or_else(|_| "That did not work.".to_owned());
-        (self.0.status, Html(body)).into_response()
+        self.0.into_response()
     }
 }

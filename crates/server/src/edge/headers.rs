@@ -1,17 +1,10 @@
-//! Headers of every answer, and the id that ties an answer to its log line.
+//! Headers of every answer.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
-use thinkwork_primitives::crypto;
 
 const CSP: &str = "default-src 'self'; img-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; \
                    form-action 'self'";
-
-/// A fresh request id.
-pub fn new_request_id() -> String {
-    crypto::random::<9>()
-        .map_or_else(|_| "req_unknown".to_owned(), |bytes| format!("req_{}", crypto::base64url(&bytes)))
-}
 
 /// Sets the headers that no page or answer of ours goes without.
 pub(super) fn secure(mut response: Response) -> Response {

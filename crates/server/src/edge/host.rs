@@ -51,7 +51,7 @@ impl Allowed {
         let host = header(header::HOST).unwrap_or("");
         if !host.eq_ignore_ascii_case(&self.host) {
             if !(self.loopback && is_loopback_name(host)) {
-                let message = "This server does not answer for that host; use its public address.";
+                let message = "This server is not available at this host name. Use its public address.";
                 return Some(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message).into_response());
             }
             let is_page = header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
@@ -73,8 +73,11 @@ impl Allowed {
         };
         let foreign = origin.is_some_and(|origin| !ours(origin));
         (guarded && foreign).then(|| {
-            ApiError::forbidden("foreign_origin", "Requests from other sites are refused; open the page here.")
-                .into_response()
+            ApiError::forbidden(
+                "foreign_origin",
+                "Requests from other sites are not allowed. Open the page on this site and try again.",
+            )
+            .into_response()
         })
     }
 }

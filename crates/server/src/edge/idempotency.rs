@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use sea_orm::ActiveValue::Set;
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{LockType, OnConflict};
 use std::time::Duration;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Principal, Timestamp, crypto};
@@ -21,9 +21,9 @@ pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 const KEY_BYTES_MAX: usize = 200;
 
 /// The header as sent, if it was.
-pub struct OnceKey(pub Option<String>);
+pub struct IdempotencyKey(pub Option<String>);
 
-impl<S: Send + Sync> FromRequestParts<S> for OnceKey {
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
@@ -37,13 +37,13 @@ impl<S: Send + Sync> FromRequestParts<S> for OnceKey {
 
 /// One creation that happens once per key. Make it in the handler, check it first thing in the creating
 /// transaction, keep the new id last.
-pub struct Once {
+pub struct Idempotency {
     key: Option<Vec<u8>>,
     body_hash: Vec<u8>,
     now: Timestamp,
 }
 
-impl Once {
+impl Idempotency {
     /// For pages and the server itself, which need no key.
     pub const fn unkeyed(now: Timestamp) -> Self {
         Self { key: None, body_hash: Vec::new(), now }
@@ -51,7 +51,7 @@ impl Once {
 
     /// For this caller, operation (like `webhooks.create`) and request body, given as the parsed body serialized
     /// or described again.
-    pub fn new(key: OnceKey, caller: &Principal, operation: &str, body: &str, now: Timestamp) -> Self {
+    pub fn new(key: IdempotencyKey, caller: &Principal, operation: &str, body: &str, now: Timestamp) -> Self {
         let requester = caller.requester();
         let key = key.0.map(|key| {
             crypto::sha256(format!("{operation}\n{}\n{}\n{key}", requester.kind(), requester.id()).as_bytes()).to_vec()
@@ -64,7 +64,7 @@ impl Once {
     ///
     /// # Errors
     /// 409 where the key came with another body; the driver's error.
-    pub async fn made_before(&self, tx: &mut Tx) -> Result<Option<String>, ApiError> {
+    pub async fn existing(&self, tx: &mut Tx) -> Result<Option<String>, ApiError> {
         let Some(key) = &self.key else { return Ok(None) };
         let one_row = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash]).do_nothing().to_owned();
         let taken = row::Entity::insert(self.row(tx, key, ""))
@@ -78,7 +78,7 @@ impl Once {
         let found = row::Entity::find()
             .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
             .filter(row::Column::KeyHash.eq(key.clone()))
-            .lock_exclusive()
+            .lock(LockType::NoKeyUpdate)
             .one(tx.orm())
             .await
             .map_err(thinkwork_database::Error::from)?;
@@ -87,7 +87,7 @@ impl Once {
             Some(row) if row.body_hash == self.body_hash => Ok(Some(row.resource)),
             Some(_) => Err(ApiError::conflict(
                 "idempotency_key_reused",
-                "This Idempotency-Key came with another body before; use a new key.",
+                "This Idempotency-Key was already used with a different request. Use a new key.",
             )),
             None => Ok(None),
         }
@@ -105,9 +105,6 @@ impl Once {
     }
 
     /// Remembers what was made.
-    ///
-    /// # Errors
-    /// The driver's error.
     pub async fn keep(&self, tx: &mut Tx, resource: &str) -> Result<(), ApiError> {
         let Some(key) = &self.key else { return Ok(()) };
         let replace = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash])
@@ -122,9 +119,6 @@ impl Once {
     }
 
     /// Forgets keys of the transaction's tenant whose time is over, at most `count`.
-    ///
-    /// # Errors
-    /// The driver's error.
     pub async fn sweep(tx: &mut Tx, now: Timestamp, count: u64) -> Result<(), thinkwork_database::Error> {
         let over: Vec<Uuid> = row::Entity::find()
             .select_only()
@@ -147,7 +141,7 @@ impl Once {
     pub fn secret_already_shown(id: &str, next: &str) -> ApiError {
         let mut error = ApiError::conflict(
             "secret_already_shown",
-            format!("This key made {id} before, and what is secret of it was shown then; {next}"),
+            format!("This Idempotency-Key already created {id}, and its secret was shown then; {next}"),
         );
         error.id = Some(id.into());
         error

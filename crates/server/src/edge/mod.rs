@@ -1,25 +1,27 @@
-//! What every slice's `http.rs` and `pages.rs` share: the caller, errors, paging, idempotency, forms, the page frame.
+//! What every slice's `http.rs` and `pages.rs` share: the caller, errors, paging, idempotency, forms, the page layout.
 //!
 //! Invariant: it uses no slice. The `access` slice implements [`Authenticate`].
 
+mod access_log;
 pub mod assets;
 pub mod caller;
+pub mod display_time;
 pub mod document;
 pub mod door;
 pub mod error;
+pub mod extract;
+mod fields;
 pub mod form;
 pub mod headers;
 mod host;
 pub mod idempotency;
-pub mod json;
-pub mod moment;
-pub mod network;
+pub mod identity;
+pub mod names;
 pub mod pages;
 pub mod paging;
-pub mod path;
 mod proxy;
-pub mod query;
 pub mod recheck;
+pub mod request_id;
 pub mod shape;
 #[cfg(test)]
 mod tests;
@@ -28,16 +30,14 @@ pub mod version;
 pub use caller::{
     Authenticate, Caller, Consent, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public,
 };
+pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
+pub use extract::{Form, Id, Json, Query};
 pub use form::CheckedForm;
-pub use idempotency::{Once, OnceKey};
-pub use json::Json;
-pub(crate) use json::read_body;
-pub use moment::Moment;
-pub use network::Network;
-pub use pages::{Face, Frame, Notice, Page};
-pub use paging::{List, Paging};
-pub use path::{Id, Ids};
-pub use query::Query;
+pub use idempotency::{Idempotency, IdempotencyKey};
+pub use names::{NameMap, Named, NamedIds, Names};
+pub use pages::{Area, Layout, Notice, Page};
+pub use paging::{List, Paging, place};
 pub use recheck::Recheck;
+pub use request_id::RequestId;
 pub use version::IfVersion;

@@ -1,4 +1,4 @@
-//! The frame every page stands in, and how a page becomes an answer.
+//! The layout around every page, and how a page becomes a response.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -7,7 +7,7 @@ use super::{ApiError, PageCaller, PageError};
 
 /// Which face a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
+pub enum Area {
     /// The member's.
     Me,
     /// The operator's.
@@ -24,19 +24,19 @@ pub struct Notice {
     pub text: String,
 }
 
-/// What `frame.html` draws around a page.
-pub struct Frame {
+/// What `layout.html` draws around a page.
+pub struct Layout {
     /// The page's title.
     pub title: String,
-    /// Its face.
-    pub face: Face,
+    /// Its area.
+    pub area: Area,
     /// The key of its entry in the navigation.
     pub active: &'static str,
     /// The person's name.
     pub user_name: String,
     /// The tenant's name.
     pub tenant_name: String,
-    /// Whether to offer the operator's face.
+    /// Whether to offer the operator's area.
     pub is_operator: bool,
     /// The token for forms.
     pub csrf: String,
@@ -44,12 +44,12 @@ pub struct Frame {
     pub notice: Option<Notice>,
 }
 
-impl Frame {
-    /// A page outside both faces.
+impl Layout {
+    /// A page outside both areas.
     pub fn public(title: &str) -> Self {
         Self {
             title: title.to_owned(),
-            face: Face::Public,
+            area: Area::Public,
             active: "",
             user_name: String::new(),
             tenant_name: String::new(),
@@ -59,20 +59,20 @@ impl Frame {
         }
     }
 
-    /// A page of the member's face.
+    /// A page of the member's area.
     pub fn me(caller: &PageCaller, title: &str, active: &'static str) -> Self {
-        Self::of(caller, title, Face::Me, active)
+        Self::of(caller, title, Area::Me, active)
     }
 
-    /// A page of the operator's face.
+    /// A page of the operator's area.
     pub fn admin(caller: &PageCaller, title: &str, active: &'static str) -> Self {
-        Self::of(caller, title, Face::Admin, active)
+        Self::of(caller, title, Area::Admin, active)
     }
 
-    fn of(caller: &PageCaller, title: &str, face: Face, active: &'static str) -> Self {
+    fn of(caller: &PageCaller, title: &str, area: Area, active: &'static str) -> Self {
         Self {
             title: title.to_owned(),
-            face,
+            area,
             active,
             user_name: caller.user_name.clone(),
             tenant_name: caller.tenant_name.clone(),
@@ -82,26 +82,26 @@ impl Frame {
         }
     }
 
-    /// The same frame with a sentence.
+    /// The same layout with a sentence.
     #[must_use]
     pub fn with_notice(mut self, notice: Option<Notice>) -> Self {
         self.notice = notice;
         self
     }
 
-    /// Whether this is the member's face.
+    /// Whether this is the member's area.
     pub fn is_me(&self) -> bool {
-        self.face == Face::Me
+        self.area == Area::Me
     }
 
-    /// Whether this is the operator's face.
+    /// Whether this is the operator's area.
     pub fn is_admin(&self) -> bool {
-        self.face == Face::Admin
+        self.area == Area::Admin
     }
 
     /// Whether this is neither.
     pub fn is_public(&self) -> bool {
-        self.face == Face::Public
+        self.area == Area::Public
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
-use thinkwork_primitives::limits;
+use thinkwork_primitives::{Timestamp, limits};
 use utoipa::ToSchema;
 
 use super::{ApiError, Query};
@@ -13,7 +13,7 @@ use super::{ApiError, Query};
 pub struct List<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// Where the next page begins, if there is more.
+    /// What to send as `after` for the next page; null on the last page.
     pub next: Option<String>,
 }
 
@@ -87,9 +87,29 @@ impl Paging {
     pub fn after_id<I: std::str::FromStr>(&self) -> Result<Option<I>, ApiError> {
         self.after
             .as_deref()
-            .map(|text| text.parse().map_err(|_| ApiError::invalid("after", "use the `next` of the page before.")))
+            .map(|text| {
+                text.parse().map_err(|_| ApiError::invalid("after", "use the `next` value of the previous page."))
+            })
             .transpose()
     }
+
+    /// The cursor as the place of an item in a list by time, as [`place`] prints it.
+    ///
+    /// # Errors
+    /// 422 where the cursor was not made by such a list.
+    pub fn after_place<I: std::str::FromStr>(&self) -> Result<Option<(Timestamp, I)>, ApiError> {
+        let read = |text: &str| {
+            let (micros, id) = text.split_once('_')?;
+            Some((Timestamp::from_micros(micros.parse().ok()?), id.parse().ok()?))
+        };
+        let wrong = || ApiError::invalid("after", "use the `next` value of the previous page.");
+        self.after.as_deref().map(|text| read(text).ok_or_else(wrong)).transpose()
+    }
+}
+
+/// The place of an item in a list by time, as a cursor.
+pub fn place(at: Timestamp, id: impl std::fmt::Display) -> String {
+    format!("{}_{id}", at.micros())
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::HeaderMap;
 
-use super::Network;
+use thinkwork_primitives::Network;
 
 /// The networks of the deployment's own proxies.
 pub(super) struct Proxies(Box<[Network]>);
@@ -20,7 +20,7 @@ impl Proxies {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.holds(address))
+        self.0.iter().any(|network| network.contains(address))
     }
 
     /// The sender behind the proxies, or the last hop that can be believed.
@@ -42,13 +42,12 @@ impl Proxies {
         last
     }
 
-    /// Puts the sender's address where handlers look for it.
-    pub(super) fn forward(&self, request: &mut Request) {
-        if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied()
-            && self.trusts(peer.ip())
-        {
-            let sender = self.sender(peer.ip(), request.headers());
-            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(sender, peer.port())));
-        }
+    /// Puts the sender's address where handlers look for it. True where the request comes from a proxy.
+    pub(super) fn forward(&self, request: &mut Request) -> bool {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().copied();
+        let Some(ConnectInfo(peer)) = peer.filter(|ConnectInfo(peer)| self.trusts(peer.ip())) else { return false };
+        let sender = self.sender(peer.ip(), request.headers());
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(sender, peer.port())));
+        true
     }
 }

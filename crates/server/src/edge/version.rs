@@ -16,7 +16,7 @@ impl IfVersion {
         ApiError::new(
             StatusCode::PRECONDITION_FAILED,
             "changed_meanwhile",
-            "Someone else changed this meanwhile; read it again and repeat your change.",
+            "Someone else changed this in the meantime. Your change was not saved. Reload and try again.",
         )
     }
 }

@@ -8,15 +8,17 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
-use thinkwork_database::{Tx, intake_log, jobs};
+use thinkwork_database::{COUNTED_MAX, Tx, jobs};
 use thinkwork_primitives::McpServerId;
 
 use crate::app::App;
 use crate::audit::{self, Recorded};
-use crate::edge::{Frame, Moment, Page, PageCaller, PageError, PageMember, PageOperator};
-use crate::oauth::ConnectionStatus;
+use crate::edge::Named;
+use crate::edge::{ApiError, DisplayTime, Layout, Page, PageCaller, PageError, PageMember, PageOperator};
+use crate::oauth::{ConnectionStatus, pages::connect_href};
 use crate::threads::ThreadFilter;
-use crate::threads::attribution::{Attribution, Labels};
+use crate::threads::attribution::Attribution;
+use crate::webhooks::{DeliveryCount, Outcome};
 
 /// Threads shown on a home.
 const THREADS_MAX: u64 = 8;
@@ -48,13 +50,13 @@ struct Row {
     title: String,
     status: String,
     line: Attribution,
-    at: Moment,
+    at: DisplayTime,
 }
 
 /// One change of what the agent is or may use, told to everybody (product.md, rule 14).
 struct News {
     text: String,
-    at: Moment,
+    at: DisplayTime,
 }
 
 /// One bar of a picture.
@@ -62,12 +64,13 @@ struct Bar {
     label: String,
     value: u64,
     class: &'static str,
+    is_more: bool,
 }
 
 #[derive(Template)]
 #[template(path = "home/templates/me.html")]
 struct MePage {
-    frame: Frame,
+    layout: Layout,
     attention: Vec<Attention>,
     news: Vec<News>,
     rows: Vec<Row>,
@@ -77,7 +80,7 @@ struct MePage {
 #[derive(Template)]
 #[template(path = "home/templates/admin.html")]
 struct AdminPage {
-    frame: Frame,
+    layout: Layout,
     attention: Vec<Attention>,
     rows: Vec<Row>,
     deliveries: Vec<Bar>,
@@ -100,10 +103,10 @@ async fn me(PageMember(caller): PageMember, State(app): State<Arc<App>>) -> Resu
             attention.push(Attention {
                 tone: "warn",
                 picture: "clock",
-                title: format!("Connect {} again", connection.account),
-                text: "Its access ended. Until you connect again, its tools are left out of your work.".to_owned(),
-                href: format!("/me/mcp-servers/{}/connect", connection.server),
-                act: "Connect again",
+                title: format!("Reconnect {}", connection.account),
+                text: "Access has expired. The agent cannot use this account until you reconnect it.".to_owned(),
+                href: connect_href(connection.target),
+                act: "Reconnect",
             });
         }
     }
@@ -112,7 +115,7 @@ async fn me(PageMember(caller): PageMember, State(app): State<Arc<App>>) -> Resu
             tone: "info",
             picture: "plug",
             title: format!("Connect {name}"),
-            text: "Then the agent can use it for you, with your account and for nobody else.".to_owned(),
+            text: "Connect your account so that the agent can use it for your requests.".to_owned(),
             href: format!("/me/mcp-servers/{server}/connect"),
             act: "Connect",
         });
@@ -120,44 +123,50 @@ async fn me(PageMember(caller): PageMember, State(app): State<Arc<App>>) -> Resu
     let news = news(&app, &mut tx).await?;
     let rows = threads(&app, &mut tx, &caller).await?;
     let connected = connections.iter().filter(|one| one.status == ConnectionStatus::Connected).count();
-    Ok(Page(MePage { frame: Frame::me(&caller, "Home", "home"), attention, news, rows, connected }))
+    Ok(Page(MePage { layout: Layout::me(&caller, "Home", "home"), attention, news, rows, connected }))
 }
 
 async fn admin(
     PageOperator(caller): PageOperator,
     State(app): State<Arc<App>>,
 ) -> Result<impl IntoResponse, PageError> {
-    let behind = app.audit.sealing_behind().await?.as_secs();
     let mut tx = app.db.read(caller.tenant()).await?;
-    let (_, jobs_parked) = jobs::counts(&mut tx).await?;
-    let (waiting, events_parked) = intake_log::counts(&mut tx).await?;
+    let behind = app.audit.sealing_behind_of(&mut tx).await?.as_secs();
+    let jobs = jobs::counts(&mut tx).await?;
+    let events = app.intake.counts(&mut tx).await.map_err(|error| ApiError::internal(&error))?;
     let counts = app.webhooks.delivery_counts(&mut tx).await?;
     let pending = app.mcp.pending_count(&mut tx).await?;
-    let deliveries: Vec<Bar> = counts.into_iter().map(bar).collect();
-    let attention = operator_attention(pending, &deliveries, jobs_parked.saturating_add(events_parked), behind);
+    let deliveries: Vec<Bar> = counts.into_iter().filter(|counted| counted.count > 0).map(bar).collect();
+    let attention = operator_attention(pending, &deliveries, jobs.parked.saturating_add(events.parked), behind);
     Ok(Page(AdminPage {
-        frame: Frame::admin(&caller, "Home", "home"),
+        layout: Layout::admin(&caller, "Home", "home"),
         attention,
         rows: threads(&app, &mut tx, &caller).await?,
         deliveries_max: deliveries.iter().map(|bar| bar.value).max().unwrap_or(0),
         deliveries,
-        waiting: waiting.to_string(),
-        sealed: if behind < SEALING_SECONDS_MAX { "up to date".to_owned() } else { format!("{behind} s behind") },
+        waiting: if events.waiting < COUNTED_MAX {
+            events.waiting.to_string()
+        } else {
+            format!("{COUNTED_MAX} or more")
+        },
+        sealed: if behind < SEALING_SECONDS_MAX { "Up to date".to_owned() } else { format!("{behind} s behind") },
     }))
 }
 
 fn operator_attention(pending: u64, deliveries: &[Bar], parked: i64, behind: u64) -> Vec<Attention> {
-    let failing: u64 = deliveries.iter().filter(|bar| bar.class == "bad").map(|bar| bar.value).sum();
+    let bad = || deliveries.iter().filter(|bar| bar.class == "bad");
+    let failing: u64 = bad().map(|bar| bar.value).sum();
+    let is_more = bad().any(|bar| bar.is_more);
     let mut attention = Vec::new();
     if pending > 0 {
         attention.push(Attention {
             tone: "warn",
             picture: "hand",
             title: match pending {
-                1 => "An MCP server waits for approval".to_owned(),
-                many => format!("{many} MCP servers wait for approval"),
+                1 => "1 MCP server is waiting for approval".to_owned(),
+                many => format!("{many} MCP servers are waiting for approval"),
             },
-            text: "Nothing of it is used until you have looked at what is offered.".to_owned(),
+            text: "The agent cannot use its tools until you approve it.".to_owned(),
             href: "/admin/mcp-servers".to_owned(),
             act: "Review",
         });
@@ -167,12 +176,13 @@ fn operator_attention(pending: u64, deliveries: &[Bar], parked: i64, behind: u64
             tone: "bad",
             picture: "alert",
             title: match failing {
-                1 => "A delivery was refused or failed in the last 24 hours".to_owned(),
+                1 => "1 delivery was refused or failed in the last 24 hours".to_owned(),
+                many if is_more => format!("More than {many} deliveries were refused or failed in the last 24 hours"),
                 many => format!("{many} deliveries were refused or failed in the last 24 hours"),
             },
-            text: "Nothing that was accepted is lost; see who sends what.".to_owned(),
+            text: "Accepted events are not lost. Check the deliveries of each webhook.".to_owned(),
             href: "/admin/webhooks".to_owned(),
-            act: "Look",
+            act: "View webhooks",
         });
     }
     if parked > 0 {
@@ -180,36 +190,36 @@ fn operator_attention(pending: u64, deliveries: &[Bar], parked: i64, behind: u64
             tone: "bad",
             picture: "alert",
             title: match parked {
-                1 => "A piece of work was put aside after many tries".to_owned(),
-                many => format!("{many} pieces of work were put aside after many tries"),
+                1 => "1 background task stopped after repeated failures".to_owned(),
+                many => format!("{many} background tasks stopped after repeated failures"),
             },
-            text: "The log says why. Nothing of it is lost.".to_owned(),
+            text: "Nothing was lost. The server log shows the cause.".to_owned(),
             href: "/admin/audit".to_owned(),
-            act: "See the record",
+            act: "View audit log",
         });
     }
     if behind >= SEALING_SECONDS_MAX {
         attention.push(Attention {
             tone: "bad",
             picture: "audit",
-            title: "The record is not being sealed".to_owned(),
-            text: format!("The oldest unsealed event is {behind} seconds old. Check that a worker runs."),
+            title: "The audit log is not being sealed".to_owned(),
+            text: format!("The oldest unsealed event is {behind} seconds old. Check that a worker is running."),
             href: "/admin/audit".to_owned(),
-            act: "See the record",
+            act: "View audit log",
         });
     }
     attention
 }
 
-fn bar((result, count): (String, i64)) -> Bar {
-    let class = match result.as_str() {
-        "applied" | "accepted" => "good",
-        "duplicate" => "calm",
-        _ => "bad",
+fn bar(counted: DeliveryCount) -> Bar {
+    let class = match counted.result {
+        Outcome::Applied | Outcome::Accepted => "good",
+        Outcome::Duplicate => "calm",
+        Outcome::Conflict | Outcome::Refused | Outcome::Failed => "bad",
     };
-    let mut label = result;
+    let mut label = counted.result.as_str().to_owned();
     label.get_mut(..1).map(str::make_ascii_uppercase);
-    Bar { label, value: u64::try_from(count).unwrap_or(0), class }
+    Bar { label, value: u64::try_from(counted.count).unwrap_or(0), class, is_more: counted.is_more }
 }
 
 /// The latest changes of the agent and of the servers it may use, newest first.
@@ -222,22 +232,23 @@ async fn news(app: &App, tx: &mut Tx) -> Result<Vec<News>, PageError> {
             action: Some(action.to_owned()),
             ..audit::Filter::default()
         };
-        events.extend(app.audit.list(tx, &filter, NEWS_MAX, None).await?);
+        events.extend(app.audit.list(tx, &filter, NEWS_MAX, None).await?.events);
     }
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
     let servers: Vec<McpServerId> = events.iter().filter_map(approved).collect();
-    let names = app.mcp.names(tx, &servers).await?;
+    let named = servers.into_iter().map(|id| Named::ToolSource(id.into()));
+    let names = crate::app::NAMES.find(tx, named).await?;
     Ok(events
         .iter()
         .filter_map(|event| {
             let text = match approved(event) {
                 Some(server) => {
-                    let (_, name) = names.iter().find(|(id, _)| *id == server)?;
-                    format!("{name} was approved: the agent may use its tools where it serves a Space.")
+                    let name = names.get(Named::ToolSource(server.into()))?;
+                    format!("{name} was approved. The agent can use its tools in the Spaces it was added to.")
                 }
                 None => agent_change(&event.detail)?.to_owned(),
             };
-            Some(News { text, at: Moment::of(event.at, now) })
+            Some(News { text, at: DisplayTime::of(event.at, now) })
         })
         .collect())
 }
@@ -251,28 +262,28 @@ fn approved(event: &Recorded) -> Option<McpServerId> {
 fn agent_change(detail: &serde_json::Value) -> Option<&'static str> {
     let changed = |name: &str| detail.get(name).and_then(serde_json::Value::as_bool) == Some(true);
     match (changed("model_changed"), changed("instructions_changed")) {
-        (true, true) => {
-            Some("The agent has another model, at the address that an operator chose, and new instructions.")
+        (true, true) => Some("An operator changed the model and the instructions of the agent."),
+        (true, false) => {
+            Some("An operator changed the model of the agent. What the agent reads is sent to the new model.")
         }
-        (true, false) => Some("The agent has another model: what it reads goes to the address that an operator chose."),
-        (false, true) => Some("The agent has new instructions from an operator."),
+        (false, true) => Some("An operator changed the instructions of the agent."),
         (false, false) => None,
     }
 }
 
 async fn threads(app: &App, tx: &mut Tx, caller: &PageCaller) -> Result<Vec<Row>, PageError> {
-    let found = app.threads.list(tx, &caller.principal, &ThreadFilter::default(), THREADS_MAX, None).await?;
-    let mut labels = Labels::new(caller.user, caller.is_operator());
+    let page = app.threads.list(tx, &caller.principal, &ThreadFilter::default(), THREADS_MAX, None).await?;
+    let found = page.threads;
     let now = app.clock.now();
-    let lines = app.threads.attributions(tx, &mut labels, &found).await?;
+    let lines = app.threads.attributions(tx, caller.user, caller.is_operator(), &found).await?;
     let mut rows = Vec::with_capacity(found.len());
     for (thread, line) in found.into_iter().zip(lines) {
         rows.push(Row {
             id: thread.id.to_string(),
             title: thread.title,
-            status: thread.status.word().to_owned(),
+            status: thread.status.as_str().to_owned(),
             line,
-            at: Moment::of(thread.updated_at, now),
+            at: DisplayTime::of(thread.updated_at, now),
         });
     }
     Ok(rows)

@@ -10,10 +10,13 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::Surface;
 
 use super::grant::{Grant, Problem};
-use super::list::inside;
-use super::{Auth, Error, Failure, Mcp, Server, store};
+use super::list::{inside, needs_of};
+use super::upstream::Peer;
+use super::{Auth, Error, Failure, Mcp, Server, server_of_source, store};
 use crate::audit::{self, Event};
+use crate::credentials::UseRecorder;
 use crate::oauth::TokenUse;
+use crate::threads::StepUseRecorder;
 use crate::tools::{self, Call, LeftOutReason, Outcome, Receipt};
 
 /// How long a tool of a turn may work.
@@ -48,14 +51,16 @@ impl Mcp {
     ) -> Result<Outcome, tools::Error> {
         let Grant::Token(user, token) = &grant else {
             let sentence = self.sentence(server, &Problem::Failed(Failure::Unauthorized { challenge: None }));
-            self.note_problem(call.ask.tenant, server, sentence.clone()).await.map_err(inside)?;
+            self.note_problem(call.context.tenant, server, sentence.clone()).await.map_err(inside)?;
             return Err(match grant {
                 Grant::Nothing => self.error(call, Problem::Barred(LeftOutReason::NeedsConnection)),
                 _ => tools::Error::Upstream { message: sentence, unknown_outcome: false },
             });
         };
-        let (refused, step) = (Some(token.version), step_of(call));
-        let fresh = self.person_token(call.ask.tenant, server, *user, refused, &use_of(call), step).await;
+        let recorder = recorder_of(call);
+        let recorder = recorder.as_ref().map(as_dyn);
+        let refused = Some(token.version);
+        let fresh = self.person_token(call.context.tenant, server, *user, refused, &use_of(call), recorder).await;
         let fresh = fresh.map_err(|problem| self.error(call, problem))?;
         match self.send(call, server, &fresh, deadline).await {
             Err(Failure::Unauthorized { .. }) => Err(self.error(call, Problem::Barred(LeftOutReason::Expired))),
@@ -64,21 +69,23 @@ impl Mcp {
     }
 
     async fn send(&self, call: &Call, server: &Server, grant: &Grant, deadline: Duration) -> Result<Value, Failure> {
-        let peer = grant.peer(call.ask.tenant, server, deadline);
+        let peer = Peer { trace: call.context.trace, ..grant.peer(call.context.tenant, server, deadline) };
         self.upstreams.call(&peer, &call.tool.upstream_name, call.arguments.clone()).await
     }
 
     /// Checks server and tool again and opens what the call needs; all recorded and committed.
     async fn admit(&self, call: &Call) -> Result<(Server, Grant), Problem> {
-        let tenant = call.ask.tenant;
+        let tenant = call.context.tenant;
         let is_step = matches!(call.receipt, Receipt::Step(_));
         let mut tx = match (call.tool.needs, is_step) {
             // The record is written by `oauth`, with the opening; here is only to be read.
-            (tools::Needs::UserGrant, true) => self.db.read(tenant).await?,
+            (tools::CredentialRequirement::UserGrant, true) => self.db.read(tenant).await?,
             _ => self.db.write(tenant).await?,
         };
         let server = self.still_approved(&mut tx, call).await?;
         let use_ = use_of(call);
+        let recorder = recorder_of(call);
+        let recorder = recorder.as_ref().map(as_dyn);
         match &server.auth {
             Auth::None => {
                 self.record_call(&mut tx, call).await?;
@@ -86,7 +93,7 @@ impl Mcp {
                 Ok((server, Grant::Nothing))
             }
             Auth::TenantKey { .. } => {
-                let opened = self.key_open(&mut tx, &server, &use_, step_of(call)).await?;
+                let opened = self.key_open(&mut tx, &server, &use_, recorder).await?;
                 if !is_step {
                     self.record_call(&mut tx, call).await?;
                 }
@@ -94,14 +101,14 @@ impl Mcp {
                 Ok((server, Grant::Key(opened)))
             }
             Auth::UserOauth(_) => {
-                let user = call.ask.may_use.user().ok_or(Problem::Barred(LeftOutReason::NoUser))?;
+                let user = call.context.may_use.user().ok_or(Problem::Barred(LeftOutReason::NoUser))?;
                 if is_step {
                     drop(tx);
                 } else {
                     self.record_call(&mut tx, call).await?;
                     tx.commit().await?;
                 }
-                let grant = self.person_token(tenant, &server, user, None, &use_, step_of(call)).await?;
+                let grant = self.person_token(tenant, &server, user, None, &use_, recorder).await?;
                 Ok((server, grant))
             }
         }
@@ -109,25 +116,21 @@ impl Mcp {
 
     /// The server, if it and the tool are still what the assembly saw.
     async fn still_approved(&self, tx: &mut Tx, call: &Call) -> Result<Server, Error> {
-        let found = store::tool_find(tx, call.tool.server, &call.tool.upstream_name).await?;
+        let server = server_of_source(call.tool.source).ok_or(Error::NotFound)?;
+        let found = store::tool_find(tx, server, &call.tool.upstream_name).await?;
         let (server, tool) = found.ok_or(Error::NotFound)?;
         let same = server.is_usable() && tool.is_usable() && tool.definition_hash == call.tool.definition_hash;
-        let needs = match &server.auth {
-            Auth::None => tools::Needs::Nothing,
-            Auth::TenantKey { .. } => tools::Needs::TenantKey,
-            Auth::UserOauth(_) => tools::Needs::UserGrant,
-        };
-        if same && needs == call.tool.needs { Ok(server) } else { Err(Error::NotFound) }
+        if same && needs_of(&server) == call.tool.needs { Ok(server) } else { Err(Error::NotFound) }
     }
 
     /// The record of a call that opens nothing here, or that belongs to no step.
     async fn record_call(&self, tx: &mut Tx, call: &Call) -> Result<(), Error> {
-        let mut event = Event::by(call.ask.requester.clone(), "tool.called")
-            .on("mcp_server", call.tool.server)
-            .within(call.ask.thread, call.ask.turn)
+        let mut event = Event::by(call.context.actor(), "tool.called")
+            .on(call.tool.source.kind(), call.tool.source)
+            .within(call.context.thread, call.context.turn)
             .detail("tool", call.tool.name.clone());
-        if call.tool.needs != tools::Needs::Nothing {
-            event = event.using(call.ask.may_use, Surface::ToolCall);
+        if call.tool.needs != tools::CredentialRequirement::Nothing {
+            event = event.using(call.context.may_use, Surface::ToolCall);
         }
         audit::record(tx, self.clock.now(), event)?;
         Ok(())
@@ -145,7 +148,10 @@ impl Mcp {
     }
 
     fn error(&self, call: &Call, problem: Problem) -> tools::Error {
-        let left_out = |reason| tools::Error::LeftOut(self.left_out(call.tool.server, &call.tool.server_slug, reason));
+        let left_out = |reason| match server_of_source(call.tool.source) {
+            Some(server) => tools::Error::LeftOut(self.left_out(server, &call.tool.source_slug, reason)),
+            None => tools::Error::Unknown,
+        };
         match problem {
             Problem::Barred(reason) => left_out(reason),
             Problem::ClientRefused(_) => left_out(LeftOutReason::Unreachable),
@@ -159,18 +165,22 @@ impl Mcp {
     }
 }
 
-const fn step_of(call: &Call) -> Option<thinkwork_primitives::StepId> {
+fn as_dyn(recorder: &StepUseRecorder) -> &dyn UseRecorder {
+    recorder
+}
+
+const fn recorder_of(call: &Call) -> Option<StepUseRecorder> {
     match call.receipt {
-        Receipt::Step(step) => Some(step),
+        Receipt::Step(step) => Some(StepUseRecorder(step)),
         Receipt::Gateway => None,
     }
 }
 
 fn use_of(call: &Call) -> TokenUse {
     TokenUse {
-        requester: call.ask.requester.clone(),
-        thread: call.ask.thread,
-        turn: call.ask.turn,
+        actor: call.context.actor(),
+        thread: call.context.thread,
+        turn: call.context.turn,
         tool: Some(call.tool.name.clone()),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a look uses the operator's own grant, never another person's.
 
-use thinkwork_primitives::{McpServerId, Requester, TenantId};
+use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
 use super::grant::Problem;
 use super::{Auth, Error, Failure, Mcp, Server, ServerTool, Status, registry, rules, store};
@@ -40,7 +40,7 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::NotFound`]; what is wrong with the server is in the result.
-    pub async fn test(&self, tenant: TenantId, id: McpServerId, by: &Requester) -> Result<TestResult, Error> {
+    pub async fn test(&self, tenant: TenantId, id: McpServerId, by: &Actor) -> Result<TestResult, Error> {
         let server = self.find(tenant, id).await?;
         let result = match self.look(tenant, &server, by).await {
             Ok((protocol_version, tools)) => TestResult {
@@ -84,12 +84,7 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Upstream`] and [`Error::NotNow`] say what is in the way.
-    pub async fn tools_refresh(
-        &self,
-        tenant: TenantId,
-        id: McpServerId,
-        by: &Requester,
-    ) -> Result<Vec<ServerTool>, Error> {
+    pub async fn tools_refresh(&self, tenant: TenantId, id: McpServerId, by: &Actor) -> Result<Vec<ServerTool>, Error> {
         let server = self.find(tenant, id).await?;
         match self.look(tenant, &server, by).await {
             Ok((_, tools)) => {
@@ -105,7 +100,7 @@ impl Mcp {
     }
 
     /// The first look, right after registration or a change: what goes wrong is noted, nothing fails.
-    pub(super) async fn first_look(&self, tenant: TenantId, id: McpServerId, by: &Requester) {
+    pub(super) async fn first_look(&self, tenant: TenantId, id: McpServerId, by: &Actor) {
         let looked = async {
             let server = self.find(tenant, id).await?;
             if matches!(server.auth, Auth::UserOauth(_)) {
@@ -121,18 +116,13 @@ impl Mcp {
         };
         let looked: Result<(), Error> = looked.await;
         if let Err(error) = looked {
-            tracing::warn!(server = %id, %error, "the first look at an MCP server failed here");
+            tracing::warn!(server = %id, error = %Chain(&error), "the first look at an MCP server failed here");
         }
     }
 
-    async fn look(
-        &self,
-        tenant: TenantId,
-        server: &Server,
-        by: &Requester,
-    ) -> Result<(String, Vec<ServerTool>), Problem> {
-        let use_ = TokenUse { requester: by.clone(), thread: None, turn: None, tool: None };
-        let listed = match self.ask_tools(tenant, server, by.user(), &use_).await {
+    async fn look(&self, tenant: TenantId, server: &Server, by: &Actor) -> Result<(String, Vec<ServerTool>), Problem> {
+        let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
+        let listed = match self.ask_tools(tenant, server, by.requester.user(), &use_).await {
             Err(Problem::Barred(LeftOutReason::NeedsConnection)) if server.discovered.is_none() => {
                 self.discover(tenant, server, None, by).await?;
                 return Err(Problem::Barred(LeftOutReason::NeedsConnection));
@@ -153,7 +143,7 @@ impl Mcp {
         tenant: TenantId,
         server: &Server,
         challenge: Option<String>,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<Server, Error> {
         let challenge = match challenge {
             Some(challenge) => Some(challenge),
@@ -163,7 +153,7 @@ impl Mcp {
         let mut tx = self.db.write(tenant).await?;
         let mut current = registry::find(&mut tx, server.id).await?;
         if current.url != server.url || !matches!(current.auth, Auth::UserOauth(_)) {
-            return Err(Error::NotNow("The server was changed meanwhile; look again.".to_owned()));
+            return Err(Error::NotNow("The server was changed in the meantime. Reload and try again.".to_owned()));
         }
         let moved = current.issuer.as_ref().is_some_and(|issuer| *issuer != discovered.issuer);
         current.issuer = Some(discovered.issuer.clone());
@@ -183,7 +173,7 @@ impl Mcp {
         let event = Event::by(by.clone(), "mcp_server.discovered").on("mcp_server", server.id).detail("moved", moved);
         audit::record(&mut tx, self.clock.now(), event)?;
         if moved {
-            self.oauth.suspend_server(&mut tx, server.id, "issuer_changed", by).await?;
+            self.oauth.suspend_target(&mut tx, server.id.into(), "issuer_changed", by).await?;
         }
         tx.commit().await?;
         self.find(tenant, server.id).await
@@ -203,28 +193,26 @@ impl Mcp {
     pub(super) fn sentence(&self, server: &Server, problem: &Problem) -> String {
         match (problem, &server.auth) {
             (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) if server.is_usable() => {
-                "This server needs a person's own grant: connect it as yourself, then test again.".to_owned()
+                "This server requires each person to connect. Connect your account, then test again.".to_owned()
             }
             (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) => {
-                "This server needs a person's own grant: approve it, connect it as yourself, then test again."
+                "This server requires each person to connect. Approve it, connect your account, then test again."
                     .to_owned()
             }
             (Problem::Barred(LeftOutReason::Expired), _) => {
-                "Your own grant at this server has ended: connect it again, then test again.".to_owned()
+                "Your connection to this server has ended. Reconnect your account, then test again.".to_owned()
             }
-            (Problem::Barred(_), _) => {
-                "The authorization server of this server does not answer; try again later.".to_owned()
-            }
+            (Problem::Barred(_), _) => "The authorization server did not respond. Try again later.".to_owned(),
             (Problem::ClientRefused(code), _) => format!(
-                "The authorization server does not accept our registration ({code}): enter its client secret again, or \
+                "The authorization server rejected the OAuth client ({code}). Enter its client secret again, or \
                  approve the server again."
             ),
             (Problem::Failed(Failure::Unauthorized { .. }), Auth::None) => {
-                "The server asks for authorization; change its sign-in to a tenant key or to each person's grant."
+                "The server requires authentication. Change its authentication to a shared API key or per-user OAuth."
                     .to_owned()
             }
             (Problem::Failed(Failure::Unauthorized { .. }), Auth::TenantKey { .. }) => {
-                "The server refused the tenant's key; enter a new one.".to_owned()
+                "The server rejected the API key. Enter a new one.".to_owned()
             }
             (Problem::Failed(failure), _) => rules::sentence(&failure.to_string()),
             (Problem::Inside(error), _) => sentence_of(error),
@@ -237,11 +225,11 @@ fn sentence_of(error: &Error) -> String {
     match error {
         Error::Oauth(crate::oauth::Error::Refused(text)) => rules::sentence(&rules::plain(text)),
         Error::Oauth(crate::oauth::Error::Unreachable(text)) => rules::plain(&format!(
-            "The authorization server does not answer: {}. Try again later.",
+            "The authorization server did not respond: {}. Try again later.",
             text.trim_end_matches('.')
         )),
         Error::NotNow(text) => text.clone(),
         Error::Upstream(failure) => rules::sentence(&failure.to_string()),
-        _ => "The server could not be looked at; test it again.".to_owned(),
+        _ => "The server could not be checked. Test it again.".to_owned(),
     }
 }

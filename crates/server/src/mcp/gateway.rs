@@ -8,8 +8,8 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -22,12 +22,15 @@ use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Map, Value, json};
-use thinkwork_primitives::{CredentialSubject, Marks, Principal, Scope, SpaceId, Via, limits};
+use thinkwork_primitives::{
+    AuthMethod, Chain, CredentialSubject, Marks, Principal, Scope, SpaceId, TraceContext, limits,
+};
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::Mcp;
-use crate::edge::{ApiError, Id, McpCaller, Public, read_body};
-use crate::tools::{Ask, Error as ToolsError, LeftOut, LeftOutReason, Outcome, Receipt, Tools, Typed};
+use crate::edge::{ApiError, Id, McpCaller, Public, RequestId};
+use crate::tools::{CallOrigin, Error as ToolsError, LeftOut, LeftOutReason, Outcome, Receipt, ToolContext, Tools};
 
 /// Where a client learns how to be authorised (RFC 9728).
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
@@ -127,15 +130,17 @@ async fn handle(
     if matches!(*request.method(), Method::OPTIONS | Method::HEAD | Method::PUT | Method::PATCH) {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response();
     }
-    let ask = match ask(&principal, space) {
-        Ok(ask) => ask,
+    let trace = request.extensions().get::<TraceContext>().copied();
+    let tool_context = match tool_context(&principal, space, trace) {
+        Ok(tool_context) => tool_context,
         Err(error) => return refused(error, gateway),
     };
-    let entry = Entry { ask, admitted: Arc::default() };
+    let entry =
+        Entry { tool_context, admitted: Arc::default(), span: Span::current(), request_id: RequestId::current() };
     let (parts, body) = request.into_parts();
-    let body = match read_body(body, limits::API_BODY_BYTES_MAX).await {
+    let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
         Ok(body) => body,
-        Err(error) => return refused(error, gateway),
+        Err(rejection) => return refused(rejection.into(), gateway),
     };
     let mut request = Request::from_parts(parts, Body::from(body.clone()));
     request.extensions_mut().insert(entry.clone());
@@ -188,15 +193,28 @@ async fn understood(answer: Response, body: &[u8]) -> Response {
 /// What a request takes to its handler, and what comes back beside the answer.
 #[derive(Clone)]
 struct Entry {
-    ask: Ask,
+    tool_context: ToolContext,
     /// Whether the assembly let a person in, where it was asked: it decides, and spares a look of its own here.
     admitted: Arc<OnceLock<bool>>,
+    /// The span of the request: the SDK answers in a task of its own.
+    span: Span,
+    request_id: RequestId,
 }
 
 impl Entry {
     /// Notes whether the assembly let the caller in.
     fn note<T>(&self, assembled: &Result<T, ToolsError>) {
         self.admitted.get_or_init(|| !matches!(assembled, Err(ToolsError::NotAdmitted)));
+    }
+
+    /// The answer where something failed here; the log has the error under the id of the request.
+    fn failed(&self, error: &ToolsError) -> ErrorData {
+        if matches!(error, ToolsError::NotAdmitted) {
+            return ErrorData::invalid_params("This Space does not exist or you do not have access to it.", None);
+        }
+        self.span.in_scope(|| tracing::error!(error = %Chain(error), "a gateway request failed"));
+        let message = format!("Something went wrong. Try again. Request ID: {}.", self.request_id);
+        ErrorData::internal_error(message, None)
     }
 }
 
@@ -218,22 +236,28 @@ async fn seen(mcp: &Mcp, principal: &Principal, space: Option<SpaceId>) -> Resul
 }
 
 /// For whom tools are asked for: the token's person, or nobody for a service.
-fn ask(principal: &Principal, space: Option<SpaceId>) -> Result<Ask, ApiError> {
-    if matches!(principal.via, Via::Turn { .. }) {
-        return Err(ApiError::forbidden("turn_token", "A turn's own token does not open this; use a personal one."));
+fn tool_context(
+    principal: &Principal,
+    space: Option<SpaceId>,
+    trace: Option<TraceContext>,
+) -> Result<ToolContext, ApiError> {
+    if matches!(principal.auth, AuthMethod::Turn { .. }) {
+        return Err(ApiError::forbidden("turn_token", "This token cannot be used here. Use a personal token."));
     }
     let may_use = match principal.user() {
         Some(user) => CredentialSubject::User { user, connection: None },
         None => CredentialSubject::None,
     };
-    Ok(Ask {
+    Ok(ToolContext {
         tenant: principal.tenant,
         space,
         requester: principal.requester(),
+        client: principal.client(),
         may_use,
-        reads_only: !matches!(principal.via, Via::Token { scope, .. } if scope >= Scope::Write),
+        reads_only: !matches!(principal.auth, AuthMethod::Token { scope, .. } if scope >= Scope::Write),
         thread: None,
         turn: None,
+        trace,
     })
 }
 
@@ -267,7 +291,7 @@ impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("thinkwork", env!("CARGO_PKG_VERSION")))
-            .with_instructions("Tools of this company. Those that send something outside need a person's approval.")
+            .with_instructions("Tools of this company. Tools that send something outside need a person's approval.")
     }
 
     async fn list_tools(
@@ -276,15 +300,15 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let entry = entry_of(&context)?;
-        let offer = self.tools.assemble(&entry.ask).await;
-        entry.note(&offer);
-        let offer = offer.map_err(|error| failed(&error))?;
-        let mut tools: Vec<McpTool> = offer
+        let offered = self.tools.assemble(&entry.tool_context).instrument(entry.span.clone()).await;
+        entry.note(&offered);
+        let offered = offered.map_err(|error| entry.failed(&error))?;
+        let mut tools: Vec<McpTool> = offered
             .tools
             .into_iter()
             .map(|tool| McpTool::new(tool.name, tool.description, schema(tool.input_schema)))
             .collect();
-        tools.extend(offer.left_out.iter().filter_map(hint));
+        tools.extend(offered.left_out.iter().filter_map(hint));
         Ok(ListToolsResult::with_all_items(tools))
     }
 
@@ -295,23 +319,30 @@ impl ServerHandler for Handler {
     ) -> Result<CallToolResponse, ErrorData> {
         let entry = entry_of(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        let called = self
-            .tools
-            .call(&entry.ask, &request.name, arguments, MARKS_UNKNOWN, Typed::Otherwise, Receipt::Gateway)
-            .await;
+        let call = self.tools.call(
+            &entry.tool_context,
+            &request.name,
+            arguments,
+            MARKS_UNKNOWN,
+            CallOrigin::Software,
+            Receipt::Gateway,
+        );
+        let called = call.instrument(entry.span.clone()).await;
         entry.note(&called);
         match called {
             Ok(outcome) => Ok(result(outcome).into()),
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
             Err(ToolsError::LeftOut(left_out)) => left_out_result(&left_out, &request.name).map(CallToolResponse::from),
-            Err(ToolsError::ApprovalRequired) => Ok(self.approval_required(entry.ask.space, &request.name).into()),
+            Err(ToolsError::ApprovalRequired) => {
+                Ok(self.approval_required(entry.tool_context.space, &request.name).into())
+            }
             Err(ToolsError::ReadsOnly) => Ok(told(READS_ONLY).into()),
-            Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments do not fit: {problem}")).into()),
+            Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments are not valid: {problem}")).into()),
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
-                let unknown = if unknown_outcome { " It is not known whether it acted." } else { "" };
+                let unknown = if unknown_outcome { " It is not known whether the action was completed." } else { "" };
                 Ok(told(&format!("{message}.{unknown}")).into())
             }
-            Err(error @ (ToolsError::Database(_) | ToolsError::Other(_))) => Err(failed(&error)),
+            Err(error @ (ToolsError::Database(_) | ToolsError::Other(_))) => Err(entry.failed(&error)),
         }
     }
 }
@@ -328,14 +359,6 @@ fn schema(schema: Value) -> Arc<Map<String, Value>> {
         Value::Object(schema) => Arc::new(schema),
         _ => Arc::new(Map::from_iter([("type".to_owned(), json!("object"))])),
     }
-}
-
-fn failed(error: &ToolsError) -> ErrorData {
-    if matches!(error, ToolsError::NotAdmitted) {
-        return ErrorData::invalid_params("There is no such Space for you.", None);
-    }
-    tracing::error!(%error, "a gateway request failed");
-    ErrorData::internal_error("Something failed here; try again.", None)
 }
 
 fn unknown(name: &str) -> ErrorData {

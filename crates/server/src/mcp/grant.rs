@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use thinkwork_primitives::{CredentialSubject, McpServerId, Secret, StepId, TenantId, UserId};
+use thinkwork_primitives::{CredentialSubject, McpServerId, Secret, TenantId, UserId};
 
 use super::upstream::{Peer, Presents, SessionKey};
 use super::{Auth, Error, Failure, Mcp, Server};
-use crate::credentials::{Opened, Opening};
+use crate::credentials::UseRecorder;
+use crate::credentials::{OpenRequest, OpenedCredential};
 use crate::oauth::{AccessToken, Error as OauthError, TokenUse};
 use crate::tools::{LeftOut, LeftOutReason, Used};
 
@@ -18,7 +19,7 @@ pub(super) enum Grant {
     /// The server asks for nothing.
     Nothing,
     /// The tenant's key.
-    Key(Opened),
+    Key(OpenedCredential),
     /// A person's token.
     Token(UserId, AccessToken),
 }
@@ -34,7 +35,7 @@ impl Grant {
             }
         };
         let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
-        Peer { key, url: &server.url, presents, deadline }
+        Peer { key, url: &server.url, presents, deadline, trace: None }
     }
 
     /// Whose credential this is.
@@ -123,12 +124,12 @@ impl Mcp {
         user: UserId,
         refused: Option<i64>,
         use_: &TokenUse,
-        step: Option<StepId>,
+        recorder: Option<&dyn UseRecorder>,
     ) -> Result<Grant, Problem> {
-        let (oauth, id) = (&self.oauth, server.id);
+        let (oauth, target) = (&self.oauth, server.id.into());
         let token = match refused {
-            None => oauth.access_token(tenant, user, id, use_, step).await,
-            Some(version) => oauth.access_token_after_refusal(tenant, user, id, version, use_, step).await,
+            None => oauth.access_token(tenant, user, target, use_, recorder).await,
+            Some(version) => oauth.access_token_after_refusal(tenant, user, target, version, use_, recorder).await,
         };
         match token.map_err(Problem::from) {
             Err(problem @ Problem::ClientRefused(_)) => {
@@ -139,30 +140,30 @@ impl Mcp {
         }
     }
 
-    /// Opens the tenant's key in this transaction, with its audit event and the note on its step.
+    /// Opens the tenant's key in this transaction, with its audit event and its record on the step.
     pub(super) async fn key_open(
         &self,
         tx: &mut thinkwork_database::Tx,
         server: &Server,
         use_: &TokenUse,
-        step: Option<StepId>,
-    ) -> Result<Opened, Error> {
-        let missing = || Error::NotNow("This server has no key; enter one on its page.".to_owned());
-        let opening = Opening {
+        recorder: Option<&dyn UseRecorder>,
+    ) -> Result<OpenedCredential, Error> {
+        let missing = || Error::NotNow("No API key is stored for this server. Ask an operator to add one.".to_owned());
+        let opening = OpenRequest {
             surface: thinkwork_primitives::Surface::ToolCall,
-            requester: use_.requester.clone(),
+            actor: use_.actor.clone(),
             subject: CredentialSubject::Tenant,
             thread: use_.thread,
             turn: use_.turn,
             tool: use_.tool.clone(),
-            step,
+            recorder,
         };
         Ok(self.credentials.open(tx, server.credential.ok_or_else(missing)?, opening).await?)
     }
 
     /// The left-out entry of a server, with the page that mends it where connecting does.
     pub(super) fn left_out(&self, server: McpServerId, slug: &str, reason: LeftOutReason) -> LeftOut {
-        let mends = matches!(reason, LeftOutReason::NeedsConnection | LeftOutReason::Expired);
-        LeftOut { server: slug.to_owned(), reason, connect_url: mends.then(|| self.connect_url(server)) }
+        let connect_url = reason.is_mended_by_connecting().then(|| self.connect_url(server));
+        LeftOut { source: server.into(), server: slug.to_owned(), reason, connect_url }
     }
 }

@@ -12,9 +12,6 @@ const MINE_MAX: u64 = 500;
 
 impl Mcp {
     /// The usable servers with this person's connection to each.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn mine(&self, tx: &mut Tx, user: UserId) -> Result<Vec<MyServer>, Error> {
         let servers: Vec<Server> =
             store::server_list(tx, MINE_MAX, None).await?.into_iter().filter(Server::is_usable).collect();
@@ -23,7 +20,7 @@ impl Mcp {
         let connections = self.oauth.connections_of(tx, user).await?;
         let mine = servers.into_iter().map(|server| {
             let connection = matches!(server.auth, Auth::UserOauth(_)).then(|| {
-                let found = connections.iter().find(|connection| connection.server == server.id);
+                let found = connections.iter().find(|connection| connection.target == server.id.into());
                 found.map_or(ConnectionStatus::NotConnected, |connection| connection.status)
             });
             let offered = tools.iter().filter(|(id, tool)| {
@@ -42,12 +39,14 @@ impl Mcp {
     pub async fn connect(&self, consent: &Consent, id: McpServerId, return_to: Option<&str>) -> Result<Started, Error> {
         let server = self.find(consent.principal.tenant, id).await?;
         if !matches!(server.auth, Auth::UserOauth(_)) {
-            return Err(Error::NotNow("This server needs no connection of yours; use it right away.".to_owned()));
+            return Err(Error::NotNow("This server does not require you to connect an account.".to_owned()));
         }
         if !server.is_usable() {
-            return Err(Error::NotNow("An operator has not approved this server yet; ask one.".to_owned()));
+            return Err(Error::NotNow(
+                "This server has not been approved yet. Ask an operator to approve it.".to_owned(),
+            ));
         }
-        Ok(self.oauth.start(consent, id, return_to.unwrap_or("/me/mcp-servers")).await?)
+        Ok(self.oauth.start(consent, id.into(), return_to.unwrap_or("/me/mcp-servers")).await?)
     }
 
     /// Ends this person's own connection to a server, also to one that is no longer approved.
@@ -62,7 +61,7 @@ impl Mcp {
     ) -> Result<Vec<Revocation>, Error> {
         let mut tx = self.db.read(caller.tenant).await?;
         registry::find(&mut tx, id).await?;
-        let connection = self.oauth.connection(&mut tx, user, id).await?.ok_or(Error::NotFound)?;
+        let connection = self.oauth.connection(&mut tx, user, id.into()).await?.ok_or(Error::NotFound)?;
         drop(tx);
         Ok(self.oauth.disconnect(caller, connection.id).await?)
     }

@@ -16,20 +16,23 @@ mod registry;
 mod review;
 mod rules;
 mod snapshot;
-mod sse;
 mod store;
 mod upstream;
 
+use strum::{EnumString, IntoStaticStr};
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Clock, CredentialId, Effect, McpServerId, Timestamp, UserId};
+use thinkwork_primitives::{Clock, CredentialId, Effect, GrantTarget, McpServerId, Timestamp, ToolSourceId, UserId};
 use url::Url;
 
+use crate::access::Access;
 use crate::credentials::Credentials;
-use crate::edge::caller::Boxed;
+use crate::edge::caller::BoxFuture;
+use crate::edge::{NameMap, Named, NamedIds};
 use crate::oauth::{ConnectionStatus, Discovered, Oauth};
-use crate::spaces::Spaces;
-use crate::tools::{Ask, Call, Offer, Outcome, ToolSource};
+use crate::spaces::{SpaceSource, Spaces};
+use crate::tools::facts::{SourceFacts, ToolFacts};
+use crate::tools::{Call, LeftOutReason, Outcome, ToolContext, ToolSource};
 
 pub use checks::{TestResult, TestedTool};
 pub use registry::{Change, NewAuth, NewServer};
@@ -79,6 +82,9 @@ pub enum Error {
     /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
+    /// Whoever asked may not act any more.
+    #[error(transparent)]
+    Access(#[from] crate::access::Error),
     /// The credential refused.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
@@ -93,11 +99,12 @@ pub enum Error {
     Audit(#[from] crate::audit::Error),
     /// An idempotency key was used before with another body.
     #[error("the request was made before: {}", .0.message)]
-    Once(Box<crate::edge::ApiError>),
+    Idempotency(Box<crate::edge::ApiError>),
 }
 
 /// Whether a server may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     /// Waits for an operator.
     Pending,
@@ -108,13 +115,9 @@ pub enum Status {
 }
 
 impl Status {
-    /// The stored word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Approved => "approved",
-            Self::Rejected => "rejected",
-        }
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -267,6 +270,7 @@ pub struct MyServer {
 pub struct Mcp {
     db: Db,
     clock: Clock,
+    access: Access,
     credentials: Credentials,
     oauth: Oauth,
     outbound: Outbound,
@@ -277,11 +281,31 @@ pub struct Mcp {
     silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), Timestamp>,
 }
 
+/// What the ids of this slice are called.
+pub fn names<'a>(
+    tx: &'a mut Tx,
+    ids: &'a NamedIds,
+    found: &'a mut NameMap,
+) -> BoxFuture<'a, Result<(), thinkwork_database::Error>> {
+    Box::pin(async move {
+        let sources = ids.tool_sources.iter().copied().filter_map(server_of_source);
+        let targets = ids.grant_targets.iter().copied().filter_map(server_of_target);
+        let servers: Vec<McpServerId> = sources.chain(targets).collect();
+        for (id, name) in store::server_names(tx, &servers).await? {
+            found.insert(Named::ToolSource(id.into()), name.clone());
+            found.insert(Named::GrantTarget(id.into()), name);
+        }
+        Ok(())
+    })
+}
+
 impl Mcp {
     /// Over this database; `public_url` is where connect links lead.
+    #[expect(clippy::too_many_arguments, reason = "each is another slice or handle that it stands on")]
     pub fn new(
         db: Db,
         clock: Clock,
+        access: Access,
         credentials: Credentials,
         oauth: Oauth,
         outbound: Outbound,
@@ -290,29 +314,15 @@ impl Mcp {
     ) -> Self {
         let upstreams = upstream::Upstreams::new(outbound.clone());
         let silent = moka::sync::Cache::builder().max_capacity(SILENT_MAX).time_to_live(SILENT_KEPT).build();
-        Self { db, clock, credentials, oauth, outbound, spaces, public_url, upstreams, silent }
-    }
-
-    /// Names of these servers, deleted ones included, for showing; unknown ids are left out.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn names(&self, tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, String)>, Error> {
-        store::server_names(tx, ids).await
+        Self { db, clock, access, credentials, oauth, outbound, spaces, public_url, upstreams, silent }
     }
 
     /// How many servers wait for approval, for the operator's home.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn pending_count(&self, tx: &mut Tx) -> Result<u64, Error> {
         store::server_pending_count(tx).await
     }
 
     /// Servers that this person could connect and has not, for the member's home.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn unconnected(&self, tx: &mut Tx, user: UserId) -> Result<Vec<(McpServerId, String)>, Error> {
         let mine = self.mine(tx, user).await?;
         let open =
@@ -327,17 +337,46 @@ impl Mcp {
     }
 }
 
+/// The MCP server behind a source of tools, if it is one.
+const fn server_of_source(source: ToolSourceId) -> Option<McpServerId> {
+    match source {
+        ToolSourceId::McpServer(id) => Some(id),
+        ToolSourceId::BuiltInSet(_) | ToolSourceId::Extension(_) => None,
+    }
+}
+
+/// The MCP server that a grant is for, if it is for one.
+const fn server_of_target(target: GrantTarget) -> Option<McpServerId> {
+    match target {
+        GrantTarget::McpServer(id) => Some(id),
+        GrantTarget::Provider(_) => None,
+    }
+}
+
 impl ToolSource for Mcp {
-    fn list<'a>(
-        &'a self,
-        ask: &'a Ask,
-        served: Option<&'a [crate::spaces::SpaceServer]>,
-        only: Option<&'a str>,
-    ) -> Boxed<'a, Result<Offer, crate::tools::Error>> {
-        Box::pin(self.offer(ask, served, only))
+    fn serves(&self, source: ToolSourceId) -> bool {
+        server_of_source(source).is_some()
     }
 
-    fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, crate::tools::Error>> {
+    fn facts<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        context: &'a ToolContext,
+        policies: Option<&'a [SpaceSource]>,
+        only: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<SourceFacts>, crate::tools::Error>> {
+        Box::pin(async move { self.source_facts(tx, context, policies, only).await.map_err(list::inside) })
+    }
+
+    fn discover<'a>(
+        &'a self,
+        context: &'a ToolContext,
+        source: ToolSourceId,
+    ) -> BoxFuture<'a, Result<Vec<ToolFacts>, LeftOutReason>> {
+        Box::pin(self.source_discover(context, source))
+    }
+
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, crate::tools::Error>> {
         Box::pin(self.run(call))
     }
 }

@@ -44,14 +44,18 @@ impl Done {
     fn notice(&self) -> Option<Notice> {
         let good = |text: &str| Some(Notice { kind: "good", text: text.to_owned() });
         match (self.done.as_deref(), self.status.as_deref()) {
-            (Some("registered"), _) => good("Registered. Review it below; nothing is used before you approve it."),
-            (Some("changed"), _) => good("Changed. If the definition changed, it waits for your approval again."),
-            (Some("approved"), _) => good("Approved. Choose below which Spaces it serves."),
-            (Some("rejected"), _) => good("Rejected. Its grants have ended."),
-            (Some("secret"), _) => good("The new secret is in place."),
-            (Some("spaces"), _) => good("The Spaces are changed."),
-            (Some("deleted"), _) => good("Deleted. Its secret and all grants have ended; its history stays."),
-            (_, Some("connected")) => good("Connected. The agent may use it when you ask."),
+            (Some("registered"), _) => {
+                good("Server registered. Review it below. The agent cannot use it until you approve it.")
+            }
+            (Some("changed"), _) => good("Saved. If the definition changed, the server needs approval again."),
+            (Some("approved"), _) => good("Server approved. Add it to Spaces below."),
+            (Some("rejected"), _) => good("Server rejected. All connections to it were removed."),
+            (Some("secret"), _) => good("The secret was replaced."),
+            (Some("spaces"), _) => good("The Spaces were updated."),
+            (Some("deleted"), _) => {
+                good("Server deleted. Its secret and all connections to it were deleted. Its history is kept.")
+            }
+            (_, Some("connected")) => good("Connected. The agent can use it for your requests."),
             (_, Some("error")) => {
                 Some(Notice { kind: "bad", text: reason_sentence(self.reason.as_deref().unwrap_or_default()) })
             }
@@ -62,11 +66,7 @@ impl Done {
 
 /// The sentence of a refused form.
 fn bad(error: Error) -> Notice {
-    let error = ApiError::from(error);
-    if let Some(log) = &error.log {
-        tracing::error!(code = error.code, error = %log, "a form failed");
-    }
-    Notice { kind: "bad", text: error.message }
+    Notice { kind: "bad", text: ApiError::from(error).sentence() }
 }
 
 /// Names that somebody typed, one a line or with commas; nothing means no list.

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialId, McpServerId, Requester, Secret, TenantId};
+use thinkwork_primitives::{Actor, CredentialId, McpServerId, Principal, Secret, TenantId};
 
 use super::{Auth, Error, Mcp, OauthSettings, Server, ServerTool, Status, rules, store};
 use crate::audit::{self, Event};
-use crate::credentials::{Described, Owner};
-use crate::edge::Once;
+use crate::credentials::{CredentialInfo, Owner};
+use crate::edge::Idempotency;
 
 /// Slugs that are tried for a name before the operator is asked for one.
 const SLUG_TRIES_MAX: usize = 20;
@@ -75,18 +75,13 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::Field`], [`Error::SlugTaken`].
-    pub async fn register(
-        &self,
-        tenant: TenantId,
-        new: NewServer,
-        by: &Requester,
-        once: &Once,
-    ) -> Result<Server, Error> {
+    pub async fn register(&self, new: NewServer, by: &Principal, idempotency: &Idempotency) -> Result<Server, Error> {
         let now = self.clock.now();
+        let actor = by.actor();
         let url = self.check_address(&new.url)?;
         let (auth, secret) = new_auth(new.auth)?;
         if matches!(auth, Auth::TenantKey { .. }) && secret.is_none() {
-            return Err(Error::Field { field: "auth.secret", problem: "enter the key.".to_owned() });
+            return Err(Error::Field { field: "auth.secret", problem: "enter the API key.".to_owned() });
         }
         let mut server = Server {
             id: McpServerId::new(),
@@ -107,41 +102,35 @@ impl Mcp {
             outside_spaces: new.outside_spaces,
             last_error: None,
             checked_at: None,
-            created_by: by.id(),
+            created_by: actor.requester.id(),
             created_at: now,
             version: 1,
         };
         server.definition_hash = rules::definition_hash(&server);
-        let mut tx = self.db.write(tenant).await?;
-        if let Some(made) = once.made_before(&mut tx).await.map_err(|error| Error::Once(Box::new(error)))? {
+        let mut tx = self.access.write_as(by).await?;
+        if let Some(made) = idempotency.existing(&mut tx).await.map_err(|error| Error::Idempotency(Box::new(error)))? {
             return find(&mut tx, made.parse().map_err(|_| Error::NotFound)?).await;
         }
         if server.slug.is_empty() {
             server.slug = slug_free(&mut tx, &server.name).await?;
         }
-        server.credential = self.secret_keep(&mut tx, &server, secret.as_ref(), by).await?;
+        server.credential = self.secret_keep(&mut tx, &server, secret.as_ref(), &actor).await?;
         store::server_insert(&mut tx, &server).await?;
-        let event = Event::by(by.clone(), "mcp_server.registered").on("mcp_server", server.id);
+        let event = Event::by(actor.clone(), "mcp_server.registered").on("mcp_server", server.id);
         audit::record(&mut tx, now, event.detail("auth_mode", server.auth.mode()))?;
         let id = server.id.to_string();
-        once.keep(&mut tx, &id).await.map_err(|error| Error::Once(Box::new(error)))?;
+        idempotency.keep(&mut tx, &id).await.map_err(|error| Error::Idempotency(Box::new(error)))?;
         tx.commit().await?;
-        self.first_look(tenant, server.id, by).await;
-        self.find(tenant, server.id).await
+        self.first_look(by.tenant, server.id, &actor).await;
+        self.find(by.tenant, server.id).await
     }
 
     /// The server, if it is there.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn find(&self, tenant: TenantId, id: McpServerId) -> Result<Server, Error> {
         find(&mut self.db.read(tenant).await?, id).await
     }
 
     /// The server and what is known of its tools.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn find_with_tools(&self, tenant: TenantId, id: McpServerId) -> Result<(Server, Vec<ServerTool>), Error> {
         let mut tx = self.db.read(tenant).await?;
         let server = find(&mut tx, id).await?;
@@ -150,18 +139,12 @@ impl Mcp {
     }
 
     /// What may be shown of the server's secret, if it has one.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn secret_described(&self, tenant: TenantId, server: &Server) -> Result<Option<Described>, Error> {
+    pub async fn secret_described(&self, tenant: TenantId, server: &Server) -> Result<Option<CredentialInfo>, Error> {
         let Some(credential) = server.credential else { return Ok(None) };
         Ok(self.credentials.describe(&mut self.db.read(tenant).await?, credential).await?)
     }
 
     /// Servers in the order of their registration.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn list(&self, tenant: TenantId, limit: u64, after: Option<McpServerId>) -> Result<Vec<Server>, Error> {
         store::server_list(&mut self.db.read(tenant).await?, limit, after).await
     }
@@ -171,16 +154,11 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Field`], [`Error::VersionChanged`].
-    pub async fn change(
-        &self,
-        tenant: TenantId,
-        id: McpServerId,
-        change: Change,
-        by: &Requester,
-    ) -> Result<Server, Error> {
+    pub async fn change(&self, id: McpServerId, change: Change, by: &Principal) -> Result<Server, Error> {
         let url = change.url.as_deref().map(|url| self.check_address(url)).transpose()?;
         let auth = change.auth.map(new_auth).transpose()?;
-        let mut tx = self.db.write(tenant).await?;
+        let actor = by.actor();
+        let mut tx = self.access.write_as(by).await?;
         let before = find(&mut tx, id).await?;
         if change.if_version.is_some_and(|version| version != before.version) {
             return Err(Error::VersionChanged { current: before.version });
@@ -203,9 +181,9 @@ impl Mcp {
         };
         let moved = server.url != before.url;
         if moved || server.auth != before.auth {
-            self.auth_change(&mut tx, &before, &mut server, secret.as_ref(), by).await?;
+            self.auth_change(&mut tx, &before, &mut server, secret.as_ref(), &actor).await?;
         } else if let Some(secret) = &secret {
-            server.credential = self.secret_keep(&mut tx, &server, Some(secret), by).await?;
+            server.credential = self.secret_keep(&mut tx, &server, Some(secret), &actor).await?;
         }
         if moved {
             self.tools_forget(&mut tx, id).await?;
@@ -217,20 +195,20 @@ impl Mcp {
             server.reason = None;
         }
         store::server_update(&mut tx, &server).await?;
-        let event = Event::by(by.clone(), "mcp_server.changed").on("mcp_server", id);
-        audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.word()))?;
+        let event = Event::by(actor.clone(), "mcp_server.changed").on("mcp_server", id);
+        audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.as_str()))?;
         let was_oauth = matches!(before.auth, Auth::UserOauth(_));
         if was_oauth && (moved || !matches!(server.auth, Auth::UserOauth(_))) {
-            self.oauth.end_server(&mut tx, id, "server_changed", by).await?;
+            self.oauth.end_target(&mut tx, id.into(), "server_changed", &actor).await?;
         }
         tx.commit().await?;
         if moved || server.auth != before.auth {
-            self.first_look(tenant, id, by).await;
-            return self.find(tenant, id).await;
+            self.first_look(by.tenant, id, &actor).await;
+            return self.find(by.tenant, id).await;
         }
         match secret {
-            Some(_) => self.secret_pass_on(tenant, id, by).await,
-            None => self.find(tenant, id).await,
+            Some(_) => self.secret_pass_on(id, by).await,
+            None => self.find(by.tenant, id).await,
         }
     }
 
@@ -241,7 +219,7 @@ impl Mcp {
         before: &Server,
         server: &mut Server,
         secret: Option<&Secret>,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
         server.discovered = None;
         if server.url != before.url || !matches!((&server.auth, &before.auth), (Auth::UserOauth(_), Auth::UserOauth(_)))
@@ -259,7 +237,8 @@ impl Mcp {
         if asks && secret.is_none() {
             return Err(Error::Field {
                 field: "auth.secret",
-                problem: "enter the secret again: a stored one goes only to the address it was entered for.".to_owned(),
+                problem: "enter the secret again: a stored secret is only sent to the address it was entered for."
+                    .to_owned(),
             });
         }
         if let Some(old) = before.credential.filter(|_| !keeps) {
@@ -274,14 +253,8 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotNow`] where the server takes none, [`Error::Field`].
-    pub async fn secret_put(
-        &self,
-        tenant: TenantId,
-        id: McpServerId,
-        secret: &Secret,
-        by: &Requester,
-    ) -> Result<Server, Error> {
-        let mut tx = self.db.write(tenant).await?;
+    pub async fn secret_put(&self, id: McpServerId, secret: &Secret, by: &Principal) -> Result<Server, Error> {
+        let mut tx = self.access.write_as(by).await?;
         let mut server = find(&mut tx, id).await?;
         match &server.auth {
             Auth::TenantKey { .. } => {}
@@ -292,37 +265,34 @@ impl Mcp {
                 ));
             }
         }
-        server.credential = self.secret_keep(&mut tx, &server, Some(secret), by).await?;
+        server.credential = self.secret_keep(&mut tx, &server, Some(secret), &by.actor()).await?;
         store::server_update(&mut tx, &server).await?;
-        let event = Event::by(by.clone(), "mcp_server.secret_rotated").on("mcp_server", id);
+        let event = Event::by(by.actor(), "mcp_server.secret_rotated").on("mcp_server", id);
         audit::record(&mut tx, self.clock.now(), event)?;
         tx.commit().await?;
-        self.secret_pass_on(tenant, id, by).await
+        self.secret_pass_on(id, by).await
     }
 
     /// Gives a new secret to the client registration that proves itself with it, where there is one already.
-    async fn secret_pass_on(&self, tenant: TenantId, id: McpServerId, by: &Requester) -> Result<Server, Error> {
-        let server = self.find(tenant, id).await?;
+    async fn secret_pass_on(&self, id: McpServerId, by: &Principal) -> Result<Server, Error> {
+        let server = self.find(by.tenant, id).await?;
         if matches!(server.auth, Auth::UserOauth(_)) && server.is_usable() {
-            self.client_register(tenant, &server, by).await?;
+            self.client_register(&server, by).await?;
         }
         Ok(server)
     }
 
     /// Deletes a server, also one that was used: its slug is free, its secret and grants end, its history stays.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn delete(&self, tenant: TenantId, id: McpServerId, by: &Requester) -> Result<(), Error> {
-        let mut tx = self.db.write(tenant).await?;
+    pub async fn delete(&self, id: McpServerId, by: &Principal) -> Result<(), Error> {
+        let mut tx = self.access.write_as(by).await?;
         let server = find(&mut tx, id).await?;
         if let Some(credential) = server.credential {
-            self.credentials.revoke(&mut tx, credential, by).await?;
+            self.credentials.revoke(&mut tx, credential, &by.actor()).await?;
         }
         store::server_delete(&mut tx, id, self.clock.now()).await?;
-        let event = Event::by(by.clone(), "mcp_server.deleted").on("mcp_server", id);
+        let event = Event::by(by.actor(), "mcp_server.deleted").on("mcp_server", id);
         audit::record(&mut tx, self.clock.now(), event)?;
-        self.oauth.end_server(&mut tx, id, "server_deleted", by).await?;
+        self.oauth.end_target(&mut tx, id.into(), "server_deleted", &by.actor()).await?;
         Ok(tx.commit().await?)
     }
 
@@ -332,7 +302,7 @@ impl Mcp {
         tx: &mut Tx,
         server: &Server,
         secret: Option<&Secret>,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<Option<CredentialId>, Error> {
         let Some(secret) = secret else { return Ok(server.credential) };
         rules::check_header_secret(secret)?;
@@ -341,7 +311,7 @@ impl Mcp {
             return Ok(Some(known));
         }
         let kind = if matches!(server.auth, Auth::UserOauth(_)) { "client_secret" } else { "tenant_key" };
-        Ok(Some(self.credentials.create(tx, Owner::McpServer(server.id), kind, secret, by).await?))
+        Ok(Some(self.credentials.create(tx, Owner::ToolSource(server.id.into()), kind, secret, by).await?))
     }
 
     /// What was approved of the tools at the old address says nothing about the new one.
@@ -398,7 +368,7 @@ fn new_auth(new: NewAuth) -> Result<(Auth, Option<Secret>), Error> {
         }
         NewAuth::UserOauth { settings, client_secret } => {
             if client_secret.is_some() && settings.client_id.is_none() {
-                let problem = "a client secret needs its auth.client_id.".to_owned();
+                let problem = "a client secret requires auth.client_id.".to_owned();
                 return Err(Error::Field { field: "auth.client_id", problem });
             }
             (Auth::UserOauth(settings), client_secret)

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Requester, Surface, TenantId};
+use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Surface};
 
 use super::{Auth, Error, Mcp, Server, ServerTool, Status, registry, rules, store};
 use crate::audit::{self, Event};
-use crate::credentials::Opening;
-use crate::oauth::{PreRegistered, ServerClient};
+use crate::credentials::OpenRequest;
+use crate::oauth::{ClientSettings, PreRegistered};
 
 /// What an operator decided of one tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,26 +38,20 @@ impl Mcp {
     /// # Errors
     /// [`Error::DefinitionChanged`], [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and what the
     /// authorization server says against a registration.
-    pub async fn approve(
-        &self,
-        tenant: TenantId,
-        id: McpServerId,
-        decision: Decision,
-        by: &Requester,
-    ) -> Result<Server, Error> {
-        let server = self.find(tenant, id).await?;
+    pub async fn approve(&self, id: McpServerId, decision: Decision, by: &Principal) -> Result<Server, Error> {
+        let server = self.find(by.tenant, id).await?;
         same_hash(&server, &decision)?;
         if matches!(server.auth, Auth::UserOauth(_)) {
             if server.discovered.is_none() {
-                let found = self.discover(tenant, &server, None, by).await?;
+                let found = self.discover(by.tenant, &server, None, &by.actor()).await?;
                 return Err(Error::DefinitionChanged { current: found.definition_hash });
             }
-            self.client_register(tenant, &server, by).await?;
-        } else if self.find_with_tools(tenant, id).await?.1.is_empty() {
-            self.first_look(tenant, id, by).await;
+            self.client_register(&server, by).await?;
+        } else if self.find_with_tools(by.tenant, id).await?.1.is_empty() {
+            self.first_look(by.tenant, id, &by.actor()).await;
         }
         let now = self.clock.now();
-        let mut tx = self.db.write(tenant).await?;
+        let mut tx = self.access.write_as(by).await?;
         let mut server = registry::find(&mut tx, id).await?;
         same_hash(&server, &decision)?;
         let tools = store::tool_list(&mut tx, id).await?;
@@ -65,63 +59,57 @@ impl Mcp {
         store::tools_put(&mut tx, id, &decided).await?;
         server.status = Status::Approved;
         server.approved_hash = Some(server.definition_hash.clone());
-        server.decided_by = Some(by.id());
+        server.decided_by = Some(by.actor().requester.id());
         server.decided_at = Some(now);
         server.reason = None;
         store::server_update(&mut tx, &server).await?;
-        let event = Event::by(by.clone(), "mcp_server.approved")
+        let event = Event::by(by.actor(), "mcp_server.approved")
             .on("mcp_server", id)
             .detail("definition_hash", server.definition_hash.clone())
             .detail("tools", decided.len());
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
-        self.find(tenant, id).await
+        self.find(by.tenant, id).await
     }
 
     /// Refuses a server; its grants end. Another definition makes it pending again.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Field`].
-    pub async fn reject(
-        &self,
-        tenant: TenantId,
-        id: McpServerId,
-        reason: &str,
-        by: &Requester,
-    ) -> Result<Server, Error> {
+    pub async fn reject(&self, id: McpServerId, reason: &str, by: &Principal) -> Result<Server, Error> {
         let reason = rules::plain(reason);
         if reason.is_empty() {
-            return Err(Error::Field { field: "reason", problem: "say in a sentence why.".to_owned() });
+            return Err(Error::Field { field: "reason", problem: "enter a reason.".to_owned() });
         }
         let now = self.clock.now();
-        let mut tx = self.db.write(tenant).await?;
+        let mut tx = self.access.write_as(by).await?;
         let mut server = registry::find(&mut tx, id).await?;
         server.status = Status::Rejected;
-        server.decided_by = Some(by.id());
+        server.decided_by = Some(by.actor().requester.id());
         server.decided_at = Some(now);
         server.reason = Some(reason);
         store::server_update(&mut tx, &server).await?;
-        audit::record(&mut tx, now, Event::by(by.clone(), "mcp_server.rejected").on("mcp_server", id))?;
-        self.oauth.end_server(&mut tx, id, "server_rejected", by).await?;
+        audit::record(&mut tx, now, Event::by(by.actor(), "mcp_server.rejected").on("mcp_server", id))?;
+        self.oauth.end_target(&mut tx, id.into(), "server_rejected", &by.actor()).await?;
         tx.commit().await?;
-        self.find(tenant, id).await
+        self.find(by.tenant, id).await
     }
 
     /// Registers us as a client at the reviewed authorization server.
-    pub(super) async fn client_register(&self, tenant: TenantId, server: &Server, by: &Requester) -> Result<(), Error> {
+    pub(super) async fn client_register(&self, server: &Server, by: &Principal) -> Result<(), Error> {
         let (Auth::UserOauth(settings), Some(discovered)) = (&server.auth, &server.discovered) else { return Ok(()) };
         let client_secret = match server.credential {
             Some(credential) => {
-                let opening = Opening {
+                let opening = OpenRequest {
                     surface: Surface::Oauth,
-                    requester: by.clone(),
+                    actor: by.actor(),
                     subject: CredentialSubject::Tenant,
                     thread: None,
                     turn: None,
                     tool: None,
-                    step: None,
+                    recorder: None,
                 };
-                let mut tx = self.db.write(tenant).await?;
+                let mut tx = self.access.write_as(by).await?;
                 let opened = self.credentials.open(&mut tx, credential, opening).await?;
                 tx.commit().await?;
                 Some(opened.secret)
@@ -129,22 +117,22 @@ impl Mcp {
             None => None,
         };
         let pre_registered = settings.client_id.clone().map(|client_id| PreRegistered { client_id, client_secret });
-        let client = ServerClient {
-            server: server.id,
+        let client = ClientSettings {
+            target: server.id.into(),
             discovered: discovered.clone(),
             pre_registered,
             pkce_though_silent: settings.pkce_though_silent,
             without_resource: settings.without_resource,
             scopes: settings.scopes.clone(),
         };
-        let made = self.oauth.registration(tenant, client).await?;
-        let mut tx = self.db.write(tenant).await?;
+        let made = self.oauth.registration(by.tenant, client).await?;
+        let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.
         let current = store::server_kept(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
         if current.version != server.version {
             return Err(Error::VersionChanged { current: current.version });
         }
-        self.oauth.register(&mut tx, made, by).await?;
+        self.oauth.register(&mut tx, made, &by.actor()).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -162,7 +150,8 @@ fn decide(tools: Vec<ServerTool>, decision: &Decision) -> Result<Vec<ServerTool>
     let here = |name: &String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == *name);
     let unknown: Vec<&str> = decision.effects.keys().filter(|name| !here(name)).map(String::as_str).collect();
     if !unknown.is_empty() {
-        let problem = format!("the server has no tool named {}; look at its tools again.", unknown.join(", "));
+        let problem =
+            format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));
         return Err(Error::Field { field: "effects", problem });
     }
     let shown = |tool: &ServerTool| {

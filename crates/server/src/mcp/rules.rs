@@ -139,10 +139,10 @@ pub(super) fn check_header(header: Option<&str>) -> Result<Option<String>, Error
     let name = header.to_ascii_lowercase();
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.len() > 64 || !name.bytes().all(token) {
-        return Err(refused("auth.header", "use the plain name of a header, like X-Api-Key."));
+        return Err(refused("auth.header", "enter a header name, for example X-Api-Key."));
     }
     if HEADERS_RESERVED.contains(&name.as_str()) {
-        return Err(refused("auth.header", "this header belongs to the connection; use the one that carries the key."));
+        return Err(refused("auth.header", "this header is reserved; enter the header that carries the key."));
     }
     Ok(Some(name))
 }
@@ -150,12 +150,12 @@ pub(super) fn check_header(header: Option<&str>) -> Result<Option<String>, Error
 /// A secret that goes into a header: visible ASCII, no line break.
 pub(super) fn check_header_secret(secret: &Secret) -> Result<(), Error> {
     if secret.is_empty() || secret.expose().iter().all(u8::is_ascii_whitespace) {
-        return Err(refused("auth.secret", "it is empty; enter the key again."));
+        return Err(refused("auth.secret", "enter the key."));
     }
     if secret.expose().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
         return Ok(());
     }
-    Err(refused("auth.secret", "it holds a line break or another character that no header can carry; paste it again."))
+    Err(refused("auth.secret", "the key contains a line break or another invalid character; paste it again."))
 }
 
 /// The names of an allowlist, without doubles.
@@ -163,7 +163,7 @@ pub(super) fn check_allowlist(names: Option<Vec<String>>) -> Result<Option<Vec<S
     let Some(names) = names else { return Ok(None) };
     let bad = |name: &String| !is_upstream_name(name);
     if names.len() > ALLOWLIST_NAMES_MAX || names.iter().any(bad) {
-        return Err(refused("tool_allowlist", "list at most 500 tool names as the server spells them."));
+        return Err(refused("tool_allowlist", "enter at most 500 tool names, exactly as the server names them."));
     }
     Ok(sorted(Some(&names)))
 }

@@ -1,6 +1,6 @@
 //! Asking a server for its tools and keeping what it says.
 
-use thinkwork_primitives::{Requester, TenantId, UserId};
+use thinkwork_primitives::{Actor, TenantId, UserId};
 
 use super::grant::{Grant, Problem};
 use super::upstream::{LIST_DEADLINE, Listed};
@@ -39,7 +39,7 @@ impl Mcp {
         tenant: TenantId,
         server: &Server,
         listed: &Listed,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<Vec<ServerTool>, Error> {
         let now = self.clock.now();
         let seen: Vec<ServerTool> = listed.tools.iter().filter_map(|tool| rules::tool_from(tool, now)).collect();
@@ -47,7 +47,7 @@ impl Mcp {
         // Read again: the address that was asked must still be the registered one.
         let current = registry::find(&mut tx, server.id).await?;
         if current.url != server.url {
-            return Err(Error::NotNow("The server was changed meanwhile; look again.".to_owned()));
+            return Err(Error::NotNow("The server was changed in the meantime. Reload and try again.".to_owned()));
         }
         let known = store::tool_list(&mut tx, server.id).await?;
         let first = current.is_usable() && rules::is_first_look(&known);

@@ -2,13 +2,13 @@
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialId, Effect, McpServerId, Timestamp};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{CredentialId, McpServerId, Timestamp};
 use uuid::Uuid;
 
-use super::{Auth, Error, OauthSettings, Server, ServerTool, Status};
+use super::{Auth, Error, OauthSettings, Server, ServerTool};
 use crate::oauth::Discovered;
 
 fn db(error: DbErr) -> Error {
@@ -36,28 +36,25 @@ fn auth_column(server: &Server) -> String {
     serde_json::to_string(&column).unwrap_or_default()
 }
 
-fn server_from(row: server::Model) -> Server {
-    let column: AuthColumn = serde_json::from_str(&row.auth).unwrap_or_default();
+fn server_from(row: server::Model) -> Result<Server, Error> {
+    let stored = StoredRow::new("mcp_server", row.id);
+    let column: AuthColumn = stored.json("auth", &row.auth)?;
     let auth = match row.auth_mode.as_str() {
+        "none" => Auth::None,
         "tenant_key" => Auth::TenantKey { header: column.header },
-        "user_oauth" => Auth::UserOauth(column.oauth.unwrap_or_default()),
-        _ => Auth::None,
+        "user_oauth" => Auth::UserOauth(stored.require("auth", column.oauth)?),
+        _ => return Err(stored.unreadable("auth_mode").into()),
     };
-    Server {
+    Ok(Server {
         id: McpServerId::from_uuid(row.id),
         name: row.name,
         slug: row.slug,
         url: row.url,
         auth,
         discovered: column.discovered,
-        // A list that does not read back allows nothing rather than everything.
-        tool_allowlist: row.tool_allowlist.map(|text| serde_json::from_str(&text).unwrap_or_default()),
+        tool_allowlist: stored.json_or_null("tool_allowlist", row.tool_allowlist.as_deref())?,
         credential: row.credential_id.map(CredentialId::from_uuid),
-        status: match row.status.as_str() {
-            "approved" => Status::Approved,
-            "rejected" => Status::Rejected,
-            _ => Status::Pending,
-        },
+        status: stored.parse("status", &row.status)?,
         definition_hash: row.definition_hash,
         approved_hash: row.approved_hash,
         decided_by: row.decided_by,
@@ -70,7 +67,7 @@ fn server_from(row: server::Model) -> Server {
         created_by: row.created_by,
         created_at: Timestamp::from_micros(row.created_at),
         version: row.version,
-    }
+    })
 }
 
 fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
@@ -85,7 +82,7 @@ fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
         auth: Set(auth_column(server)),
         tool_allowlist: Set(server.tool_allowlist.as_ref().and_then(|list| serde_json::to_string(list).ok())),
         credential_id: Set(server.credential.map(|id| id.uuid())),
-        status: Set(server.status.word().to_owned()),
+        status: Set(server.status.as_str().to_owned()),
         definition_hash: Set(server.definition_hash.clone()),
         approved_hash: Set(server.approved_hash.clone()),
         decided_by: Set(server.decided_by.clone()),
@@ -167,13 +164,18 @@ fn servers(tx: &Tx) -> sea_orm::Select<server::Entity> {
 
 pub(super) async fn server_find(tx: &mut Tx, id: McpServerId) -> Result<Option<Server>, Error> {
     let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
-    Ok(row.map(server_from))
+    row.map(server_from).transpose()
 }
 
 /// The same, and it stays as it is until this transaction ends.
 pub(super) async fn server_kept(tx: &mut Tx, id: McpServerId) -> Result<Option<Server>, Error> {
-    let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).lock_exclusive().one(tx.orm()).await.map_err(db)?;
-    Ok(row.map(server_from))
+    let row = servers(tx)
+        .filter(server::Column::Id.eq(id.uuid()))
+        .lock(LockType::NoKeyUpdate)
+        .one(tx.orm())
+        .await
+        .map_err(db)?;
+    row.map(server_from).transpose()
 }
 
 pub(super) async fn server_slug_used(tx: &mut Tx, slug: &str) -> Result<bool, Error> {
@@ -185,7 +187,7 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
     if let Some(after) = after {
         query = query.filter(server::Column::Id.gt(after.uuid()));
     }
-    Ok(query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect())
+    query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect()
 }
 
 /// These servers with all their tools, by one statement: every look for tools asks this. `only` the one with this slug.
@@ -213,16 +215,19 @@ pub(super) async fn servers_with_tools(
     let mut found: Vec<(Server, Vec<ServerTool>)> = Vec::new();
     for (server, tool) in rows {
         let known = found.last_mut().filter(|(last, _)| last.id.uuid() == server.id);
-        match (known, tool.map(tool_from)) {
+        match (known, tool.map(tool_from).transpose()?) {
             (Some((_, tools)), tool) => tools.extend(tool),
-            (None, tool) => found.push((server_from(server), tool.into_iter().collect())),
+            (None, tool) => found.push((server_from(server)?, tool.into_iter().collect())),
         }
     }
     Ok(found)
 }
 
 /// Names of servers, deleted ones included: history stays readable.
-pub(super) async fn server_names(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, String)>, Error> {
+pub(super) async fn server_names(
+    tx: &mut Tx,
+    ids: &[McpServerId],
+) -> Result<Vec<(McpServerId, String)>, thinkwork_database::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -230,8 +235,7 @@ pub(super) async fn server_names(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec
         .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.into_iter().map(|row| (McpServerId::from_uuid(row.id), row.name)).collect())
 }
 
@@ -239,19 +243,20 @@ pub(super) async fn server_pending_count(tx: &mut Tx) -> Result<u64, Error> {
     servers(tx).filter(server::Column::Status.eq("pending")).count(tx.orm()).await.map_err(db)
 }
 
-fn tool_from(row: tool::Model) -> ServerTool {
-    ServerTool {
+fn tool_from(row: tool::Model) -> Result<ServerTool, Error> {
+    let stored = StoredRow::new("mcp_tool", row.id);
+    Ok(ServerTool {
         name: row.name,
         description: row.description,
-        input_schema: serde_json::from_str(&row.input_schema).unwrap_or_default(),
-        annotations: serde_json::from_str(&row.annotations).unwrap_or_default(),
+        input_schema: stored.json("input_schema", &row.input_schema)?,
+        annotations: stored.json("annotations", &row.annotations)?,
         definition_hash: row.definition_hash,
         approved_hash: row.approved_hash,
-        effect: row.effect.as_deref().map(|word| Effect::from_column(Some(word))),
+        effect: stored.parse_or_null("effect", row.effect.as_deref())?,
         idempotent: row.idempotent,
         seen_at: Timestamp::from_micros(row.seen_at),
         gone_at: row.gone_at.map(Timestamp::from_micros),
-    }
+    })
 }
 
 fn tools(tx: &Tx) -> sea_orm::Select<tool::Entity> {
@@ -269,7 +274,7 @@ pub(super) async fn tool_list_of(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec
         .all(tx.orm())
         .await
         .map_err(db)?;
-    Ok(rows.into_iter().map(|row| (McpServerId::from_uuid(row.mcp_server_id), tool_from(row))).collect())
+    rows.into_iter().map(|row| Ok((McpServerId::from_uuid(row.mcp_server_id), tool_from(row)?))).collect()
 }
 
 pub(super) async fn tool_list(tx: &mut Tx, server: McpServerId) -> Result<Vec<ServerTool>, Error> {
@@ -294,7 +299,10 @@ pub(super) async fn tool_find(
         .one(tx.orm())
         .await
         .map_err(db)?;
-    Ok(row.and_then(|(tool, server)| Some((server_from(server?), tool_from(tool)))))
+    match row {
+        Some((tool, Some(server))) => Ok(Some((server_from(server)?, tool_from(tool)?))),
+        _ => Ok(None),
+    }
 }
 
 /// Writes tools as they now are, new or known. In the order of their names everywhere, so that two who write the same
@@ -319,7 +327,7 @@ async fn tool_put(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result
         annotations: Set(tool.annotations.to_string()),
         definition_hash: Set(tool.definition_hash.clone()),
         approved_hash: Set(tool.approved_hash.clone()),
-        effect: Set(tool.effect.map(|effect| effect.word().to_owned())),
+        effect: Set(tool.effect.map(|effect| effect.as_str().to_owned())),
         idempotent: Set(tool.idempotent),
         seen_at: Set(tool.seen_at.micros()),
         gone_at: Set(tool.gone_at.map(Timestamp::micros)),

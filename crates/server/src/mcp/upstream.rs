@@ -17,7 +17,7 @@ use rmcp::model::{
 };
 use serde_json::{Map, Value, json};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{CredentialId, McpServerId, Secret, TenantId, UserId};
+use thinkwork_primitives::{CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
 
 pub use failure::Failure;
 
@@ -60,6 +60,8 @@ pub(super) struct Peer<'a> {
     pub presents: Presents<'a>,
     /// For everything until the answer.
     pub deadline: Duration,
+    /// Which trace the requests belong to.
+    pub trace: Option<TraceContext>,
 }
 
 /// What was agreed with an upstream.

@@ -1,32 +1,26 @@
 //! Looking at connections: a person's own, and the tenant's for operators.
 
 use thinkwork_database::Tx;
-use thinkwork_primitives::{ConnectionId, McpServerId, Timestamp, UserId};
+use thinkwork_primitives::{ConnectionId, GrantTarget, Timestamp, UserId};
 
 use super::store;
 use super::{Connection, ConnectionStatus, Error, Oauth};
 
 impl Oauth {
-    /// This person's connection at this server, whatever its state.
-    ///
-    /// # Errors
-    /// The database's.
+    /// This person's connection for this target, whatever its state.
     pub async fn connection(
         &self,
         tx: &mut Tx,
         user: UserId,
-        server: McpServerId,
+        target: GrantTarget,
     ) -> Result<Option<Connection>, Error> {
-        match store::connection_at(tx, user, server).await? {
+        match store::connection_at(tx, user, target).await? {
             Some(row) => self.shown(tx, &row).await,
             None => Ok(None),
         }
     }
 
     /// This person's connections, oldest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn connections_of(&self, tx: &mut Tx, user: UserId) -> Result<Vec<Connection>, Error> {
         let mut shown = Vec::new();
         for row in store::connections_of(tx, user).await? {
@@ -36,9 +30,6 @@ impl Oauth {
     }
 
     /// A page of the tenant's connections, oldest first: metadata only, for operators.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn connections(
         &self,
         tx: &mut Tx,
@@ -67,7 +58,6 @@ impl Oauth {
 
     /// What may be shown; the status is that of the credential which a call would open (L26).
     async fn shown(&self, tx: &mut Tx, row: &store::ConnectionRow) -> Result<Option<Connection>, Error> {
-        let Some(server) = row.server() else { return Ok(None) };
         let sealed = self.credentials.describe(tx, row.credential()).await?.is_some();
         let ended = row.expires_at().is_some_and(|end| end <= self.clock.now());
         let status = match (sealed, row.dead(), ended && !row.has_refresh_token) {
@@ -79,7 +69,7 @@ impl Oauth {
         Ok(Some(Connection {
             id: row.connection(),
             user: row.owner(),
-            server,
+            target: row.target()?,
             account: row.account.clone(),
             status,
             status_reason: row.dead().map(str::to_owned),

@@ -3,8 +3,9 @@
 //! Invariants: the principal is the only source of user and tenant; state and cookie are stored as SHA-256 alone, the
 //! verifier is sealed; PKCE S256 always.
 
-use thinkwork_database::{Tx, jobs, jobs::Job};
-use thinkwork_primitives::{FlowId, McpServerId, Requester, Secret, crypto, limits};
+use thinkwork_database::jobs::JobType;
+use thinkwork_database::{Tx, jobs};
+use thinkwork_primitives::{Actor, FlowId, GrantTarget, Secret, TenantId, crypto, limits};
 use url::Url;
 
 use super::rules;
@@ -15,7 +16,12 @@ use crate::credentials::Owner;
 use crate::edge::caller::Consent;
 
 /// Erases what a flow that nobody finished left.
-pub(super) const FLOW_END_JOB: &str = "oauth.flow_end";
+pub struct ExpireFlow;
+
+impl JobType for ExpireFlow {
+    const NAME: &'static str = "expire_flow";
+    type Payload = FlowId;
+}
 
 pub(super) fn cookie_name(flow: FlowId) -> String {
     format!("__Host-tw_flow_{flow}")
@@ -29,27 +35,29 @@ impl Oauth {
     pub(super) async fn flow_start(
         &self,
         caller: &Consent,
-        server: McpServerId,
+        target: GrantTarget,
         return_to: &str,
     ) -> Result<Started, Error> {
         let return_to = rules::return_path(return_to).ok_or(Error::ReturnAddress)?;
-        let (now, flow, requester) = (self.clock.now(), FlowId::new(), Requester::User(caller.user));
+        let now = self.clock.now();
+        let flow = FlowId::new();
+        let by = caller.principal.actor();
         let (state, state_hash) = crypto::token("").map_err(random_failed)?;
         let (cookie, cookie_hash) = crypto::token("").map_err(random_failed)?;
         let (verifier, challenge) = crypto::token("").map_err(random_failed)?;
         let expires_at = now.plus(limits::OAUTH_FLOW_LIFETIME);
-        let mut tx = self.db.write(caller.principal.tenant).await?;
-        let client = store::client_current(&mut tx, server).await?.ok_or(Error::NotFound)?;
+        let mut tx = self.access.write_as(&caller.principal).await?;
+        let client = store::client_current(&mut tx, target).await?.ok_or(Error::NotFound)?;
         let redirect_uri = self.redirect_uri_of(&client.callback_key)?;
         let authorize_url = self.authorize_url(&client, &redirect_uri, &state, &crypto::base64url(&challenge))?;
-        let sealed =
-            self.credentials.create(&mut tx, Owner::OauthFlow(flow), "pkce_verifier", &verifier, &requester).await?;
+        let sealed = self.credentials.create(&mut tx, Owner::OauthFlow(flow), "pkce_verifier", &verifier, &by).await?;
         let row = FlowRow {
             id: flow.uuid(),
             tenant_id: tx.tenant().uuid(),
             user_id: caller.user.uuid(),
             oauth_client_id: client.id,
-            mcp_server_id: server.uuid(),
+            target_kind: target.kind().to_owned(),
+            target_id: target.uuid(),
             purpose: "connection".to_owned(),
             state_hash: state_hash.to_vec(),
             issuer: client.issuer.clone(),
@@ -67,9 +75,9 @@ impl Oauth {
         store::flow_insert(&mut tx, row).await?;
         // A minute later, so that it never meets an exchange that began at the last moment.
         let end_at = expires_at.plus(rules::LEASE);
-        jobs::enqueue(&mut tx, FLOW_END_JOB, &flow.to_string(), end_at).await?;
-        let event = Event::by(requester, "connection.flow_started").on("flow", flow);
-        audit::record(&mut tx, now, event.detail("mcp_server_id", server.to_string()))?;
+        jobs::enqueue::<ExpireFlow>(&mut tx, flow, end_at);
+        let event = Event::by(by, "connection.flow_started").on("flow", flow);
+        audit::record(&mut tx, now, event.detail("target", target.to_string()))?;
         tx.commit().await?;
         let set_cookie = format!(
             "{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
@@ -113,25 +121,23 @@ impl Oauth {
     }
 
     /// Writes down how a flow ended and erases its verifier.
-    pub(super) async fn flow_close(&self, tx: &mut Tx, flow: &FlowRow, outcome: &str) -> Result<(), Error> {
-        let by = Requester::User(flow.starter());
+    pub(super) async fn flow_close(&self, tx: &mut Tx, flow: &FlowRow, outcome: &str, by: &Actor) -> Result<(), Error> {
         // The flow's row before its verifier's, as when its state is used up: two orders would wait for each other.
         store::flow_outcome(tx, flow.flow(), outcome).await?;
-        self.credentials.revoke(tx, flow.verifier(), &by).await?;
-        jobs::cancel(tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
-        let event = Event::by(by, "connection.flow_ended").on("flow", flow.flow()).detail("outcome", outcome);
+        self.credentials.revoke(tx, flow.verifier(), by).await?;
+        jobs::cancel::<ExpireFlow>(tx, flow.flow()).await?;
+        let event = Event::by(by.clone(), "connection.flow_ended").on("flow", flow.flow()).detail("outcome", outcome);
         audit::record(tx, self.clock.now(), event)?;
         Ok(())
     }
 
     /// Ends a flow that nobody finished in time.
-    pub(super) async fn flow_end_job(&self, job: &Job) -> Result<(), Error> {
-        let Ok(id) = job.key.parse::<FlowId>() else { return Ok(()) };
-        let mut tx = self.db.write(job.tenant).await?;
+    pub(super) async fn flow_expire(&self, tenant: TenantId, id: FlowId) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
         if let Some(flow) = store::flow_find(&mut tx, id).await?.filter(|flow| flow.outcome.is_none()) {
             store::flow_outcome(&mut tx, id, "expired").await?;
-            self.credentials.revoke(&mut tx, flow.verifier(), &Requester::server()).await?;
-            self.retire_client(&mut tx, flow.client(), &Requester::server()).await?;
+            self.credentials.revoke(&mut tx, flow.verifier(), &Actor::server()).await?;
+            self.retire_client(&mut tx, flow.client(), &Actor::server()).await?;
             tx.commit().await?;
         }
         Ok(())

@@ -3,22 +3,23 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use thinkwork_primitives::{AuditId, ConnectionId, McpServerId, ThreadId, Timestamp, TurnId, UserId};
+use thinkwork_primitives::{AuditId, ConnectionId, GrantTarget, ThreadId, Timestamp, TurnId, UserId};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Connection, Error, Oauth, Revocation};
 use crate::audit::{self, Use};
-use crate::edge::{ApiError, Id, Json, List, Member, Operator, Paging};
+use crate::edge::identity::RequesterResponse;
+use crate::edge::{ApiError, Id, Json, List, Member, Operator, Paging, place};
 
 /// The routes.
 pub fn routes(slice: &Oauth) -> OpenApiRouter {
     OpenApiRouter::new()
-        .routes(routes!(mine))
-        .routes(routes!(disconnect))
-        .routes(routes!(uses))
-        .routes(routes!(all))
+        .routes(routes!(me_list))
+        .routes(routes!(me_disconnect))
+        .routes(routes!(me_uses_list))
+        .routes(routes!(list))
         .routes(routes!(revoke))
         .with_state(slice.clone())
 }
@@ -28,24 +29,24 @@ impl From<Error> for ApiError {
         match error {
             Error::NotFound => Self::not_found(),
             Error::NotConnected => {
-                Self::conflict("not_connected", "This account is not connected; connect it on your connections page.")
+                Self::conflict("not_connected", "This account is not connected. Connect it under Connected accounts.")
             }
             Error::NeedsReauth(reason) => Self::conflict(
                 "needs_reauth",
-                format!("The account must be connected again ({reason}); do it on your connections page."),
+                format!("This account must be reconnected ({reason}). Reconnect it under Connected accounts."),
             ),
             Error::ClientRefused(code) => Self::conflict(
                 "registration_refused",
                 format!(
-                    "The authorization server does not accept our registration ({code}); ask your operator to check \
-                     this server's settings."
+                    "The provider rejected the OAuth client ({code}). Ask an operator to check the settings of this \
+                     server."
                 ),
             ),
             Error::Unreachable(why) => {
                 let mut error = Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "provider_unreachable",
-                    "The authorization server does not answer; nothing was changed. Try again in a minute.",
+                    "The provider did not respond and nothing was changed. Try again in a minute.",
                 );
                 error.retry_after_seconds = Some(60);
                 error.log = Some(why.into());
@@ -53,9 +54,10 @@ impl From<Error> for ApiError {
             }
             Error::Refused(sentence) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "provider_refused", sentence),
             Error::ReturnAddress => {
-                Self::invalid("return_to", "name the path of one of your own pages, like /me/connections.")
+                Self::invalid("return_to", "use the path of a page on this site, for example /me/connections.")
             }
             Error::Database(error) => Self::internal(&error),
+            Error::Access(error) => error.into(),
             Error::Credentials(error) => Self::internal(&error),
             Error::Audit(error) => Self::internal(&error),
         }
@@ -64,33 +66,45 @@ impl From<Error> for ApiError {
 
 /// One of the caller's connections.
 #[derive(Serialize, ToSchema)]
-struct ConnectionView {
-    #[schema(value_type = String)]
+struct ConnectionResponse {
+    #[schema(value_type = String, example = "con_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: ConnectionId,
-    /// `mcp_server`.
+    /// What the grant is for: `mcp_server` or `provider`.
+    #[schema(example = "mcp_server")]
     r#for: &'static str,
-    #[schema(value_type = String)]
-    mcp_server_id: McpServerId,
+    /// The MCP server, if the grant is for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_server_id: Option<String>,
+    /// The account's name at the provider.
+    #[schema(example = "ana@acme.test")]
     account: String,
     /// `connected`, `needs_reauth`, `expired` or `not_connected`.
+    #[schema(example = "connected")]
     status: &'static str,
-    /// Why it needs its owner.
+    /// Why its owner must connect it again; null if they need not.
+    #[schema(example = "the provider refused the refresh token")]
     status_reason: Option<String>,
+    /// The OAuth scopes that were granted.
+    #[schema(example = json!(["notes.read"]))]
     scopes: Vec<String>,
+    /// When it was connected, RFC 3339.
     #[schema(value_type = String)]
     connected_at: Timestamp,
     #[schema(value_type = Option<String>)]
     last_used_at: Option<Timestamp>,
 }
 
-impl From<Connection> for ConnectionView {
+impl From<Connection> for ConnectionResponse {
     fn from(connection: Connection) -> Self {
         Self {
             id: connection.id,
-            r#for: "mcp_server",
-            mcp_server_id: connection.server,
+            r#for: connection.target.kind(),
+            mcp_server_id: match connection.target {
+                GrantTarget::McpServer(id) => Some(id.to_string()),
+                GrantTarget::Provider(_) => None,
+            },
             account: connection.account,
-            status: connection.status.word(),
+            status: connection.status.as_str(),
             status_reason: connection.status_reason,
             scopes: connection.scopes,
             connected_at: connection.connected_at,
@@ -101,60 +115,64 @@ impl From<Connection> for ConnectionView {
 
 /// Somebody's connection, as operators see it: metadata only.
 #[derive(Serialize, ToSchema)]
-struct TenantConnectionView {
+struct TenantConnectionResponse {
+    /// The person whose connection it is.
     #[schema(value_type = String)]
     user_id: UserId,
     #[serde(flatten)]
-    connection: ConnectionView,
+    connection: ConnectionResponse,
 }
 
 /// What became of each token.
 #[derive(Serialize, ToSchema)]
-struct RevocationsView {
-    revocations: Vec<RevocationView>,
+struct RevocationsResponse {
+    /// What became of each token.
+    revocations: Vec<RevocationResponse>,
 }
 
+/// What became of one token.
 #[derive(Serialize, ToSchema)]
-struct RevocationView {
-    /// `refresh` or `access`.
+struct RevocationResponse {
+    /// Which token: `refresh` or `access`.
+    #[schema(example = "refresh")]
     token: &'static str,
-    /// `revoked`, `not_supported` or `pending_retry`.
+    /// What became of it: `revoked`, `not_supported` or `pending_retry`.
+    #[schema(example = "revoked")]
     result: &'static str,
 }
 
-impl From<Vec<Revocation>> for RevocationsView {
+impl From<Vec<Revocation>> for RevocationsResponse {
     fn from(revocations: Vec<Revocation>) -> Self {
-        let view = |one: Revocation| RevocationView { token: one.token, result: one.result.word() };
+        let view = |one: Revocation| RevocationResponse { token: one.token, result: one.result.as_str() };
         Self { revocations: revocations.into_iter().map(view).collect() }
     }
 }
 
 /// One use of a grant.
 #[derive(Serialize, ToSchema)]
-struct UseView {
-    #[schema(value_type = String)]
+struct CredentialUseResponse {
+    #[schema(value_type = String, example = "aud_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: AuditId,
     #[schema(value_type = String)]
     at: Timestamp,
     /// `tool_call` for a call, `oauth` for a refresh or revocation.
+    #[schema(example = "tool_call")]
     surface: String,
+    /// The full name of the tool that was called.
+    #[schema(example = "notes__search")]
     tool: Option<String>,
+    /// The thread in which it was used, if in one.
     #[schema(value_type = Option<String>)]
     thread_id: Option<ThreadId>,
+    /// The turn in which it was used, if in one.
     #[schema(value_type = Option<String>)]
     turn_id: Option<TurnId>,
-    requester: Option<RequesterView>,
+    requester: Option<RequesterResponse>,
 }
 
-#[derive(Serialize, ToSchema)]
-struct RequesterView {
-    kind: &'static str,
-    id: String,
-}
-
-impl From<Use> for UseView {
+impl From<Use> for CredentialUseResponse {
     fn from(one: Use) -> Self {
-        let requester = one.requester.map(|requester| RequesterView { kind: requester.kind(), id: requester.id() });
+        let requester = one.requester.as_ref().map(RequesterResponse::from);
         Self {
             id: one.id,
             at: one.at,
@@ -167,70 +185,73 @@ impl From<Use> for UseView {
     }
 }
 
-/// The caller's connections.
-#[utoipa::path(get, path = "/v1/me/connections", tag = "oauth", params(Paging),
-    responses((status = 200, body = List<ConnectionView>)), extensions(("x-caller" = json!("member"))))]
-async fn mine(
+/// Lists your connections, oldest first.
+#[utoipa::path(get, path = "/v1/me/connections", operation_id = "me.connections.list", tag = "oauth", params(Paging),
+    responses((status = 200, body = List<ConnectionResponse>)), extensions(("x-caller" = json!("member"))))]
+async fn me_list(
     State(oauth): State<Oauth>,
     caller: Member,
     paging: Paging,
-) -> Result<Json<List<ConnectionView>>, ApiError> {
+) -> Result<Json<List<ConnectionResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let all = oauth.connections_of(&mut tx, caller.user).await?;
-    Ok(Json(List::oldest_first(all, &paging, |one| one.id)?.map(ConnectionView::from)))
+    Ok(Json(List::oldest_first(all, &paging, |one| one.id)?.map(ConnectionResponse::from)))
 }
 
-/// Ends one of the caller's connections and revokes its tokens.
-#[utoipa::path(delete, path = "/v1/me/connections/{id}", tag = "oauth", params(("id" = String, Path)),
-    responses((status = 200, body = RevocationsView)), extensions(("x-caller" = json!("member"))))]
-async fn disconnect(
+/// Ends one of your connections and revokes its tokens.
+#[utoipa::path(delete, path = "/v1/me/connections/{id}", operation_id = "me.connections.disconnect", tag = "oauth",
+    params(("id" = String, Path)), responses((status = 200, body = RevocationsResponse)),
+    extensions(("x-caller" = json!("member"))))]
+async fn me_disconnect(
     State(oauth): State<Oauth>,
     caller: Member,
     Id(id): Id<ConnectionId>,
-) -> Result<Json<RevocationsView>, ApiError> {
+) -> Result<Json<RevocationsResponse>, ApiError> {
     Ok(Json(oauth.disconnect(&caller.principal, id).await?.into()))
 }
 
-/// What used one of the caller's connections, newest first.
-#[utoipa::path(get, path = "/v1/me/connections/{id}/uses", tag = "oauth", params(("id" = String, Path), Paging),
-    responses((status = 200, body = List<UseView>)), extensions(("x-caller" = json!("member"))))]
-async fn uses(
+/// Lists what used one of your connections, newest first.
+#[utoipa::path(get, path = "/v1/me/connections/{id}/uses", operation_id = "me.connections.uses.list", tag = "oauth",
+    params(("id" = String, Path), Paging), responses((status = 200, body = List<CredentialUseResponse>)),
+    extensions(("x-caller" = json!("member"))))]
+async fn me_uses_list(
     State(oauth): State<Oauth>,
     caller: Member,
     Id(id): Id<ConnectionId>,
     paging: Paging,
-) -> Result<Json<List<UseView>>, ApiError> {
+) -> Result<Json<List<CredentialUseResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let own = oauth.own_ever(&mut tx, caller.user, id).await?;
     own.then_some(()).ok_or_else(ApiError::not_found)?;
     let count = paging.limit.saturating_add(1);
     let found =
-        audit::uses_of(&mut tx, caller.user, Some(id), count, paging.after_id()?).await.map_err(Error::Audit)?;
-    Ok(Json(List::cut(found, &paging, |one| one.id.to_string()).map(UseView::from)))
+        audit::uses_of(&mut tx, caller.user, Some(id), count, paging.after_place()?).await.map_err(Error::Audit)?;
+    Ok(Json(List::cut(found, &paging, |one| place(one.at, one.id)).map(CredentialUseResponse::from)))
 }
 
-/// Every connection of the tenant, metadata only.
-#[utoipa::path(get, path = "/v1/connections", tag = "oauth", params(Paging),
-    responses((status = 200, body = List<TenantConnectionView>)), extensions(("x-caller" = json!("operator"))))]
-async fn all(
+/// Lists every connection of the tenant: metadata only, no tokens.
+#[utoipa::path(get, path = "/v1/connections", operation_id = "connections.list", tag = "oauth", params(Paging),
+    responses((status = 200, body = List<TenantConnectionResponse>)), extensions(("x-caller" = json!("operator"))))]
+async fn list(
     State(oauth): State<Oauth>,
     caller: Operator,
     paging: Paging,
-) -> Result<Json<List<TenantConnectionView>>, ApiError> {
+) -> Result<Json<List<TenantConnectionResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let count = paging.limit.saturating_add(1);
     let found = oauth.connections(&mut tx, paging.after_id()?, count).await?;
     let list = List::cut(found, &paging, |one| one.id.to_string());
-    Ok(Json(list.map(|one| TenantConnectionView { user_id: one.user, connection: one.into() })))
+    Ok(Json(list.map(|one| TenantConnectionResponse { user_id: one.user, connection: one.into() })))
 }
 
-/// Revokes anybody's connection. An operator may revoke, never use.
-#[utoipa::path(post, path = "/v1/connections/{id}/revoke", tag = "oauth", params(("id" = String, Path)),
-    responses((status = 200, body = RevocationsView)), extensions(("x-caller" = json!("operator"))))]
+/// Revokes anyone's connection. An operator may revoke a connection but never use it.
+#[utoipa::path(post, path = "/v1/connections/{id}/revoke", operation_id = "connections.revoke", tag = "oauth",
+    params(("id" = String, Path)), responses((status = 200, body = RevocationsResponse)),
+    extensions(("x-caller" = json!("operator"))))]
 async fn revoke(
     State(oauth): State<Oauth>,
     caller: Operator,
     Id(id): Id<ConnectionId>,
-) -> Result<Json<RevocationsView>, ApiError> {
-    Ok(Json(oauth.revoke(caller.tenant(), id, caller.requester()).await?.into()))
+) -> Result<Json<RevocationsResponse>, ApiError> {
+    Ok(Json(oauth.revoke(caller.tenant(), id, caller.actor()).await?.into()))
 }

@@ -5,11 +5,11 @@
 //! and a refresh never discovers; no transaction is open while another server is asked.
 //! Work that another server has begun is finished even if whoever asked went away: it runs in [`Oauth::drain`]'s tasks.
 
+mod access_token;
+mod callback;
 mod connections;
 mod discovery;
-mod finish;
 mod flow;
-mod handout;
 pub mod http;
 pub mod pages;
 mod refresh;
@@ -22,21 +22,26 @@ mod tests;
 mod tokens;
 mod types;
 
-use thinkwork_database::jobs::Job;
+use prometheus::IntCounterVec;
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Clock, ConnectionId, McpServerId, Principal, Requester, StepId, TenantId, UserId};
+use thinkwork_primitives::{Actor, Clock, ConnectionId, FlowId, GrantTarget, Principal, TenantId, UserId};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
+use crate::access::Access;
 use crate::credentials::Credentials;
-use crate::edge::caller::{Boxed, Consent};
+use crate::credentials::UseRecorder;
+use crate::edge::caller::{BoxFuture, Consent};
+use crate::edge::{NameMap, Named, NamedIds};
 
-pub use finish::{Finished, Finisher};
+pub use callback::{CallbackCaller, CallbackOutcome};
+pub use flow::ExpireFlow;
 pub use registration::Registration;
-pub use revoke::REVOKE_JOB;
+pub use revoke::{EndUserConnections, RevokeTokens};
 pub use types::{
-    AccessToken, Connection, ConnectionStatus, Discovered, Ended, PreRegistered, Revocation, RevocationResult,
-    ServerClient, Started, TokenUse,
+    AccessToken, ClientSettings, Connection, ConnectionStatus, Discovered, Ended, PreRegistered, Revocation,
+    RevocationResult, Started, TokenUse,
 };
 
 /// What can go wrong here.
@@ -66,6 +71,9 @@ pub enum Error {
     /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
+    /// Whether the person may still act cannot be told.
+    #[error(transparent)]
+    Access(#[from] crate::access::Error),
     /// The sealed store refused.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
@@ -74,10 +82,23 @@ pub enum Error {
     Audit(#[from] crate::audit::Error),
 }
 
-/// Names of MCP servers, for pages. Implemented for the slice that has them, in `app`.
-pub trait ServerNames: Send + Sync {
-    /// The names of these servers; unknown ones are left out.
-    fn names<'a>(&'a self, tx: &'a mut Tx, ids: &'a [McpServerId]) -> Boxed<'a, Vec<(McpServerId, String)>>;
+/// Whether this connection is this person's.
+pub async fn is_owner(tx: &mut Tx, user: UserId, connection: ConnectionId) -> Result<bool, thinkwork_database::Error> {
+    store::connection_is_of(tx, user, connection).await
+}
+
+/// What the ids of this slice are called.
+pub fn names<'a>(
+    tx: &'a mut Tx,
+    ids: &'a NamedIds,
+    found: &'a mut NameMap,
+) -> BoxFuture<'a, Result<(), thinkwork_database::Error>> {
+    Box::pin(async move {
+        for (id, account) in store::connection_accounts(tx, &ids.connections).await? {
+            found.insert(Named::Connection(id), account);
+        }
+        Ok(())
+    })
 }
 
 /// The slice.
@@ -85,16 +106,27 @@ pub trait ServerNames: Send + Sync {
 pub struct Oauth {
     db: Db,
     clock: Clock,
+    access: Access,
     credentials: Credentials,
     outbound: Outbound,
     public_url: url::Url,
+    refreshes: IntCounterVec,
     tasks: TaskTracker,
 }
 
 impl Oauth {
     /// Over this database, these credentials and this client, at this public URL.
-    pub fn new(db: Db, clock: Clock, credentials: Credentials, outbound: Outbound, public_url: url::Url) -> Self {
-        Self { db, clock, credentials, outbound, public_url, tasks: TaskTracker::new() }
+    /// `refreshes` counts them by outcome.
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        access: Access,
+        credentials: Credentials,
+        outbound: Outbound,
+        public_url: url::Url,
+        refreshes: IntCounterVec,
+    ) -> Self {
+        Self { db, clock, access, credentials, outbound, public_url, refreshes, tasks: TaskTracker::new() }
     }
 
     /// Finds the authorization server of a protected resource. `challenge`: the WWW-Authenticate of its 401, if any.
@@ -105,30 +137,27 @@ impl Oauth {
         discovery::discover(&self.outbound, resource_url, challenge).await
     }
 
-    /// Makes our client registration for this server, or finds that the current one still fits: pre-registered, else
+    /// Makes our client registration for this target, or finds that the current one still fits: pre-registered, else
     /// RFC 7591. At approval. Nothing is written; [`Oauth::register`] does that.
     ///
     /// # Errors
     /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn registration(&self, tenant: TenantId, client: ServerClient) -> Result<Registration, Error> {
+    pub async fn registration(&self, tenant: TenantId, client: ClientSettings) -> Result<Registration, Error> {
         self.registration_prepare(tenant, client).await
     }
 
-    /// Writes a registration down, in the transaction that has seen that the server is still the one it was made for.
+    /// Writes a registration down, in the transaction that has seen that the target is still the one it was made for.
     /// Grants of another registration stay with the endpoints that gave them.
     ///
     /// # Errors
     /// [`Error::Refused`] where the registration was changed meanwhile.
-    pub async fn register(&self, tx: &mut Tx, made: Registration, by: &Requester) -> Result<(), Error> {
+    pub async fn register(&self, tx: &mut Tx, made: Registration, by: &Actor) -> Result<(), Error> {
         self.registration_store(tx, made, by).await
     }
 
-    /// The redirect URI of this server's registration: what an operator enters where a client is registered by hand.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn redirect_uri(&self, tx: &mut Tx, server: McpServerId) -> Result<Option<String>, Error> {
-        let client = store::client_current(tx, server).await?;
+    /// The redirect URI of this target's registration: what an operator enters where a client is registered by hand.
+    pub async fn redirect_uri(&self, tx: &mut Tx, target: GrantTarget) -> Result<Option<String>, Error> {
+        let client = store::client_current(tx, target).await?;
         client.map(|client| self.redirect_uri_of(&client.callback_key)).transpose()
     }
 
@@ -136,18 +165,18 @@ impl Oauth {
     /// of a member's page, or nothing for the connections page.
     ///
     /// # Errors
-    /// [`Error::ReturnAddress`]; [`Error::NotFound`] where the server has no registration.
-    pub async fn start(&self, caller: &Consent, server: McpServerId, return_to: &str) -> Result<Started, Error> {
-        self.flow_start(caller, server, return_to).await
+    /// [`Error::ReturnAddress`]; [`Error::NotFound`] where the target has no registration.
+    pub async fn start(&self, caller: &Consent, target: GrantTarget, return_to: &str) -> Result<Started, Error> {
+        self.flow_start(caller, target, return_to).await
     }
 
     /// Finishes a flow: what a callback's `key` and query came to, for whoever sits at the browser.
-    pub async fn finish(&self, key: &str, query: &str, finisher: Finisher) -> Finished {
-        self.flow_finish(key, query, finisher).await
+    pub async fn finish(&self, key: &str, query: &str, finisher: CallbackCaller) -> CallbackOutcome {
+        self.flow_callback(key, query, finisher).await
     }
 
     /// The person's access token, refreshed when it ends within the minute; opened with its audit event committed, and
-    /// noted on the step in that same transaction. Only for work that the person themself asked for.
+    /// recorded on the step in that same transaction. Only for work that the person themself asked for.
     ///
     /// # Errors
     /// [`Error::NotConnected`], [`Error::NeedsReauth`], [`Error::Unreachable`].
@@ -155,11 +184,11 @@ impl Oauth {
         &self,
         tenant: TenantId,
         user: UserId,
-        server: McpServerId,
+        target: GrantTarget,
         use_: &TokenUse,
-        step: Option<StepId>,
+        recorder: Option<&dyn UseRecorder>,
     ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, server, rules::Wanted::ForCall, use_, step).await
+        self.token(tenant, user, target, rules::Wanted::ForCall, use_, recorder).await
     }
 
     /// The resource refused `version` with 401: refresh once, at most once a minute, only if it is still current. The
@@ -171,12 +200,12 @@ impl Oauth {
         &self,
         tenant: TenantId,
         user: UserId,
-        server: McpServerId,
+        target: GrantTarget,
         refused: i64,
         use_: &TokenUse,
-        step: Option<StepId>,
+        recorder: Option<&dyn UseRecorder>,
     ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, server, rules::Wanted::Instead(refused), use_, step).await
+        self.token(tenant, user, target, rules::Wanted::Instead(refused), use_, recorder).await
     }
 
     /// Disconnects the caller's own connection: revokes (RFC 7009), erases, audits.
@@ -185,77 +214,60 @@ impl Oauth {
     /// [`Error::NotFound`] for a connection that is not the caller's.
     pub async fn disconnect(&self, caller: &Principal, connection: ConnectionId) -> Result<Vec<Revocation>, Error> {
         let owner = caller.user().ok_or(Error::NotFound)?;
-        self.end(caller.tenant, Some(owner), connection, Ended::ByOwner, caller.requester()).await
+        self.end(caller.tenant, Some(owner), connection, Ended::ByOwner, caller.actor()).await
     }
 
     /// Revokes anybody's connection, for an operator.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn revoke(
         &self,
         tenant: TenantId,
         connection: ConnectionId,
-        by: Requester,
+        by: Actor,
     ) -> Result<Vec<Revocation>, Error> {
         self.end(tenant, None, connection, Ended::ByOperator, by).await
     }
 
-    /// Ends every grant at a server in the transaction that deletes, rejects or moves it, and its registration; the
+    /// Ends every grant for a target in the transaction that deletes, rejects or moves it, and its registration; the
     /// tokens are revoked by jobs.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn end_server(
+    pub async fn end_target(
         &self,
         tx: &mut Tx,
-        server: McpServerId,
+        target: GrantTarget,
         reason: &'static str,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
-        self.server_end(tx, server, reason, by).await
+        self.target_end(tx, target, reason, by).await
     }
 
-    /// Ends every grant and open flow of a person who was disabled (key: the person); the tokens are revoked by jobs.
-    ///
-    /// # Errors
-    /// What keeps the job from being done; it is tried again.
-    pub async fn end_user(&self, job: &Job) -> Result<(), Error> {
-        let Ok(user) = job.key.parse::<UserId>() else { return Ok(()) };
-        self.user_end(job.tenant, user).await
+    /// Does the job [`EndUserConnections`]: ends every grant and open flow of a person who was disabled; the tokens are
+    /// revoked by jobs of their own.
+    pub async fn end_user_connections(&self, tenant: TenantId, user: UserId) -> Result<(), Error> {
+        self.user_end(tenant, user).await
     }
 
-    /// Every grant at a server whose issuer moved needs its owner, in the transaction that notes the move; nothing is
+    /// Every grant for a target whose issuer moved needs its owner, in the transaction that notes the move; nothing is
     /// revoked.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn suspend_server(
+    pub async fn suspend_target(
         &self,
         tx: &mut Tx,
-        server: McpServerId,
+        target: GrantTarget,
         reason: &'static str,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
-        self.server_suspend(tx, server, reason, by).await
+        self.target_suspend(tx, target, reason, by).await
     }
 
-    /// Jobs of this slice: `oauth.revoke` (key: a connection) and `oauth.flow_end` (key: a flow).
-    ///
-    /// # Errors
-    /// What keeps the job from being done; it is tried again.
-    pub async fn job(&self, job: &Job) -> Result<(), Error> {
-        match job.kind.as_str() {
-            revoke::REVOKE_JOB => self.revoke_job(job).await,
-            flow::FLOW_END_JOB => self.flow_end_job(job).await,
-            kind => Err(Error::Refused(format!("The OAuth slice knows no job of kind {kind}."))),
-        }
+    /// Does the job [`RevokeTokens`].
+    pub async fn revoke_ended(&self, tenant: TenantId, connection: ConnectionId) -> Result<(), Error> {
+        self.revoke_job(tenant, connection).await
+    }
+
+    /// Does the job [`ExpireFlow`].
+    pub async fn expire_flow(&self, tenant: TenantId, flow: FlowId) -> Result<(), Error> {
+        self.flow_expire(tenant, flow).await
     }
 
     /// Forgets flows of a tenant that ended a day ago, at most `count`: until then a second tap finds its answer.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
         let mut tx = self.db.write(tenant).await?;
         store::flows_sweep(&mut tx, self.clock.now().minus(rules::FLOW_KEPT), count).await?;
@@ -274,7 +286,7 @@ impl Oauth {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        match self.tasks.spawn(work).await {
+        match self.tasks.spawn(work.in_current_span()).await {
             Ok(result) => result,
             Err(_) => Err(Error::Unreachable("the work was cut off; try again".to_owned())),
         }
@@ -289,14 +301,14 @@ impl Oauth {
     ) -> Result<tokens::ClientProof, Error> {
         let secret = match client.secret() {
             Some(credential) => {
-                let opening = crate::credentials::Opening {
+                let opening = crate::credentials::OpenRequest {
                     surface: thinkwork_primitives::Surface::Oauth,
-                    requester: use_.requester.clone(),
+                    actor: use_.actor.clone(),
                     subject: thinkwork_primitives::CredentialSubject::Tenant,
                     thread: use_.thread,
                     turn: use_.turn,
                     tool: None,
-                    step: None,
+                    recorder: None,
                 };
                 Some(self.credentials.open(tx, credential, opening).await?.secret)
             }

@@ -5,9 +5,6 @@
 mod callback;
 mod words;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
@@ -15,27 +12,26 @@ use axum::response::Redirect;
 use axum::routing::get;
 use serde::Deserialize;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{AuditId, ConnectionId, McpServerId, Requester, UserId};
+use thinkwork_primitives::{AuditId, ConnectionId, GrantTarget, Requester};
 
-use super::{Connection, Error, Oauth, ServerNames};
-use crate::access::Access;
+use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
-use crate::edge::moment::Moment;
-use crate::edge::{ApiError, CheckedForm, Frame, Id, Notice, Page, PageError, PageMember, PageOperator, Paging};
+use crate::edge::display_time::DisplayTime;
+use crate::edge::{ApiError, CheckedForm, Id, Layout, Notice, Page, PageError, PageMember, PageOperator, Paging};
+use crate::edge::{Named, Names};
 pub use callback::handoff;
 pub(crate) use words::reason_sentence;
 use words::revocation_sentence;
 
-/// What the pages need beside the slice: names of people and of servers.
+/// What the pages need: the slice and the names of people and targets.
 #[derive(Clone)]
 struct Pages {
     oauth: Oauth,
-    access: Access,
-    servers: Arc<dyn ServerNames>,
+    names: Names,
 }
 
 /// The pages' routes.
-pub fn routes(slice: &Oauth, access: &Access, servers: Arc<dyn ServerNames>) -> Router {
+pub fn routes(slice: &Oauth, names: Names) -> Router {
     Router::new()
         .route("/oauth/callback/{key}", get(callback::callback))
         .route("/me/connections", get(connections))
@@ -43,7 +39,7 @@ pub fn routes(slice: &Oauth, access: &Access, servers: Arc<dyn ServerNames>) -> 
         .route("/me/uses", get(uses))
         .route("/admin/connections", get(tenant_connections))
         .route("/admin/connections/{id}/revoke", get(revoke_ask).post(revoke))
-        .with_state(Pages { oauth: slice.clone(), access: access.clone(), servers })
+        .with_state(Pages { oauth: slice.clone(), names })
 }
 
 /// What a page's address says about what just happened.
@@ -58,7 +54,7 @@ impl Said {
     fn notice(&self) -> Option<Notice> {
         let good = |text: String| Some(Notice { kind: "good", text });
         match (self.status.as_deref(), self.ended.as_deref()) {
-            (Some("connected"), _) => good("Connected. The agent can use this account when you ask it to.".to_owned()),
+            (Some("connected"), _) => good("Connected. The agent can use this account for your requests.".to_owned()),
             (Some("error"), _) => {
                 let text = reason_sentence(self.reason.as_deref().unwrap_or_default());
                 Some(Notice { kind: "bad", text })
@@ -72,27 +68,28 @@ impl Said {
 /// One row of a connections page.
 struct Row {
     id: ConnectionId,
-    server_id: McpServerId,
-    server: String,
+    target: String,
+    connect_href: String,
+    settings_href: String,
     person: String,
     account: String,
     status: &'static str,
     reason: String,
-    connected: Moment,
-    used: Option<Moment>,
+    connected: DisplayTime,
+    used: Option<DisplayTime>,
 }
 
 #[derive(Template)]
 #[template(path = "oauth/templates/connections.html")]
 struct ConnectionsPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
 }
 
 #[derive(Template)]
 #[template(path = "oauth/templates/tenant_connections.html")]
 struct TenantConnectionsPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     next: String,
 }
@@ -100,8 +97,8 @@ struct TenantConnectionsPage {
 #[derive(Template)]
 #[template(path = "oauth/templates/end.html")]
 struct EndPage {
-    frame: Frame,
-    server: String,
+    layout: Layout,
+    target: String,
     account: String,
     person: String,
     action: String,
@@ -109,24 +106,38 @@ struct EndPage {
     verb: &'static str,
 }
 
+/// Where its owner connects it again; the list of connections where it has no page of its own.
+pub(crate) fn connect_href(target: GrantTarget) -> String {
+    match target {
+        GrantTarget::McpServer(id) => format!("/me/mcp-servers/{id}/connect"),
+        GrantTarget::Provider(_) => "/me/connections".to_owned(),
+    }
+}
+
+/// Where operators configure it; empty where there is no such page.
+fn settings_href(target: GrantTarget) -> String {
+    match target {
+        GrantTarget::McpServer(id) => format!("/admin/mcp-servers/{id}"),
+        GrantTarget::Provider(_) => String::new(),
+    }
+}
+
 impl Pages {
     async fn rows(&self, tx: &mut Tx, found: Vec<Connection>) -> Result<Vec<Row>, PageError> {
         let now = self.oauth.clock.now();
-        let servers: Vec<McpServerId> = found.iter().map(|one| one.server).collect();
-        let users: Vec<UserId> = found.iter().map(|one| one.user).collect();
-        let servers: HashMap<_, _> = self.servers.names(tx, &servers).await.into_iter().collect();
-        let people = self.access.user_names(tx, &users).await.map_err(|error| ApiError::internal(&error))?;
-        let people: HashMap<_, _> = people.into_iter().collect();
+        let named = found.iter().flat_map(|one| [Named::GrantTarget(one.target), Named::User(one.user)]);
+        let names = self.names.find(tx, named.collect::<Vec<_>>()).await?;
         let row = |one: Connection| Row {
             id: one.id,
-            server_id: one.server,
-            server: servers.get(&one.server).cloned().unwrap_or_else(|| "A server that is gone".to_owned()),
-            person: people.get(&one.user).cloned().unwrap_or_default(),
+            target: names.get(Named::GrantTarget(one.target)).unwrap_or("Deleted").to_owned(),
+            connect_href: connect_href(one.target),
+            settings_href: settings_href(one.target),
+            person: names.user(one.user).to_owned(),
             account: one.account,
-            status: one.status.word(),
+            status: one.status.as_str(),
             reason: one.status_reason.as_deref().map(reason_sentence).unwrap_or_default(),
-            connected: Moment::of(one.connected_at, now),
-            used: one.last_used_at.map(|at| Moment::of(at, now)),
+            connected: DisplayTime::of(one.connected_at, now),
+            used: one.last_used_at.map(|at| DisplayTime::of(at, now)),
         };
         Ok(found.into_iter().map(row).collect())
     }
@@ -146,8 +157,8 @@ async fn connections(
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let found = pages.oauth.connections_of(&mut tx, caller.user).await?;
     let rows = pages.rows(&mut tx, found).await?;
-    let frame = Frame::me(&caller, "Connections", "connections").with_notice(said.notice());
-    Ok(Page(ConnectionsPage { frame, rows }))
+    let layout = Layout::me(&caller, "Connected accounts", "connections").with_notice(said.notice());
+    Ok(Page(ConnectionsPage { layout, rows }))
 }
 
 async fn disconnect_ask(
@@ -158,10 +169,10 @@ async fn disconnect_ask(
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let found = pages.oauth.connections_of(&mut tx, caller.user).await?.into_iter().find(|one| one.id == id);
     let row = pages.one(&mut tx, found).await?;
-    let title = format!("Disconnect {}", row.server);
+    let title = format!("Disconnect {}", row.target);
     Ok(Page(EndPage {
-        frame: Frame::me(&caller, &title, "connections"),
-        server: row.server,
+        layout: Layout::me(&caller, &title, "connections"),
+        target: row.target,
         account: row.account,
         person: String::new(),
         action: format!("/me/connections/{id}/disconnect"),
@@ -194,8 +205,8 @@ async fn tenant_connections(
     let list = crate::edge::List::cut(found, &paging, |one| one.id.to_string());
     let next = list.next.map(|after| format!("/admin/connections?after={after}")).unwrap_or_default();
     let rows = pages.rows(&mut tx, list.items).await?;
-    let frame = Frame::admin(&caller, "Connections", "connections").with_notice(said.notice());
-    Ok(Page(TenantConnectionsPage { frame, rows, next }))
+    let layout = Layout::admin(&caller, "Connections", "connections").with_notice(said.notice());
+    Ok(Page(TenantConnectionsPage { layout, rows, next }))
 }
 
 async fn revoke_ask(
@@ -206,10 +217,10 @@ async fn revoke_ask(
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let found = pages.oauth.connection_by_id(&mut tx, id).await?;
     let row = pages.one(&mut tx, found).await?;
-    let title = format!("Revoke {}'s connection to {}", row.person, row.server);
+    let title = format!("Revoke {}'s connection to {}", row.person, row.target);
     Ok(Page(EndPage {
-        frame: Frame::admin(&caller, &title, "connections"),
-        server: row.server,
+        layout: Layout::admin(&caller, &title, "connections"),
+        target: row.target,
         account: row.account,
         person: row.person,
         action: format!("/admin/connections/{id}/revoke"),
@@ -224,14 +235,15 @@ async fn revoke(
     form: CheckedForm<Nothing>,
 ) -> Result<Redirect, PageError> {
     form.caller.require_operator()?;
-    let (tenant, by) = (form.caller.tenant(), form.caller.principal.requester());
+    let tenant = form.caller.tenant();
+    let by = form.caller.principal.actor();
     let results = pages.oauth.revoke(tenant, id, by).await?;
     Ok(Redirect::to(&format!("/admin/connections?ended={}", words::results_query(&results))))
 }
 
-/// One line of "What used my accounts".
+/// One line of "Account activity".
 struct UseRow {
-    at: Moment,
+    at: DisplayTime,
     what: String,
     is_tool: bool,
     account: String,
@@ -242,7 +254,7 @@ struct UseRow {
 #[derive(Template)]
 #[template(path = "oauth/templates/uses.html")]
 struct UsesPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<UseRow>,
     next: String,
 }
@@ -253,30 +265,30 @@ async fn uses(
     paging: Paging,
 ) -> Result<Page<UsesPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
-    let (count, after) = (paging.limit.saturating_add(1), paging.after_id::<AuditId>()?);
+    let (count, after) = (paging.limit.saturating_add(1), paging.after_place::<AuditId>()?);
     let found = audit::uses_of(&mut tx, caller.user, None, count, after).await.map_err(Error::Audit)?;
-    let list = crate::edge::List::cut(found, &paging, |one| one.id.to_string());
+    let list = crate::edge::List::cut(found, &paging, |one| crate::edge::place(one.at, one.id));
     let next = list.next.map(|after| format!("/me/uses?after={after}")).unwrap_or_default();
     let live = pages.oauth.connections_of(&mut tx, caller.user).await?;
     let accounts = pages.rows(&mut tx, live).await?;
     let now = pages.oauth.clock.now();
     let row = |one: Use| UseRow {
-        at: Moment::of(one.at, now),
+        at: DisplayTime::of(one.at, now),
         what: words::use_words(&one.surface, one.tool.as_deref(), one.connection),
         is_tool: one.tool.is_some(),
         account: match (one.connection, accounts.iter().find(|row| one.connection == Some(row.id))) {
-            (_, Some(row)) => format!("{} ({})", row.server, row.account),
-            (Some(_), None) => "a connection that has ended".to_owned(),
-            (None, None) => "one that was being connected".to_owned(),
+            (_, Some(row)) => format!("{} ({})", row.target, row.account),
+            (Some(_), None) => "Disconnected account".to_owned(),
+            (None, None) => "New account".to_owned(),
         },
         thread: one.thread.map(|id| id.to_string()).unwrap_or_default(),
         requester: match one.requester {
-            Some(Requester::User(id)) if id == caller.user => "you".to_owned(),
+            Some(Requester::User(id)) if id == caller.user => "You".to_owned(),
             Some(Requester::System(_)) => "ThinkWork".to_owned(),
             Some(other) => other.kind().to_owned(),
-            None => "unknown".to_owned(),
+            None => "Unknown".to_owned(),
         },
     };
     let rows = list.items.into_iter().map(row).collect();
-    Ok(Page(UsesPage { frame: Frame::me(&caller, "What used my accounts", "uses"), rows, next }))
+    Ok(Page(UsesPage { layout: Layout::me(&caller, "Account activity", "uses"), rows, next }))
 }

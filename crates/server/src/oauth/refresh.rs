@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thinkwork_database::Topic;
 use thinkwork_outbound::Field;
-use thinkwork_primitives::{CredentialSubject, Surface, TenantId, Timestamp};
+use thinkwork_primitives::{Actor, Chain, CredentialSubject, DomainEvent, Surface, TenantId, Timestamp};
 use uuid::Uuid;
 
 use super::rules::{self, Failure, LEASE, LEASE_LEFT_MIN};
@@ -16,7 +16,7 @@ use super::store::{self, ClientRow, ConnectionRow, Granted};
 use super::tokens::{self, ClientProof, Grant, TokenAnswer};
 use super::{Error, Oauth, TokenUse, revoke};
 use crate::audit::{self, Event};
-use crate::credentials::{self, Opening};
+use crate::credentials::{self, OpenRequest};
 
 /// How often new tokens are tried to be stored: they exist nowhere else.
 const STORE_ATTEMPTS: u32 = 4;
@@ -41,7 +41,7 @@ impl StoreTries {
             Some(left) => left,
             None => return Err(error),
         };
-        tracing::warn!(%error, left = self.left, "new tokens could not be stored; trying again");
+        tracing::warn!(error = %Chain(&error), left = self.left, "new tokens could not be stored; trying again");
         tokio::time::sleep(self.pause).await;
         self.pause = self.pause.saturating_mul(2);
         Ok(())
@@ -107,14 +107,14 @@ impl Oauth {
             return Ok(None);
         }
         let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
-        let opening = Opening {
+        let opening = OpenRequest {
             surface: Surface::Oauth,
-            requester: use_.requester.clone(),
+            actor: use_.actor.clone(),
             subject: subject(&row),
             thread: use_.thread,
             turn: use_.turn,
             tool: None,
-            step: None,
+            recorder: None,
         };
         let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
         if opened.version != version {
@@ -154,7 +154,9 @@ impl Oauth {
         }
         let now = || self.clock.now();
         let endpoint = &begun.client.token_endpoint;
-        match tokens::request(&self.outbound, endpoint, &begun.proof, fields, now).await {
+        let answer = tokens::request(&self.outbound, endpoint, &begun.proof, fields, now).await;
+        self.refreshes.with_label_values(&[outcome_of(&answer)]).inc();
+        match answer {
             Ok(answer) => self.refresh_store(begun, answer).await?,
             Err(Failure::Later { maybe_received, pause, what }) => {
                 tracing::warn!(connection = %begun.row.connection(), %what, "a refresh failed for now");
@@ -198,10 +200,12 @@ impl Oauth {
             && sealed.is_some_and(|sealed| sealed.version == version);
         if still_ours {
             store::connection_needs_reauth(&mut tx, row.connection(), reason).await?;
-            let event = Event::by(thinkwork_primitives::Requester::server(), "connection.needs_reauth")
+            let event = Event::by(Actor::server(), "connection.needs_reauth")
                 .on("connection", row.connection())
                 .detail("reason", reason);
-            audit::record(&mut tx, self.clock.now(), event)?;
+            let now = self.clock.now();
+            audit::record(&mut tx, now, event)?;
+            tx.publish(DomainEvent::ConnectionNeedsReauth { connection: row.connection() }, now);
             tx.wake(Topic::Credential, row.credential_id);
             tx.commit().await?;
         }
@@ -255,8 +259,8 @@ impl Oauth {
         }
         // The connection's row before the credential's, as when a token is handed out; undone where another won.
         store::refresh_done(&mut tx, id, granted, now).await?;
-        if self.credentials.rotate_if(&mut tx, credential, version, &secret, &use_.requester).await? {
-            let event = Event::by(use_.requester.clone(), "connection.refreshed")
+        if self.credentials.rotate_if(&mut tx, credential, version, &secret, &use_.actor).await? {
+            let event = Event::by(use_.actor.clone(), "connection.refreshed")
                 .on("connection", id)
                 .using(subject(row), Surface::Oauth)
                 .within(use_.thread, use_.turn);
@@ -271,5 +275,15 @@ pub(super) fn gone_is_not_connected(error: credentials::Error) -> Error {
     match error {
         credentials::Error::Gone(_) => Error::NotConnected,
         error => Error::Credentials(error),
+    }
+}
+
+/// How a refresh ended, in a word for the measurements.
+fn outcome_of<T>(answer: &Result<T, Failure>) -> &'static str {
+    match answer {
+        Ok(_) => "refreshed",
+        Err(Failure::Later { .. }) => "later",
+        Err(Failure::Definite(code)) if rules::client_refused(code) => "client_refused",
+        Err(Failure::Definite(_)) => "ended",
     }
 }

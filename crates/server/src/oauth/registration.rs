@@ -1,4 +1,4 @@
-//! Registering us as a client: by hand or dynamically (RFC 7591). One registration and one callback key per server and
+//! Registering us as a client: by hand or dynamically (RFC 7591). One registration and one callback key per target and
 //! issuer.
 //!
 //! Invariant: endpoints are pinned here; a registration whose issuer, token endpoint or client changes becomes another
@@ -7,13 +7,13 @@
 use serde::Deserialize;
 use serde_json::json;
 use thinkwork_database::{Tx, routes};
-use thinkwork_outbound::Request;
-use thinkwork_primitives::{OauthClientId, Requester, Secret, TenantId, crypto};
+use thinkwork_outbound::{Purpose, Request};
+use thinkwork_primitives::{Actor, OauthClientId, Secret, TenantId, crypto};
 use uuid::Uuid;
 
 use super::rules::{self, REQUEST_DEADLINE};
 use super::store::{self, ClientRow};
-use super::{Error, Oauth, ServerClient, discovery};
+use super::{ClientSettings, Error, Oauth, discovery};
 use crate::audit::{self, Event};
 use crate::credentials::Owner;
 
@@ -33,7 +33,7 @@ struct Registered {
 
 /// A registration that is made and not yet written down.
 pub struct Registration {
-    client: ServerClient,
+    client: ClientSettings,
     /// None where the current one still fits.
     fresh: Option<Fresh>,
 }
@@ -61,7 +61,7 @@ impl Oauth {
     pub(super) async fn registration_prepare(
         &self,
         tenant: TenantId,
-        client: ServerClient,
+        client: ClientSettings,
     ) -> Result<Registration, Error> {
         let found = &client.discovered;
         if !found.pkce_s256 && !client.pkce_though_silent {
@@ -77,7 +77,7 @@ impl Oauth {
         for endpoint in &endpoints {
             discovery::check_endpoint(&self.outbound, endpoint).await?;
         }
-        let current = store::client_current(&mut self.db.read(tenant).await?, client.server).await?;
+        let current = store::client_current(&mut self.db.read(tenant).await?, client.target).await?;
         if current.is_some_and(|row| fits(&row, &client)) {
             return Ok(Registration { client, fresh: None });
         }
@@ -94,10 +94,10 @@ impl Oauth {
         &self,
         tx: &mut Tx,
         registration: Registration,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
         let Registration { client, fresh } = registration;
-        let current = store::client_current(tx, client.server).await?;
+        let current = store::client_current(tx, client.target).await?;
         match (fresh, current) {
             (Some(fresh), current) => self.registration_insert(tx, &client, fresh, current, by).await,
             (None, Some(row)) if fits(&row, &client) => self.renew(tx, &row, &client, by).await,
@@ -106,7 +106,7 @@ impl Oauth {
     }
 
     /// Keeps the current registration, and brings what is asked for up to date.
-    async fn renew(&self, tx: &mut Tx, row: &ClientRow, client: &ServerClient, by: &Requester) -> Result<(), Error> {
+    async fn renew(&self, tx: &mut Tx, row: &ClientRow, client: &ClientSettings, by: &Actor) -> Result<(), Error> {
         let found = &client.discovered;
         if let (Some(credential), Some(secret)) = (row.secret(), offered(client)) {
             self.credentials.rotate(tx, credential, secret, std::time::Duration::ZERO, by).await?;
@@ -114,11 +114,11 @@ impl Oauth {
         let scopes = scopes(client).join(" ");
         store::client_renew(tx, row.client(), &scopes, found.iss_required, &found.authorization_endpoint).await?;
         let event = Event::by(by.clone(), "oauth_client.renewed").on("oauth_client", row.client());
-        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", client.server.to_string()))?;
+        audit::record(tx, self.clock.now(), event.detail("target", client.target.to_string()))?;
         Ok(())
     }
 
-    fn known(&self, client: &ServerClient, known: &super::PreRegistered) -> Result<Registered, Error> {
+    fn known(&self, client: &ClientSettings, known: &super::PreRegistered) -> Result<Registered, Error> {
         if known.client_id.trim().is_empty() {
             return Err(refused("The client id is empty; enter the one that the authorization server gave you."));
         }
@@ -128,7 +128,7 @@ impl Oauth {
     }
 
     /// RFC 7591 section 3.1. The request carries no secret; the answer may.
-    async fn register_dynamically(&self, client: &ServerClient, key: &str) -> Result<Registered, Error> {
+    async fn register_dynamically(&self, client: &ClientSettings, key: &str) -> Result<Registered, Error> {
         let host = rules::host_of(&client.discovered.issuer);
         let Some(endpoint) = &client.discovered.registration_endpoint else {
             return Err(refused(format!(
@@ -148,6 +148,7 @@ impl Oauth {
             "token_endpoint_auth_method": method,
         });
         let request = Request::post(endpoint.as_str())
+            .purpose(Purpose::Oauth)
             .header("accept", "application/json")
             .deadline(REQUEST_DEADLINE)
             .body_bytes_max(ANSWER_BYTES_MAX)
@@ -179,10 +180,10 @@ impl Oauth {
     async fn registration_insert(
         &self,
         tx: &mut Tx,
-        client: &ServerClient,
+        client: &ClientSettings,
         fresh: Fresh,
         before: Option<ClientRow>,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
         let Fresh { kind, key, registered } = fresh;
         let (id, now, found) = (OauthClientId::new(), self.clock.now(), &client.discovered);
@@ -200,7 +201,8 @@ impl Oauth {
         let row = ClientRow {
             id: id.uuid(),
             tenant_id: tx.tenant().uuid(),
-            mcp_server_id: client.server.uuid(),
+            target_kind: client.target.kind().to_owned(),
+            target_id: client.target.uuid(),
             registration: kind.to_owned(),
             issuer: found.issuer.clone(),
             callback_key: key,
@@ -219,14 +221,14 @@ impl Oauth {
         store::client_insert(tx, row).await?;
         if let Some(before) = before {
             if before.issuer != found.issuer {
-                // A grant is its issuer's: what another one gave does not serve this server any more (L37).
-                self.server_suspend(tx, client.server, "issuer_changed", by).await?;
+                // A grant is its issuer's: what another one gave does not serve this target any more (L37).
+                self.target_suspend(tx, client.target, "issuer_changed", by).await?;
             }
             self.retire_client(tx, before.client(), by).await?;
         }
         let event = Event::by(by.clone(), "oauth_client.registered")
             .on("oauth_client", id)
-            .detail("mcp_server_id", client.server.to_string())
+            .detail("target", client.target.to_string())
             .detail("registration", kind);
         audit::record(tx, now, event)?;
         Ok(())
@@ -242,7 +244,7 @@ impl Oauth {
 }
 
 /// Whether the registration is still the one that is asked for.
-fn fits(row: &ClientRow, client: &ServerClient) -> bool {
+fn fits(row: &ClientRow, client: &ClientSettings) -> bool {
     let found = &client.discovered;
     let same_client = match &client.pre_registered {
         // A secret that comes or goes changes how the client proves itself: that is another registration.
@@ -260,16 +262,16 @@ fn fits(row: &ClientRow, client: &ServerClient) -> bool {
         && row.resource == resource(client)
 }
 
-fn offered(client: &ServerClient) -> Option<&Secret> {
+fn offered(client: &ClientSettings) -> Option<&Secret> {
     client.pre_registered.as_ref().and_then(|known| known.client_secret.as_ref())
 }
 
-fn scopes(client: &ServerClient) -> Vec<String> {
+fn scopes(client: &ClientSettings) -> Vec<String> {
     client.scopes.clone().unwrap_or_else(|| client.discovered.scopes.clone())
 }
 
 /// RFC 8707: the resource to ask for, unless the operator recorded that it is left out.
-fn resource(client: &ServerClient) -> Option<String> {
+fn resource(client: &ClientSettings) -> Option<String> {
     (!client.without_resource).then(|| client.discovered.resource.clone())
 }
 

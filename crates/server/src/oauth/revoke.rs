@@ -5,24 +5,40 @@
 
 use std::time::Duration;
 
-use thinkwork_database::jobs::{self, Job};
+use thinkwork_database::jobs::{self, JobType, Tries};
 use thinkwork_database::{Tx, routes};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
-    ConnectionId, CredentialId, CredentialSubject, McpServerId, Requester, Secret, Surface, TenantId, Timestamp, UserId,
+    Actor, ConnectionId, CredentialId, CredentialSubject, DomainEvent, GrantTarget, Secret, Surface, TenantId,
+    Timestamp, UserId,
 };
 
-use super::flow::FLOW_END_JOB;
+use super::flow::ExpireFlow;
 use super::registration::CALLBACK_ROUTE;
 use super::rules::{self, Failure, LEASE};
 use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
 use super::tokens::{self, ClientProof, Grant};
 use super::{Ended, Error, Oauth, Revocation, RevocationResult, TokenUse};
 use crate::audit::{self, Event};
-use crate::credentials::{Credentials, Opening, Owner};
+use crate::credentials::{Credentials, OpenRequest, Owner};
 
 /// Revokes the tokens of an ended connection, again if need be.
-pub const REVOKE_JOB: &str = "oauth.revoke";
+pub struct RevokeTokens;
+
+impl JobType for RevokeTokens {
+    const NAME: &'static str = "revoke_tokens";
+    /// It ends itself when the tokens have expired anyway.
+    const TRIES: Tries = Tries::UntilDone;
+    type Payload = ConnectionId;
+}
+
+/// Ends the flows and connections of a person who was disabled.
+pub struct EndUserConnections;
+
+impl JobType for EndUserConnections {
+    const NAME: &'static str = "end_user_connections";
+    type Payload = UserId;
+}
 /// How long an issuer is asked; after that the material is erased, since tokens that old have ended or never end.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -40,8 +56,8 @@ pub(super) async fn leave_to_revoke(
         expires_at: row.expires_at(),
         has_refresh_token: row.has_refresh_token,
     };
-    let (user, server, client) = (row.owner(), row.server(), row.client());
-    let new = NewConnection { id, user, server, client, credential, ended_at: Some(now) };
+    let (user, target, client) = (row.owner(), row.target()?, row.client());
+    let new = NewConnection { id, user, target, client, credential, ended_at: Some(now) };
     insert_to_revoke(tx, &new, &kept, now).await
 }
 
@@ -53,7 +69,8 @@ pub(super) async fn insert_to_revoke(
     now: Timestamp,
 ) -> Result<(), Error> {
     store::connection_insert(tx, ended, granted, now).await?;
-    Ok(jobs::enqueue(tx, REVOKE_JOB, &ended.id.to_string(), now).await?)
+    jobs::enqueue::<RevokeTokens>(tx, ended.id, now);
+    Ok(())
 }
 
 /// Tokens that an issuer gave for a connection which ended meanwhile: sealed and left to the revocation.
@@ -65,26 +82,27 @@ pub(super) async fn late_tokens(
     secret: &Secret,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let by = Requester::server();
+    let by = Actor::server();
     if credentials.describe(tx, row.credential()).await?.is_some()
         && credentials.rotate_if(tx, row.credential(), version, secret, &by).await?
     {
-        return Ok(jobs::enqueue(tx, REVOKE_JOB, &row.connection().to_string(), now).await?);
+        jobs::enqueue::<RevokeTokens>(tx, row.connection(), now);
+        return Ok(());
     }
     let owner = Owner::Connection(row.connection());
     let credential = credentials.create(tx, owner, "oauth_grant", secret, &by).await?;
     leave_to_revoke(tx, row, credential, now).await
 }
 
-fn opening(row: &ConnectionRow, by: &Requester) -> Opening {
-    Opening {
+fn opening(row: &ConnectionRow, by: &Actor) -> OpenRequest<'static> {
+    OpenRequest {
         surface: Surface::Oauth,
-        requester: by.clone(),
+        actor: by.clone(),
         subject: CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) },
         thread: None,
         turn: None,
         tool: None,
-        step: None,
+        recorder: None,
     }
 }
 
@@ -98,7 +116,7 @@ impl Oauth {
         &self,
         tx: &mut Tx,
         row: &ConnectionRow,
-        by: &Requester,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<(), Error> {
         if self.credentials.describe(tx, row.credential()).await?.is_none() {
@@ -117,7 +135,7 @@ impl Oauth {
         owner: Option<UserId>,
         id: ConnectionId,
         why: Ended,
-        by: Requester,
+        by: Actor,
     ) -> Result<Vec<Revocation>, Error> {
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
@@ -135,21 +153,21 @@ impl Oauth {
         self.to_its_end(async move { this.revoke_tokens(tenant, id, by).await }).await
     }
 
-    pub(super) async fn revoke_job(&self, job: &Job) -> Result<(), Error> {
-        let Ok(id) = job.key.parse::<ConnectionId>() else { return Ok(()) };
-        let failure = match self.revoke_tokens(job.tenant, id, Requester::server()).await {
+    pub(super) async fn revoke_job(&self, tenant: TenantId, id: ConnectionId) -> Result<(), Error> {
+        let failure = match self.revoke_tokens(tenant, id, Actor::server()).await {
             Ok(results) if results.iter().any(|one| one.result == RevocationResult::PendingRetry) => {
                 Error::Unreachable("the tokens are not revoked yet".to_owned())
             }
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        if self.revoke_give_up(job.tenant, id).await? { Ok(()) } else { Err(failure) }
+        if self.revoke_give_up(tenant, id).await? { Ok(()) } else { Err(failure) }
     }
 
     /// Erases what no issuer revoked in a month, and says so in the record. False while it is still tried.
     async fn revoke_give_up(&self, tenant: TenantId, id: ConnectionId) -> Result<bool, Error> {
-        let (now, by) = (self.clock.now(), Requester::server());
+        let now = self.clock.now();
+        let by = Actor::server();
         let mut tx = self.db.write(tenant).await?;
         let Some(row) = store::connection_any(&mut tx, id).await? else { return Ok(true) };
         if row.ended_at.is_none_or(|ended_at| now.since(Timestamp::from_micros(ended_at)) < REVOKED_WITHIN) {
@@ -164,7 +182,7 @@ impl Oauth {
     }
 
     /// Revokes what an ended connection still holds, refresh token first, and erases it once the issuer has answered.
-    async fn revoke_tokens(&self, tenant: TenantId, id: ConnectionId, by: Requester) -> Result<Vec<Revocation>, Error> {
+    async fn revoke_tokens(&self, tenant: TenantId, id: ConnectionId, by: Actor) -> Result<Vec<Revocation>, Error> {
         let mut tx = self.db.write(tenant).await?;
         let Some(row) = store::connection_any(&mut tx, id).await?.filter(|row| row.ended_at.is_some()) else {
             return Ok(Vec::new());
@@ -194,10 +212,10 @@ impl Oauth {
         tx: &mut Tx,
         row: &ConnectionRow,
         client: &ClientRow,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(Grant, ClientProof), Error> {
         let opened = self.credentials.open(tx, row.credential(), opening(row, by)).await?;
-        let use_ = TokenUse { requester: by.clone(), thread: None, turn: None, tool: None };
+        let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
         let proof = self.proof(tx, client, &use_).await?;
         Ok((Grant::from_secret(&opened.secret)?, proof))
     }
@@ -238,7 +256,7 @@ impl Oauth {
         row: &ConnectionRow,
         version: i64,
         results: &[Revocation],
-        by: Requester,
+        by: Actor,
     ) -> Result<(), Error> {
         let mut tx = self.db.write(tenant).await?;
         let pending = results.iter().any(|revocation| revocation.result == RevocationResult::PendingRetry);
@@ -246,12 +264,12 @@ impl Oauth {
         let unchanged = sealed.is_some_and(|sealed| sealed.version == version);
         if !pending && unchanged {
             self.credentials.revoke(&mut tx, row.credential(), &by).await?;
-            jobs::cancel(&mut tx, REVOKE_JOB, &row.connection().to_string()).await?;
+            jobs::cancel::<RevokeTokens>(&mut tx, row.connection()).await?;
             self.retire_client(&mut tx, row.client(), &by).await?;
         }
         let mut event = Event::by(by, "connection.tokens_revoked").on("connection", row.connection());
         for revocation in results {
-            event = event.detail(revocation.token, revocation.result.word());
+            event = event.detail(revocation.token, revocation.result.as_str());
         }
         audit::record(&mut tx, self.clock.now(), event)?;
         tx.commit().await?;
@@ -263,7 +281,7 @@ impl Oauth {
         &self,
         tx: &mut Tx,
         id: thinkwork_primitives::OauthClientId,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
         let Some(client) = store::client_find(tx, id).await?.filter(|client| client.replaced_at.is_some()) else {
             return Ok(());
@@ -284,22 +302,22 @@ impl Oauth {
         Ok(())
     }
 
-    pub(super) async fn server_end(
+    pub(super) async fn target_end(
         &self,
         tx: &mut Tx,
-        server: McpServerId,
+        target: GrantTarget,
         reason: &'static str,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let client = store::client_current(tx, server).await?;
+        let client = store::client_current(tx, target).await?;
         if let Some(client) = &client {
             // First of all: a consent that is being exchanged sees this, or its connection is seen below.
             store::client_replace(tx, client.client(), now).await?;
         }
-        for row in store::connections_at(tx, server).await? {
+        for row in store::connections_at(tx, target).await? {
             // Where its owner ends it at this moment, there is nothing left to end.
-            end_row(tx, &row, Ended::WithServer(reason), by, now, now).await?;
+            end_row(tx, &row, Ended::WithTarget(reason), by, now, now).await?;
         }
         if let Some(client) = &client {
             self.retire_client(tx, client.client(), by).await?;
@@ -310,7 +328,8 @@ impl Oauth {
     /// A person who was disabled: their flows and connections end. A consent whose code is being exchanged at this
     /// moment becomes a connection first, so then the job comes again.
     pub(super) async fn user_end(&self, tenant: TenantId, user: UserId) -> Result<(), Error> {
-        let (now, by) = (self.clock.now(), Requester::server());
+        let now = self.clock.now();
+        let by = Actor::server();
         let mut tx = self.db.write(tenant).await?;
         let mut being_exchanged = false;
         for flow in store::flows_open(&mut tx, user).await? {
@@ -320,7 +339,7 @@ impl Oauth {
             }
             store::flow_outcome(&mut tx, flow.flow(), "owner_disabled").await?;
             self.credentials.revoke(&mut tx, flow.verifier(), &by).await?;
-            jobs::cancel(&mut tx, FLOW_END_JOB, &flow.flow().to_string()).await?;
+            jobs::cancel::<ExpireFlow>(&mut tx, flow.flow()).await?;
         }
         for row in store::connections_of(&mut tx, user).await? {
             end_row(&mut tx, &row, Ended::WithOwner, &by, now, now).await?;
@@ -332,18 +351,19 @@ impl Oauth {
         Ok(())
     }
 
-    pub(super) async fn server_suspend(
+    pub(super) async fn target_suspend(
         &self,
         tx: &mut Tx,
-        server: McpServerId,
+        target: GrantTarget,
         reason: &'static str,
-        by: &Requester,
+        by: &Actor,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        for row in store::connections_at(tx, server).await? {
+        for row in store::connections_at(tx, target).await? {
             store::connection_needs_reauth(tx, row.connection(), reason).await?;
             let event = Event::by(by.clone(), "connection.needs_reauth").on("connection", row.connection());
             audit::record(tx, now, event.detail("reason", reason))?;
+            tx.publish(DomainEvent::ConnectionNeedsReauth { connection: row.connection() }, now);
         }
         Ok(())
     }
@@ -354,14 +374,15 @@ async fn end_row(
     tx: &mut Tx,
     row: &ConnectionRow,
     why: Ended,
-    by: &Requester,
+    by: &Actor,
     now: Timestamp,
     revoke_at: Timestamp,
 ) -> Result<bool, Error> {
     if !store::connection_end(tx, row.connection(), now).await? {
         return Ok(false);
     }
-    jobs::enqueue(tx, REVOKE_JOB, &row.connection().to_string(), revoke_at).await?;
+    jobs::enqueue::<RevokeTokens>(tx, row.connection(), revoke_at);
+    tx.publish(DomainEvent::ConnectionEnded { connection: row.connection() }, now);
     let event = Event::by(by.clone(), "connection.ended")
         .on("connection", row.connection())
         .detail("reason", rules::ended_word(why))

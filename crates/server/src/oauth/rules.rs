@@ -289,6 +289,6 @@ pub(super) const fn ended_word(ended: Ended) -> &'static str {
         Ended::ByOwner => "disconnected_by_owner",
         Ended::ByOperator => "revoked_by_operator",
         Ended::WithOwner => "owner_disabled",
-        Ended::WithServer(reason) => reason,
+        Ended::WithTarget(reason) => reason,
     }
 }

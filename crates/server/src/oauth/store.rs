@@ -8,10 +8,10 @@ mod refreshes;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{ConnectionId, CredentialId, McpServerId, OauthClientId, Timestamp, UserId};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{ConnectionId, CredentialId, GrantTarget, OauthClientId, Timestamp, UserId};
 use uuid::Uuid;
 
 pub(super) use clients::*;
@@ -24,6 +24,38 @@ use super::rules::Facts;
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
+}
+
+pub(super) async fn connection_is_of(
+    tx: &mut Tx,
+    user: UserId,
+    id: ConnectionId,
+) -> Result<bool, thinkwork_database::Error> {
+    let own = all(tx).filter(connection::Column::Id.eq(id.uuid())).filter(connection::Column::UserId.eq(user.uuid()));
+    Ok(own.count(tx.orm()).await? == 1)
+}
+
+/// Accounts of these connections as their owners know them, ended ones included.
+pub(super) async fn connection_accounts(
+    tx: &mut Tx,
+    ids: &[ConnectionId],
+) -> Result<Vec<(ConnectionId, String)>, thinkwork_database::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(Uuid, String)> = all(tx)
+        .filter(connection::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .select_only()
+        .columns([connection::Column::Id, connection::Column::Account])
+        .into_tuple()
+        .all(tx.orm())
+        .await?;
+    Ok(rows.into_iter().map(|(id, account)| (ConnectionId::from_uuid(id), account)).collect())
+}
+
+/// The two columns of a target, read back.
+fn target_from(table: &'static str, row: Uuid, kind: &str, id: Uuid) -> Result<GrantTarget, Error> {
+    Ok(StoredRow::new(table, row).require("target_kind", GrantTarget::from_columns(kind, id))?)
 }
 
 /// Scopes as stored: separated by spaces.
@@ -56,8 +88,8 @@ impl ConnectionRow {
         OauthClientId::from_uuid(self.oauth_client_id)
     }
 
-    pub(super) fn server(&self) -> Option<McpServerId> {
-        self.mcp_server_id.map(McpServerId::from_uuid)
+    pub(super) fn target(&self) -> Result<GrantTarget, Error> {
+        target_from("connection", self.id, &self.target_kind, self.target_id)
     }
 
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
@@ -91,10 +123,14 @@ fn live(tx: &Tx) -> sea_orm::Select<connection::Entity> {
     all(tx).filter(connection::Column::EndedAt.is_null())
 }
 
-fn at(tx: &Tx, user: UserId, server: McpServerId) -> sea_orm::Select<connection::Entity> {
+fn at(tx: &Tx, target: GrantTarget) -> sea_orm::Select<connection::Entity> {
     live(tx)
-        .filter(connection::Column::UserId.eq(user.uuid()))
-        .filter(connection::Column::McpServerId.eq(server.uuid()))
+        .filter(connection::Column::TargetKind.eq(target.kind()))
+        .filter(connection::Column::TargetId.eq(target.uuid()))
+}
+
+fn own_at(tx: &Tx, user: UserId, target: GrantTarget) -> sea_orm::Select<connection::Entity> {
+    at(tx, target).filter(connection::Column::UserId.eq(user.uuid()))
 }
 
 fn update(tx: &Tx, id: ConnectionId) -> sea_orm::UpdateMany<connection::Entity> {
@@ -103,22 +139,22 @@ fn update(tx: &Tx, id: ConnectionId) -> sea_orm::UpdateMany<connection::Entity> 
         .filter(connection::Column::Id.eq(id.uuid()))
 }
 
-/// The one live connection of this person at this server.
+/// The one live connection of this person for this target.
 pub(super) async fn connection_at(
     tx: &mut Tx,
     user: UserId,
-    server: McpServerId,
+    target: GrantTarget,
 ) -> Result<Option<ConnectionRow>, Error> {
-    at(tx, user, server).one(tx.orm()).await.map_err(db)
+    own_at(tx, user, target).one(tx.orm()).await.map_err(db)
 }
 
 /// The same, and it stays as it is until this transaction ends: nobody ends, refreshes or replaces it meanwhile.
 pub(super) async fn connection_at_kept(
     tx: &mut Tx,
     user: UserId,
-    server: McpServerId,
+    target: GrantTarget,
 ) -> Result<Option<ConnectionRow>, Error> {
-    at(tx, user, server).lock_exclusive().one(tx.orm()).await.map_err(db)
+    own_at(tx, user, target).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
 }
 
 /// A live connection of this person.
@@ -142,7 +178,7 @@ pub(super) async fn connection_any(tx: &mut Tx, id: ConnectionId) -> Result<Opti
 
 /// The same, and it stays as it is until this transaction ends.
 pub(super) async fn connection_kept(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
-    all(tx).filter(connection::Column::Id.eq(id.uuid())).lock_exclusive().one(tx.orm()).await.map_err(db)
+    all(tx).filter(connection::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
 }
 
 /// The live connections of a person, oldest first.
@@ -155,9 +191,9 @@ pub(super) async fn connections_of(tx: &mut Tx, user: UserId) -> Result<Vec<Conn
         .map_err(db)
 }
 
-/// The live connections at a server.
-pub(super) async fn connections_at(tx: &mut Tx, server: McpServerId) -> Result<Vec<ConnectionRow>, Error> {
-    live(tx).filter(connection::Column::McpServerId.eq(server.uuid())).all(tx.orm()).await.map_err(db)
+/// The live connections for a target.
+pub(super) async fn connections_at(tx: &mut Tx, target: GrantTarget) -> Result<Vec<ConnectionRow>, Error> {
+    at(tx, target).all(tx.orm()).await.map_err(db)
 }
 
 /// A page of the tenant's live connections, oldest first.
@@ -182,7 +218,7 @@ pub(super) async fn connections_of_client(tx: &mut Tx, client: OauthClientId) ->
 pub(super) struct NewConnection {
     pub id: ConnectionId,
     pub user: UserId,
-    pub server: Option<McpServerId>,
+    pub target: GrantTarget,
     pub client: OauthClientId,
     pub credential: CredentialId,
     /// Set for a grant that is only kept until it is revoked.
@@ -199,7 +235,8 @@ pub(super) async fn connection_insert(
         id: Set(new.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
         user_id: Set(new.user.uuid()),
-        mcp_server_id: Set(new.server.map(|server| server.uuid())),
+        target_kind: Set(new.target.kind().to_owned()),
+        target_id: Set(new.target.uuid()),
         oauth_client_id: Set(new.client.uuid()),
         credential_id: Set(new.credential.uuid()),
         account: Set(granted.account.clone()),
@@ -301,7 +338,8 @@ mod connection {
         pub id: Uuid,
         pub tenant_id: Uuid,
         pub user_id: Uuid,
-        pub mcp_server_id: Option<Uuid>,
+        pub target_kind: String,
+        pub target_id: Uuid,
         pub oauth_client_id: Uuid,
         pub credential_id: Uuid,
         pub account: String,

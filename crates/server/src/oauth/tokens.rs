@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thinkwork_outbound::{Field, Outbound, Request, Response};
+use thinkwork_outbound::{Field, Outbound, Purpose, Request, Response};
 use thinkwork_primitives::{Secret, Timestamp};
 use zeroize::Zeroizing;
 
@@ -88,7 +88,7 @@ fn text(secret: &Secret) -> Result<&str, Error> {
 }
 
 fn damaged() -> Error {
-    Error::Refused("The stored grant cannot be read; connect again.".to_owned())
+    Error::Refused("The stored connection cannot be read. Reconnect the account.".to_owned())
 }
 
 /// Adds the client's proof to a form request. Basic is form-encoded first (RFC 6749 section 2.3.1).
@@ -123,6 +123,7 @@ pub(super) async fn post(
     fields: Vec<(&str, Field<'_>)>,
 ) -> Result<Response, Failure> {
     let request = Request::post(endpoint)
+        .purpose(Purpose::Oauth)
         .header("accept", "application/json")
         .deadline(REQUEST_DEADLINE)
         .body_bytes_max(ANSWER_BYTES_MAX);

@@ -1,7 +1,8 @@
-//! What the slice speaks of: what discovery found, a server's client, a started flow, connections, tokens, revocations.
+//! What the slice speaks of: what discovery found, how a target authorises us, a started flow, connections, tokens, revocations.
 
+use strum::{EnumString, IntoStaticStr};
 use thinkwork_primitives::{
-    ConnectionId, CredentialId, FlowId, McpServerId, Requester, Secret, ThreadId, Timestamp, TurnId, UserId,
+    Actor, ConnectionId, CredentialId, FlowId, GrantTarget, Secret, ThreadId, Timestamp, TurnId, UserId,
 };
 
 /// What discovery found: RFC 9728 then RFC 8414, then OIDC.
@@ -29,10 +30,10 @@ pub struct Discovered {
     pub token_auth_methods: Vec<String>,
 }
 
-/// How an MCP server is authorised, as its operator approved it.
-pub struct ServerClient {
-    /// The server.
-    pub server: McpServerId,
+/// How we are authorised for a target, as its operator approved it.
+pub struct ClientSettings {
+    /// The target.
+    pub target: GrantTarget,
     /// What discovery found and the operator approved.
     pub discovered: Discovered,
     /// A client that the operator registered by hand; else dynamic registration (RFC 7591).
@@ -66,7 +67,8 @@ pub struct Started {
 }
 
 /// Connected, expired, … computed from the credential the runtime would use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ConnectionStatus {
     /// A call would get a token.
     Connected,
@@ -79,26 +81,21 @@ pub enum ConnectionStatus {
 }
 
 impl ConnectionStatus {
-    /// The word in API and pages.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::NeedsReauth => "needs_reauth",
-            Self::Expired => "expired",
-            Self::NotConnected => "not_connected",
-        }
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// One user's consented grant at one MCP server.
+/// One user's consented grant.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Its id.
     pub id: ConnectionId,
     /// Its owner.
     pub user: UserId,
-    /// The server.
-    pub server: McpServerId,
+    /// What it is for.
+    pub target: GrantTarget,
     /// The account, as the authorization server names it, else its host.
     pub account: String,
     /// What a call would find.
@@ -119,7 +116,7 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub struct TokenUse {
     /// On whose request.
-    pub requester: Requester,
+    pub actor: Actor,
     /// In which thread.
     pub thread: Option<ThreadId>,
     /// In which turn.
@@ -141,7 +138,8 @@ pub struct AccessToken {
 }
 
 /// What became of one token at its issuer (RFC 7009).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum RevocationResult {
     /// The issuer says it is void.
     Revoked,
@@ -152,13 +150,9 @@ pub enum RevocationResult {
 }
 
 impl RevocationResult {
-    /// The word in API and pages.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::NotSupported => "not_supported",
-            Self::PendingRetry => "pending_retry",
-        }
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -180,6 +174,6 @@ pub enum Ended {
     ByOperator,
     /// Its owner was disabled.
     WithOwner,
-    /// Its server went, for this reason.
-    WithServer(&'static str),
+    /// Its target went, for this reason.
+    WithTarget(&'static str),
 }

@@ -11,11 +11,17 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use strum::{EnumString, IntoStaticStr};
+
+use serde::{Deserialize, Serialize};
 use thinkwork_database::{Db, Tx};
-use thinkwork_primitives::{Clock, McpServerId, Principal, SpaceId, Timestamp, UserId};
+use thinkwork_primitives::{Clock, DomainEvent, Principal, Requester, SpaceId, Timestamp, ToolSourceId, UserId};
+use utoipa::ToSchema;
 
 use crate::access::Access;
 use crate::audit::{self, Event};
+use crate::edge::Names;
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +56,20 @@ pub enum Error {
 }
 
 /// Who may see a Space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum SpaceAccess {
     /// Every person and service token of the tenant sees and writes.
     Public,
     /// Its members alone.
     Private,
+}
+
+impl SpaceAccess {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A workroom.
@@ -79,15 +93,46 @@ pub struct Space {
     pub version: i64,
 }
 
-/// One MCP server that serves a Space, and with which of its tools (upstream names; `None`: all approved ones).
-#[derive(Clone, Debug)]
-pub struct SpaceServer {
-    /// The server.
-    pub server: McpServerId,
-    /// The tools offered here.
+/// When a person is asked before a tool runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Approval {
+    /// Not asked.
+    Never,
+    /// Asked at the first call of a thread.
+    Once,
+    /// Asked at each call.
+    Always,
+}
+
+impl Approval {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// With what a source of tools serves a Space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourcePolicy {
+    /// The tools offered here, by upstream name; `None`: all approved ones.
     pub tool_allowlist: Option<Vec<String>>,
-    /// Tool name -> `never` | `once` | `always`; as the operator set it.
-    pub approvals: serde_json::Map<String, serde_json::Value>,
+    /// By upstream name; where a tool has none, the default of its effect holds.
+    pub approvals: BTreeMap<String, Approval>,
+}
+
+/// One source of tools that serves a Space.
+#[derive(Clone, Debug)]
+pub struct SpaceSource {
+    /// The source.
+    pub source: ToolSourceId,
+    /// With what.
+    pub policy: SourcePolicy,
+    /// Who put it here, or changed its policy last.
+    pub granted_by: Requester,
+    /// When.
+    pub granted_at: Timestamp,
 }
 
 /// A Space to make.
@@ -134,12 +179,13 @@ pub struct Spaces {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     access: Access,
+    names: Names,
 }
 
 impl Spaces {
     /// Over this database.
-    pub const fn new(db: Db, clock: Clock, access: Access) -> Self {
-        Self { db, clock, access }
+    pub const fn new(db: Db, clock: Clock, access: Access, names: Names) -> Self {
+        Self { db, clock, access, names }
     }
 
     /// Makes a Space; its maker, if a person, is its first member.
@@ -161,11 +207,11 @@ impl Spaces {
             created_at: now,
             version: 1,
         };
-        store::space_insert(tx, &space, &by.requester()).await?;
-        let event = Event::by(by.requester(), "space.created").on("space", space.id);
-        audit::record(tx, now, event.detail("access", rules::access_word(space.access)))?;
+        store::space_insert(tx, &space, &by.actor()).await?;
+        let event = Event::by(by.actor(), "space.created").on("space", space.id);
+        audit::record(tx, now, event.detail("access", space.access.as_str()))?;
         if let Some(user) = by.user() {
-            store::member_insert(tx, space.id, user, &by.requester(), now).await?;
+            store::member_insert(tx, space.id, user, &by.actor(), now).await?;
         }
         Ok(space)
     }
@@ -189,12 +235,13 @@ impl Spaces {
         }
         rules::check_widening(space.access, change.access, by)?;
         rules::check_prompt(change.prompt.as_deref())?;
-        let mut event = Event::by(by.requester(), "space.changed").on("space", id);
+        let mut event = Event::by(by.actor(), "space.changed").on("space", id);
         if let Some(name) = change.name {
             space.name = rules::checked_name(&name)?;
         }
+        let access_changes = change.access.is_some_and(|access| access != space.access);
         if let Some(access) = change.access {
-            event = event.detail("access", rules::access_word(access));
+            event = event.detail("access", access.as_str());
             space.access = access;
         }
         if let Some(prompt) = change.prompt {
@@ -211,31 +258,36 @@ impl Spaces {
             return Err(Error::Changed);
         }
         space.version = space.version.saturating_add(1);
-        audit::record(tx, self.clock.now(), event)?;
+        let now = self.clock.now();
+        audit::record(tx, now, event)?;
+        if access_changes {
+            tx.publish(DomainEvent::SpaceAccessChanged { space: id }, now);
+        }
         Ok(space)
     }
 
     /// The Space without asking who: for work that has no person (webhooks, worker). Never for a request.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn find_for_work(&self, tx: &mut Tx, id: SpaceId) -> Result<Option<Space>, Error> {
         store::space_find(tx, id).await
     }
 
+    /// Those of these Spaces that are there, without asking who: for work.
+    pub async fn list_for_work(&self, tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<Space>, Error> {
+        store::spaces_find(tx, ids).await
+    }
+
+    /// What these Spaces are called, for work that the caller may see.
+    pub async fn names_of(&self, tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<(SpaceId, String)>, Error> {
+        if ids.is_empty() { Ok(Vec::new()) } else { store::space_names(tx, ids).await }
+    }
+
     /// The Space if this caller may see it; service tokens with scope admin see public ones only.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn visible(&self, tx: &mut Tx, id: SpaceId, caller: &Principal) -> Result<Space, Error> {
         let space = store::space_find(tx, id).await?.ok_or(Error::NotFound)?;
         if may_see(tx, &space, caller.user()).await? { Ok(space) } else { Err(Error::NotFound) }
     }
 
     /// Whether this person may see and write in this Space now. Whether they are enabled is `access`'s to say.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn admits(&self, tx: &mut Tx, id: SpaceId, user: UserId) -> Result<bool, Error> {
         match store::space_find(tx, id).await? {
             Some(space) => may_see(tx, &space, Some(user)).await,
@@ -243,34 +295,25 @@ impl Spaces {
         }
     }
 
-    /// The MCP servers that serve this Space, for work of this person, who must be let in now, or without one. `None`
+    /// The sources of tools that serve this Space, for work of this person, who must be let in now, or without one. `None`
     /// where there is no such Space for them.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn served(
         &self,
         tx: &mut Tx,
         id: SpaceId,
         user: Option<UserId>,
-    ) -> Result<Option<Vec<SpaceServer>>, Error> {
-        let Some((space, servers)) = store::space_with_servers(tx, id).await? else { return Ok(None) };
+    ) -> Result<Option<Vec<SpaceSource>>, Error> {
+        let Some((space, sources)) = store::space_with_sources(tx, id).await? else { return Ok(None) };
         let admitted = user.is_none() || may_see(tx, &space, user).await?;
-        Ok(admitted.then_some(servers))
+        Ok(admitted.then_some(sources))
     }
 
     /// Ids of all Spaces this caller may see.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn visible_ids(&self, tx: &mut Tx, caller: &Principal) -> Result<Vec<SpaceId>, Error> {
         store::space_ids(tx, caller.user()).await
     }
 
     /// The Spaces this caller may see, oldest first, at most `limit`, after `after`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn list(
         &self,
         tx: &mut Tx,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, NewSpace, Space, SpaceAccess, Spaces, rules};
 use crate::edge::{
-    ApiError, CheckedForm, Frame, List, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Paging,
+    ApiError, CheckedForm, Layout, List, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Paging,
 };
 
 /// Every page of the slice. The page of one Space with its threads is the `threads` slice's.
@@ -35,7 +35,7 @@ struct Row {
 
 impl From<Space> for Row {
     fn from(space: Space) -> Self {
-        Self { id: space.id.to_string(), name: space.name, slug: space.slug, access: rules::access_word(space.access) }
+        Self { id: space.id.to_string(), name: space.name, slug: space.slug, access: space.access.as_str() }
     }
 }
 
@@ -55,7 +55,7 @@ struct SpaceForm {
 #[derive(Template)]
 #[template(path = "spaces/templates/mine.html")]
 struct Mine {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     next: String,
 }
@@ -63,7 +63,7 @@ struct Mine {
 #[derive(Template)]
 #[template(path = "spaces/templates/all.html")]
 struct All {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     next: String,
     form: SpaceForm,
@@ -90,7 +90,7 @@ async fn mine(
     paging: Paging,
 ) -> Result<Response, PageError> {
     let (rows, next) = rows(&spaces, &caller, &paging, "/me/spaces").await?;
-    Ok(Page(Mine { frame: Frame::me(&caller, "Spaces", "spaces"), rows, next }).into_response())
+    Ok(Page(Mine { layout: Layout::me(&caller, "Spaces", "spaces"), rows, next }).into_response())
 }
 
 async fn all(
@@ -110,7 +110,7 @@ async fn list_page(
 ) -> Result<Response, PageError> {
     let (rows, next) = rows(spaces, caller, paging, "/admin/spaces").await?;
     let mut page = All {
-        frame: Frame::admin(caller, "Spaces", "spaces"),
+        layout: Layout::admin(caller, "Spaces", "spaces"),
         rows,
         next,
         form,
@@ -121,7 +121,10 @@ async fn list_page(
     match refused.fields.first() {
         Some((field, problem)) if field == "name" => page.name_error.clone_from(problem),
         Some((field, problem)) if field == "slug" => page.slug_error.clone_from(problem),
-        _ => page.frame.notice = Some(Notice { kind: "bad", text: format!("Nothing was made. {}", refused.message) }),
+        _ => {
+            page.layout.notice =
+                Some(Notice { kind: "bad", text: format!("The Space was not created. {}", refused.message) })
+        }
     }
     Ok((refused.status, Page(page)).into_response())
 }
@@ -139,7 +142,7 @@ async fn create(
         prompt: Some(form.prompt.clone()),
         reopen: true,
     };
-    let mut tx = spaces.db.write(caller.tenant()).await?;
+    let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.create(&mut tx, new, &caller.principal).await {
         Ok(space) => {
             tx.commit().await?;

@@ -1,19 +1,16 @@
-//! Who is in a Space, and which MCP servers serve it: the second half of the face.
+//! Who is in a Space, and which sources of tools serve it: the second half of the face.
 //!
-//! Invariants: nobody enters a private Space without a row that says who let them in; a server serves a Space only
+//! Invariants: nobody enters a private Space without a row that says who let them in; a source serves a Space only
 //! after it was put here.
 
 use thinkwork_database::{Topic, Tx};
-use thinkwork_primitives::{McpServerId, Principal, Requester, SpaceId, UserId};
+use thinkwork_primitives::{Actor, DomainEvent, Principal, SpaceId, ToolSourceId, UserId};
 
-use super::{Error, SpaceMember, SpaceServer, Spaces, rules, store};
+use super::{Error, SourcePolicy, SpaceMember, SpaceSource, Spaces, rules, store};
 use crate::audit::{self, Event};
 
 impl Spaces {
     /// Members, in the order of their ids, at most `limit`, after `after`. The caller must have been let see the Space.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn members(
         &self,
         tx: &mut Tx,
@@ -25,9 +22,6 @@ impl Spaces {
     }
 
     /// One member, if they are one.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn member(&self, tx: &mut Tx, space: SpaceId, user: UserId) -> Result<Option<SpaceMember>, Error> {
         store::member_find(tx, space, user).await
     }
@@ -49,10 +43,11 @@ impl Spaces {
             return Err(Error::NotFound);
         }
         let now = self.clock.now();
-        if store::member_insert(tx, space, user, &by.requester(), now).await? {
-            let event = Event::by(by.requester(), "space.member_added").on("space", space);
+        if store::member_insert(tx, space, user, &by.actor(), now).await? {
+            let event = Event::by(by.actor(), "space.member_added").on("space", space);
             let event = event.detail("user_id", user.to_string()).detail("joined_unseen", !sees);
             audit::record(tx, now, event)?;
+            tx.publish(DomainEvent::SpaceAccessChanged { space }, now);
         }
         Ok(())
     }
@@ -71,75 +66,66 @@ impl Spaces {
             return Err(Error::LastMember);
         }
         store::member_delete(tx, space, user).await?;
-        let event = Event::by(by.requester(), "space.member_removed").on("space", space);
-        audit::record(tx, self.clock.now(), event.detail("user_id", user.to_string()))?;
+        let event = Event::by(by.actor(), "space.member_removed").on("space", space);
+        let now = self.clock.now();
+        audit::record(tx, now, event.detail("user_id", user.to_string()))?;
+        tx.publish(DomainEvent::SpaceAccessChanged { space }, now);
         // Open streams of this person look again at once.
         tx.wake(Topic::Access, user.uuid());
         Ok(())
     }
 
-    /// The MCP servers that serve a Space. The caller must have been let see it, or work in it.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn servers(&self, tx: &mut Tx, space: SpaceId) -> Result<Vec<SpaceServer>, Error> {
-        store::server_list(tx, space).await
+    /// The sources of tools that serve a Space. The caller must have been let see it, or work in it.
+    pub async fn sources(&self, tx: &mut Tx, space: SpaceId) -> Result<Vec<SpaceSource>, Error> {
+        store::source_list(tx, space).await
     }
 
-    /// Lets a server serve a Space, or changes with what. The caller must have been let see the Space.
+    /// Lets a source serve a Space, or changes with what. The caller must have been let see the Space, and has seen in
+    /// this transaction that the source exists: it belongs to a slice below.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a Space or server that is not there, [`Error::Invalid`].
-    pub async fn server_put(
+    /// [`Error::NotFound`] for a Space that is not there, [`Error::Invalid`].
+    pub async fn source_put(
         &self,
         tx: &mut Tx,
         space: SpaceId,
-        server: SpaceServer,
-        by: &Requester,
+        source: ToolSourceId,
+        policy: &SourcePolicy,
+        by: &Actor,
     ) -> Result<(), Error> {
-        rules::check_policy(&server)?;
-        if store::space_find(tx, space).await?.is_none() || !store::mcp_server_exists(tx, server.server).await? {
+        rules::check_policy(policy)?;
+        if store::space_find(tx, space).await?.is_none() {
             return Err(Error::NotFound);
         }
         let now = self.clock.now();
-        store::server_put(tx, space, &server, by, now).await?;
-        let event = Event::by(by.clone(), "space.server_put").on("space", space);
-        let event = event
-            .detail("mcp_server_id", server.server.to_string())
-            .detail("all_tools", server.tool_allowlist.is_none());
+        store::source_put(tx, space, source, policy, by, now).await?;
+        let event = Event::by(by.clone(), "space.source_put").on("space", space);
+        let event = event.detail("source", source.to_string()).detail("all_tools", policy.tool_allowlist.is_none());
         audit::record(tx, now, event)?;
         Ok(())
     }
 
-    /// Ends a server's service in a Space. The caller must have been let see the Space.
+    /// Ends a source's service in a Space. The caller must have been let see the Space.
     ///
     /// # Errors
     /// [`Error::NotFound`] where it did not serve.
-    pub async fn server_remove(
+    pub async fn source_remove(
         &self,
         tx: &mut Tx,
         space: SpaceId,
-        server: McpServerId,
-        by: &Requester,
+        source: ToolSourceId,
+        by: &Actor,
     ) -> Result<(), Error> {
-        if !store::server_delete(tx, space, server).await? {
+        if !store::source_delete(tx, space, source).await? {
             return Err(Error::NotFound);
         }
-        let event = Event::by(by.clone(), "space.server_removed").on("space", space);
-        audit::record(tx, self.clock.now(), event.detail("mcp_server_id", server.to_string()))?;
+        let event = Event::by(by.clone(), "space.source_removed").on("space", space);
+        audit::record(tx, self.clock.now(), event.detail("source", source.to_string()))?;
         Ok(())
     }
 
-    /// Spaces that a server serves. For configuration and work: who may see them is asked apart.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn spaces_of_server(&self, tx: &mut Tx, server: McpServerId) -> Result<Vec<SpaceId>, Error> {
-        store::spaces_of_server(tx, server).await
-    }
-
-    /// Names of people, for the pages.
-    pub(super) async fn names(&self, tx: &mut Tx, ids: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
-        Ok(self.access.user_names(tx, ids).await?)
+    /// Spaces that a source serves. For configuration and work: who may see them is asked apart.
+    pub async fn spaces_of_source(&self, tx: &mut Tx, source: ToolSourceId) -> Result<Vec<SpaceId>, Error> {
+        store::spaces_of_source(tx, source).await
     }
 }

@@ -1,8 +1,8 @@
 //! Pure decisions: who sees a Space, who lets whom in, and what a Space may be called.
 
-use thinkwork_primitives::{Principal, Role, UserId, Via, Who, limits};
+use thinkwork_primitives::{AuthMethod, Identity, Principal, Role, UserId, limits};
 
-use super::{Error, SpaceAccess, SpaceServer};
+use super::{Error, SourcePolicy, SpaceAccess};
 
 /// Characters of a slug: a word in an address, not a sentence.
 const SLUG_CHARS_MAX: usize = 40;
@@ -10,19 +10,6 @@ const SLUG_CHARS_MAX: usize = 40;
 const PROMPT_BYTES_MAX: usize = 16_384;
 /// Tools named in one allow-list; more than any server of use offers.
 const TOOLS_MAX: usize = 500;
-
-/// The stored word of an access.
-pub(super) const fn access_word(access: SpaceAccess) -> &'static str {
-    match access {
-        SpaceAccess::Public => "public",
-        SpaceAccess::Private => "private",
-    }
-}
-
-/// Reads the word back. Anything that is not `public` is private: a damaged row shows nothing.
-pub(super) fn access_from_word(word: &str) -> SpaceAccess {
-    if word == "public" { SpaceAccess::Public } else { SpaceAccess::Private }
-}
 
 /// Whether someone of the tenant sees a Space.
 pub(super) const fn may_see(access: SpaceAccess, is_member: bool) -> bool {
@@ -65,9 +52,9 @@ pub(super) fn check_first_member(access: SpaceAccess, maker: Option<UserId>) -> 
 /// Widening takes a person's session: it shows to everyone what members wrote among themselves.
 pub(super) fn check_widening(from: SpaceAccess, to: Option<SpaceAccess>, by: &Principal) -> Result<(), Error> {
     let widens = from == SpaceAccess::Private && to == Some(SpaceAccess::Public);
-    match (widens, by.who, by.via) {
+    match (widens, by.identity, by.auth) {
         (false, ..) => Ok(()),
-        (true, Who::User { role, .. }, Via::Session { .. }) if role >= Role::Operator => Ok(()),
+        (true, Identity::User { role, .. }, AuthMethod::Session { .. }) if role >= Role::Operator => Ok(()),
         (true, ..) => Err(Error::NeedsSession),
     }
 }
@@ -79,7 +66,7 @@ pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
     if (1..=SLUG_CHARS_MAX).contains(&slug.len()) && slug.bytes().all(fits) && ends_well {
         Ok(())
     } else {
-        Err(Error::Invalid("slug", "use 1 to 40 of a-z, 0-9 and hyphens inside, like billing-team."))
+        Err(Error::Invalid("slug", "use 1 to 40 of a-z, 0-9 and hyphens, not at the ends, for example billing-team."))
     }
 }
 
@@ -90,7 +77,7 @@ pub(super) fn checked_name(name: &str) -> Result<String, Error> {
     if (1..=limits::NAME_CHARS_MAX).contains(&count) && !name.chars().any(char::is_control) {
         Ok(name.to_owned())
     } else {
-        Err(Error::Invalid("name", "use 1 to 120 characters in one line."))
+        Err(Error::Invalid("name", "enter 1 to 120 characters in one line."))
     }
 }
 
@@ -98,23 +85,18 @@ pub(super) fn checked_name(name: &str) -> Result<String, Error> {
 pub(super) fn check_prompt(prompt: Option<&str>) -> Result<(), Error> {
     match prompt {
         Some(text) if text.len() > PROMPT_BYTES_MAX => Err(Error::Invalid("prompt", "use at most 16,384 bytes.")),
-        Some(text) if text.contains('\0') => Err(Error::Invalid("prompt", "leave out the zero character.")),
+        Some(text) if text.contains('\0') => Err(Error::Invalid("prompt", "remove the null character.")),
         _ => Ok(()),
     }
 }
 
-/// Refuses approvals that are none of the three words, and lists beyond reason.
-pub(super) fn check_policy(server: &SpaceServer) -> Result<(), Error> {
-    let named = server.tool_allowlist.as_ref().map_or(0, Vec::len);
-    if named > TOOLS_MAX || server.approvals.len() > TOOLS_MAX {
+/// Refuses lists beyond reason.
+pub(super) fn check_policy(policy: &SourcePolicy) -> Result<(), Error> {
+    let named = policy.tool_allowlist.as_ref().map_or(0, Vec::len);
+    if named > TOOLS_MAX || policy.approvals.len() > TOOLS_MAX {
         return Err(Error::Invalid("tool_allowlist", "name at most 500 tools."));
     }
-    let known = |word: &serde_json::Value| matches!(word.as_str(), Some("never" | "once" | "always"));
-    if server.approvals.values().all(known) {
-        Ok(())
-    } else {
-        Err(Error::Invalid("approvals", "each tool's approval is never, once or always."))
-    }
+    Ok(())
 }
 
 /// A slug made of a name, for the page's form.

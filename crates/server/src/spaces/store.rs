@@ -1,14 +1,14 @@
-//! Rows of `space`, `space_member` and `space_mcp_server`.
+//! Rows of `space`, `space_member` and `space_tool_source`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockType, OnConflict, Query};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{McpServerId, Requester, SpaceId, Timestamp, UserId};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{Actor, Requester, SpaceId, Timestamp, ToolSourceId, UserId};
 use uuid::Uuid;
 
-use super::{Error, Space, SpaceMember, SpaceServer, rules};
+use super::{Error, SourcePolicy, Space, SpaceMember, SpaceSource};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
@@ -18,16 +18,16 @@ fn named(requester: &Requester) -> String {
     format!("{}:{}", requester.kind(), requester.id())
 }
 
-pub(super) async fn space_insert(tx: &mut Tx, space: &Space, by: &Requester) -> Result<(), Error> {
+pub(super) async fn space_insert(tx: &mut Tx, space: &Space, by: &Actor) -> Result<(), Error> {
     let row = space::ActiveModel {
         id: Set(space.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
         slug: Set(space.slug.clone()),
         name: Set(space.name.clone()),
-        access: Set(rules::access_word(space.access).to_owned()),
+        access: Set(space.access.as_str().to_owned()),
         prompt: Set(space.prompt.clone()),
         reopen: Set(space.reopen),
-        created_by: Set(named(by)),
+        created_by: Set(named(&by.requester)),
         created_at: Set(space.created_at.micros()),
         version: Set(space.version),
     };
@@ -40,7 +40,7 @@ pub(super) async fn space_insert(tx: &mut Tx, space: &Space, by: &Requester) -> 
 pub(super) async fn space_update(tx: &mut Tx, space: &Space) -> Result<bool, Error> {
     let done = space::Entity::update_many()
         .col_expr(space::Column::Name, Expr::value(space.name.clone()))
-        .col_expr(space::Column::Access, Expr::value(rules::access_word(space.access)))
+        .col_expr(space::Column::Access, Expr::value(space.access.as_str()))
         .col_expr(space::Column::Prompt, Expr::value(space.prompt.clone()))
         .col_expr(space::Column::Reopen, Expr::value(space.reopen))
         .col_expr(space::Column::Version, Expr::value(space.version.saturating_add(1)))
@@ -53,17 +53,18 @@ pub(super) async fn space_update(tx: &mut Tx, space: &Space) -> Result<bool, Err
     Ok(done.rows_affected == 1)
 }
 
-fn space_of(row: space::Model) -> Space {
-    Space {
+fn space_of(row: space::Model) -> Result<Space, Error> {
+    let stored = StoredRow::new("space", row.id);
+    Ok(Space {
         id: SpaceId::from_uuid(row.id),
         slug: row.slug,
         name: row.name,
-        access: rules::access_from_word(&row.access),
+        access: stored.parse("access", &row.access)?,
         prompt: row.prompt,
         reopen: row.reopen,
         created_at: Timestamp::from_micros(row.created_at),
         version: row.version,
-    }
+    })
 }
 
 pub(super) async fn space_find(tx: &mut Tx, id: SpaceId) -> Result<Option<Space>, Error> {
@@ -73,26 +74,37 @@ pub(super) async fn space_find(tx: &mut Tx, id: SpaceId) -> Result<Option<Space>
         .one(tx.orm())
         .await
         .map_err(db)?;
-    Ok(row.map(space_of))
+    row.map(space_of).transpose()
 }
 
-/// A Space and the servers that serve it, by one statement: every look for tools asks this.
-pub(super) async fn space_with_servers(tx: &mut Tx, id: SpaceId) -> Result<Option<(Space, Vec<SpaceServer>)>, Error> {
-    let of = space::Entity::belongs_to(server::Entity)
+/// Those of these Spaces that are there.
+pub(super) async fn spaces_find(tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<Space>, Error> {
+    let rows = space::Entity::find()
+        .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(space::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    rows.into_iter().map(space_of).collect()
+}
+
+/// A Space and the sources that serve it, by one statement: every look for tools asks this.
+pub(super) async fn space_with_sources(tx: &mut Tx, id: SpaceId) -> Result<Option<(Space, Vec<SpaceSource>)>, Error> {
+    let of = space::Entity::belongs_to(source::Entity)
         .from((space::Column::TenantId, space::Column::Id))
-        .to((server::Column::TenantId, server::Column::SpaceId));
+        .to((source::Column::TenantId, source::Column::SpaceId));
     let rows = space::Entity::find()
         .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(space::Column::Id.eq(id.uuid()))
         .join(JoinType::LeftJoin, of.into())
-        .select_also(server::Entity)
-        .order_by_asc(server::Column::Id)
+        .select_also(source::Entity)
+        .order_by_asc(source::Column::Id)
         .all(tx.orm())
         .await
         .map_err(db)?;
-    let (spaces, servers): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-    let servers = servers.into_iter().flatten().map(server_of).collect();
-    Ok(spaces.into_iter().next().map(|space| (space_of(space), servers)))
+    let (spaces, sources): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let sources = sources.into_iter().flatten().map(source_of).collect::<Result<_, _>>()?;
+    spaces.into_iter().next().map(|space| Ok((space_of(space)?, sources))).transpose()
 }
 
 /// Holds the Space's row until this transaction ends: what is decided by its access and by how many its members are
@@ -101,7 +113,7 @@ pub(super) async fn space_lock(tx: &mut Tx, id: SpaceId) -> Result<(), Error> {
     space::Entity::find()
         .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(space::Column::Id.eq(id.uuid()))
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .one(tx.orm())
         .await
         .map_err(db)?;
@@ -127,6 +139,20 @@ fn seen_by(tx: &Tx, user: Option<UserId>) -> sea_orm::Select<space::Entity> {
     space::Entity::find().filter(space::Column::TenantId.eq(tenant)).filter(seen)
 }
 
+/// Names of these Spaces.
+pub(super) async fn space_names(tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<(SpaceId, String)>, Error> {
+    let rows: Vec<(Uuid, String)> = space::Entity::find()
+        .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(space::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .select_only()
+        .columns([space::Column::Id, space::Column::Name])
+        .into_tuple()
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(rows.into_iter().map(|(id, name)| (SpaceId::from_uuid(id), name)).collect())
+}
+
 pub(super) async fn space_ids(tx: &mut Tx, user: Option<UserId>) -> Result<Vec<SpaceId>, Error> {
     let ids: Vec<Uuid> =
         seen_by(tx, user).select_only().column(space::Column::Id).into_tuple().all(tx.orm()).await.map_err(db)?;
@@ -143,7 +169,7 @@ pub(super) async fn space_list(
     if let Some(after) = after {
         select = select.filter(space::Column::Id.gt(after.uuid()));
     }
-    Ok(select.all(tx.orm()).await.map_err(db)?.into_iter().map(space_of).collect())
+    select.all(tx.orm()).await.map_err(db)?.into_iter().map(space_of).collect()
 }
 
 fn members(tx: &Tx, space: SpaceId) -> sea_orm::Select<member::Entity> {
@@ -192,7 +218,7 @@ pub(super) async fn member_insert(
     tx: &mut Tx,
     space: SpaceId,
     user: UserId,
-    by: &Requester,
+    by: &Actor,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let row = member::ActiveModel {
@@ -200,7 +226,7 @@ pub(super) async fn member_insert(
         tenant_id: Set(tx.tenant().uuid()),
         space_id: Set(space.uuid()),
         user_id: Set(user.uuid()),
-        added_by: Set(named(by)),
+        added_by: Set(named(&by.requester)),
         joined_at: Set(now.micros()),
     };
     let columns = [member::Column::TenantId, member::Column::SpaceId, member::Column::UserId];
@@ -219,101 +245,90 @@ pub(super) async fn member_delete(tx: &mut Tx, space: SpaceId, user: UserId) -> 
     Ok(())
 }
 
-/// Whether a live registration of this tenant has this id. The `mcp` slice is below, so its table is read here.
-pub(super) async fn mcp_server_exists(tx: &mut Tx, id: McpServerId) -> Result<bool, Error> {
-    let found = mcp_server::Entity::find()
-        .filter(mcp_server::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(mcp_server::Column::Id.eq(id.uuid()))
-        .filter(mcp_server::Column::DeletedAt.is_null())
-        .one(tx.orm())
-        .await
-        .map_err(db)?;
-    Ok(found.is_some())
+fn source_of(row: source::Model) -> Result<SpaceSource, Error> {
+    let stored = StoredRow::new("space_tool_source", row.id);
+    let granted_by = Requester::from_columns(&row.granted_by_kind, &row.granted_by_id);
+    Ok(SpaceSource {
+        source: stored.require("source_kind", ToolSourceId::from_columns(&row.source_kind, row.source_id))?,
+        policy: SourcePolicy {
+            tool_allowlist: stored.json_or_null("tool_allowlist", row.tool_allowlist.as_deref())?,
+            approvals: stored.json("approvals", &row.approvals)?,
+        },
+        granted_by: stored.require("granted_by_kind", granted_by)?,
+        granted_at: Timestamp::from_micros(row.granted_at),
+    })
 }
 
-fn server_of(row: server::Model) -> SpaceServer {
-    // What was written by us reads back; a damaged list allows nothing rather than everything.
-    let allowlist = row.tool_allowlist.map(|text| serde_json::from_str(&text).unwrap_or_default());
-    SpaceServer {
-        server: McpServerId::from_uuid(row.mcp_server_id),
-        tool_allowlist: allowlist,
-        approvals: serde_json::from_str(&row.approvals).unwrap_or_default(),
-    }
-}
-
-pub(super) async fn server_list(tx: &mut Tx, space: SpaceId) -> Result<Vec<SpaceServer>, Error> {
-    let rows = server::Entity::find()
-        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(server::Column::SpaceId.eq(space.uuid()))
-        .order_by_asc(server::Column::Id)
+pub(super) async fn source_list(tx: &mut Tx, space: SpaceId) -> Result<Vec<SpaceSource>, Error> {
+    let rows = source::Entity::find()
+        .filter(source::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(source::Column::SpaceId.eq(space.uuid()))
+        .order_by_asc(source::Column::Id)
         .all(tx.orm())
         .await
         .map_err(db)?;
-    Ok(rows.into_iter().map(server_of).collect())
+    rows.into_iter().map(source_of).collect()
 }
 
-pub(super) async fn server_put(
+pub(super) async fn source_put(
     tx: &mut Tx,
     space: SpaceId,
-    policy: &SpaceServer,
-    by: &Requester,
+    source: ToolSourceId,
+    policy: &SourcePolicy,
+    by: &Actor,
     now: Timestamp,
 ) -> Result<(), Error> {
     let allowlist = policy.tool_allowlist.as_ref().map(|tools| serde_json::json!(tools).to_string());
-    let row = server::ActiveModel {
+    let row = source::ActiveModel {
         id: Set(Uuid::now_v7()),
         tenant_id: Set(tx.tenant().uuid()),
         space_id: Set(space.uuid()),
-        mcp_server_id: Set(policy.server.uuid()),
+        source_kind: Set(source.kind().to_owned()),
+        source_id: Set(source.uuid()),
         tool_allowlist: Set(allowlist),
-        approvals: Set(serde_json::Value::Object(policy.approvals.clone()).to_string()),
-        added_by: Set(named(by)),
-        added_at: Set(now.micros()),
+        approvals: Set(serde_json::json!(policy.approvals).to_string()),
+        granted_by_kind: Set(by.requester.kind().to_owned()),
+        granted_by_id: Set(by.requester.id()),
+        granted_at: Set(now.micros()),
     };
-    let columns = [server::Column::TenantId, server::Column::SpaceId, server::Column::McpServerId];
+    let columns =
+        [source::Column::TenantId, source::Column::SpaceId, source::Column::SourceKind, source::Column::SourceId];
     let replace = OnConflict::columns(columns)
-        .update_columns([server::Column::ToolAllowlist, server::Column::Approvals])
+        .update_columns([
+            source::Column::ToolAllowlist,
+            source::Column::Approvals,
+            source::Column::GrantedByKind,
+            source::Column::GrantedById,
+            source::Column::GrantedAt,
+        ])
         .to_owned();
-    server::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await.map_err(db)?;
+    source::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await.map_err(db)?;
     Ok(())
 }
 
 /// False when it did not serve.
-pub(super) async fn server_delete(tx: &mut Tx, space: SpaceId, id: McpServerId) -> Result<bool, Error> {
-    let done = server::Entity::delete_many()
-        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(server::Column::SpaceId.eq(space.uuid()))
-        .filter(server::Column::McpServerId.eq(id.uuid()))
+pub(super) async fn source_delete(tx: &mut Tx, space: SpaceId, id: ToolSourceId) -> Result<bool, Error> {
+    let done = source::Entity::delete_many()
+        .filter(source::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(source::Column::SpaceId.eq(space.uuid()))
+        .filter(source::Column::SourceKind.eq(id.kind()))
+        .filter(source::Column::SourceId.eq(id.uuid()))
         .exec(tx.orm())
         .await
         .map_err(db)?;
     Ok(done.rows_affected > 0)
 }
 
-pub(super) async fn spaces_of_server(tx: &mut Tx, id: McpServerId) -> Result<Vec<SpaceId>, Error> {
-    let rows = server::Entity::find()
-        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(server::Column::McpServerId.eq(id.uuid()))
-        .order_by_asc(server::Column::Id)
+pub(super) async fn spaces_of_source(tx: &mut Tx, id: ToolSourceId) -> Result<Vec<SpaceId>, Error> {
+    let rows = source::Entity::find()
+        .filter(source::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(source::Column::SourceKind.eq(id.kind()))
+        .filter(source::Column::SourceId.eq(id.uuid()))
+        .order_by_asc(source::Column::Id)
         .all(tx.orm())
         .await
         .map_err(db)?;
     Ok(rows.into_iter().map(|row| SpaceId::from_uuid(row.space_id)).collect())
-}
-
-/// What these servers are called.
-pub(super) async fn server_names(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec<(McpServerId, String)>, Error> {
-    let found: Vec<(Uuid, String)> = mcp_server::Entity::find()
-        .filter(mcp_server::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(mcp_server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
-        .select_only()
-        .columns([mcp_server::Column::Id, mcp_server::Column::Name])
-        .order_by_asc(mcp_server::Column::Name)
-        .into_tuple()
-        .all(tx.orm())
-        .await
-        .map_err(db)?;
-    Ok(found.into_iter().map(|(id, name)| (McpServerId::from_uuid(id), name)).collect())
 }
 
 mod space {
@@ -362,41 +377,23 @@ mod member {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-mod server {
+mod source {
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "space_mcp_server")]
+    #[sea_orm(table_name = "space_tool_source")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         pub tenant_id: Uuid,
         pub space_id: Uuid,
-        pub mcp_server_id: Uuid,
+        pub source_kind: String,
+        pub source_id: Uuid,
         pub tool_allowlist: Option<String>,
         pub approvals: String,
-        pub added_by: String,
-        pub added_at: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// The columns of `mcp_server` that are read here; the `mcp` slice owns the table.
-mod mcp_server {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "mcp_server")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub name: String,
-        pub deleted_at: Option<i64>,
+        pub granted_by_kind: String,
+        pub granted_by_id: String,
+        pub granted_at: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,18 +1,18 @@
 //! Tests of the pure decisions.
 
 use thinkwork_primitives::{
-    Audience, Principal, Role, Scope, SessionId, TenantId, Timestamp, TokenId, TurnId, UserId, Via, Who,
+    Audience, AuthMethod, Identity, Principal, Role, Scope, SessionId, TenantId, Timestamp, TokenId, TurnId, UserId,
 };
 
 use super::{Error, SpaceAccess, rules};
 
 fn person(id: UserId, role: Role) -> Principal {
-    let via = Via::Session { id: SessionId::new(), signed_in_at: Timestamp::from_micros(0) };
-    Principal { tenant: TenantId::new(), who: Who::User { id, role }, via }
+    let auth = AuthMethod::Session { id: SessionId::new(), signed_in_at: Timestamp::from_micros(0) };
+    Principal { tenant: TenantId::new(), identity: Identity::User { id, role }, auth }
 }
 
 fn by_token(mut principal: Principal, scope: Scope) -> Principal {
-    principal.via = Via::Token { id: TokenId::new(), audience: Audience::Api, scope };
+    principal.auth = AuthMethod::Token { id: TokenId::new(), audience: Audience::Api, scope };
     principal
 }
 
@@ -21,7 +21,6 @@ fn a_private_space_shows_to_its_members_alone() {
     assert!(rules::may_see(SpaceAccess::Public, false));
     assert!(rules::may_see(SpaceAccess::Private, true));
     assert!(!rules::may_see(SpaceAccess::Private, false));
-    assert_eq!(rules::access_from_word("damaged"), SpaceAccess::Private);
 }
 
 #[test]
@@ -49,9 +48,9 @@ fn s07_no_token_widens_a_space() {
     let admin = by_token(operator, Scope::Admin);
     assert!(rules::check_widening(private, Some(public), &operator).is_ok());
     assert!(matches!(rules::check_widening(private, Some(public), &admin), Err(Error::NeedsSession)));
-    let turn = Principal { via: Via::Turn { id: TurnId::new() }, ..operator };
+    let turn = Principal { auth: AuthMethod::Turn { id: TurnId::new() }, ..operator };
     assert!(matches!(rules::check_widening(private, Some(public), &turn), Err(Error::NeedsSession)));
-    let service = Principal { who: Who::Service, ..admin };
+    let service = Principal { identity: Identity::Service, ..admin };
     assert!(matches!(rules::check_widening(private, Some(public), &service), Err(Error::NeedsSession)));
     assert!(rules::check_widening(public, Some(private), &admin).is_ok());
     assert!(rules::check_widening(private, None, &admin).is_ok());

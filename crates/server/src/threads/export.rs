@@ -10,7 +10,7 @@ use serde::Serialize;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Principal, ThreadId, TurnId};
 
-use super::wire::{MessageWire, ThreadWire, TurnWire};
+use super::wire::{MessageResponse, ThreadResponse};
 use super::{Thread, Threads};
 
 /// Rows of one piece; data messages are large.
@@ -50,18 +50,25 @@ impl Export {
     async fn write(&self, piece: Piece) -> Result<(String, Option<Piece>), BoxError> {
         match piece {
             Piece::Head(thread) => {
-                let head = serde_json::to_string(&ThreadWire::from(*thread))?;
+                let mut tx = self.look().await?;
+                let names = self.threads.names.of_clients(&mut tx, &[thread.client]).await?;
+                let head = serde_json::to_string(&ThreadResponse::new(*thread, &names))?;
                 Ok((format!("{{\"thread\":{head},\"messages\":["), Some(Piece::Messages(None))))
             }
             Piece::Messages(after) => {
                 let mut tx = self.look().await?;
                 let found = self.threads.messages(&mut tx, self.thread, ROWS_AT_ONCE, after).await?;
+                let names = self
+                    .threads
+                    .names
+                    .of_clients(&mut tx, &found.iter().map(|one| one.client).collect::<Vec<_>>())
+                    .await?;
                 drop(tx);
                 let Some(last) = found.last() else {
                     return Ok(("],\"turns\":[".to_owned(), Some(Piece::Turns(None))));
                 };
                 let next = Piece::Messages(Some(last.sequence));
-                let rows = found.into_iter().map(MessageWire::from);
+                let rows = found.into_iter().map(|message| MessageResponse::new(message, &names));
                 Ok((items(rows, after.is_none())?, Some(next)))
             }
             Piece::Turns(after) => {
@@ -72,7 +79,7 @@ impl Export {
                 let mut rows = Vec::with_capacity(found.len());
                 for turn in found {
                     let steps = self.threads.steps_visible(&mut tx, &turn, &self.caller).await?;
-                    rows.push(TurnWire::of(turn, steps));
+                    rows.push(self.threads.turn_response(&mut tx, turn, steps).await?);
                 }
                 drop(tx);
                 Ok((items(rows, after.is_none())?, Some(next)))

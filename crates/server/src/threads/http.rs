@@ -6,14 +6,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use thinkwork_primitives::{Channel, SpaceId, ThreadId, Timestamp, TurnId};
+use thinkwork_primitives::{SpaceId, ThreadId, TurnId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::followers::STREAMS_MAX;
-use super::wire::{Export, MessageWire, NewMessageWire, NewThreadWire, ThreadChangeBody, ThreadWire, TurnWire};
-use super::{Error, NewMessage, Thread, ThreadFilter, Threads, rules};
-use crate::edge::{ApiError, Caller, Id, IfVersion, Json, List, Once, OnceKey, Paging, Query, Recheck};
+use super::stream_slots::STREAMS_MAX;
+use super::wire::{
+    CreateMessageRequest, CreateThreadRequest, Export, MessageResponse, ThreadResponse, TurnResponse,
+    UpdateThreadRequest,
+};
+use super::{Error, NewMessage, ThreadFilter, Threads};
+use crate::edge::{
+    ApiError, Caller, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Paging, Query, Recheck, place,
+};
 
 /// How soon a caller with too many streams may look again.
 const STREAM_RETRY_SECONDS: u64 = 5;
@@ -22,10 +27,10 @@ const STREAM_RETRY_SECONDS: u64 = 5;
 pub fn routes(threads: &Threads) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
-        .routes(routes!(show, change))
-        .routes(routes!(messages, write))
-        .routes(routes!(turns))
-        .routes(routes!(turn_show))
+        .routes(routes!(get, update))
+        .routes(routes!(messages_list, message_create))
+        .routes(routes!(turns_list))
+        .routes(routes!(turn_get))
         .routes(routes!(turn_cancel))
         .routes(routes!(stream))
         .routes(routes!(export))
@@ -39,9 +44,11 @@ impl From<Error> for ApiError {
             Error::Invalid(field, sentence) => Self::invalid(field, sentence),
             Error::TooManyStreams => Self::too_many(
                 STREAM_RETRY_SECONDS,
-                format!("You have {STREAMS_MAX} streams open here; close one, then open this."),
+                format!(
+                    "You have {STREAMS_MAX} streams open, which is the limit. Close a page or program that follows a thread and try again."
+                ),
             ),
-            Error::Over => Self::conflict("turn_over", "This turn has ended; there is nothing to stop."),
+            Error::Over => Self::conflict("turn_over", "This turn has already ended."),
             Error::Changed => IfVersion::changed(),
             Error::Spaces(error) => error.into(),
             Error::Access(error) => Self::internal(&error),
@@ -53,12 +60,23 @@ impl From<Error> for ApiError {
 }
 
 /// Which threads a list shows.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct FilterQuery {
+    /// Only threads of this Space.
+    #[param(example = "spc_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     space: Option<String>,
+    /// Only threads with this status, like `in_progress`.
+    #[param(example = "in_progress")]
     status: Option<String>,
+    /// Only threads that began here: `CHAT`, `HOOK`, `MAIL`, `CAL`, `AUTO` or `EXT`.
+    #[param(example = "CHAT")]
     channel: Option<String>,
+    /// Only threads that this person, webhook or other requester began: its id.
+    #[param(example = "usr_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     requester: Option<String>,
+    /// Only threads with words in the title that begin like all of these.
+    #[param(example = "invoice")]
     q: Option<String>,
 }
 
@@ -88,59 +106,50 @@ impl FilterQuery {
         // PostgreSQL takes no zero character, and nothing that is stored holds one.
         for (field, text) in [("requester", &self.requester), ("q", &self.q)] {
             if text.as_deref().is_some_and(|text| text.contains('\0')) {
-                return Err(ApiError::invalid(field, "leave out the zero character."));
+                return Err(ApiError::invalid(field, "remove the null character."));
             }
         }
         let space = given(self.space).map(|text| text.parse().map_err(|_| wrong("space")())).transpose()?;
-        let status =
-            given(self.status).map(|text| rules::status_parse(&text).ok_or_else(wrong("status"))).transpose()?;
-        let channel = given(self.channel).map(|text| Channel::parse(&text).ok_or_else(wrong("channel"))).transpose()?;
+        let status = given(self.status).map(|text| text.parse().map_err(|_| wrong("status")())).transpose()?;
+        let channel = given(self.channel).map(|text| text.parse().map_err(|_| wrong("channel")())).transpose()?;
         Ok(ThreadFilter { space, status, channel, requester: given(self.requester), words: given(self.q) })
     }
 }
 
-/// A thread's place in a list, printed as cursor.
-pub(super) fn cursor(thread: &Thread) -> String {
-    format!("{}_{}", thread.updated_at.micros(), thread.id)
-}
-
-pub(super) fn place(paging: &Paging) -> Result<Option<(Timestamp, ThreadId)>, ApiError> {
-    let wrong = || ApiError::invalid("after", "use the `next` of the page before.");
-    let read = |text: &str| {
-        let (micros, id) = text.split_once('_')?;
-        Some((Timestamp::from_micros(micros.parse().ok()?), id.parse().ok()?))
-    };
-    paging.after.as_deref().map(|text| read(text).ok_or_else(wrong)).transpose()
-}
-
-/// The threads of the Spaces that the caller may see, the latest first.
-#[utoipa::path(get, path = "/v1/threads", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("space" = Option<String>, Query), ("status" = Option<String>, Query), ("channel" = Option<String>, Query), ("requester" = Option<String>, Query), ("q" = Option<String>, Query), Paging),
-    responses((status = 200, body = List<ThreadWire>)))]
+/// Lists the threads of the Spaces that you may see, latest first; with `q`, those begun last first.
+///
+/// A page of several filters may hold fewer threads than `limit`, or none, while `next` goes on.
+#[utoipa::path(get, path = "/v1/threads", operation_id = "threads.list", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(FilterQuery, Paging),
+    responses((status = 200, body = List<ThreadResponse>)))]
 async fn list(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Query(query): Query<FilterQuery>,
     paging: Paging,
-) -> Result<Json<List<ThreadWire>>, ApiError> {
-    let (filter, after) = (query.filter()?, place(&paging)?);
+) -> Result<Json<List<ThreadResponse>>, ApiError> {
+    let (filter, after) = (query.filter()?, paging.after_place()?);
     let mut tx = threads.db.read(caller.tenant).await?;
-    let found = threads.list(&mut tx, &caller, &filter, paging.limit.saturating_add(1), after).await?;
-    Ok(Json(List::cut(found, &paging, cursor).map(ThreadWire::from)))
+    let page = threads.list(&mut tx, &caller, &filter, paging.limit, after).await?;
+    let clients: Vec<_> = page.threads.iter().map(|thread| thread.client).collect();
+    let names = threads.names.of_clients(&mut tx, &clients).await?;
+    let items = page.threads.into_iter().map(|thread| ThreadResponse::new(thread, &names)).collect();
+    Ok(Json(List { items, next: page.next.map(|(at, id)| place(at, id)) }))
 }
 
-/// Begins a thread with a first message.
-#[utoipa::path(post, path = "/v1/threads", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(OnceKey), request_body = NewThreadWire, responses((status = 201, body = ThreadWire)))]
+/// Creates a thread with a first message.
+#[utoipa::path(post, path = "/v1/threads", operation_id = "threads.create", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(IdempotencyKey), request_body = CreateThreadRequest,
+    responses((status = 201, body = ThreadResponse)))]
 async fn create(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    key: OnceKey,
-    Json(body): Json<NewThreadWire>,
+    key: IdempotencyKey,
+    Json(body): Json<CreateThreadRequest>,
 ) -> Result<Response, ApiError> {
-    let once = Once::new(key, &caller, "threads.create", &json!(body).to_string(), threads.clock.now());
+    let idempotency = Idempotency::new(key, &caller, "threads.create", &json!(body).to_string(), threads.clock.now());
     let mut tx = threads.db.write(caller.tenant).await?;
-    let thread = match once.made_before(&mut tx).await?.and_then(|id| id.parse().ok()) {
+    let thread = match idempotency.existing(&mut tx).await?.and_then(|id| id.parse().ok()) {
         Some(id) => threads.visible(&mut tx, id, &caller).await?,
         None => {
             let new = NewMessage {
@@ -151,99 +160,111 @@ async fn create(
                 priority: body.priority.map(Into::into),
             };
             let received = threads.write(&mut tx, new, &caller).await?;
-            once.keep(&mut tx, &received.thread.id.to_string()).await?;
+            idempotency.keep(&mut tx, &received.thread.id.to_string()).await?;
             received.thread
         }
     };
+    let names = threads.names.of_clients(&mut tx, &[thread.client]).await?;
     tx.commit().await?;
     let location = [(header::LOCATION, format!("/v1/threads/{}", thread.id))];
-    Ok((StatusCode::CREATED, location, Json(ThreadWire::from(thread))).into_response())
+    Ok((StatusCode::CREATED, location, Json(ThreadResponse::new(thread, &names))).into_response())
 }
 
-/// One thread.
-#[utoipa::path(get, path = "/v1/threads/{id}", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path)), responses((status = 200, body = ThreadWire)))]
-async fn show(
+/// Gets a thread.
+#[utoipa::path(get, path = "/v1/threads/{id}", operation_id = "threads.get", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path)),
+    responses((status = 200, body = ThreadResponse)))]
+async fn get(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<ThreadId>,
-) -> Result<Json<ThreadWire>, ApiError> {
+) -> Result<Json<ThreadResponse>, ApiError> {
     let mut tx = threads.db.read(caller.tenant).await?;
-    Ok(Json(threads.visible(&mut tx, id, &caller).await?.into()))
+    let thread = threads.visible(&mut tx, id, &caller).await?;
+    let names = threads.names.of_clients(&mut tx, &[thread.client]).await?;
+    Ok(Json(ThreadResponse::new(thread, &names)))
 }
 
-/// Changes title, status or priority of a thread.
-#[utoipa::path(patch, path = "/v1/threads/{id}", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), IfVersion), request_body = ThreadChangeBody,
-    responses((status = 200, body = ThreadWire)))]
-async fn change(
+/// Changes the title, status or priority of a thread.
+#[utoipa::path(patch, path = "/v1/threads/{id}", operation_id = "threads.update", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), IfVersion),
+    request_body = UpdateThreadRequest, responses((status = 200, body = ThreadResponse)))]
+async fn update(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<ThreadId>,
     IfVersion(version): IfVersion,
-    Json(body): Json<ThreadChangeBody>,
-) -> Result<Json<ThreadWire>, ApiError> {
+    Json(body): Json<UpdateThreadRequest>,
+) -> Result<Json<ThreadResponse>, ApiError> {
     let mut tx = threads.db.write(caller.tenant).await?;
     let thread = threads.change(&mut tx, id, body.into(), version, &caller).await?;
+    let names = threads.names.of_clients(&mut tx, &[thread.client]).await?;
     tx.commit().await?;
-    Ok(Json(thread.into()))
+    Ok(Json(ThreadResponse::new(thread, &names)))
 }
 
-/// The messages of a thread in their order.
-#[utoipa::path(get, path = "/v1/threads/{id}/messages", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), Paging), responses((status = 200, body = List<MessageWire>)))]
-async fn messages(
+/// Lists the messages of a thread, oldest first.
+#[utoipa::path(get, path = "/v1/threads/{id}/messages", operation_id = "threads.messages.list", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Paging),
+    responses((status = 200, body = List<MessageResponse>)))]
+async fn messages_list(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<ThreadId>,
     paging: Paging,
-) -> Result<Json<List<MessageWire>>, ApiError> {
+) -> Result<Json<List<MessageResponse>>, ApiError> {
     let after = paging.after_id::<i64>()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     threads.visible(&mut tx, id, &caller).await?;
     let found = threads.messages(&mut tx, id, paging.limit.saturating_add(1), after).await?;
-    Ok(Json(List::cut(found, &paging, |message| message.sequence.to_string()).map(MessageWire::from)))
+    let names =
+        threads.names.of_clients(&mut tx, &found.iter().map(|message| message.client).collect::<Vec<_>>()).await?;
+    let list = List::cut(found, &paging, |message| message.sequence.to_string());
+    Ok(Json(list.map(|message| MessageResponse::new(message, &names))))
 }
 
-/// Writes a message into a thread, which queues a turn.
-#[utoipa::path(post, path = "/v1/threads/{id}/messages", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), OnceKey), request_body = NewMessageWire,
-    responses((status = 201, body = MessageWire)))]
-async fn write(
+/// Adds a message to a thread, which queues a turn.
+#[utoipa::path(post, path = "/v1/threads/{id}/messages", operation_id = "threads.messages.create", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), IdempotencyKey),
+    request_body = CreateMessageRequest, responses((status = 201, body = MessageResponse)))]
+async fn message_create(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<ThreadId>,
-    key: OnceKey,
-    Json(body): Json<NewMessageWire>,
+    key: IdempotencyKey,
+    Json(body): Json<CreateMessageRequest>,
 ) -> Result<Response, ApiError> {
     let described = json!({ "thread": id, "text": body.text }).to_string();
-    let once = Once::new(key, &caller, "threads.write", &described, threads.clock.now());
+    let idempotency = Idempotency::new(key, &caller, "threads.write", &described, threads.clock.now());
     let mut tx = threads.db.write(caller.tenant).await?;
     let space: SpaceId = threads.visible(&mut tx, id, &caller).await?.space;
-    let message = match once.made_before(&mut tx).await?.and_then(|id| id.parse().ok()) {
+    let message = match idempotency.existing(&mut tx).await?.and_then(|id| id.parse().ok()) {
         Some(message) => message,
         None => {
             let new = NewMessage { space, thread: Some(id), title: None, text: body.text, priority: None };
             let received = threads.write(&mut tx, new, &caller).await?;
-            once.keep(&mut tx, &received.message.to_string()).await?;
+            idempotency.keep(&mut tx, &received.message.to_string()).await?;
             received.message
         }
     };
     let message = threads.message(&mut tx, message).await?.ok_or_else(ApiError::not_found)?;
+    let names = threads.names.of_clients(&mut tx, &[message.client]).await?;
     tx.commit().await?;
     let location = format!("/v1/threads/{id}/messages?after={}&limit=1", message.sequence.saturating_sub(1));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(MessageWire::from(message))).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(MessageResponse::new(message, &names)))
+        .into_response())
 }
 
-/// The turns of a thread with their steps, in the order they were queued.
-#[utoipa::path(get, path = "/v1/threads/{id}/turns", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), Paging), responses((status = 200, body = List<TurnWire>)))]
-async fn turns(
+/// Lists the turns of a thread with their steps, in the order they were queued.
+#[utoipa::path(get, path = "/v1/threads/{id}/turns", operation_id = "threads.turns.list", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Paging),
+    responses((status = 200, body = List<TurnResponse>)))]
+async fn turns_list(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<ThreadId>,
     paging: Paging,
-) -> Result<Json<List<TurnWire>>, ApiError> {
+) -> Result<Json<List<TurnResponse>>, ApiError> {
     let after = paging.after_id()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     threads.visible(&mut tx, id, &caller).await?;
@@ -252,43 +273,47 @@ async fn turns(
     let mut wire = Vec::with_capacity(items.len());
     for turn in items {
         let steps = threads.steps_visible(&mut tx, &turn, &caller).await?;
-        wire.push(TurnWire::of(turn, steps));
+        wire.push(threads.turn_response(&mut tx, turn, steps).await?);
     }
     Ok(Json(List { items: wire, next }))
 }
 
-/// One turn: steps, attribution, tools offered, tools left out and why.
-#[utoipa::path(get, path = "/v1/turns/{id}", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path)), responses((status = 200, body = TurnWire)))]
-async fn turn_show(
+/// Gets a turn: its steps, who asked for it, the tools offered, and the tools left out and why.
+#[utoipa::path(get, path = "/v1/turns/{id}", operation_id = "turns.get", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path)),
+    responses((status = 200, body = TurnResponse)))]
+async fn turn_get(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<TurnId>,
-) -> Result<Json<TurnWire>, ApiError> {
+) -> Result<Json<TurnResponse>, ApiError> {
     let mut tx = threads.db.read(caller.tenant).await?;
     let turn = threads.turn_visible(&mut tx, id, &caller).await?;
     let steps = threads.steps_visible(&mut tx, &turn, &caller).await?;
-    Ok(Json(TurnWire::of(turn, steps)))
+    Ok(Json(threads.turn_response(&mut tx, turn, steps).await?))
 }
 
-/// Stops a turn that has not ended.
-#[utoipa::path(post, path = "/v1/turns/{id}/cancel", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path)), responses((status = 200, body = TurnWire)))]
+/// Cancels a turn that has not ended.
+#[utoipa::path(post, path = "/v1/turns/{id}/cancel", operation_id = "turns.cancel", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path)),
+    responses((status = 200, body = TurnResponse)))]
 async fn turn_cancel(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Id(id): Id<TurnId>,
-) -> Result<Json<TurnWire>, ApiError> {
+) -> Result<Json<TurnResponse>, ApiError> {
     let mut tx = threads.db.write(caller.tenant).await?;
     let turn = threads.turn_cancel(&mut tx, id, &caller).await?;
     let steps = threads.steps_visible(&mut tx, &turn, &caller).await?;
+    let response = threads.turn_response(&mut tx, turn, steps).await?;
     tx.commit().await?;
-    Ok(Json(TurnWire::of(turn, steps)))
+    Ok(Json(response))
 }
 
-/// What happens in a thread, as server-sent events; `Last-Event-ID` resumes.
-#[utoipa::path(get, path = "/v1/threads/{id}/stream", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path), ("Last-Event-ID" = Option<i64>, Header)),
+/// Streams what happens in a thread as server-sent events; `Last-Event-ID` resumes.
+#[utoipa::path(get, path = "/v1/threads/{id}/stream", operation_id = "threads.stream", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path),
+    ("Last-Event-ID" = Option<i64>, Header, description = "The id of the last event that you read.", example = 42)),
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 async fn stream(
     State(threads): State<Threads>,
@@ -305,9 +330,10 @@ async fn stream(
     Ok(threads.follow(caller, recheck, id, after).await?.into_response())
 }
 
-/// A whole thread as one document.
-#[utoipa::path(get, path = "/v1/threads/{id}/export", tag = "threads", extensions(("x-caller" = json!("caller"))),
-    params(("id" = String, Path)), responses((status = 200, body = Export)))]
+/// Exports a whole thread as one JSON document.
+#[utoipa::path(get, path = "/v1/threads/{id}/export", operation_id = "threads.export", tag = "threads",
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path)),
+    responses((status = 200, body = Export)))]
 async fn export(
     State(threads): State<Threads>,
     Caller(caller): Caller,

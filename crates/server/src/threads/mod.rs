@@ -4,8 +4,8 @@
 //! requester; messages carry a per-thread sequence; one running turn a thread (unique in the database).
 
 pub mod attribution;
+mod batch;
 mod export;
-mod followers;
 pub mod http;
 pub mod pages;
 mod receive;
@@ -14,22 +14,27 @@ pub mod rules;
 mod run;
 mod store;
 mod stream;
+mod stream_slots;
 #[cfg(test)]
 mod tests;
 pub mod text;
 mod wire;
 
+use thinkwork_database::jobs::JobType;
 use thinkwork_database::{Db, Tx};
-use thinkwork_primitives::{Clock, MessageId, Principal, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId};
+use thinkwork_primitives::{Clock, MessageId, Principal, SpaceId, StepId, ThreadId, TurnId, UserId};
 use tokio_util::sync::CancellationToken;
 
 pub use record::{
-    Changed, Inbound, Message, MessageRole, NewStep, Priority, Received, Step, StepEnd, StepKind, StepStatus, Thread,
-    ThreadChange, ThreadEvent, ThreadFilter, ThreadStatus, Turn, TurnStatus,
+    Changed, CorrelationKey, Inbound, Message, MessageRole, NewReply, NewStep, Priority, Received, Step, StepEnd,
+    StepKind, StepStatus, Thread, ThreadChange, ThreadEvent, ThreadFilter, ThreadPage, ThreadPlace, ThreadStatus, Turn,
+    TurnEnd, TurnStatus,
 };
+pub use run::{NextTurn, StepUseRecorder, TurnQueues};
 
 use crate::access::Access;
 use crate::audit::{self, Event};
+use crate::edge::Names;
 use crate::spaces::Spaces;
 
 /// What can go wrong here.
@@ -67,8 +72,13 @@ pub enum Error {
     Audit(#[from] crate::audit::Error),
 }
 
-/// The kind of the job that makes the `turns` slice run a thread's queued turns; its key is the printed thread id.
-pub const RUN_JOB: &str = "turns.run";
+/// Runs the queued turns of one thread. Enqueued by what happens here, done by the `turns` slice.
+pub struct RunThread;
+
+impl JobType for RunThread {
+    const NAME: &'static str = "run_thread";
+    type Payload = ThreadId;
+}
 
 /// What somebody writes through `/v1` or a page.
 pub struct NewMessage {
@@ -91,21 +101,23 @@ pub struct Threads {
     pub(crate) clock: Clock,
     access: Access,
     spaces: Spaces,
+    names: Names,
     /// Cancelled when this process ends: its open streams end with it.
     closing: CancellationToken,
-    followers: followers::Followers,
+    stream_slots: stream_slots::StreamSlots,
 }
 
 impl Threads {
     /// Over this database.
-    pub fn new(db: Db, clock: Clock, access: Access, spaces: Spaces) -> Self {
+    pub fn new(db: Db, clock: Clock, access: Access, spaces: Spaces, names: Names) -> Self {
         Self {
             db,
             clock,
             access,
             spaces,
+            names,
             closing: CancellationToken::new(),
-            followers: followers::Followers::default(),
+            stream_slots: stream_slots::StreamSlots::default(),
         }
     }
 
@@ -115,9 +127,6 @@ impl Threads {
     }
 
     /// The thread if the caller may see its Space.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn visible(&self, tx: &mut Tx, id: ThreadId, caller: &Principal) -> Result<Thread, Error> {
         let thread = store::thread_find(tx, id).await?.ok_or(Error::NotFound)?;
         match self.spaces.visible(tx, thread.space, caller).await {
@@ -128,27 +137,22 @@ impl Threads {
     }
 
     /// The thread without asking who: for work. Never for a request.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn find_for_work(&self, tx: &mut Tx, id: ThreadId) -> Result<Option<Thread>, Error> {
         store::thread_find(tx, id).await
     }
 
-    /// Threads of the Spaces that the caller may see, the latest first, at most `limit`, after the place of another.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Threads of the Spaces that the caller may see, at most `count`, after the place of another: the latest first, or
+    /// those that were begun last where words are searched.
     pub async fn list(
         &self,
         tx: &mut Tx,
         caller: &Principal,
         filter: &ThreadFilter,
-        limit: u64,
-        after: Option<(Timestamp, ThreadId)>,
-    ) -> Result<Vec<Thread>, Error> {
+        count: u64,
+        after: Option<ThreadPlace>,
+    ) -> Result<ThreadPage, Error> {
         let spaces = self.spaces.visible_ids(tx, caller).await?;
-        store::thread_list(tx, &spaces, filter, limit, after).await
+        store::list::thread_list(tx, &spaces, filter, count, after).await
     }
 
     /// Changes title, status or priority. `if_version` refuses when another change came first.
@@ -167,22 +171,26 @@ impl Threads {
         if if_version.is_some_and(|version| version != thread.version) {
             return Err(Error::Changed);
         }
-        let mut event = Event::by(by.requester(), "thread.changed").on("thread", id).within(Some(id), None);
+        let mut event = Event::by(by.actor(), "thread.changed").on("thread", id).within(Some(id), None);
+        let has_new_title = change.title.is_some();
         if let Some(title) = change.title {
             thread.title = rules::checked_title(&title)?;
             event = event.detail("title_changed", true);
         }
         if let Some(status) = change.status {
             thread.status = status;
-            event = event.detail("status", rules::status_word(status));
+            event = event.detail("status", status.as_str());
         }
         if let Some(priority) = change.priority {
             thread.priority = priority;
-            event = event.detail("priority", rules::priority_word(priority));
+            event = event.detail("priority", priority.as_str());
         }
         let now = self.clock.now();
         if !store::thread_update(tx, &thread, now).await? {
             return Err(Error::Changed);
+        }
+        if has_new_title {
+            store::list::search_retitle(tx, &thread).await?;
         }
         thread.version = thread.version.saturating_add(1);
         thread.updated_at = now;
@@ -192,9 +200,6 @@ impl Threads {
     }
 
     /// Messages after the place `after`, in their order, at most `limit`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn messages(
         &self,
         tx: &mut Tx,
@@ -206,17 +211,11 @@ impl Threads {
     }
 
     /// One message.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn message(&self, tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
         store::message::message_find(tx, id).await
     }
 
     /// Turns in the order they were queued, at most `limit`, after `after`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn turns(
         &self,
         tx: &mut Tx,
@@ -228,17 +227,11 @@ impl Threads {
     }
 
     /// One turn.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn turn(&self, tx: &mut Tx, id: TurnId) -> Result<Option<Turn>, Error> {
         store::turn::turn_find(tx, id).await
     }
 
     /// The turn if the caller may see its thread.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn turn_visible(&self, tx: &mut Tx, id: TurnId, caller: &Principal) -> Result<Turn, Error> {
         let turn = store::turn::turn_find(tx, id).await?.ok_or(Error::NotFound)?;
         self.visible(tx, turn.thread, caller).await?;
@@ -247,26 +240,17 @@ impl Threads {
 
     /// A turn's steps as they were stored, for work and for the person they are of. What others may see of them:
     /// [`rules::visible_steps`].
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn steps(&self, tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>, Error> {
-        store::turn::step_list(tx, &[turn]).await
+        store::step::step_list(tx, &[turn]).await
     }
 
     /// A turn's steps as this caller may see them.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn steps_visible(&self, tx: &mut Tx, turn: &Turn, caller: &Principal) -> Result<Vec<Step>, Error> {
-        let steps = store::turn::step_previews(tx, turn.id).await?;
+        let steps = store::step::step_previews(tx, turn.id).await?;
         Ok(rules::visible_steps(turn, steps, caller.user()))
     }
 
     /// Steps that opened this person's credentials, newest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn steps_using(
         &self,
         tx: &mut Tx,
@@ -274,6 +258,6 @@ impl Threads {
         limit: u64,
         after: Option<StepId>,
     ) -> Result<Vec<Step>, Error> {
-        store::turn::steps_using(tx, user, limit, after).await
+        store::step::steps_using(tx, user, limit, after).await
     }
 }

@@ -15,13 +15,15 @@ use serde::Deserialize;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Channel, SpaceId, UserId, limits};
 
-use super::attribution::{Attribution, Labels};
-use super::http::{FilterQuery, cursor, place};
-use super::{Error, NewMessage, Thread, ThreadFilter, Threads, rules};
+use super::attribution::Attribution;
+use super::http::FilterQuery;
+use super::{Error, NewMessage, Thread, ThreadFilter, ThreadPage, Threads};
+use crate::edge::Named;
 use crate::edge::{
-    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Page, PageCaller, PageError, PageMember, PageOperator,
-    Paging,
+    ApiError, CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageMember, PageOperator,
+    Paging, place,
 };
+use crate::spaces::SpaceMember;
 use crate::spaces::{Space, SpaceAccess};
 
 /// Every page of the slice.
@@ -44,34 +46,34 @@ struct Row {
     channel: &'static str,
     space: String,
     line: Attribution,
-    updated: Moment,
+    updated: DisplayTime,
 }
 
 async fn rows(threads: &Threads, tx: &mut Tx, caller: &PageCaller, found: Vec<Thread>) -> Result<Vec<Row>, ApiError> {
-    let mut labels = Labels::new(caller.user, caller.is_operator());
     let now = threads.clock.now();
-    let lines = threads.attributions(tx, &mut labels, &found).await?;
-    let mut rows = Vec::with_capacity(found.len());
-    for (thread, line) in found.into_iter().zip(lines) {
-        let space = threads.spaces.find_for_work(tx, thread.space).await?;
-        rows.push(Row {
-            line,
-            space: space.map_or_else(String::new, |space| space.name),
-            status: rules::status_word(thread.status),
-            channel: channel_words(thread.id.channel()),
-            updated: Moment::of(thread.updated_at, now),
-            id: thread.id.to_string(),
-            title: thread.title,
-        });
-    }
-    Ok(rows)
+    let lines = threads.attributions(tx, caller.user, caller.is_operator(), &found).await?;
+    let mut spaces: Vec<SpaceId> = found.iter().map(|thread| thread.space).collect();
+    spaces.sort_unstable();
+    spaces.dedup();
+    let spaces = threads.spaces.names_of(tx, &spaces).await?;
+    let space = |id: SpaceId| spaces.iter().find(|(named, _)| *named == id).map(|(_, name)| name.clone());
+    let row = |(thread, line): (Thread, Attribution)| Row {
+        line,
+        space: space(thread.space).unwrap_or_default(),
+        status: thread.status.as_str(),
+        channel: channel_words(thread.id.channel()),
+        updated: DisplayTime::of(thread.updated_at, now),
+        id: thread.id.to_string(),
+        title: thread.title,
+    };
+    Ok(found.into_iter().zip(lines).map(row).collect())
 }
 
 const fn channel_words(channel: Channel) -> &'static str {
     match channel {
         Channel::Chat => "Chat",
         Channel::Hook => "Webhook",
-        Channel::Mail => "Mail",
+        Channel::Mail => "Email",
         Channel::Cal => "Calendar",
         Channel::Auto => "Schedule",
         Channel::Ext => "Extension",
@@ -89,7 +91,7 @@ struct BeginForm {
 #[derive(Template)]
 #[template(path = "threads/templates/space.html")]
 struct SpacePage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     access: &'static str,
     rows: Vec<Row>,
@@ -115,15 +117,13 @@ async fn joined(threads: &Threads, tx: &mut Tx, space: &Space) -> Result<Vec<Str
         member.by_themselves && member.joined_at != space.created_at && now.since(member.joined_at) < JOINED_SHOWN
     });
     let ids: Vec<UserId> = members.iter().map(|member| member.user).collect();
-    let names = threads.access.user_names(tx, &ids).await.map_err(|error| ApiError::internal(&error))?;
-    let since = |user| members.iter().find(|member| member.user == user).map(|member| member.joined_at);
-    Ok(names
-        .into_iter()
-        .filter_map(|(user, name)| {
-            let at = Moment::of(since(user)?, now);
-            Some(format!("{name}, an operator, joined this Space {} and reads everything in it.", at.relative))
-        })
-        .collect())
+    let names = threads.names.find(tx, ids.into_iter().map(Named::User)).await?;
+    let line = |member: &SpaceMember| {
+        let name = names.user(member.user);
+        let at = DisplayTime::of(member.joined_at, now);
+        format!("{name}, an operator, joined this Space {} and can read everything in it.", at.relative)
+    };
+    Ok(members.iter().map(line).collect())
 }
 
 async fn space_page(
@@ -134,23 +134,23 @@ async fn space_page(
     form: BeginForm,
     text_error: String,
 ) -> Result<SpacePage, ApiError> {
-    let after = place(paging)?;
+    let after = paging.after_place()?;
     let mut tx = threads.db.read(caller.tenant()).await?;
     let space = threads.spaces.visible(&mut tx, id, &caller.principal).await?;
     let filter = ThreadFilter { space: Some(id), ..ThreadFilter::default() };
-    let found = threads.list(&mut tx, &caller.principal, &filter, paging.limit.saturating_add(1), after).await?;
-    let List { items, next } = List::cut(found, paging, cursor);
-    let rows = rows(threads, &mut tx, caller, items).await?;
+    let ThreadPage { threads: found, next } =
+        threads.list(&mut tx, &caller.principal, &filter, paging.limit, after).await?;
+    let rows = rows(threads, &mut tx, caller, found).await?;
     let joined = joined(threads, &mut tx, &space).await?;
     Ok(SpacePage {
-        frame: Frame::me(caller, &space.name, "spaces"),
+        layout: Layout::me(caller, &space.name, "spaces"),
         id: id.to_string(),
         access: match space.access {
             SpaceAccess::Public => "public",
             SpaceAccess::Private => "private",
         },
         rows,
-        next: next.map_or_else(String::new, |after| format!("/me/spaces/{id}?after={after}")),
+        next: next.map_or_else(String::new, |(at, last)| format!("/me/spaces/{id}?after={}", place(at, last))),
         form,
         text_error,
         is_operator: caller.is_operator(),
@@ -200,7 +200,7 @@ struct Choice {
 #[derive(Template)]
 #[template(path = "threads/templates/all.html")]
 struct All {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     next: String,
     spaces: Vec<Choice>,
@@ -222,22 +222,22 @@ async fn all(
     Query(query): Query<FilterQuery>,
     paging: Paging,
 ) -> Result<Response, PageError> {
-    let (again, after) = (query.again(), place(&paging)?);
+    let (again, after) = (query.again(), paging.after_place()?);
     let (filter, notice) = match query.filter() {
         Ok(filter) => (filter, None),
         Err(error) => (ThreadFilter::default(), Some(Notice { kind: "bad", text: error.message })),
     };
     let mut tx = threads.db.read(caller.tenant()).await?;
-    let found = threads.list(&mut tx, &caller.principal, &filter, paging.limit.saturating_add(1), after).await?;
-    let List { items, next } = List::cut(found, &paging, cursor);
+    let ThreadPage { threads: found, next } =
+        threads.list(&mut tx, &caller.principal, &filter, paging.limit, after).await?;
     let spaces = threads.spaces.list(&mut tx, &caller.principal, SPACES_OFFERED_MAX, None).await?;
     let statuses = STATUSES.into_iter().map(|word| Choice {
         value: word.to_owned(),
         label: word.replace('_', " "),
-        chosen: filter.status.map(rules::status_word) == Some(word),
+        chosen: filter.status.map(super::ThreadStatus::as_str) == Some(word),
     });
     let channels = CHANNELS.into_iter().map(|channel| Choice {
-        value: channel.word().to_owned(),
+        value: channel.as_str().to_owned(),
         label: channel_words(channel).to_owned(),
         chosen: filter.channel == Some(channel),
     });
@@ -246,9 +246,9 @@ async fn all(
         label: space.name,
         chosen: filter.space == Some(space.id),
     });
-    let next = next.map_or_else(String::new, |after| format!("/admin/threads?after={after}{again}"));
+    let next = next.map_or_else(String::new, |(at, id)| format!("/admin/threads?after={}{again}", place(at, id)));
     let page = All {
-        frame: Frame::admin(&caller, "Threads", "threads").with_notice(notice),
+        layout: Layout::admin(&caller, "Threads", "threads").with_notice(notice),
         next,
         spaces: spaces.collect(),
         statuses: statuses.collect(),
@@ -256,7 +256,7 @@ async fn all(
         requester: filter.requester.unwrap_or_default(),
         words: filter.words.unwrap_or_default(),
         is_filtered: !again.is_empty(),
-        rows: rows(&threads, &mut tx, &caller, items).await?,
+        rows: rows(&threads, &mut tx, &caller, found).await?,
     };
     Ok(Page(page).into_response())
 }

@@ -1,26 +1,25 @@
-//! How what arrives becomes work: one transaction's worth of writes.
+//! How what arrives becomes work: one transaction's worth of writes, for one arrival or a batch.
 //!
 //! Invariants: a source event makes one message and one turn for ever; a correlation key leads to one thread of its
-//! source; nobody writes into a Space that does not admit them now.
+//! source; nobody writes into a Space that does not admit them now; an arrival that is refused leaves nothing.
 
-use thinkwork_database::{Tx, jobs};
-use thinkwork_primitives::{Marks, MessageId, Principal, Requester, ThreadId, Timestamp, TurnId};
+use std::collections::HashMap;
 
+use thinkwork_database::Tx;
+use thinkwork_primitives::{DomainEvent, MessageId, Principal, SpaceId, ThreadId, Timestamp, TurnId, UserId};
+use uuid::Uuid;
+
+use super::batch::ThreadBatch;
 use super::store::{self, message, turn};
 use super::{
-    Changed, Error, Inbound, Message, NewMessage, RUN_JOB, Received, Thread, Threads, Turn, TurnStatus, rules,
+    CorrelationKey, Error, Inbound, Message, NewMessage, Priority, Received, Thread, ThreadStatus, Threads, Turn,
+    TurnStatus, rules,
 };
 use crate::audit::{self, Event};
-
-/// A thread that a message goes to, and how it was found.
-struct Target {
-    thread: Thread,
-    is_new: bool,
-    reopened: bool,
-}
+use crate::spaces::Space;
 
 impl Threads {
-    /// Writes thread, message, queued turn, thread events, audit and the job [`RUN_JOB`] in `tx`.
+    /// Writes thread, message, queued turn, thread events, audit and domain events in `tx`.
     ///
     /// A source event that was received before changes nothing and gives what it made then.
     ///
@@ -28,7 +27,29 @@ impl Threads {
     /// [`Error::NotFound`] where the Space or thread is not there or does not admit the requester now,
     /// [`Error::Invalid`] for attribution or text that does not fit.
     pub async fn receive(&self, tx: &mut Tx, inbound: Inbound) -> Result<Received, Error> {
-        self.receive_typed(tx, inbound, false).await
+        let mut arrivals = Arrivals::read(self, tx, std::slice::from_ref(&inbound)).await?;
+        let received = arrivals.receive(tx, inbound).await?;
+        arrivals.batch.save(tx).await?;
+        Ok(received)
+    }
+
+    /// The same for many, in their order, with as few statements as for one. The inner errors are those of
+    /// [`Threads::receive`]: what is refused leaves nothing, and the others are received.
+    pub async fn receive_many(
+        &self,
+        tx: &mut Tx,
+        inbounds: Vec<Inbound>,
+    ) -> Result<Vec<Result<Received, Error>>, Error> {
+        let mut arrivals = Arrivals::read(self, tx, &inbounds).await?;
+        let mut outcomes = Vec::with_capacity(inbounds.len());
+        for inbound in inbounds {
+            match arrivals.receive(tx, inbound).await {
+                Err(error) if !matches!(error, Error::Invalid(..) | Error::NotFound) => return Err(error),
+                outcome => outcomes.push(outcome),
+            }
+        }
+        arrivals.batch.save(tx).await?;
+        Ok(outcomes)
     }
 
     /// What a caller of `/v1` or of a page writes: a person's own message, or that of a service token.
@@ -36,149 +57,175 @@ impl Threads {
     /// # Errors
     /// As [`Threads::receive`].
     pub async fn write(&self, tx: &mut Tx, new: NewMessage, by: &Principal) -> Result<Received, Error> {
-        let (inbound, typed_in_session) = rules::inbound_of(by, new);
+        let inbound = rules::inbound_of(by, new);
         // A service token has no person to admit: it writes where everyone sees.
         self.spaces.visible(tx, inbound.space, by).await?;
-        self.receive_typed(tx, inbound, typed_in_session).await
+        self.receive(tx, inbound).await
     }
 
-    async fn receive_typed(&self, tx: &mut Tx, inbound: Inbound, typed_in_session: bool) -> Result<Received, Error> {
+    /// Whether this person is enabled and may see and write in this Space now.
+    pub(super) async fn is_admitted(&self, tx: &mut Tx, space: SpaceId, user: UserId) -> Result<bool, Error> {
+        Ok(self.access.is_active(tx, user).await? && self.spaces.admits(tx, space, user).await?)
+    }
+}
+
+/// What was read for arrivals of one transaction, and what they write.
+struct Arrivals<'a> {
+    threads: &'a Threads,
+    spaces: HashMap<SpaceId, Space>,
+    /// The messages of those that were received before, by source event.
+    received: HashMap<Uuid, Message>,
+    batch: ThreadBatch,
+}
+
+/// A thread that a message goes to, and how it was found.
+struct Target {
+    thread: ThreadId,
+    is_new: bool,
+    reopened: bool,
+}
+
+impl<'a> Arrivals<'a> {
+    async fn read(threads: &'a Threads, tx: &mut Tx, inbounds: &[Inbound]) -> Result<Self, Error> {
+        let mut spaces: Vec<SpaceId> = inbounds.iter().map(|inbound| inbound.space).collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        let spaces = threads.spaces.list_for_work(tx, &spaces).await?;
+        let events: Vec<Uuid> = inbounds.iter().filter_map(|inbound| inbound.source_event).collect();
+        let received = message::messages_by_source(tx, &events).await?;
+        let ids: Vec<ThreadId> = inbounds.iter().filter_map(|inbound| inbound.thread).collect();
+        let keys: Vec<CorrelationKey> = inbounds
+            .iter()
+            .filter(|inbound| inbound.thread.is_none())
+            .filter_map(|inbound| inbound.correlation.clone())
+            .collect();
+        let batch = ThreadBatch::lock(tx, &threads.clock, &ids, &keys).await?;
+        let spaces = spaces.into_iter().map(|space| (space.id, space)).collect();
+        Ok(Self { threads, spaces, received, batch })
+    }
+
+    async fn receive(&mut self, tx: &mut Tx, inbound: Inbound) -> Result<Received, Error> {
         rules::check_inbound(&inbound)?;
         self.check_admitted(tx, &inbound).await?;
-        let now = self.clock.now();
-        let mut entry = message_of(&inbound, typed_in_session, now);
-        if !message::message_insert(tx, &entry, inbound.source_event).await? {
-            return self.received_before(tx, &inbound).await;
+        if let Some(first) = inbound.source_event.and_then(|event| self.received.get(&event)) {
+            return received_before(tx, first).await;
         }
-        let target = self.target(tx, &inbound, now).await?;
-        let thread = target.thread.id;
-        entry.thread = thread;
-        entry.sequence = store::message_sequence_next(tx, thread).await?;
-        message::message_place(tx, entry.id, thread, entry.sequence).await?;
-        // Made while the thread's row is locked, so that ids order the queue.
-        let queued = turn_of(&inbound, &target.thread, entry.id, entry.marks, now);
-        turn::turn_insert(tx, &queued).await?;
-        let (message, turn) = (Changed::Message(entry.id), Changed::Turn(queued.id));
-        if target.is_new || target.reopened {
-            store::events_insert(tx, thread, &[Changed::Thread(thread), message, turn], now).await?;
-        } else {
-            store::events_insert(tx, thread, &[message, turn], now).await?;
+        let now = self.batch.now();
+        let target = self.target(&inbound)?;
+        let mut entry = message_of(&inbound, target.thread, now);
+        entry.sequence = self.batch.add_message(entry.clone(), inbound.source_event)?;
+        let turn = turn_of(&inbound, &entry, now);
+        let id = turn.id;
+        self.batch.put_turn(turn);
+        record(tx, &inbound, &target, &entry, id, now)?;
+        let thread = target.thread;
+        if target.is_new {
+            tx.publish(DomainEvent::ThreadCreated { thread }, now);
         }
-        record(tx, &inbound.requester, &target, &entry, queued.id, now)?;
-        jobs::enqueue(tx, RUN_JOB, &thread.to_string(), now).await?;
-        let Target { thread, reopened, .. } = target;
-        Ok(Received { thread, message: entry.id, turn: queued.id, reopened, fresh: true })
+        tx.publish(DomainEvent::TurnQueued { thread, turn: id }, now);
+        let thread = self.batch.thread(thread)?.clone();
+        Ok(Received { thread, message: entry.id, turn: id, reopened: target.reopened, fresh: true })
     }
 
     async fn check_admitted(&self, tx: &mut Tx, inbound: &Inbound) -> Result<(), Error> {
-        if self.spaces.find_for_work(tx, inbound.space).await?.is_none() {
+        if !self.spaces.contains_key(&inbound.space) {
             return Err(Error::NotFound);
         }
         match inbound.subject.user() {
-            Some(user) if !self.is_admitted(tx, inbound.space, user).await? => Err(Error::NotFound),
+            Some(user) if !self.threads.is_admitted(tx, inbound.space, user).await? => Err(Error::NotFound),
             _ => Ok(()),
         }
     }
 
-    /// Whether this person is enabled and may see and write in this Space now.
-    pub(super) async fn is_admitted(
-        &self,
-        tx: &mut Tx,
-        space: thinkwork_primitives::SpaceId,
-        user: thinkwork_primitives::UserId,
-    ) -> Result<bool, Error> {
-        Ok(self.access.is_active(tx, user).await? && self.spaces.admits(tx, space, user).await?)
-    }
-
-    async fn received_before(&self, tx: &mut Tx, inbound: &Inbound) -> Result<Received, Error> {
-        let Some(event) = inbound.source_event else { return Err(Error::Damaged("message")) };
-        let first = message::message_by_source(tx, event).await?.ok_or(Error::Damaged("message"))?;
-        let turn = turn::turn_by_message(tx, first.thread, first.id).await?.ok_or(Error::Damaged("turn"))?;
-        let thread = store::thread_find(tx, first.thread).await?.ok_or(Error::Damaged("thread"))?;
-        Ok(Received { thread, message: first.id, turn: turn.id, reopened: false, fresh: false })
-    }
-
     /// The named thread, else that of the correlation key, else a new one.
-    async fn target(&self, tx: &mut Tx, inbound: &Inbound, now: Timestamp) -> Result<Target, Error> {
+    fn target(&mut self, inbound: &Inbound) -> Result<Target, Error> {
         if let Some(id) = inbound.thread {
-            let found = store::thread_lock(tx, id).await?.filter(|thread| thread.space == inbound.space);
-            return continued(tx, found.ok_or(Error::NotFound)?, now).await;
+            let thread = self.batch.thread(id)?;
+            return if thread.space == inbound.space { self.continued(id) } else { Err(Error::NotFound) };
         }
-        if let Some((source, key)) = &inbound.correlation
-            && let Some(found) = store::thread_by_correlation(tx, source, key).await?
-        {
-            return self.correlated(tx, inbound, found, now).await;
+        let found = inbound.correlation.as_ref().and_then(|key| self.batch.correlated(key));
+        if let Some(found) = found {
+            let id = found.id;
+            if !self.begins_anew(found, inbound) {
+                return self.continued(id);
+            }
+            self.batch.release(id)?;
         }
-        let thread = store::new_thread(inbound, now);
-        if store::thread_insert(tx, &thread, inbound.correlation.as_ref()).await? {
-            return Ok(Target { thread, is_new: true, reopened: false });
-        }
-        // Another transaction made the thread of this key while we looked; it is committed by now.
-        let (source, key) = inbound.correlation.as_ref().ok_or(Error::Damaged("thread"))?;
-        let found = store::thread_by_correlation(tx, source, key).await?.ok_or(Error::Damaged("thread"))?;
-        continued(tx, found, now).await
+        let thread = new_thread(inbound, self.batch.now());
+        let id = thread.id;
+        self.batch.insert(thread, inbound.correlation.clone());
+        Ok(Target { thread: id, is_new: true, reopened: false })
     }
 
-    /// A thread of the same source with the same key, unless its Space begins anew or the source moved elsewhere: then
-    /// the key goes to a new thread, and what was written before stays where its readers are.
-    async fn correlated(&self, tx: &mut Tx, inbound: &Inbound, found: Thread, now: Timestamp) -> Result<Target, Error> {
-        let space = self.spaces.find_for_work(tx, found.space).await?;
-        let begins_anew = rules::is_closed(found.status) && space.is_some_and(|space| !space.reopen);
-        if found.space == inbound.space && !begins_anew {
-            return continued(tx, found, now).await;
+    /// Whether the key of this thread goes to a new one: its Space begins anew after closed work, or the source moved to
+    /// another Space, and what was written before stays where its readers are.
+    fn begins_anew(&self, found: &Thread, inbound: &Inbound) -> bool {
+        let reopens = self.spaces.get(&inbound.space).is_some_and(|space| space.reopen);
+        found.space != inbound.space || (rules::is_closed(found.status) && !reopens)
+    }
+
+    fn continued(&mut self, id: ThreadId) -> Result<Target, Error> {
+        let status = self.batch.thread(id)?.status;
+        let reopened = rules::is_closed(status);
+        if reopened {
+            self.batch.set_status(id, rules::status_after_input(status))?;
         }
-        store::thread_release(tx, found.id).await?;
-        let thread = store::new_thread(inbound, now);
-        if store::thread_insert(tx, &thread, inbound.correlation.as_ref()).await? {
-            Ok(Target { thread, is_new: true, reopened: false })
-        } else {
-            Err(Error::Damaged("thread"))
-        }
+        Ok(Target { thread: id, is_new: false, reopened })
     }
 }
 
-async fn continued(tx: &mut Tx, mut thread: Thread, now: Timestamp) -> Result<Target, Error> {
-    let reopened = rules::is_closed(thread.status);
-    if reopened {
-        thread.status = rules::status_after_input(thread.status);
-        if !store::thread_update(tx, &thread, now).await? {
-            return Err(Error::Changed);
-        }
-        thread.version = thread.version.saturating_add(1);
-    }
-    thread.updated_at = now;
-    Ok(Target { thread, is_new: false, reopened })
+async fn received_before(tx: &mut Tx, first: &Message) -> Result<Received, Error> {
+    let turn = turn::turn_by_message(tx, first.id).await?.ok_or(Error::Damaged("turn"))?;
+    let thread = store::thread_find(tx, first.thread).await?.ok_or(Error::Damaged("thread"))?;
+    Ok(Received { thread, message: first.id, turn: turn.id, reopened: false, fresh: false })
 }
 
-fn message_of(inbound: &Inbound, typed_in_session: bool, now: Timestamp) -> Message {
-    let id = MessageId::new();
+fn new_thread(inbound: &Inbound, now: Timestamp) -> Thread {
+    Thread {
+        id: ThreadId::new(inbound.channel),
+        space: inbound.space,
+        title: rules::title_of(inbound.title.as_deref(), &inbound.text),
+        status: ThreadStatus::Todo,
+        priority: inbound.priority.unwrap_or(Priority::Medium),
+        requester: inbound.requester.clone(),
+        client: inbound.client,
+        subject: inbound.subject,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    }
+}
+
+/// The message of an arrival; its place comes with the batch.
+fn message_of(inbound: &Inbound, thread: ThreadId, now: Timestamp) -> Message {
     Message {
-        id,
-        // Its own id stands for a thread until there is one, so that the unique place is free.
-        thread: ThreadId::from_uuid(id.uuid()),
+        id: MessageId::new(),
+        thread,
         sequence: 0,
         role: inbound.role,
         text: inbound.text.clone(),
         data: inbound.data.clone(),
         requester: inbound.requester.clone(),
+        client: inbound.client,
         subject: inbound.subject,
         turn: None,
         marks: rules::arrival_marks(inbound),
-        typed_in_session,
         created_at: now,
     }
 }
 
-fn turn_of(inbound: &Inbound, thread: &Thread, message: MessageId, marks: Marks, now: Timestamp) -> Turn {
+fn turn_of(inbound: &Inbound, entry: &Message, now: Timestamp) -> Turn {
     Turn {
         id: TurnId::new(),
-        thread: thread.id,
-        space: thread.space,
-        message,
+        thread: entry.thread,
+        space: inbound.space,
+        message: entry.id,
+        message_sequence: entry.sequence,
         status: TurnStatus::Queued,
         requester: inbound.requester.clone(),
+        client: inbound.client,
         subject: inbound.subject,
-        marks,
+        marks: entry.marks,
         tools_offered: None,
         tools_left_out: None,
         failure: None,
@@ -190,22 +237,22 @@ fn turn_of(inbound: &Inbound, thread: &Thread, message: MessageId, marks: Marks,
 
 fn record(
     tx: &mut Tx,
-    requester: &Requester,
+    inbound: &Inbound,
     target: &Target,
     entry: &Message,
     turn: TurnId,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let thread = target.thread.id;
-    let of_thread = |action| Event::by(requester.clone(), action).on("thread", thread).within(Some(thread), None);
+    let thread = target.thread;
+    let by = inbound.actor();
+    let of_thread = |action| Event::by(by.clone(), action).on("thread", thread).within(Some(thread), None);
     if target.is_new {
-        let event = of_thread("thread.created").detail("space_id", target.thread.space.to_string());
+        let event = of_thread("thread.created").detail("space_id", inbound.space.to_string());
         audit::record(tx, now, event)?;
     } else if target.reopened {
         audit::record(tx, now, of_thread("thread.reopened"))?;
     }
-    let event =
-        Event::by(requester.clone(), "message.received").on("message", entry.id).within(Some(thread), Some(turn));
-    audit::record(tx, now, event.detail("role", rules::role_word(entry.role)))?;
+    let event = Event::by(by, "message.received").on("message", entry.id).within(Some(thread), Some(turn));
+    audit::record(tx, now, event.detail("role", entry.role.as_str()))?;
     Ok(())
 }

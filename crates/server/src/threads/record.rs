@@ -3,13 +3,17 @@
 //! Invariant: requester and credential subject are never optional. Re-exported by the slice's face.
 
 use serde_json::Value;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use thinkwork_primitives::{
-    Channel, CredentialSubject, Effect, Marks, McpServerId, MessageId, Requester, SpaceId, StepId, ThreadId, Timestamp,
-    TurnId,
+    ActingClient, Actor, Channel, CredentialSubject, Effect, Marks, MessageId, Requester, SpaceId, StepId, ThreadId,
+    Timestamp, ToolSourceId, TurnId,
 };
 
+use crate::tools::{LeftOut, OfferedSource};
+
 /// Whose words a message holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum MessageRole {
     /// The requester's: a request to the agent.
     User,
@@ -21,8 +25,16 @@ pub enum MessageRole {
     Data,
 }
 
+impl MessageRole {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// Where a thread stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum ThreadStatus {
     /// Not planned yet.
     Backlog,
@@ -41,14 +53,15 @@ pub enum ThreadStatus {
 }
 
 impl ThreadStatus {
-    /// The word of the API and the pages.
-    pub const fn word(self) -> &'static str {
-        super::rules::status_word(self)
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How pressing a thread is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Priority {
     /// Whenever.
     Low,
@@ -62,8 +75,16 @@ pub enum Priority {
     Critical,
 }
 
+impl Priority {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// Where a turn stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum TurnStatus {
     /// Waits for its place.
     Queued,
@@ -79,8 +100,16 @@ pub enum TurnStatus {
     Cancelled,
 }
 
+impl TurnStatus {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// Where a step stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum StepStatus {
     /// Began and did not end yet.
     Running,
@@ -92,13 +121,28 @@ pub enum StepStatus {
     Unknown,
 }
 
+impl StepStatus {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// What a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum StepKind {
     /// A call to the model.
     Model,
     /// A call to a tool.
     Tool,
+}
+
+impl StepKind {
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// The durable record of one piece of work in a Space.
@@ -116,6 +160,8 @@ pub struct Thread {
     pub priority: Priority,
     /// On whose request it began.
     pub requester: Requester,
+    /// The software that acted.
+    pub client: ActingClient,
     /// Whose credential its first message may use.
     pub subject: CredentialSubject,
     /// Moment it began.
@@ -143,14 +189,14 @@ pub struct Message {
     pub data: Option<Value>,
     /// On whose request: for agent and system text that of the turn.
     pub requester: Requester,
+    /// The software that acted.
+    pub client: ActingClient,
     /// Whose credential may be used for it.
     pub subject: CredentialSubject,
     /// The turn that wrote it; `None` for what arrived.
     pub turn: Option<TurnId>,
     /// What its text carries.
     pub marks: Marks,
-    /// Whether the requester typed it in a browser session, which makes `/tool` the approval of that very call.
-    pub typed_in_session: bool,
     /// Moment it was written.
     pub created_at: Timestamp,
 }
@@ -166,18 +212,22 @@ pub struct Turn {
     pub space: SpaceId,
     /// The message it answers.
     pub message: MessageId,
+    /// The place of that message in the thread. Turns of a thread run in this order.
+    pub message_sequence: i64,
     /// Where it stands.
     pub status: TurnStatus,
     /// The author of that message.
     pub requester: Requester,
+    /// The software that acted.
+    pub client: ActingClient,
     /// Whose credential may be used.
     pub subject: CredentialSubject,
     /// What is in its context.
     pub marks: Marks,
     /// The tools it was offered, once assembled.
-    pub tools_offered: Option<Vec<String>>,
-    /// The servers it was not offered: `[{server, reason, connect_url?}]`.
-    pub tools_left_out: Option<Value>,
+    pub tools_offered: Option<Vec<OfferedSource>>,
+    /// What it was not offered.
+    pub tools_left_out: Option<Vec<LeftOut>>,
     /// Why it failed, for people.
     pub failure: Option<String>,
     /// Moment it was queued.
@@ -211,10 +261,12 @@ pub struct Step {
     pub idempotent: bool,
     /// The turn's requester.
     pub requester: Requester,
+    /// The software that acted.
+    pub client: ActingClient,
     /// Whose credential was opened.
     pub subject: CredentialSubject,
-    /// The tool's server.
-    pub server: Option<McpServerId>,
+    /// Where the tool comes from.
+    pub source: Option<ToolSourceId>,
     /// The whole input, for resuming; never shown.
     pub input: Option<String>,
     /// The whole output, for resuming; never shown.
@@ -230,6 +282,9 @@ pub struct Step {
     /// Moment it ended.
     pub finished_at: Option<Timestamp>,
 }
+
+/// A source and its key: a thread of the source answers to it.
+pub type CorrelationKey = (String, String);
 
 /// Something that arrived and becomes work.
 #[derive(Clone, Debug)]
@@ -250,6 +305,8 @@ pub struct Inbound {
     pub data: Option<Value>,
     /// On whose request.
     pub requester: Requester,
+    /// The software that acted.
+    pub client: ActingClient,
     /// Whose credential may be used: a person's own or nobody's personal one.
     pub subject: CredentialSubject,
     /// (source, key): reopen the thread of the same source with this key.
@@ -260,6 +317,40 @@ pub struct Inbound {
     pub marks: Marks,
     /// The intake event it came from: makes receive idempotent.
     pub source_event: Option<uuid::Uuid>,
+}
+
+impl Inbound {
+    /// As whom it was sent, and with which software.
+    pub fn actor(&self) -> Actor {
+        Actor { requester: self.requester.clone(), client: self.client }
+    }
+}
+
+impl Turn {
+    /// As whom it was sent, and with which software.
+    pub fn actor(&self) -> Actor {
+        Actor { requester: self.requester.clone(), client: self.client }
+    }
+}
+
+impl Message {
+    /// As whom it was sent, and with which software.
+    pub fn actor(&self) -> Actor {
+        Actor { requester: self.requester.clone(), client: self.client }
+    }
+
+    /// Whether the requester wrote it at a page, in a browser session: then `/tool` in it is the approval of that very
+    /// call.
+    pub const fn is_written_at_page(&self) -> bool {
+        matches!((&self.requester, self.client), (Requester::User(_), ActingClient::Page(_)))
+    }
+}
+
+impl Thread {
+    /// As whom it was sent, and with which software.
+    pub fn actor(&self) -> Actor {
+        Actor { requester: self.requester.clone(), client: self.client }
+    }
 }
 
 /// What became of an [`Inbound`].
@@ -288,8 +379,8 @@ pub struct NewStep {
     pub effect: Option<Effect>,
     /// Whether it may be repeated.
     pub idempotent: bool,
-    /// The tool's server.
-    pub server: Option<McpServerId>,
+    /// Where the tool comes from.
+    pub source: Option<ToolSourceId>,
     /// The definition that was offered.
     pub definition_hash: Option<String>,
     /// What an approval would bind to.
@@ -300,6 +391,38 @@ pub struct NewStep {
     pub input_preview: Option<String>,
     /// Whose credential will be used, as far as known.
     pub subject: CredentialSubject,
+    /// The software that acts: the agent, or what sent a typed call.
+    pub client: ActingClient,
+}
+
+/// How a turn ends.
+#[derive(Clone, Debug)]
+pub struct TurnEnd {
+    /// The outcome.
+    pub status: TurnStatus,
+    /// Why it failed.
+    pub failure: Option<&'static str>,
+    /// What is said at its end.
+    pub messages: Vec<NewReply>,
+}
+
+/// A message that the agent or the server writes in a turn, and what a tool answered to a person who wrote its call, as
+/// data. It starts no turn.
+#[derive(Clone, Debug)]
+pub struct NewReply {
+    /// Any but [`MessageRole::User`].
+    pub role: MessageRole,
+    /// The text.
+    pub text: String,
+    /// The marks it has.
+    pub marks: Marks,
+}
+
+impl NewReply {
+    /// The server's own words.
+    pub fn system(text: impl Into<String>) -> Self {
+        Self { role: MessageRole::System, text: text.into(), marks: Marks::default() }
+    }
 }
 
 /// How a step ended.
@@ -326,8 +449,20 @@ pub struct ThreadFilter {
     pub channel: Option<Channel>,
     /// On the request of this id, as printed.
     pub requester: Option<String>,
-    /// With these words in the title.
+    /// With words in the title that begin like all of these.
     pub words: Option<String>,
+}
+
+/// Where a thread stands in a list.
+pub type ThreadPlace = (Timestamp, ThreadId);
+
+/// One page of a list.
+#[derive(Debug, Default)]
+pub struct ThreadPage {
+    /// What it shows. A filter that no index serves may leave a page short, or empty, though there is a next one.
+    pub threads: Vec<Thread>,
+    /// Where the next one begins; `None` on the last.
+    pub next: Option<ThreadPlace>,
 }
 
 /// What changes in a thread; `None` leaves it.

@@ -1,37 +1,11 @@
 //! Pure decisions: who may be whose subject, what becomes of a status, what of a step is shown to whom.
 
-use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, Via, Who, limits};
+use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, limits};
 
-use super::{Error, Inbound, MessageRole, Priority, Step, StepKind, StepStatus, ThreadStatus, Turn, TurnStatus};
+use super::{Error, Inbound, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
 
 /// Text of data messages: a webhook's largest body, written out as JSON with room for its escapes.
 const DATA_TEXT_BYTES_MAX: usize = limits::UPSTREAM_BODY_BYTES_MAX;
-
-/// The stored word, and back.
-macro_rules! words {
-    ($kind:ident, $word:ident, $parse:ident: $($variant:ident $text:literal),+) => {
-        /// The stored word.
-        pub const fn $word(value: $kind) -> &'static str {
-            match value { $($kind::$variant => $text),+ }
-        }
-
-        /// The value of this word, if it is one.
-        pub fn $parse(word: &str) -> Option<$kind> {
-            match word { $($text => Some($kind::$variant),)+ _ => None }
-        }
-    };
-}
-
-words!(MessageRole, role_word, role_parse: User "user", Agent "agent", System "system", Data "data");
-words!(ThreadStatus, status_word, status_parse: Backlog "backlog", Todo "todo", InProgress "in_progress",
-    InReview "in_review", Blocked "blocked", Done "done", Cancelled "cancelled");
-words!(Priority, priority_word, priority_parse: Low "low", Medium "medium", High "high", Urgent "urgent",
-    Critical "critical");
-words!(TurnStatus, turn_status_word, turn_status_parse: Queued "queued", Running "running",
-    WaitingApproval "waiting_approval", Succeeded "succeeded", Failed "failed", Cancelled "cancelled");
-words!(StepStatus, step_status_word, step_status_parse: Running "running", Succeeded "succeeded", Failed "failed",
-    Unknown "unknown");
-words!(StepKind, step_kind_word, step_kind_parse: Model "model", Tool "tool");
 
 /// Whether a turn with this status has ended.
 pub(super) const fn is_over(status: TurnStatus) -> bool {
@@ -145,13 +119,12 @@ pub(super) fn checked_title(title: &str) -> Result<String, Error> {
 }
 
 /// What this caller writes, as an inbound message; and whether they typed it in a session.
-pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> (Inbound, bool) {
+pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> Inbound {
     let subject = match caller.user() {
         Some(user) => CredentialSubject::User { user, connection: None },
         None => CredentialSubject::None,
     };
-    let in_session = matches!((caller.who, caller.via), (Who::User { .. }, Via::Session { .. }));
-    let inbound = Inbound {
+    Inbound {
         space: new.space,
         thread: new.thread,
         channel: Channel::Chat,
@@ -160,13 +133,13 @@ pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> (Inbound
         text: new.text,
         data: None,
         requester: caller.requester(),
+        client: caller.client(),
         subject,
         correlation: None,
         priority: new.priority,
         marks: Marks::default(),
         source_event: None,
-    };
-    (inbound, in_session)
+    }
 }
 
 /// The steps of a turn as `viewer` may see them: the one place where previews are withheld.

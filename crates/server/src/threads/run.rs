@@ -8,105 +8,157 @@
 //! writes to a turn or step holds the thread's row already, so writers of one thread wait for each other there and
 //! nowhere else.
 
-use serde_json::Value;
-use thinkwork_database::{Tx, jobs};
-use thinkwork_primitives::{Marks, MessageId, Principal, Requester, StepId, ThreadId, TurnId};
+use std::collections::HashMap;
 
-use super::store::{self, message, turn};
-use super::{Changed, Error, Message, MessageRole, NewStep, RUN_JOB, StepEnd, Threads, Turn, TurnStatus, rules};
+use serde_json::json;
+use thinkwork_database::Tx;
+use thinkwork_primitives::{
+    ActingClient, Actor, DomainEvent, Marks, MessageId, Principal, SpaceId, StepId, ThreadId, TurnId,
+};
+
+use super::batch::ThreadBatch;
+use super::store::{self, turn};
+use super::{
+    Changed, Error, Message, MessageRole, NewReply, NewStep, StepEnd, Threads, Turn, TurnEnd, TurnStatus, rules,
+};
 use crate::audit::{self, Event};
+use crate::credentials::{CredentialUse, UseRecorder};
+use crate::edge::caller::BoxFuture;
+use crate::spaces::Space;
+use crate::tools::{LeftOut, OfferedSource};
 
 /// Why a queued turn never ran.
 const LOST_ACCESS: &str = "The requester no longer has access to this Space, so nothing was done.";
 /// The same, where the Space is gone.
 const LOST_SPACE: &str = "The Space is no longer there, so nothing was done.";
 
-impl Threads {
-    /// A running turn left by a crash, else the oldest queued one made running; `None` when there is nothing to do.
-    ///
-    /// A queued turn whose requester is no longer active and admitted ends `failed` with the reason.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn turn_claim(&self, tx: &mut Tx, thread: ThreadId) -> Result<Option<Turn>, Error> {
-        let Some(mut record) = store::thread_lock(tx, thread).await? else { return Ok(None) };
-        if let Some(running) = turn::turn_first(tx, thread, TurnStatus::Running).await? {
-            return Ok(Some(running));
-        }
-        // A call that waits for approval holds the thread: what comes after it queues behind.
-        if turn::turn_first(tx, thread, TurnStatus::WaitingApproval).await?.is_some() {
-            return Ok(None);
-        }
-        let now = self.clock.now();
-        while let Some(mut next) = turn::turn_first(tx, thread, TurnStatus::Queued).await? {
-            if let Some(reason) = self.refusal(tx, &next).await? {
-                self.turn_finish(tx, next.id, TurnStatus::Failed, Some(reason)).await?;
-                continue;
-            }
-            turn::turn_start(tx, next.id, now).await?;
-            next.status = TurnStatus::Running;
-            next.started_at = Some(now);
-            let status = rules::status_after_start(record.status);
-            if status == record.status {
-                store::events_insert(tx, thread, &[Changed::Turn(next.id)], now).await?;
-            } else {
-                record.status = status;
-                store::thread_update(tx, &record, now).await?;
-                store::events_insert(tx, thread, &[Changed::Thread(thread), Changed::Turn(next.id)], now).await?;
-            }
-            return Ok(Some(next));
-        }
-        Ok(None)
+/// A credential is opened for a step of another person's turn, or for none.
+const NOT_THIS_TURN: &str = "The step that asks for it does not exist, or its turn may not use this credential.";
+
+/// What a thread has to do next.
+#[derive(Clone, Debug)]
+pub enum NextTurn {
+    /// Nothing now: nothing is queued, or a call that waits for an approval holds the thread.
+    Nothing,
+    /// A running turn that a crash left.
+    Resume(Turn),
+    /// The oldest queued turn.
+    Begin {
+        /// The turn.
+        turn: Turn,
+        /// Whether others are queued behind it.
+        has_more: bool,
+    },
+}
+
+/// Locked threads with their next turns, and what is to be written to them.
+pub struct TurnQueues<'a> {
+    threads: &'a Threads,
+    batch: ThreadBatch,
+    next: HashMap<ThreadId, NextTurn>,
+    spaces: HashMap<SpaceId, Space>,
+}
+
+impl TurnQueues<'_> {
+    /// What a thread has to do next.
+    pub fn next(&self, thread: ThreadId) -> NextTurn {
+        self.next.get(&thread).cloned().unwrap_or(NextTurn::Nothing)
     }
 
-    async fn refusal(&self, tx: &mut Tx, next: &Turn) -> Result<Option<&'static str>, Error> {
-        if self.spaces.find_for_work(tx, next.space).await?.is_none() {
+    /// Whether a turn is to be begun.
+    pub fn is_idle(&self) -> bool {
+        !self.next.values().any(|next| matches!(next, NextTurn::Begin { .. }))
+    }
+
+    /// Why a queued turn may not run any more, if so.
+    pub async fn refusal(&self, tx: &mut Tx, turn: &Turn) -> Result<Option<&'static str>, Error> {
+        if !self.spaces.contains_key(&turn.space) {
             return Ok(Some(LOST_SPACE));
         }
-        match next.subject.user() {
-            Some(user) if !self.is_admitted(tx, next.space, user).await? => Ok(Some(LOST_ACCESS)),
+        match turn.subject.user() {
+            Some(user) if !self.threads.is_admitted(tx, turn.space, user).await? => Ok(Some(LOST_ACCESS)),
             _ => Ok(None),
         }
     }
 
-    /// Notes what the turn was offered and what it was not: `[{server, reason, connect_url?}]`.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn turn_tools(&self, tx: &mut Tx, id: TurnId, offered: &[String], left_out: &Value) -> Result<(), Error> {
+    /// Makes a queued turn the running one.
+    pub fn start(&mut self, mut turn: Turn) -> Result<Turn, Error> {
+        turn.status = TurnStatus::Running;
+        turn.started_at = Some(self.batch.now());
+        let status = self.batch.thread(turn.thread)?.status;
+        self.batch.set_status(turn.thread, rules::status_after_start(status))?;
+        self.batch.put_turn(turn.clone());
+        Ok(turn)
+    }
+
+    /// Ends a turn of these threads.
+    pub fn end(&mut self, tx: &mut Tx, turn: Turn, end: TurnEnd) -> Result<(), Error> {
+        end_turn(tx, &mut self.batch, turn, end)
+    }
+
+    /// Writes everything.
+    pub async fn save(self, tx: &mut Tx) -> Result<(), Error> {
+        self.batch.save(tx).await
+    }
+}
+
+impl Threads {
+    /// Locks these threads and reads what each has to do next. At most one turn of a thread runs: where one was begun and
+    /// has not ended, that one comes next.
+    pub async fn turn_queues(&self, tx: &mut Tx, threads: &[ThreadId]) -> Result<TurnQueues<'_>, Error> {
+        let batch = ThreadBatch::lock(tx, &self.clock, threads, &[]).await?;
+        let queues = turn::queues_of(tx, threads).await?;
+        let heads: Vec<TurnId> = queues.iter().filter_map(|queue| queue.active.or(queue.first)).collect();
+        let heads: HashMap<TurnId, Turn> =
+            turn::turns_find(tx, &heads).await?.into_iter().map(|turn| (turn.id, turn)).collect();
+        let mut next = HashMap::new();
+        for queue in queues {
+            let Some(head) = queue.active.or(queue.first).and_then(|id| heads.get(&id)).cloned() else { continue };
+            let step = match head.status {
+                TurnStatus::Queued => NextTurn::Begin { turn: head, has_more: queue.has_more },
+                TurnStatus::Running => NextTurn::Resume(head),
+                _ => NextTurn::Nothing,
+            };
+            next.insert(queue.thread, step);
+        }
+        let mut spaces: Vec<SpaceId> = heads.values().map(|turn| turn.space).collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        let spaces = self.spaces.list_for_work(tx, &spaces).await?;
+        let spaces = spaces.into_iter().map(|space| (space.id, space)).collect();
+        Ok(TurnQueues { threads: self, batch, next, spaces })
+    }
+
+    /// Notes what the turn was offered and what it was not.
+    pub async fn turn_tools(
+        &self,
+        tx: &mut Tx,
+        id: TurnId,
+        offered: &[OfferedSource],
+        left_out: &[LeftOut],
+    ) -> Result<(), Error> {
         let found = locked(tx, id).await?;
-        turn::turn_tools(tx, id, serde_json::json!(offered).to_string(), left_out.to_string()).await?;
+        turn::turn_tools(tx, id, json!(offered).to_string(), json!(left_out).to_string()).await?;
         store::events_insert(tx, found.thread, &[Changed::Turn(id)], self.clock.now()).await
     }
 
     /// Adds marks to a turn; none is ever taken away.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn turn_mark(&self, tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(), Error> {
         locked(tx, id).await?;
         turn::turn_mark(tx, id, marks).await
     }
 
-    /// Ends a turn. One that has ended, by a person for example, stays as it is.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn turn_finish(
-        &self,
-        tx: &mut Tx,
-        id: TurnId,
-        status: TurnStatus,
-        failure: Option<&str>,
-    ) -> Result<(), Error> {
-        let found = locked(tx, id).await?;
-        let now = self.clock.now();
-        if turn::turn_end(tx, id, status, failure, now).await? {
-            store::events_insert(tx, found.thread, &[Changed::Turn(id)], now).await?;
-            let event = Event::by(found.requester, "turn.ended").on("turn", id).within(Some(found.thread), Some(id));
-            audit::record(tx, now, event.detail("status", rules::turn_status_word(status)))?;
+    /// Ends a running turn. False where it does not run any more, stopped by a person for example: then it stays as it
+    /// is and nothing is said.
+    pub async fn turn_end(&self, tx: &mut Tx, of: &Turn, end: TurnEnd) -> Result<bool, Error> {
+        let mut batch = ThreadBatch::lock(tx, &self.clock, &[of.thread], &[]).await?;
+        let turn = turn::turn_find(tx, of.id).await?.ok_or(Error::NotFound)?;
+        if turn.status != TurnStatus::Running {
+            return Ok(false);
         }
-        Ok(())
+        end_turn(tx, &mut batch, turn, end)?;
+        batch.save(tx).await?;
+        Ok(true)
     }
 
     /// Stops a turn on a person's or service's request; whoever writes in the Space may. What follows it runs next.
@@ -117,13 +169,13 @@ impl Threads {
         let mut found = self.turn_visible(tx, id, by).await?;
         let now = self.clock.now();
         store::thread_lock(tx, found.thread).await?;
-        if !turn::turn_end(tx, id, TurnStatus::Cancelled, None, now).await? {
+        if !turn::turn_cancel(tx, id, now).await? {
             return Err(Error::Over);
         }
         store::events_insert(tx, found.thread, &[Changed::Turn(id)], now).await?;
-        let event = Event::by(by.requester(), "turn.cancelled").on("turn", id).within(Some(found.thread), Some(id));
+        let event = Event::by(by.actor(), "turn.cancelled").on("turn", id).within(Some(found.thread), Some(id));
         audit::record(tx, now, event)?;
-        jobs::enqueue(tx, RUN_JOB, &found.thread.to_string(), now).await?;
+        tx.publish(DomainEvent::TurnCancelled { thread: found.thread, turn: id }, now);
         found.status = TurnStatus::Cancelled;
         found.finished_at = Some(now);
         Ok(found)
@@ -131,9 +183,6 @@ impl Threads {
 
     /// The check for cancellation before anything is added to a turn. Until this transaction ends nobody cancels it:
     /// for writing transactions only.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn turn_is_running(&self, tx: &mut Tx, id: TurnId) -> Result<bool, Error> {
         Ok(locked(tx, id).await?.status == TurnStatus::Running)
     }
@@ -150,63 +199,63 @@ impl Threads {
             return Err(Error::Invalid("text", "a step uses no credential but its turn's"));
         }
         let now = self.clock.now();
-        let id = turn::step_insert(tx, of, new, now).await?;
+        let id = store::step::step_insert(tx, of, new, now).await?;
         store::events_insert(tx, of.thread, &[Changed::Step(id)], now).await?;
         Ok(id)
     }
 
     /// Writes down how a step ended, also when its turn was stopped meanwhile.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn step_finish(&self, tx: &mut Tx, id: StepId, end: StepEnd) -> Result<(), Error> {
-        let step = turn::step_find(tx, id).await?.ok_or(Error::NotFound)?;
+        let step = store::step::step_find(tx, id).await?.ok_or(Error::NotFound)?;
         store::thread_lock(tx, step.thread).await?;
         let now = self.clock.now();
-        turn::step_finish(tx, id, end, now).await?;
+        store::step::step_finish(tx, id, end, now).await?;
         store::events_insert(tx, step.thread, &[Changed::Step(id)], now).await
     }
+}
 
-    /// What the agent or the server writes, and what a tool answered to a person who typed its call, as data: never
-    /// starts a turn.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for the role of those who ask.
-    pub async fn message_append(
-        &self,
-        tx: &mut Tx,
-        of: &Turn,
-        role: MessageRole,
-        text: &str,
-        marks: Marks,
-    ) -> Result<MessageId, Error> {
-        if role == MessageRole::User {
-            return Err(Error::Invalid("text", "a turn never writes as the one who asks"));
-        }
-        let now = self.clock.now();
-        let entry = Message {
-            id: MessageId::new(),
-            thread: of.thread,
-            sequence: store::message_sequence_next(tx, of.thread).await?,
-            role,
-            text: text.to_owned(),
-            data: None,
-            requester: of.requester.clone(),
-            subject: of.subject,
-            turn: Some(of.id),
-            marks,
-            typed_in_session: false,
-            created_at: now,
-        };
-        if !message::message_insert(tx, &entry, None).await? {
-            return Err(Error::Damaged("message"));
-        }
-        store::events_insert(tx, of.thread, &[Changed::Message(entry.id)], now).await?;
-        let event = Event::by(Requester::server(), "message.written").on("message", entry.id);
-        let event = event.within(Some(of.thread), Some(of.id)).detail("role", rules::role_word(role));
-        audit::record(tx, now, event)?;
-        Ok(entry.id)
+/// Ends a turn of a batch, with what is said at its end before it.
+fn end_turn(tx: &mut Tx, batch: &mut ThreadBatch, mut turn: Turn, end: TurnEnd) -> Result<(), Error> {
+    let now = batch.now();
+    for reply in end.messages {
+        write_reply(tx, batch, &turn, reply)?;
     }
+    turn.status = end.status;
+    turn.failure = end.failure.map(str::to_owned);
+    turn.finished_at = Some(now);
+    let by = Actor { requester: turn.requester.clone(), client: ActingClient::Agent };
+    let event = Event::by(by, "turn.ended").on("turn", turn.id).within(Some(turn.thread), Some(turn.id));
+    audit::record(tx, now, event.detail("status", turn.status.as_str()))?;
+    tx.publish(DomainEvent::TurnFinished { thread: turn.thread, turn: turn.id }, now);
+    batch.put_turn(turn);
+    Ok(())
+}
+
+fn write_reply(tx: &mut Tx, batch: &mut ThreadBatch, of: &Turn, reply: NewReply) -> Result<(), Error> {
+    if reply.role == MessageRole::User {
+        return Err(Error::Invalid("text", "a turn never writes as its requester"));
+    }
+    let now = batch.now();
+    let client = if reply.role == MessageRole::System { ActingClient::System } else { ActingClient::Agent };
+    let message = Message {
+        id: MessageId::new(),
+        thread: of.thread,
+        sequence: 0,
+        role: reply.role,
+        text: reply.text,
+        data: None,
+        requester: of.requester.clone(),
+        client,
+        subject: of.subject,
+        turn: Some(of.id),
+        marks: reply.marks,
+        created_at: now,
+    };
+    let event = Event::by(message.actor(), "message.written").on("message", message.id);
+    let event = event.within(Some(of.thread), Some(of.id)).detail("role", reply.role.as_str());
+    batch.add_message(message, None)?;
+    audit::record(tx, now, event)?;
+    Ok(())
 }
 
 /// The turn as it is once its thread's row is locked, which comes before everything else of the thread.
@@ -214,4 +263,29 @@ async fn locked(tx: &mut Tx, id: TurnId) -> Result<Turn, Error> {
     let thread = turn::turn_find(tx, id).await?.ok_or(Error::NotFound)?.thread;
     store::thread_lock(tx, thread).await?;
     turn::turn_find(tx, id).await?.ok_or(Error::NotFound)
+}
+
+/// Records on a step which credential was opened for it.
+pub struct StepUseRecorder(pub StepId);
+
+impl UseRecorder for StepUseRecorder {
+    /// Refuses a person's credential where the step's turn is not theirs, whatever the caller says of it.
+    fn record_use<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        used: CredentialUse,
+    ) -> BoxFuture<'a, Result<(), crate::credentials::Error>> {
+        Box::pin(async move {
+            let is_owner = match (used.subject.user(), used.subject.connection()) {
+                (Some(user), Some(connection)) => crate::oauth::is_owner(tx, user, connection).await?,
+                (Some(_), None) => false,
+                (None, _) => true,
+            };
+            if is_owner && store::step::step_record_use(tx, self.0, used).await? {
+                Ok(())
+            } else {
+                Err(crate::credentials::Error::Refused(NOT_THIS_TURN))
+            }
+        })
+    }
 }

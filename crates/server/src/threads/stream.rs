@@ -12,11 +12,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
 use thinkwork_database::{Topic, WakeUp};
-use thinkwork_primitives::{Principal, ThreadId, Timestamp};
+use thinkwork_primitives::{Chain, Principal, ThreadId, Timestamp};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::followers::Place;
+use super::stream_slots::StreamSlot;
 use super::{Changed, Error, ThreadEvent, Threads, store};
 use crate::edge::{ApiError, Recheck};
 
@@ -42,7 +42,7 @@ struct Open {
     waiting: VecDeque<ThreadEvent>,
     hints: Receiver<WakeUp>,
     checked_at: Timestamp,
-    _place: Place,
+    _place: StreamSlot,
 }
 
 impl Threads {
@@ -64,7 +64,7 @@ impl Threads {
         self.visible(&mut tx, thread, &caller).await?;
         let newest = store::event_sequence(&mut tx, thread).await?;
         drop(tx);
-        let place = self.followers.admit(&caller).ok_or(Error::TooManyStreams)?;
+        let slot = self.stream_slots.acquire(&caller).ok_or(Error::TooManyStreams)?;
         let mut waiting = VecDeque::new();
         if after.is_none() {
             waiting.push_back(ThreadEvent { sequence: newest, what: Changed::Thread(thread) });
@@ -79,7 +79,7 @@ impl Threads {
             waiting,
             hints,
             checked_at: self.clock.now(),
-            _place: place,
+            _place: slot,
         };
         let stream = futures_util::stream::unfold(open, |mut open| async move {
             let item = open.next().await?;
@@ -97,7 +97,10 @@ impl Open {
             if let Some(item) = self.waiting.pop_front() {
                 return if self.is_admitted(ACCESS_AGE_MAX).await { written(item) } else { None };
             }
-            self.load().await.map_err(|error| tracing::error!(%error, "a thread's stream broke off")).ok()?;
+            self.load()
+                .await
+                .map_err(|error| tracing::error!(error = %Chain(&error), "a thread's stream broke off"))
+                .ok()?;
             if self.waiting.is_empty() {
                 let looked = self.hint().await;
                 let age = if looked { Duration::ZERO } else { ACCESS_CHECK_EVERY };

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use thinkwork_primitives::{
-    Channel, ConnectionId, CredentialSubject, Marks, MessageId, Requester, SpaceId, StepId, ThreadId, Timestamp,
-    TriggerId, TurnId, UserId, WebhookId,
+    ActingClient, Channel, ConnectionId, CredentialSubject, Marks, MessageId, Requester, SpaceId, StepId, ThreadId,
+    Timestamp, TriggerId, TurnId, UserId, WebhookId,
 };
 
 use super::{Inbound, MessageRole, Step, StepKind, StepStatus, ThreadStatus, Turn, TurnStatus, rules};
@@ -22,6 +22,7 @@ fn inbound(role: MessageRole, requester: Requester, subject: CredentialSubject) 
         text: "text".to_owned(),
         data: None,
         requester,
+        client: ActingClient::System,
         subject,
         correlation: None,
         priority: None,
@@ -138,8 +139,10 @@ fn turn_of(ana: UserId, marks: Marks) -> Turn {
         thread: ThreadId::new(Channel::Chat),
         space: SpaceId::new(),
         message: MessageId::new(),
+        message_sequence: 1,
         status: TurnStatus::Succeeded,
         requester: Requester::User(ana),
+        client: ActingClient::Agent,
         subject: of(ana),
         marks,
         tools_offered: None,
@@ -164,8 +167,9 @@ fn step_of(turn: &Turn, kind: StepKind, subject: CredentialSubject) -> Step {
         effect: None,
         idempotent: false,
         requester: turn.requester.clone(),
+        client: ActingClient::Agent,
         subject,
-        server: None,
+        source: None,
         input: text("whole input"),
         output: text("whole output"),
         input_preview: text("input"),

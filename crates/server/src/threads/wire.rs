@@ -1,60 +1,40 @@
 //! The wire types of `http.rs`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use thinkwork_primitives::{
-    ConnectionId, CredentialSubject, Effect, MessageId, Requester, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId,
-};
+use serde_json::Value;
+use thinkwork_database::Tx;
+use thinkwork_primitives::{Effect, MessageId, SpaceId, StepId, ThreadId, Timestamp, TurnId};
 use utoipa::ToSchema;
 
-use super::{Message, Priority, Step, Thread, ThreadChange, ThreadStatus, Turn, rules};
-
-/// On whose request.
-#[derive(Serialize, ToSchema)]
-struct RequesterWire {
-    /// `user`, `webhook`, `trigger`, `schedule`, `extension` or `system`.
-    kind: &'static str,
-    id: String,
-}
-
-impl From<&Requester> for RequesterWire {
-    fn from(requester: &Requester) -> Self {
-        Self { kind: requester.kind(), id: requester.id() }
-    }
-}
-
-/// Whose credential.
-#[derive(Serialize, ToSchema)]
-struct SubjectWire {
-    /// `user`, `tenant` or `none`.
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    user_id: Option<UserId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    connection_id: Option<ConnectionId>,
-}
-
-impl From<CredentialSubject> for SubjectWire {
-    fn from(subject: CredentialSubject) -> Self {
-        Self { kind: subject.kind(), user_id: subject.user(), connection_id: subject.connection() }
-    }
-}
+use super::{Message, Priority, Step, Thread, ThreadChange, ThreadStatus, Threads, Turn};
+use crate::edge::NameMap;
+use crate::edge::identity::{ActingClientResponse, CredentialSubjectResponse, RequesterResponse};
+use crate::tools::LeftOut;
+use crate::tools::http::OfferedToolResponse;
 
 /// A thread.
 #[derive(Serialize, ToSchema)]
-pub(super) struct ThreadWire {
-    #[schema(value_type = String)]
+pub(super) struct ThreadResponse {
+    #[schema(value_type = String, example = "CHAT-01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: ThreadId,
+    /// The Space that it belongs to.
     #[schema(value_type = String)]
     space_id: SpaceId,
+    /// Where it began: `CHAT`, `HOOK`, `MAIL`, `CAL`, `AUTO` or `EXT`.
+    #[schema(example = "CHAT")]
     channel: &'static str,
+    /// Its title.
+    #[schema(example = "Open invoices")]
     title: String,
+    /// `backlog`, `todo`, `in_progress`, `in_review`, `blocked`, `done` or `cancelled`.
+    #[schema(example = "in_progress")]
     status: &'static str,
+    /// How urgent it is: `low`, `medium`, `high`, `urgent` or `critical`.
+    #[schema(example = "medium")]
     priority: &'static str,
-    requester: RequesterWire,
-    credential_subject: SubjectWire,
+    requester: RequesterResponse,
+    acting_client: ActingClientResponse,
+    credential_subject: CredentialSubjectResponse,
     #[schema(value_type = String)]
     created_at: Timestamp,
     #[schema(value_type = String)]
@@ -62,16 +42,17 @@ pub(super) struct ThreadWire {
     version: i64,
 }
 
-impl From<Thread> for ThreadWire {
-    fn from(thread: Thread) -> Self {
+impl ThreadResponse {
+    pub(super) fn new(thread: Thread, names: &NameMap) -> Self {
         Self {
             id: thread.id,
             space_id: thread.space,
-            channel: thread.id.channel().word(),
+            channel: thread.id.channel().as_str(),
             title: thread.title,
-            status: rules::status_word(thread.status),
-            priority: rules::priority_word(thread.priority),
+            status: thread.status.as_str(),
+            priority: thread.priority.as_str(),
             requester: (&thread.requester).into(),
+            acting_client: ActingClientResponse::new(thread.client, names),
             credential_subject: thread.subject.into(),
             created_at: thread.created_at,
             updated_at: thread.updated_at,
@@ -83,7 +64,7 @@ impl From<Thread> for ThreadWire {
 /// Where a thread stands.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum StatusWire {
+enum ThreadStatusValue {
     Backlog,
     Todo,
     InProgress,
@@ -93,16 +74,16 @@ enum StatusWire {
     Cancelled,
 }
 
-impl From<StatusWire> for ThreadStatus {
-    fn from(status: StatusWire) -> Self {
+impl From<ThreadStatusValue> for ThreadStatus {
+    fn from(status: ThreadStatusValue) -> Self {
         match status {
-            StatusWire::Backlog => Self::Backlog,
-            StatusWire::Todo => Self::Todo,
-            StatusWire::InProgress => Self::InProgress,
-            StatusWire::InReview => Self::InReview,
-            StatusWire::Blocked => Self::Blocked,
-            StatusWire::Done => Self::Done,
-            StatusWire::Cancelled => Self::Cancelled,
+            ThreadStatusValue::Backlog => Self::Backlog,
+            ThreadStatusValue::Todo => Self::Todo,
+            ThreadStatusValue::InProgress => Self::InProgress,
+            ThreadStatusValue::InReview => Self::InReview,
+            ThreadStatusValue::Blocked => Self::Blocked,
+            ThreadStatusValue::Done => Self::Done,
+            ThreadStatusValue::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -110,7 +91,7 @@ impl From<StatusWire> for ThreadStatus {
 /// How pressing a thread is.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum PriorityWire {
+pub(super) enum PriorityValue {
     Low,
     Medium,
     High,
@@ -118,14 +99,14 @@ pub(super) enum PriorityWire {
     Critical,
 }
 
-impl From<PriorityWire> for Priority {
-    fn from(priority: PriorityWire) -> Self {
+impl From<PriorityValue> for Priority {
+    fn from(priority: PriorityValue) -> Self {
         match priority {
-            PriorityWire::Low => Self::Low,
-            PriorityWire::Medium => Self::Medium,
-            PriorityWire::High => Self::High,
-            PriorityWire::Urgent => Self::Urgent,
-            PriorityWire::Critical => Self::Critical,
+            PriorityValue::Low => Self::Low,
+            PriorityValue::Medium => Self::Medium,
+            PriorityValue::High => Self::High,
+            PriorityValue::Urgent => Self::Urgent,
+            PriorityValue::Critical => Self::Critical,
         }
     }
 }
@@ -133,52 +114,72 @@ impl From<PriorityWire> for Priority {
 /// A thread to begin.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewThreadWire {
+pub(super) struct CreateThreadRequest {
     #[schema(value_type = String)]
     pub(super) space_id: SpaceId,
-    /// The first line of the text where it is left out.
+    /// The title; the first line of the text if absent.
+    #[schema(example = "Open invoices")]
     pub(super) title: Option<String>,
+    /// What the first message says.
+    #[schema(example = "Which invoices are open?")]
     pub(super) text: String,
-    pub(super) priority: Option<PriorityWire>,
+    /// How urgent it is; `medium` if absent.
+    pub(super) priority: Option<PriorityValue>,
 }
 
 /// A message to write.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewMessageWire {
+pub(super) struct CreateMessageRequest {
+    /// What the message says.
+    #[schema(example = "Which invoices are open?")]
     pub(super) text: String,
 }
 
 /// What changes in a thread; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ThreadChangeBody {
+pub(super) struct UpdateThreadRequest {
+    /// The new title.
+    #[schema(example = "Open invoices")]
     title: Option<String>,
-    status: Option<StatusWire>,
-    priority: Option<PriorityWire>,
+    /// Where it stands.
+    status: Option<ThreadStatusValue>,
+    /// How urgent it is.
+    priority: Option<PriorityValue>,
 }
 
-impl From<ThreadChangeBody> for ThreadChange {
-    fn from(change: ThreadChangeBody) -> Self {
+impl From<UpdateThreadRequest> for ThreadChange {
+    fn from(change: UpdateThreadRequest) -> Self {
         Self { title: change.title, status: change.status.map(Into::into), priority: change.priority.map(Into::into) }
     }
 }
 
 /// A message.
 #[derive(Serialize, ToSchema)]
-pub(super) struct MessageWire {
-    #[schema(value_type = String)]
+pub(super) struct MessageResponse {
+    #[schema(value_type = String, example = "msg_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: MessageId,
+    /// The thread that it is in.
     #[schema(value_type = String)]
     thread_id: ThreadId,
+    /// Its place in the thread, counted from 1.
+    #[schema(example = 1)]
     seq: i64,
+    /// Who speaks: `user`, `agent`, `system` or `data`.
+    #[schema(example = "user")]
     role: &'static str,
+    /// What it says.
+    #[schema(example = "Which invoices are open?")]
     text: String,
+    /// What an event brought, as JSON; data, never instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
-    requester: RequesterWire,
-    credential_subject: SubjectWire,
+    requester: RequesterResponse,
+    acting_client: ActingClientResponse,
+    credential_subject: CredentialSubjectResponse,
+    /// The turn that wrote it; null if no turn did.
     #[schema(value_type = Option<String>)]
     turn_id: Option<TurnId>,
     /// `private`, `untrusted`, both or none.
@@ -194,16 +195,17 @@ fn marks(marks: thinkwork_primitives::Marks) -> Vec<&'static str> {
         .collect()
 }
 
-impl From<Message> for MessageWire {
-    fn from(message: Message) -> Self {
+impl MessageResponse {
+    pub(super) fn new(message: Message, names: &NameMap) -> Self {
         Self {
             id: message.id,
             thread_id: message.thread,
             seq: message.sequence,
-            role: rules::role_word(message.role),
+            role: message.role.as_str(),
             text: message.text,
             data: message.data,
             requester: (&message.requester).into(),
+            acting_client: ActingClientResponse::new(message.client, names),
             credential_subject: message.subject.into(),
             turn_id: message.turn,
             marks: marks(message.marks),
@@ -214,46 +216,54 @@ impl From<Message> for MessageWire {
 
 /// A turn.
 #[derive(Serialize, ToSchema)]
-pub(super) struct TurnWire {
-    #[schema(value_type = String)]
+pub(super) struct TurnResponse {
+    #[schema(value_type = String, example = "trn_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: TurnId,
+    /// The thread that it is in.
     #[schema(value_type = String)]
     thread_id: ThreadId,
-    #[schema(value_type = String)]
+    /// The message that queued it.
+    #[schema(value_type = String, example = "msg_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     message_id: MessageId,
+    /// `queued`, `running`, `waiting_approval`, `succeeded`, `failed` or `cancelled`.
+    #[schema(example = "succeeded")]
     status: &'static str,
-    requester: RequesterWire,
-    credential_subject: SubjectWire,
+    requester: RequesterResponse,
+    acting_client: ActingClientResponse,
+    credential_subject: CredentialSubjectResponse,
     /// `private`, `untrusted`, both or none.
     marks: Vec<&'static str>,
-    tools_offered: Vec<String>,
-    /// `{server, reason, connect_url?}` each.
-    #[schema(value_type = Vec<Object>)]
-    tools_left_out: Value,
-    steps: Vec<StepWire>,
+    /// The tools that the agent could use.
+    tools_offered: Vec<OfferedToolResponse>,
+    /// The sources whose tools it could not use, and why.
+    tools_left_out: Vec<LeftOut>,
+    /// Its calls to the model and to tools, in order.
+    steps: Vec<StepResponse>,
     failure: Option<String>,
     #[schema(value_type = String)]
     created_at: Timestamp,
+    /// When it began, RFC 3339; null if it has not.
     #[schema(value_type = Option<String>)]
     started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>)]
     finished_at: Option<Timestamp>,
 }
 
-impl TurnWire {
+impl TurnResponse {
     /// `steps` as the caller may see them.
-    pub(super) fn of(turn: Turn, steps: Vec<Step>) -> Self {
+    fn of(turn: Turn, steps: Vec<Step>, names: &NameMap) -> Self {
         Self {
             id: turn.id,
             thread_id: turn.thread,
             message_id: turn.message,
-            status: rules::turn_status_word(turn.status),
+            status: turn.status.as_str(),
             requester: (&turn.requester).into(),
+            acting_client: ActingClientResponse::new(turn.client, names),
             credential_subject: turn.subject.into(),
             marks: marks(turn.marks),
-            tools_offered: turn.tools_offered.unwrap_or_default(),
-            tools_left_out: turn.tools_left_out.unwrap_or_else(|| json!([])),
-            steps: steps.into_iter().map(StepWire::from).collect(),
+            tools_offered: OfferedToolResponse::each_of(turn.tools_offered.unwrap_or_default()),
+            tools_left_out: turn.tools_left_out.unwrap_or_default(),
+            steps: steps.into_iter().map(|step| StepResponse::new(step, names)).collect(),
             failure: turn.failure,
             created_at: turn.created_at,
             started_at: turn.started_at,
@@ -262,39 +272,67 @@ impl TurnWire {
     }
 }
 
+impl Threads {
+    /// A turn with its steps as the caller may see them, and the names of the software that acted.
+    pub(super) async fn turn_response(
+        &self,
+        tx: &mut Tx,
+        turn: Turn,
+        steps: Vec<Step>,
+    ) -> Result<TurnResponse, thinkwork_database::Error> {
+        let clients = steps.iter().map(|step| step.client).chain([turn.client]).collect::<Vec<_>>();
+        let names = self.names.of_clients(tx, &clients).await?;
+        Ok(TurnResponse::of(turn, steps, &names))
+    }
+}
+
 /// A step.
 #[derive(Serialize, ToSchema)]
-struct StepWire {
-    #[schema(value_type = String)]
+struct StepResponse {
+    #[schema(value_type = String, example = "stp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: StepId,
+    /// What is called: `model` or `tool`.
+    #[schema(example = "tool")]
     kind: &'static str,
+    /// The full name of the tool, or the model's name.
+    #[schema(example = "notes__search")]
     name: String,
+    /// `running`, `succeeded`, `failed`, or `unknown` if it may or may not have acted.
+    #[schema(example = "succeeded")]
     status: &'static str,
+    /// What the tool does to the world: `read`, `write` or `send`; null for the model.
+    #[schema(example = "read")]
     effect: Option<&'static str>,
     #[schema(value_type = String)]
     started_at: Timestamp,
     #[schema(value_type = Option<String>)]
     finished_at: Option<Timestamp>,
+    /// The beginning of what was sent; null if you may not see it.
+    #[schema(example = "{\"query\":\"invoice\"}")]
     input_preview: Option<String>,
+    /// The beginning of what came back; null if you may not see it.
+    #[schema(example = "Invoice 2026-17 is open.")]
     output_preview: Option<String>,
     failure: Option<String>,
-    credential_subject: SubjectWire,
+    credential_subject: CredentialSubjectResponse,
+    acting_client: ActingClientResponse,
 }
 
-impl From<Step> for StepWire {
-    fn from(step: Step) -> Self {
+impl StepResponse {
+    fn new(step: Step, names: &NameMap) -> Self {
         Self {
             id: step.id,
-            kind: rules::step_kind_word(step.kind),
+            kind: step.kind.as_str(),
             name: step.name,
-            status: rules::step_status_word(step.status),
-            effect: step.effect.map(Effect::word),
+            status: step.status.as_str(),
+            effect: step.effect.map(Effect::as_str),
             started_at: step.started_at,
             finished_at: step.finished_at,
             input_preview: step.input_preview,
             output_preview: step.output_preview,
             failure: step.failure,
             credential_subject: step.subject.into(),
+            acting_client: ActingClientResponse::new(step.client, names),
         }
     }
 }
@@ -303,7 +341,10 @@ impl From<Step> for StepWire {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the document's description; its pieces are written one after another")]
 pub(super) struct Export {
-    thread: ThreadWire,
-    messages: Vec<MessageWire>,
-    turns: Vec<TurnWire>,
+    /// The thread.
+    thread: ThreadResponse,
+    /// Its messages, oldest first.
+    messages: Vec<MessageResponse>,
+    /// Its turns, in the order they were queued.
+    turns: Vec<TurnResponse>,
 }

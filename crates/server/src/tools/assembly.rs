@@ -1,149 +1,131 @@
-//! The one assembly: admission, every source at the same time, the Space's policy, who may use what, names.
+//! The one assembly: admission, the facts of every source, what is not known yet, and then the rules.
 //!
-//! Invariant: [`of`] is called by `Tools` alone, and nothing of it is kept between two calls.
+//! Invariant: [`assemble`] is called by `Tools` alone, and nothing of it is kept between two calls.
 
-use futures_util::future::join_all;
-use thinkwork_primitives::{CredentialSubject, Effect};
+use std::sync::Arc;
 
-use super::{Ask, Error, LeftOut, LeftOutReason, Needs, Offer, Tool, Tools, rules};
-use crate::spaces::SpaceServer;
+use thinkwork_database::Tx;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
-/// An offered tool and where it comes from.
-pub(super) struct Found {
-    pub(super) tool: Tool,
-    /// The place of its source in the list of sources.
-    pub(super) source: usize,
+use super::facts::{KnownTools, SourceFacts};
+use super::{Error, LeftOutReason, OfferedTools, ToolContext, ToolSource, Tools, rules};
+use crate::spaces::SpaceSource;
+
+/// What to do about a source that was never asked for its tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undiscovered {
+    /// Ask it now, with the requester's credential where it needs one.
+    Discover,
+    /// Only say so.
+    Report,
 }
 
-/// What one ask gets.
-pub(super) struct Assembly {
-    /// By name.
-    pub(super) tools: Vec<Found>,
-    /// By slug.
-    pub(super) left_out: Vec<LeftOut>,
+/// Assembles the tools of this context afresh; `only` those of the source with this slug.
+pub(super) async fn assemble(
+    tools: &Tools,
+    context: &ToolContext,
+    only: Option<&str>,
+    undiscovered: Undiscovered,
+) -> Result<OfferedTools, Error> {
+    let mut tx = tools.db.read(context.tenant).await?;
+    let policies = admitted(tools, &mut tx, context).await?;
+    offered_by(&tools.sources, tx, context, policies.as_deref(), only, undiscovered).await
 }
 
-impl Assembly {
-    /// The tool of this name. Where its server is left out, that is told: the requester sees it in the turn anyway.
-    pub(super) fn find(self, name: &str) -> Result<Found, Error> {
-        if let Some(found) = self.tools.into_iter().find(|found| found.tool.name == name) {
-            return Ok(found);
+/// The same for all sources and in this transaction; `None` where one has to be asked for its tools.
+pub(super) async fn assemble_known(
+    tools: &Tools,
+    tx: &mut Tx,
+    context: &ToolContext,
+) -> Result<Option<OfferedTools>, Error> {
+    let policies = admitted(tools, tx, context).await?;
+    let facts = facts_of(&tools.sources, tx, context, policies.as_deref(), None).await?;
+    if facts.iter().any(|facts| rules::needs_discovery(context, policies.as_deref(), facts)) {
+        return Ok(None);
+    }
+    Ok(Some(rules::offer(context, policies.as_deref(), facts)))
+}
+
+/// The assembly for a context that is admitted.
+pub(super) async fn offered_by(
+    sources: &[Arc<dyn ToolSource>],
+    mut tx: Tx,
+    context: &ToolContext,
+    policies: Option<&[SpaceSource]>,
+    only: Option<&str>,
+    undiscovered: Undiscovered,
+) -> Result<OfferedTools, Error> {
+    let mut facts = facts_of(sources, &mut tx, context, policies, only).await?;
+    drop(tx);
+    if undiscovered == Undiscovered::Discover {
+        discover(sources, context, policies, &mut facts).await;
+    }
+    Ok(rules::offer(context, policies, facts))
+}
+
+async fn facts_of(
+    sources: &[Arc<dyn ToolSource>],
+    tx: &mut Tx,
+    context: &ToolContext,
+    policies: Option<&[SpaceSource]>,
+    only: Option<&str>,
+) -> Result<Vec<SourceFacts>, Error> {
+    let mut facts = Vec::new();
+    for source in sources {
+        facts.extend(source.facts(tx, context, policies, only).await?);
+    }
+    Ok(facts)
+}
+
+/// Asks the sources whose tools are not known, side by side and each with its own deadline, so that one that fails holds
+/// up nobody.
+async fn discover(
+    sources: &[Arc<dyn ToolSource>],
+    context: &ToolContext,
+    policies: Option<&[SpaceSource]>,
+    facts: &mut [SourceFacts],
+) {
+    // Each in a task of its own: what it learns it writes, and a task writes in one transaction at a time.
+    let mut asked = JoinSet::new();
+    for (index, unknown) in facts.iter().enumerate() {
+        if !rules::needs_discovery(context, policies, unknown) {
+            continue;
         }
-        match self.left_out.into_iter().find(|left_out| left_out.server == rules::slug_of(name)) {
-            Some(left_out) => Err(Error::LeftOut(left_out)),
-            None => Err(Error::Unknown),
+        if let Some(source) = sources.iter().find(|source| source.serves(unknown.source)) {
+            let source = Arc::clone(source);
+            let context = context.clone();
+            let id = unknown.source;
+            let found = async move { (index, source.discover(&context, id).await) };
+            asked.spawn(found.in_current_span());
         }
+    }
+    while let Some(done) = asked.join_next().await {
+        let Ok((index, found)) = done else { continue };
+        if let Some(known) = facts.get_mut(index) {
+            known.tools = found.map_or_else(KnownTools::Failed, KnownTools::Known);
+        }
+    }
+    // A task that was cut off has no answer.
+    for unknown in facts.iter_mut().filter(|facts| rules::needs_discovery(context, policies, facts)) {
+        unknown.tools = KnownTools::Failed(LeftOutReason::Unreachable);
     }
 }
 
-/// Assembles the tools of this ask afresh; `only` those of the server with this slug.
-pub(super) async fn of(tools: &Tools, ask: &Ask, only: Option<&str>) -> Result<Assembly, Error> {
-    let policy = admitted(tools, ask).await?;
-    let offers = join_all(tools.sources.iter().map(|source| source.list(ask, policy.as_deref(), only))).await;
-    let (mut offered, mut left_out) = (Vec::new(), Vec::new());
-    for (source, offer) in offers.into_iter().enumerate() {
-        let Offer { tools, left_out: without } = offer?;
-        offered.extend(tools.into_iter().map(|tool| Found { tool, source }));
-        left_out.extend(without);
-    }
-    let offered = offered.into_iter().filter_map(|found| allowed(found, policy.as_deref())).collect();
-    let offered = only_usable(ask, offered, &mut left_out);
-    left_out.sort_by(|one, other| one.server.cmp(&other.server));
-    left_out.dedup_by(|one, other| one.server == other.server);
-    Ok(Assembly { tools: named(offered), left_out })
-}
-
-/// The servers that serve the Space, if the requester may be there now; nothing outside of Spaces, where the marks of
-/// the servers count alone.
-async fn admitted(tools: &Tools, ask: &Ask) -> Result<Option<Vec<SpaceServer>>, Error> {
-    let mut tx = tools.db.read(ask.tenant).await?;
-    let user = ask.requester.user();
+/// The sources that serve the Space, if the requester may be there now; nothing outside of Spaces, where the marks of
+/// the sources count alone.
+async fn admitted(tools: &Tools, tx: &mut Tx, context: &ToolContext) -> Result<Option<Vec<SpaceSource>>, Error> {
+    let user = context.requester.user();
     if let Some(user) = user
-        && !tools.access.is_active(&mut tx, user).await.map_err(other)?
+        && !tools.access.is_active(tx, user).await.map_err(other)?
     {
         return Err(Error::NotAdmitted);
     }
-    let Some(space) = ask.space else { return Ok(None) };
-    let served = tools.spaces.served(&mut tx, space, user).await.map_err(other)?;
+    let Some(space) = context.space else { return Ok(None) };
+    let served = tools.spaces.served(tx, space, user).await.map_err(other)?;
     served.map(Some).ok_or(Error::NotAdmitted)
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(Box::new(error))
-}
-
-/// The tool with the Space's approval policy, if its server serves the Space with it (L42). Outside of Spaces the
-/// default of its effect holds.
-fn allowed(mut found: Found, servers: Option<&[SpaceServer]>) -> Option<Found> {
-    let Some(servers) = servers else {
-        found.tool.approval = None;
-        return Some(found);
-    };
-    let server = servers.iter().find(|server| server.server == found.tool.server)?;
-    if let Some(allowlist) = &server.tool_allowlist
-        && !allowlist.contains(&found.tool.upstream_name)
-    {
-        return None;
-    }
-    found.tool.approval =
-        server.approvals.get(&found.tool.upstream_name).and_then(|word| word.as_str()).map(str::to_owned);
-    Some(found)
-}
-
-/// Whether the ask may call this tool for what it does.
-pub(super) fn in_reach(ask: &Ask, tool: &Tool) -> bool {
-    !ask.reads_only || tool.effect == Effect::Read
-}
-
-/// Whether a user's own credential may be used for this ask: only by that very user.
-fn may_use_own(ask: &Ask) -> bool {
-    match (ask.requester.user(), ask.may_use) {
-        (Some(requester), CredentialSubject::User { user, .. }) => requester == user,
-        _ => false,
-    }
-}
-
-/// Takes out what needs a person's grant where none may be used, and says so.
-fn only_usable(ask: &Ask, offered: Vec<Found>, left_out: &mut Vec<LeftOut>) -> Vec<Found> {
-    if may_use_own(ask) {
-        return offered;
-    }
-    for missing in left_out.iter_mut() {
-        if matches!(missing.reason, LeftOutReason::NeedsConnection | LeftOutReason::Expired) {
-            // Without a person there is nobody who could connect.
-            *missing = LeftOut { server: missing.server.clone(), reason: LeftOutReason::NoUser, connect_url: None };
-        }
-    }
-    let (usable, not): (Vec<_>, Vec<_>) = offered.into_iter().partition(|found| found.tool.needs != Needs::UserGrant);
-    left_out.extend(not.into_iter().map(|found| LeftOut {
-        server: found.tool.server_slug,
-        reason: LeftOutReason::NoUser,
-        connect_url: None,
-    }));
-    usable
-}
-
-/// Gives every tool its name; a tool that a source lists twice is one tool.
-fn named(mut offered: Vec<Found>) -> Vec<Found> {
-    offered.sort_by_cached_key(|found| {
-        let tool = &found.tool;
-        (tool.server_slug.clone(), tool.upstream_name.clone(), tool.server, found.source, tool.definition_hash.clone())
-    });
-    offered.dedup_by(|one, other| {
-        one.tool.server == other.tool.server && one.tool.upstream_name == other.tool.upstream_name
-    });
-    let full: Vec<_> = offered
-        .iter()
-        .map(|Found { tool, .. }| rules::FullName {
-            server_slug: &tool.server_slug,
-            upstream_name: &tool.upstream_name,
-            server: tool.server,
-        })
-        .collect();
-    let names = rules::names(&full);
-    for (found, name) in offered.iter_mut().zip(names) {
-        found.tool.name = name;
-    }
-    offered.sort_by(|one, other| one.tool.name.cmp(&other.tool.name));
-    offered
 }

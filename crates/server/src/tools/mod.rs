@@ -5,29 +5,44 @@
 //! needs approval of that very call.
 
 mod assembly;
+pub mod facts;
+pub mod http;
+mod left_out;
+pub mod pages;
+mod provenance;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use thinkwork_database::Db;
+use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
-    CredentialId, CredentialSubject, Effect, Marks, McpServerId, Requester, SpaceId, StepId, TenantId, ThreadId, TurnId,
+    ActingClient, Actor, CredentialId, CredentialSubject, Effect, Marks, Requester, SpaceId, StepId, TenantId,
+    ThreadId, ToolSourceId, TraceContext, TurnId,
 };
 
 use crate::access::Access;
-use crate::edge::caller::Boxed;
-use crate::spaces::{SpaceServer, Spaces};
+use crate::edge::caller::BoxFuture;
+use crate::spaces::{Approval, SpaceSource, Spaces};
+use assembly::Undiscovered;
+use facts::{SourceFacts, ToolFacts};
+
+pub use left_out::{LeftOut, LeftOutReason};
+pub use provenance::{GrantAct, GrantedBy, Narrowing, OfferedSource, OfferedTool, Provenance};
 
 /// For whom and where tools are asked for. Built by `turns` from the turn record and by the gateway from its caller.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct ToolContext {
     /// The tenant.
     pub tenant: TenantId,
     /// The Space whose policy holds; `None`: outside of Spaces, with the servers that are marked for it.
     pub space: Option<SpaceId>,
     /// On whose request.
     pub requester: Requester,
+    /// The software that acted.
+    pub client: ActingClient,
     /// Whose credential may be used: the requester's if a person, else `None` or `Tenant`.
     pub may_use: CredentialSubject,
     /// Whether tools that only read are all there is for it: for a token with scope `read`.
@@ -36,11 +51,20 @@ pub struct Ask {
     pub thread: Option<ThreadId>,
     /// In which turn.
     pub turn: Option<TurnId>,
+    /// Which trace the calls belong to.
+    pub trace: Option<TraceContext>,
+}
+
+impl ToolContext {
+    /// As whom tools are called, and with which software.
+    pub fn actor(&self) -> Actor {
+        Actor { requester: self.requester.clone(), client: self.client }
+    }
 }
 
 /// Whose credential a tool needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
+pub enum CredentialRequirement {
     /// Nobody's.
     Nothing,
     /// The tenant's key for the server.
@@ -52,12 +76,12 @@ pub enum Needs {
 /// One offered tool.
 #[derive(Clone, Debug)]
 pub struct Tool {
-    /// `<server>__<tool>`, at most 64 of `[A-Za-z0-9_-]`, unique in the offer. The assembly writes it.
+    /// `<server>__<tool>`, at most 64 of `[A-Za-z0-9_-]`, unique in the offer.
     pub name: String,
-    /// Its server.
-    pub server: McpServerId,
-    /// The server's slug.
-    pub server_slug: String,
+    /// Where it comes from.
+    pub source: ToolSourceId,
+    /// The source's slug.
+    pub source_slug: String,
     /// The upstream's own name.
     pub upstream_name: String,
     /// The upstream's description, as approved.
@@ -71,77 +95,39 @@ pub struct Tool {
     /// The hash of the approved definition.
     pub definition_hash: String,
     /// Whose credential it needs.
-    pub needs: Needs,
-    /// As the Space's policy says for this tool: `never`, `once`, `always`; `None` means the default of the effect.
-    /// The assembly writes it.
-    pub approval: Option<String>,
-}
-
-/// Why a server's tools are not offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeftOutReason {
-    /// The requester has not connected it.
-    NeedsConnection,
-    /// The requester's grant has expired.
-    Expired,
-    /// The work has no person, so nobody's grant may be used.
-    NoUser,
-    /// An operator has not approved it, or what changed of it.
-    Pending,
-    /// It could not be reached.
-    Unreachable,
-    /// It did not answer in time.
-    Timeout,
-    /// It needs something that ThinkWork does not do.
-    NotSupported,
-}
-
-impl LeftOutReason {
-    /// The word that the API shows and that is stored.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NeedsConnection => "needs_connection",
-            Self::Expired => "expired",
-            Self::NoUser => "no_user",
-            Self::Pending => "pending",
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::NotSupported => "not_supported",
-        }
-    }
-
-    /// The reason in plain words, to stand after "the server … is left out:".
-    pub const fn plain(self) -> &'static str {
-        match self {
-            Self::NeedsConnection => "you have not connected it",
-            Self::Expired => "your connection has expired",
-            Self::NoUser => "it needs a person's own account, and no person asked for this work",
-            Self::Pending => "an operator has not approved it yet",
-            Self::Unreachable => "it could not be reached",
-            Self::Timeout => "it did not answer in time",
-            Self::NotSupported => "it needs something ThinkWork does not support",
-        }
-    }
-}
-
-/// A server whose tools are not offered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// The server's slug.
-    pub server: String,
-    /// Why.
-    pub reason: LeftOutReason,
-    /// An absolute link to a plain `/me/…/connect` page, where connecting mends it.
-    pub connect_url: Option<String>,
+    pub needs: CredentialRequirement,
+    /// When a person is asked: as the Space's policy says for this tool, else the default of its effect.
+    pub approval: Approval,
+    /// Who granted it and what narrowed it; the same for all tools of a source.
+    pub provenance: Arc<Provenance>,
 }
 
 /// What is offered, and what is not.
 #[derive(Clone, Debug, Default)]
-pub struct Offer {
+pub struct OfferedTools {
     /// The tools, by name.
     pub tools: Vec<Tool>,
-    /// The servers without tools here, by slug.
+    /// The sources without tools here, by slug.
     pub left_out: Vec<LeftOut>,
+}
+
+impl OfferedTools {
+    /// Without the tools that do more than the ask may.
+    fn in_reach_of(mut self, context: &ToolContext) -> Self {
+        self.tools.retain(|tool| rules::is_in_reach(context, tool));
+        self
+    }
+
+    /// The tool of this name. Where its source is left out, that is told: the requester sees it in the turn anyway.
+    fn find(self, name: &str) -> Result<Tool, Error> {
+        if let Some(tool) = self.tools.into_iter().find(|tool| tool.name == name) {
+            return Ok(tool);
+        }
+        match self.left_out.into_iter().find(|left_out| left_out.server == rules::slug_of(name)) {
+            Some(left_out) => Err(Error::LeftOut(left_out)),
+            None => Err(Error::Unknown),
+        }
+    }
 }
 
 /// What a tool answered.
@@ -208,7 +194,7 @@ pub enum Error {
 /// What a source must know to call one of its tools.
 pub struct Call {
     /// For whom and where.
-    pub ask: Ask,
+    pub context: ToolContext,
     /// Which tool, as assembled.
     pub tool: Tool,
     /// The checked arguments.
@@ -229,25 +215,34 @@ pub enum Receipt {
 
 /// Where tools come from. Implemented by `mcp`.
 pub trait ToolSource: Send + Sync {
-    /// All approved, allowed tools of this source for this ask, and the servers left out with reasons. `served` is what
-    /// serves the ask's Space; `None` outside of Spaces. `only`: of the servers with this slug and of no other.
-    fn list<'a>(
+    /// Whether this is one of its ids.
+    fn serves(&self, source: ToolSourceId) -> bool;
+    /// What is known of those that serve the ask's Space by `policies`, or outside of Spaces of those with the
+    /// mark. `only`: of the one with this slug and of no other. Reads and does nothing else.
+    fn facts<'a>(
         &'a self,
-        ask: &'a Ask,
-        served: Option<&'a [SpaceServer]>,
+        tx: &'a mut Tx,
+        context: &'a ToolContext,
+        policies: Option<&'a [SpaceSource]>,
         only: Option<&'a str>,
-    ) -> Boxed<'a, Result<Offer, Error>>;
+    ) -> BoxFuture<'a, Result<Vec<SourceFacts>, Error>>;
+    /// Asks a source for its tools, with the requester's credential where it needs one, and keeps the answer.
+    fn discover<'a>(
+        &'a self,
+        context: &'a ToolContext,
+        source: ToolSourceId,
+    ) -> BoxFuture<'a, Result<Vec<ToolFacts>, LeftOutReason>>;
     /// Calls one tool that [`Tools::call`] has checked.
-    fn call<'a>(&'a self, call: &'a Call) -> Boxed<'a, Result<Outcome, Error>>;
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Error>>;
 }
 
 /// Who wrote a tool call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Typed {
+pub enum CallOrigin {
     /// The requester, in a browser session: the approval of that very call.
-    ByPerson,
+    Person,
     /// A model, or a person through a token.
-    Otherwise,
+    Software,
 }
 
 /// The slice.
@@ -269,24 +264,33 @@ impl Tools {
     ///
     /// # Errors
     /// [`Error::NotAdmitted`]; a source's own failure.
-    pub async fn assemble(&self, ask: &Ask) -> Result<Offer, Error> {
-        let assembly = assembly::of(self, ask, None).await?;
-        let tools = assembly.tools.into_iter().map(|found| found.tool).filter(|tool| assembly::in_reach(ask, tool));
-        Ok(Offer { tools: tools.collect(), left_out: assembly.left_out })
+    pub async fn assemble(&self, context: &ToolContext) -> Result<OfferedTools, Error> {
+        let offered = assembly::assemble(self, context, None, Undiscovered::Discover).await?;
+        Ok(offered.in_reach_of(context))
     }
 
-    /// The tool of this name in a fresh assembly, without calling it: for recording the step first.
+    /// The same within a transaction; `None` where a source would have to be asked for its tools first, which a transaction
+    /// does not wait for.
+    pub async fn assemble_known(&self, tx: &mut Tx, context: &ToolContext) -> Result<Option<OfferedTools>, Error> {
+        let offered = assembly::assemble_known(self, tx, context).await?;
+        Ok(offered.map(|offered| offered.in_reach_of(context)))
+    }
+
+    /// What [`Tools::assemble`] would answer now, without asking a source: it leaves nothing behind.
+    pub async fn inspect(&self, context: &ToolContext) -> Result<OfferedTools, Error> {
+        let offered = assembly::assemble(self, context, None, Undiscovered::Report).await?;
+        Ok(offered.in_reach_of(context))
+    }
+
+    /// The tool of this name in a fresh assembly, without calling it: for recording the step first. Of the one source
+    /// that the name belongs to, so that a call costs the same however many serve the Space.
     ///
     /// # Errors
     /// [`Error::NotAdmitted`]; [`Error::LeftOut`] where its server is left out, [`Error::Unknown`] where there is no such
     /// tool here.
-    pub async fn find(&self, ask: &Ask, name: &str) -> Result<Tool, Error> {
-        Ok(self.look_up(ask, name).await?.tool)
-    }
-
-    /// Of the one server that the name belongs to, so that a call costs the same however many serve the Space.
-    async fn look_up(&self, ask: &Ask, name: &str) -> Result<assembly::Found, Error> {
-        assembly::of(self, ask, Some(rules::slug_of(name))).await?.find(name)
+    pub async fn find(&self, context: &ToolContext, name: &str) -> Result<Tool, Error> {
+        let only = Some(rules::slug_of(name));
+        assembly::assemble(self, context, only, Undiscovered::Discover).await?.find(name)
     }
 
     /// Finds `name` in a fresh assembly, re-checks everything (requester active, admitted to the Space, policy, effect
@@ -297,25 +301,25 @@ impl Tools {
     /// [`Error::Upstream`].
     pub async fn call(
         &self,
-        ask: &Ask,
+        context: &ToolContext,
         name: &str,
         arguments: Map<String, Value>,
         marks: Marks,
-        typed: Typed,
+        typed: CallOrigin,
         receipt: Receipt,
     ) -> Result<Outcome, Error> {
-        let found = self.look_up(ask, name).await?;
-        if !assembly::in_reach(ask, &found.tool) {
+        let tool = self.find(context, name).await?;
+        if !rules::is_in_reach(context, &tool) {
             return Err(Error::ReadsOnly);
         }
-        rules::check_arguments(&found.tool.input_schema, &arguments).map_err(Error::Arguments)?;
+        rules::check_arguments(&tool.input_schema, &arguments).map_err(Error::Arguments)?;
         // Only a person can have typed a call; whoever claims otherwise gets no approval for it.
-        let typed = if ask.requester.user().is_some() { typed } else { Typed::Otherwise };
-        match rules::decide(found.tool.effect, marks, found.tool.approval.as_deref(), typed) {
+        let typed = if context.requester.user().is_some() { typed } else { CallOrigin::Software };
+        match rules::decide(tool.effect, marks, tool.approval, typed) {
             rules::Decision::Run => {}
             rules::Decision::NeedsApproval => return Err(Error::ApprovalRequired),
         }
-        let source = self.sources.get(found.source).ok_or(Error::Unknown)?;
-        source.call(&Call { ask: ask.clone(), tool: found.tool, arguments, receipt }).await
+        let source = self.sources.iter().find(|source| source.serves(tool.source)).ok_or(Error::Unknown)?;
+        source.call(&Call { context: context.clone(), tool, arguments, receipt }).await
     }
 }

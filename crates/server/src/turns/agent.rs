@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use thinkwork_primitives::{CredentialId, Requester, Secret, TenantId, Timestamp, limits};
+use thinkwork_primitives::{CredentialId, Principal, Secret, TenantId, Timestamp, limits};
 use url::Url;
 
 use super::{Error, Turns, store};
 use crate::audit::{self, Event};
-use crate::credentials::{Described, Owner};
+use crate::credentials::{CredentialInfo, Owner};
 
 /// Instructions are read with every call; longer ones belong into Spaces.
 const INSTRUCTIONS_BYTES_MAX: usize = 32_768;
@@ -43,7 +43,7 @@ pub struct AgentShown {
     /// The settings.
     pub agent: Agent,
     /// The key, if one is stored.
-    pub key: Option<Described>,
+    pub key: Option<CredentialInfo>,
 }
 
 /// New settings.
@@ -60,9 +60,6 @@ pub struct AgentChange {
 
 impl Turns {
     /// The settings.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn agent(&self, tenant: TenantId) -> Result<AgentShown, Error> {
         let mut tx = self.db.read(tenant).await?;
         let agent = store::agent_find(&mut tx).await?;
@@ -77,39 +74,40 @@ impl Turns {
     ///
     /// # Errors
     /// [`Error::Invalid`] with the field; [`Error::Credentials`] for a key that cannot be one.
-    pub async fn agent_put(&self, tenant: TenantId, change: AgentChange, by: &Requester) -> Result<AgentShown, Error> {
+    pub async fn agent_put(&self, change: AgentChange, by: &Principal) -> Result<AgentShown, Error> {
         let model = self.check_model(change.model_base_url.as_deref(), change.model.as_deref())?;
         if change.instructions.len() > INSTRUCTIONS_BYTES_MAX {
             return Err(invalid("instructions", format!("use at most {INSTRUCTIONS_BYTES_MAX} bytes.")));
         }
         if change.instructions.contains('\0') {
-            return Err(invalid("instructions", "leave out the zero character."));
+            return Err(invalid("instructions", "remove the null character."));
         }
         let now = self.clock.now();
-        let mut tx = self.db.write(tenant).await?;
+        let actor = by.actor();
+        let mut tx = self.access.write_as(by).await?;
         let before = store::agent_find(&mut tx).await?;
         let credential = match (&model, &change.api_key, before.credential) {
-            (None, Some(_), _) => return Err(invalid("api_key", "name the model that it is for.")),
+            (None, Some(_), _) => return Err(invalid("api_key", "enter a model for this key.")),
             (None, None, Some(old)) => {
-                self.credentials.revoke(&mut tx, old, by).await?;
+                self.credentials.revoke(&mut tx, old, &actor).await?;
                 None
             }
             (Some(new), Some(key), Some(old)) if same_origin(before.model.as_ref(), new) => {
-                self.credentials.rotate(&mut tx, old, key, Duration::ZERO, by).await?;
+                self.credentials.rotate(&mut tx, old, key, Duration::ZERO, &actor).await?;
                 Some(old)
             }
             (Some(_), Some(key), old) => {
                 // A turn that runs knows the old address and the old id: what it opens under that id must never be the
                 // new address's key. Its next try reads both afresh.
                 if let Some(old) = old {
-                    self.credentials.revoke(&mut tx, old, by).await?;
+                    self.credentials.revoke(&mut tx, old, &actor).await?;
                 }
-                Some(self.credentials.create(&mut tx, Owner::Agent, "model_key", key, by).await?)
+                Some(self.credentials.create(&mut tx, Owner::Agent, "model_key", key, &actor).await?)
             }
             (Some(new), None, Some(_)) if !same_origin(before.model.as_ref(), new) => {
                 return Err(invalid(
                     "api_key",
-                    "enter the key again: the stored one was entered for another address and is not sent to this one.",
+                    "enter the key again: the stored key is only sent to the address it was entered for.",
                 ));
             }
             (_, None, kept) => kept,
@@ -122,14 +120,14 @@ impl Turns {
             version: before.version.saturating_add(1),
         };
         store::agent_put(&mut tx, &after, now).await?;
-        let event = Event::by(by.clone(), "agent.changed")
-            .on("agent", tenant)
+        let event = Event::by(actor, "agent.changed")
+            .on("agent", by.tenant)
             .detail("model_changed", before.model != after.model)
             .detail("instructions_changed", before.instructions != after.instructions)
             .detail("key_changed", change.api_key.is_some() || before.credential != after.credential);
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
-        self.agent(tenant).await
+        self.agent(by.tenant).await
     }
 
     fn check_model(&self, base_url: Option<&str>, name: Option<&str>) -> Result<Option<Model>, Error> {
@@ -137,15 +135,15 @@ impl Turns {
         let (base_url, name) = match (filled(base_url), filled(name)) {
             (None, None) => return Ok(None),
             (Some(base_url), Some(name)) => (base_url, name),
-            (None, Some(_)) => return Err(invalid("model_base_url", "say where the model is asked.")),
-            (Some(_), None) => return Err(invalid("model", "name the model to ask there.")),
+            (None, Some(_)) => return Err(invalid("model_base_url", "enter the base URL of the model.")),
+            (Some(_), None) => return Err(invalid("model", "enter the name of the model.")),
         };
         if name.chars().count() > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
             return Err(invalid("model", format!("use at most {} visible characters.", limits::NAME_CHARS_MAX)));
         }
         let url = self.outbound.check_url(&base_url).map_err(|error| invalid("model_base_url", format!("{error}.")))?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(invalid("model_base_url", "leave out what follows a ? or #."));
+            return Err(invalid("model_base_url", "remove everything after ? or #."));
         }
         Ok(Some(Model { base_url: url.as_str().trim_end_matches('/').to_owned(), name }))
     }

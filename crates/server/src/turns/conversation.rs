@@ -5,16 +5,18 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use thinkwork_primitives::{CredentialSubject, StepId, Surface};
+use thinkwork_primitives::{ActingClient, CredentialSubject, StepId, Surface};
+use tracing::Instrument as _;
 
 use super::agent::Model;
-use super::execution::{Brief, Execution, Flow, Says, Situation};
+use super::execution::{Execution, Flow, TurnInput, TurnProgress};
 use super::rules::{AssistantMessage, Next, ToolCall, next};
-use super::tool_step::Asked;
+use super::tool_step::{Asked, step_span};
 use super::{Error, context, model};
-use crate::credentials::{Opened, Opening};
-use crate::threads::{MessageRole, NewStep, Step, StepEnd, StepKind, StepStatus, TurnStatus};
-use crate::tools::Typed;
+use crate::credentials::{OpenRequest, OpenedCredential};
+use crate::threads::StepUseRecorder;
+use crate::threads::{MessageRole, NewReply, NewStep, Step, StepEnd, StepKind, StepStatus, TurnStatus};
+use crate::tools::CallOrigin;
 
 /// Model calls of one turn: an agent that needs more goes in circles.
 const MODEL_CALLS_MAX: usize = 16;
@@ -25,31 +27,31 @@ const MODEL_TRIES_MAX: i64 = 3;
 
 impl Execution<'_> {
     /// Talks with the model until it answers.
-    pub(super) async fn converse(&self, brief: &Brief, model: &Model) -> Result<(), Error> {
+    pub(super) async fn converse(&self, input: &TurnInput, model: &Model) -> Result<(), Error> {
         loop {
-            let situation = self.situation(brief).await?;
-            let flow = match next(&situation.steps) {
+            let progress = self.progress(input).await?;
+            let flow = match next(&progress.steps) {
                 Next::Model { again } => {
-                    if let Some((failure, text)) = self.exhausted(&situation, again) {
-                        return self.finish(TurnStatus::Failed, Some(failure), vec![Says::system(text)]).await;
+                    if let Some((failure, text)) = self.exhausted(&progress, again) {
+                        return self.finish(TurnStatus::Failed, Some(failure), vec![NewReply::system(text)]).await;
                     }
-                    self.model_step(brief, model, &situation, again).await?
+                    self.model_step(input, model, &progress, again).await?
                 }
                 Next::Tool { call, interrupted } => {
                     let asked = asked(call);
                     let answer = match interrupted {
-                        Some(step) => self.tool_step_resume(step, asked, &situation).await?,
-                        None => self.tool_step(asked, &situation).await?,
+                        Some(step) => self.tool_step_resume(step, asked, &progress).await?,
+                        None => self.tool_step(asked, &progress).await?,
                     };
                     if answer.is_some() { Flow::On } else { Flow::Stopped }
                 }
                 Next::Answer(text) => {
-                    let says = Says { role: MessageRole::Agent, text, marks: situation.marks };
+                    let says = NewReply { role: MessageRole::Agent, text, marks: progress.marks };
                     return self.finish(TurnStatus::Succeeded, None, vec![says]).await;
                 }
                 Next::ModelFailed(step) => {
                     let text = step.output.clone().unwrap_or_default();
-                    return self.finish(TurnStatus::Failed, Some("model_failed"), vec![Says::system(text)]).await;
+                    return self.finish(TurnStatus::Failed, Some("model_failed"), vec![NewReply::system(text)]).await;
                 }
                 Next::Damaged => return Err(Error::Record("a stored answer of the model cannot be read")),
             };
@@ -60,8 +62,8 @@ impl Execution<'_> {
     }
 
     /// Why the model is not asked once more, if so.
-    fn exhausted(&self, situation: &Situation, again: Option<&Step>) -> Option<(&'static str, &'static str)> {
-        let calls = situation.steps.iter().filter(|step| step.kind == StepKind::Model).count();
+    fn exhausted(&self, progress: &TurnProgress, again: Option<&Step>) -> Option<(&'static str, &'static str)> {
+        let calls = progress.steps.iter().filter(|step| step.kind == StepKind::Model).count();
         if again.is_none() && calls >= MODEL_CALLS_MAX {
             return Some((
                 "too_many_model_calls",
@@ -72,54 +74,56 @@ impl Execution<'_> {
         let began = self.turn.started_at.unwrap_or(self.turn.created_at);
         (self.now().since(began) > TURN_DURATION_MAX).then_some((
             "deadline",
-            "This turn took longer than fifteen minutes, so it was ended. Ask for a smaller piece.",
+            "This request took longer than 15 minutes and was stopped. Try again with a smaller request.",
         ))
     }
 
     async fn model_step(
         &self,
-        brief: &Brief,
+        input: &TurnInput,
         model: &Model,
-        situation: &Situation,
+        progress: &TurnProgress,
         again: Option<&Step>,
     ) -> Result<Flow, Error> {
         let sources = context::Sources {
             turn: &self.turn,
-            instructions: &brief.agent.instructions,
-            space_prompt: brief.space_prompt.as_deref(),
-            answered: &brief.answered,
-            history: &brief.history,
-            steps: &situation.steps,
-            left_out: &brief.offer.left_out,
+            instructions: &input.agent.instructions,
+            space_prompt: input.space_prompt.as_deref(),
+            answered: &input.answered,
+            history: &input.history,
+            steps: &progress.steps,
+            left_out: &input.offered.left_out,
         };
         let request = model::Request {
             model: &model.name,
             messages: context::build(&sources),
-            tools: context::tools(&brief.offer.tools),
+            tools: context::tools(&input.offered.tools),
         };
-        let Some((step, key)) = self.model_step_start(brief, model, situation, again, &request).await? else {
+        let Some((step, key)) = self.model_step_start(input, model, progress, again, &request).await? else {
             return Ok(Flow::Stopped);
         };
-        let end = match model::ask(&self.turns.outbound, model, key.as_ref().map(|key| &key.secret), request).await {
+        let key = key.as_ref().map(|key| &key.secret);
+        let asked = model::ask(&self.turns.outbound, model, key, self.trace, request);
+        let end = match asked.instrument(step_span(step)).await {
             Ok(answer) => model_answered(&answer),
             Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
                 return Err(Error::ModelUnavailable(failure.text));
             }
             Err(failure) => model_failed(failure.text),
         };
-        self.step_end(step, end, situation.marks).await?;
+        self.step_end(step, end, progress.marks).await?;
         Ok(Flow::On)
     }
 
     /// Stores the step and opens the key for it. Nothing where the turn was cancelled.
     async fn model_step_start(
         &self,
-        brief: &Brief,
+        input: &TurnInput,
         model: &Model,
-        situation: &Situation,
+        progress: &TurnProgress,
         again: Option<&Step>,
         request: &model::Request<'_>,
-    ) -> Result<Option<(StepId, Option<Opened>)>, Error> {
+    ) -> Result<Option<(StepId, Option<OpenedCredential>)>, Error> {
         // What the model reads may be one person's, and everybody in the Space sees this step: no content in it.
         let about = format!("{} messages, {} tools", request.messages.len(), request.tools.len());
         let mut tx = self.turns.db.write(self.job.tenant).await?;
@@ -134,19 +138,22 @@ impl Execution<'_> {
                     name: model.name.clone(),
                     effect: None,
                     idempotent: true,
-                    server: None,
+                    source: None,
                     definition_hash: None,
                     call_hash: None,
                     input: None,
                     input_preview: Some(about),
                     subject: CredentialSubject::None,
+                    client: ActingClient::Agent,
                 };
                 self.turns.threads.step_start(&mut tx, &self.turn, new).await?
             }
         };
-        self.turns.threads.turn_mark(&mut tx, self.turn.id, situation.marks).await?;
-        let key = match brief.agent.credential {
-            Some(credential) => Some(self.turns.credentials.open(&mut tx, credential, self.opening(step)).await?),
+        self.turns.threads.turn_mark(&mut tx, self.turn.id, progress.marks).await?;
+        let key = match input.agent.credential {
+            Some(credential) => {
+                Some(self.turns.credentials.open(&mut tx, credential, self.opening(&StepUseRecorder(step))).await?)
+            }
             None => None,
         };
         self.hold(&mut tx).await?;
@@ -154,15 +161,15 @@ impl Execution<'_> {
         Ok(Some((step, key)))
     }
 
-    fn opening(&self, step: StepId) -> Opening {
-        Opening {
+    fn opening<'n>(&self, recorder: &'n StepUseRecorder) -> OpenRequest<'n> {
+        OpenRequest {
             surface: Surface::ModelCall,
-            requester: self.turn.requester.clone(),
+            actor: self.context.actor(),
             subject: CredentialSubject::Tenant,
             thread: Some(self.turn.thread),
             turn: Some(self.turn.id),
             tool: None,
-            step: Some(step),
+            recorder: Some(recorder),
         }
     }
 }
@@ -174,7 +181,7 @@ fn asked(call: ToolCall) -> Asked {
         Err(_) if call.arguments.trim().is_empty() => Ok(Map::new()),
         Err(error) => Err(format!("The arguments are not JSON: {error}.")),
     };
-    Asked { name: call.name, arguments, typed: Typed::Otherwise }
+    Asked { name: call.name, arguments, typed: CallOrigin::Software }
 }
 
 fn model_answered(answer: &AssistantMessage) -> StepEnd {

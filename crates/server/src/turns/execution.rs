@@ -3,33 +3,37 @@
 //! Invariant: whatever ends a turn, its thread says so in plain words; a turn that was cancelled writes nothing more.
 
 use thinkwork_database::jobs::{self, Job};
-use thinkwork_primitives::{Effect, Marks, Timestamp};
+use thinkwork_primitives::{ActingClient, Effect, Marks, TenantId, Timestamp, TraceContext};
+
+use tracing::{Span, field};
 
 use super::agent::Agent;
 use super::rules::{self, turn_marks};
 use super::{Error, Turns, context, store};
-use crate::threads::{Message, MessageRole, Step, StepEnd, StepKind, StepStatus, Turn, TurnStatus};
-use crate::tools::{self, Ask, LeftOut, Offer};
+use crate::threads::{Message, MessageRole, NewReply, Step, StepEnd, StepKind, StepStatus, Turn, TurnEnd, TurnStatus};
+use crate::tools::{self, LeftOut, OfferedTools, ToolContext};
 
 /// One execution. Nothing it knows is lost with it: all is stored.
 pub(super) struct Execution<'a> {
     pub(super) turns: &'a Turns,
     pub(super) job: &'a Job,
     pub(super) turn: Turn,
-    pub(super) ask: Ask,
+    pub(super) context: ToolContext,
+    /// What its calls to the model and to tools name as their trace: the turn.
+    pub(super) trace: TraceContext,
 }
 
 /// What a turn begins with, read afresh at each execution.
-pub(super) struct Brief {
+pub(super) struct TurnInput {
     pub(super) answered: Message,
     pub(super) history: Vec<Message>,
     pub(super) agent: Agent,
     pub(super) space_prompt: Option<String>,
-    pub(super) offer: Offer,
+    pub(super) offered: OfferedTools,
 }
 
 /// Where a turn stands between two steps.
-pub(super) struct Situation {
+pub(super) struct TurnProgress {
     pub(super) steps: Vec<Step>,
     pub(super) marks: Marks,
 }
@@ -42,46 +46,41 @@ pub(super) enum Flow {
     Stopped,
 }
 
-/// One message at the end of a turn.
-pub(super) struct Says {
-    pub(super) role: MessageRole,
-    pub(super) text: String,
-    pub(super) marks: Marks,
-}
-
-impl Says {
-    /// The server's own words.
-    pub(super) fn system(text: impl Into<String>) -> Self {
-        Self { role: MessageRole::System, text: text.into(), marks: Marks::default() }
-    }
-}
-
 impl<'a> Execution<'a> {
     pub(super) fn new(turns: &'a Turns, job: &'a Job, turn: Turn) -> Self {
-        let ask = Ask {
-            tenant: job.tenant,
-            space: Some(turn.space),
-            requester: turn.requester.clone(),
-            may_use: turn.subject,
-            reads_only: false,
-            thread: Some(turn.thread),
-            turn: Some(turn.id),
-        };
-        Self { turns, job, turn, ask }
+        let trace = TraceContext::begin(turn.id.uuid());
+        let context = tool_context(job.tenant, &turn, Some(trace));
+        Self { turns, job, turn, context, trace }
+    }
+
+    /// The span of this turn's work.
+    pub(super) fn span(&self) -> Span {
+        let turn = &self.turn;
+        tracing::error_span!(
+            "turn",
+            turn = %turn.id,
+            thread = %turn.thread,
+            requester = turn.requester.id(),
+            subject = turn.subject.user().map(field::display),
+            trace_id = %self.trace.trace_id(),
+        )
     }
 
     /// Runs the turn to its end, or goes on where a crash left it.
     pub(super) async fn run(&self) -> Result<(), Error> {
-        let Some(brief) = self.prepare().await? else { return Ok(()) };
-        let by_person = brief.answered.role == MessageRole::User && self.turn.requester.user().is_some();
-        let command = if by_person { rules::parse_command(&brief.answered.text) } else { None };
-        match (command, &brief.agent.model) {
-            (Some(Ok(command)), _) => self.command(&brief, command).await,
+        let Some(input) = self.prepare().await? else { return Ok(()) };
+        let by_person = input.answered.role == MessageRole::User && self.turn.requester.user().is_some();
+        let command = if by_person { rules::parse_command(&input.answered.text) } else { None };
+        match (command, &input.agent.model) {
+            (Some(Ok(command)), _) => self.command(&input, command).await,
             (Some(Err(error)), _) => {
-                self.finish(TurnStatus::Failed, Some("command_malformed"), vec![Says::system(error.to_string())]).await
+                self.finish(TurnStatus::Failed, Some("command_malformed"), vec![NewReply::system(error.to_string())])
+                    .await
             }
-            (None, None) => self.finish(TurnStatus::Succeeded, None, vec![Says::system(no_model(&brief.offer))]).await,
-            (None, Some(model)) => self.converse(&brief, model).await,
+            (None, None) => {
+                self.finish(TurnStatus::Succeeded, None, vec![NewReply::system(no_model(&input.offered))]).await
+            }
+            (None, Some(model)) => self.converse(&input, model).await,
         }
     }
 
@@ -95,27 +94,26 @@ impl<'a> Execution<'a> {
         }
         self.hold(&mut tx).await?;
         tx.commit().await?;
-        let says = Says::system(
-            "Something failed here again and again, so this turn was given up. Write again to try once more, and tell \
-             an operator if it stays.",
+        let says = NewReply::system(
+            "Something went wrong repeatedly, so this request was stopped. Send your message again to retry, and tell \
+             an operator if it happens again.",
         );
         self.finish(TurnStatus::Failed, Some("internal"), vec![says]).await
     }
 
     /// Reads what the turn begins with and stores which tools it gets. Nothing where the turn ended here.
-    async fn prepare(&self) -> Result<Option<Brief>, Error> {
-        let offer = match self.turns.tools.assemble(&self.ask).await {
-            Ok(offer) => offer,
+    async fn prepare(&self) -> Result<Option<TurnInput>, Error> {
+        let offered = match self.turns.tools.assemble(&self.context).await {
+            Ok(offered) => offered,
             Err(tools::Error::NotAdmitted) => {
-                let says = Says::system("You no longer have access to this Space, so nothing was done.");
+                let says = NewReply::system("You no longer have access to this Space, so nothing was done.");
                 self.finish(TurnStatus::Failed, Some("no_access"), vec![says]).await?;
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
         let mut tx = self.turns.db.write(self.job.tenant).await?;
-        let names: Vec<String> = offer.tools.iter().map(|tool| tool.name.clone()).collect();
-        self.turns.threads.turn_tools(&mut tx, self.turn.id, &names, &left_out_json(&offer.left_out)).await?;
+        self.turns.threads.turn_tools(&mut tx, self.turn.id, &offered.by_source(), &offered.left_out).await?;
         self.hold(&mut tx).await?;
         tx.commit().await?;
         let mut tx = self.turns.db.read(self.job.tenant).await?;
@@ -124,7 +122,7 @@ impl<'a> Execution<'a> {
         let history = self.history(&mut tx, &answered).await?;
         let space = self.turns.spaces.find_for_work(&mut tx, self.turn.space).await?;
         let agent = store::agent_find(&mut tx).await?;
-        Ok(Some(Brief { answered, history, agent, space_prompt: space.and_then(|space| space.prompt), offer }))
+        Ok(Some(TurnInput { answered, history, agent, space_prompt: space.and_then(|space| space.prompt), offered }))
     }
 
     /// The messages before the answered one, and what the agent wrote since: later messages have turns of their own.
@@ -140,12 +138,12 @@ impl<'a> Execution<'a> {
     }
 
     /// Where the turn stands now, from what is stored.
-    pub(super) async fn situation(&self, brief: &Brief) -> Result<Situation, Error> {
+    pub(super) async fn progress(&self, input: &TurnInput) -> Result<TurnProgress, Error> {
         let mut tx = self.turns.db.read(self.job.tenant).await?;
         let steps = self.turns.threads.steps(&mut tx, self.turn.id).await?;
-        let read = context::read(&self.turn, &brief.answered, &brief.history);
+        let read = context::read(&self.turn, &input.answered, &input.history);
         let marks = turn_marks(&self.turn, &read, &steps);
-        Ok(Situation { steps, marks })
+        Ok(TurnProgress { steps, marks })
     }
 
     /// Fails where another process has taken the thread over. Last in a transaction, before its commit.
@@ -154,18 +152,18 @@ impl<'a> Execution<'a> {
     }
 
     /// Ends the turn and says how, unless it was cancelled meanwhile.
-    pub(super) async fn finish(&self, status: TurnStatus, failure: Option<&str>, says: Vec<Says>) -> Result<(), Error> {
+    pub(super) async fn finish(
+        &self,
+        status: TurnStatus,
+        failure: Option<&'static str>,
+        says: Vec<NewReply>,
+    ) -> Result<(), Error> {
         let mut tx = self.turns.db.write(self.job.tenant).await?;
-        if !self.turns.threads.turn_is_running(&mut tx, self.turn.id).await? {
-            return Ok(());
+        let messages = says.into_iter().map(|reply| NewReply { text: bounded(reply.text), ..reply }).collect();
+        if self.turns.threads.turn_end(&mut tx, &self.turn, TurnEnd { status, failure, messages }).await? {
+            self.hold(&mut tx).await?;
+            tx.commit().await?;
         }
-        for Says { role, text, marks } in says {
-            let text = bounded(&text);
-            self.turns.threads.message_append(&mut tx, &self.turn, role, text, marks).await?;
-        }
-        self.turns.threads.turn_finish(&mut tx, self.turn.id, status, failure).await?;
-        self.hold(&mut tx).await?;
-        tx.commit().await?;
         Ok(())
     }
 
@@ -187,34 +185,37 @@ pub(super) fn interrupted(step: &Step) -> StepEnd {
 }
 
 /// The beginning of a text that fits one message.
-fn bounded(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(thinkwork_primitives::limits::MESSAGE_TEXT_BYTES_MAX)).unwrap_or(text)
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(thinkwork_primitives::limits::MESSAGE_TEXT_BYTES_MAX));
+    text
 }
 
-/// What is left out, as stored and as the API shows it.
-fn left_out_json(left_out: &[LeftOut]) -> serde_json::Value {
-    left_out
-        .iter()
-        .map(|left_out| match &left_out.connect_url {
-            Some(link) => {
-                serde_json::json!({"server": left_out.server, "reason": left_out.reason.word(), "connect_url": link})
-            }
-            None => serde_json::json!({"server": left_out.server, "reason": left_out.reason.word()}),
-        })
-        .collect()
+/// For whom and where a turn asks for tools.
+pub(super) fn tool_context(tenant: TenantId, turn: &Turn, trace: Option<TraceContext>) -> ToolContext {
+    ToolContext {
+        tenant,
+        space: Some(turn.space),
+        requester: turn.requester.clone(),
+        client: ActingClient::Agent,
+        may_use: turn.subject,
+        reads_only: false,
+        thread: Some(turn.thread),
+        turn: Some(turn.id),
+        trace,
+    }
 }
 
 /// The next step where no model is set up.
-fn no_model(offer: &Offer) -> String {
+pub(super) fn no_model(offered: &OfferedTools) -> String {
     let mut text =
-        "No model is set up, so nobody answers here: an operator can choose one under Agent. You can still run a tool \
-         by its name, like: /tool name {\"argument\":\"value\"}."
+        "No model is set up, so the agent cannot answer. An operator can choose one under Agent. You can still run a \
+         tool by its name, for example: /tool name {\"argument\":\"value\"}."
             .to_owned();
-    if !offer.tools.is_empty() {
-        let names: Vec<&str> = offer.tools.iter().map(|tool| tool.name.as_str()).collect();
-        text.push_str(&format!(" Tools here: {}.", names.join(", ")));
+    if !offered.tools.is_empty() {
+        let names: Vec<&str> = offered.tools.iter().map(|tool| tool.name.as_str()).collect();
+        text.push_str(&format!(" Available tools: {}.", names.join(", ")));
     }
-    for left_out in &offer.left_out {
+    for left_out in &offered.left_out {
         text.push(' ');
         text.push_str(&left_out_sentence(left_out));
     }
@@ -225,8 +226,12 @@ fn no_model(offer: &Offer) -> String {
 pub(super) fn left_out_sentence(left_out: &LeftOut) -> String {
     match &left_out.connect_url {
         Some(link) => {
-            format!("The server {} is left out: {}. Connect it here: {link}", left_out.server, left_out.reason.plain())
+            format!(
+                "The server {} is not available: {}. Connect it here: {link}",
+                left_out.server,
+                left_out.reason.plain()
+            )
         }
-        None => format!("The server {} is left out: {}.", left_out.server, left_out.reason.plain()),
+        None => format!("The server {} is not available: {}.", left_out.server, left_out.reason.plain()),
     }
 }

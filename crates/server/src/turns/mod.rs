@@ -6,6 +6,7 @@
 //! credential subject come from the turn record; no transaction is held across a network call.
 
 mod agent;
+mod begin;
 mod command;
 mod context;
 mod conversation;
@@ -22,8 +23,10 @@ mod tool_step;
 
 use thinkwork_database::{Db, jobs, jobs::Job};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Clock, ThreadId};
+use thinkwork_primitives::{Chain, Clock};
+use tracing::Instrument as _;
 
+use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::spaces::Spaces;
 use crate::threads::{Threads, Turn};
@@ -31,6 +34,7 @@ use crate::tools::Tools;
 use execution::Execution;
 
 pub use agent::{Agent, AgentChange, AgentShown, Model};
+pub use begin::Begun;
 
 /// What can go wrong here. What goes wrong inside a turn is told in its thread instead.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +47,6 @@ pub enum Error {
         /// What to do.
         problem: String,
     },
-    /// The job's key is no thread.
-    #[error("the job's key is not a thread")]
-    NotAThread,
     /// Another process took this thread over.
     #[error("another process runs this thread now")]
     TakenOver,
@@ -67,6 +68,9 @@ pub enum Error {
     /// The tools could not be assembled.
     #[error(transparent)]
     Tools(#[from] crate::tools::Error),
+    /// The operator may not act any more.
+    #[error(transparent)]
+    Access(#[from] crate::access::Error),
     /// The model's key cannot be kept or opened.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
@@ -80,6 +84,7 @@ pub enum Error {
 pub struct Turns {
     db: Db,
     clock: Clock,
+    access: Access,
     credentials: Credentials,
     outbound: Outbound,
     spaces: Spaces,
@@ -90,49 +95,65 @@ pub struct Turns {
 
 impl Turns {
     /// Over these slices.
+    #[expect(clippy::too_many_arguments, reason = "each is another slice or handle that it stands on")]
     pub fn new(
         db: Db,
         clock: Clock,
+        access: Access,
         credentials: Credentials,
         outbound: Outbound,
         spaces: Spaces,
         threads: Threads,
         tools: Tools,
     ) -> Self {
-        Self { db, clock, credentials, outbound, spaces, threads, tools, running: running::Running::default() }
+        Self { db, clock, access, credentials, outbound, spaces, threads, tools, running: running::Running::default() }
     }
 
-    /// The job `turns.run`: runs the queued turns of one thread, one after another. The job's lease keeps other
-    /// processes out; within this one a second run waits for the first.
+    /// Does the job [`RunThread`](crate::threads::RunThread): runs the queued turns of one thread, one after another.
     ///
     /// # Errors
     /// Where the turn cannot go on now; it stays running and the job's next try resumes it.
     pub async fn run(&self, job: &Job) -> Result<(), Error> {
-        let thread: ThreadId = job.key.parse().map_err(|_| Error::NotAThread)?;
-        let _alone = self.running.enter(thread).await;
-        while let Some(turn) = self.claim(job, thread).await? {
-            let execution = Execution::new(self, job, turn);
-            if let Err(error) = execution.run().await {
-                let last_try = job.attempts.saturating_add(1) >= jobs::ATTEMPTS_MAX;
-                if last_try && !matches!(error, Error::TakenOver) {
-                    tracing::error!(turn = %execution.turn.id, %error, "a turn is given up");
-                    execution.give_up().await?;
-                    continue;
-                }
-                return Err(error);
+        loop {
+            match self.begin_one(job).await? {
+                Begun::Run(turn) => return self.run_from(job, *turn).await,
+                Begun::Again => {}
+                Begun::Done => return Ok(()),
             }
         }
-        Ok(())
     }
 
-    async fn claim(&self, job: &Job, thread: ThreadId) -> Result<Option<Turn>, Error> {
-        let mut tx = self.db.write(job.tenant).await?;
-        let turn = self.threads.turn_claim(&mut tx, thread).await?;
-        // Asked last, because the job's row is locked after the thread's everywhere.
-        if !jobs::holds(&mut tx, job).await? {
-            return Err(Error::TakenOver);
+    /// The same from a turn on that [`Turns::begin`] began. The job's lease keeps other processes out; within this one a
+    /// second run of the thread waits for the first, and begins with what that one left.
+    pub async fn run_from(&self, job: &Job, turn: Turn) -> Result<(), Error> {
+        let (_alone, has_waited) = self.running.enter(turn.thread).await;
+        let mut begun = if has_waited { self.begin_one(job).await? } else { Begun::Run(Box::new(turn)) };
+        loop {
+            match begun {
+                Begun::Run(turn) => {
+                    let execution = Execution::new(self, job, *turn);
+                    let span = execution.span();
+                    run_to_its_end(&execution).instrument(span).await?;
+                }
+                Begun::Again => {}
+                Begun::Done => return Ok(()),
+            }
+            begun = self.begin_one(job).await?;
         }
-        tx.commit().await?;
-        Ok(turn)
     }
+
+    async fn begin_one(&self, job: &Job) -> Result<Begun, Error> {
+        Ok(self.begin(std::slice::from_ref(job)).await?.pop().unwrap_or(Begun::Done))
+    }
+}
+
+/// Runs a turn; one that failed too often is ended with a sentence in its thread.
+async fn run_to_its_end(execution: &Execution<'_>) -> Result<(), Error> {
+    let Err(error) = execution.run().await else { return Ok(()) };
+    let is_last_try = execution.job.attempts.saturating_add(1) >= jobs::ATTEMPTS_MAX;
+    if !is_last_try || matches!(error, Error::TakenOver) {
+        return Err(error);
+    }
+    tracing::error!(error = %Chain(&error), "a turn is given up");
+    execution.give_up().await
 }

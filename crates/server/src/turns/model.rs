@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thinkwork_outbound::{Outbound, Request as HttpRequest, Response, Scrubber};
-use thinkwork_primitives::Secret;
+use thinkwork_outbound::{Outbound, Purpose, Request as HttpRequest, Response, Scrubber};
+use thinkwork_primitives::{Secret, TraceContext};
 
 use super::agent::Model;
 use super::rules::{AssistantMessage, ToolCall};
@@ -45,10 +45,15 @@ pub(super) async fn ask(
     outbound: &Outbound,
     model: &Model,
     key: Option<&Secret>,
+    trace: TraceContext,
     request: Request<'_>,
 ) -> Result<AssistantMessage, Failure> {
     let url = format!("{}/chat/completions", model.base_url.trim_end_matches('/'));
-    let mut http = HttpRequest::post(url).header("accept", "application/json").deadline(DEADLINE);
+    let mut http = HttpRequest::post(url)
+        .purpose(Purpose::Model)
+        .header("accept", "application/json")
+        .header("traceparent", trace.child().to_string())
+        .deadline(DEADLINE);
     if let Some(key) = key {
         http = http.secret_header("authorization", "Bearer ", key);
     }

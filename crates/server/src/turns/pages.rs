@@ -11,7 +11,7 @@ use thinkwork_primitives::Secret;
 
 use super::{AgentChange, AgentShown, Error, Turns};
 use crate::edge::pages::Notice;
-use crate::edge::{ApiError, CheckedForm, Frame, Page, PageCaller, PageError, PageOperator};
+use crate::edge::{ApiError, CheckedForm, Layout, Page, PageCaller, PageError, PageOperator};
 
 /// The pages of this slice.
 pub fn routes(turns: &Turns) -> Router {
@@ -21,7 +21,7 @@ pub fn routes(turns: &Turns) -> Router {
 #[derive(Template)]
 #[template(path = "turns/templates/agent.html")]
 struct AgentPage {
-    frame: Frame,
+    layout: Layout,
     has_model: bool,
     key_shown: String,
     form: AgentForm,
@@ -64,8 +64,7 @@ async fn agent_show(
         instructions: settings.agent.instructions.clone(),
         api_key: None,
     };
-    let notice =
-        shown.saved.map(|_| Notice { kind: "good", text: "Saved. It holds from the next turn on.".to_owned() });
+    let notice = shown.saved.map(|_| Notice { kind: "good", text: "Saved. Changes apply to new messages.".to_owned() });
     Ok(Page(page(&caller, &settings, form, AgentErrors::default(), notice)))
 }
 
@@ -82,13 +81,13 @@ async fn agent_save(
         instructions: instructions.clone(),
         api_key: api_key.filter(|key| !key.is_empty()),
     };
-    let error = match turns.agent_put(caller.tenant(), change, &caller.principal.requester()).await {
+    let error = match turns.agent_put(change, &caller.principal).await {
         Ok(_) => return Ok(Redirect::to("/admin/agent?saved=1").into_response()),
         Err(error) => errors_of(error)?,
     };
     let settings = turns.agent(caller.tenant()).await?;
     let form = AgentForm { model_base_url, model, instructions, api_key: None };
-    let notice = Notice { kind: "bad", text: "Nothing was saved. See below what to correct.".to_owned() };
+    let notice = Notice { kind: "bad", text: "Nothing was saved. Correct the errors below and save again.".to_owned() };
     let page = Page(page(&caller, &settings, form, error, Some(notice)));
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
@@ -116,13 +115,13 @@ fn page(
 ) -> AgentPage {
     let key_shown = match &settings.key {
         Some(key) => match &key.last_four {
-            Some(last_four) => format!("A key ending in {last_four} is stored. Leave this empty to keep it."),
-            None => "A key is stored. Leave this empty to keep it.".to_owned(),
+            Some(last_four) => format!("A key ending in {last_four} is stored. Leave empty to keep it."),
+            None => "A key is stored. Leave empty to keep it.".to_owned(),
         },
-        None => "No key is stored. Models of your own may need none.".to_owned(),
+        None => "No key is stored. Self-hosted models may not need one.".to_owned(),
     };
     AgentPage {
-        frame: Frame::admin(caller, "Agent", "agent").with_notice(notice),
+        layout: Layout::admin(caller, "Agent", "agent").with_notice(notice),
         has_model: settings.agent.model.is_some(),
         key_shown,
         form,

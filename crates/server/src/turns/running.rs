@@ -24,15 +24,20 @@ pub(super) struct Alone {
 }
 
 impl Running {
-    /// Waits until nobody else here runs this thread.
-    pub(super) async fn enter(&self, thread: ThreadId) -> Alone {
+    /// Waits until nobody else here runs this thread. True: somebody did.
+    pub(super) async fn enter(&self, thread: ThreadId) -> (Alone, bool) {
         let mut alone = Alone { thread, entries: Arc::clone(&self.entries), guard: None };
         let entry = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(entries.entry(thread).or_default())
         };
-        alone.guard = Some(entry.lock_owned().await);
-        alone
+        let free = Arc::clone(&entry).try_lock_owned().ok();
+        let has_waited = free.is_none();
+        alone.guard = Some(match free {
+            Some(guard) => guard,
+            None => entry.lock_owned().await,
+        });
+        (alone, has_waited)
     }
 }
 

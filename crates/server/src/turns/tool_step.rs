@@ -4,12 +4,13 @@
 //! where the operator recorded the tool as `read` or idempotent; a refused call never left us.
 
 use serde_json::{Map, Value};
-use thinkwork_primitives::{CredentialSubject, Effect, Marks, StepId};
+use thinkwork_primitives::{ActingClient, CredentialSubject, Effect, Marks, StepId};
+use tracing::Instrument as _;
 
-use super::execution::{Execution, Situation, interrupted, left_out_sentence};
+use super::execution::{Execution, TurnProgress, interrupted, left_out_sentence};
 use super::{Error, context, rules};
 use crate::threads::{NewStep, Step, StepEnd, StepKind, StepStatus};
-use crate::tools::{self, Needs, Outcome, Receipt, Tool, Typed};
+use crate::tools::{self, CallOrigin, CredentialRequirement, Outcome, Receipt, Tool, ToolContext};
 
 /// Failures of calls that we refused ourselves: nothing was sent, and nothing foreign came back.
 pub(super) const REFUSALS: [&str; 3] = ["tool_not_offered", "approval_required", "arguments"];
@@ -23,7 +24,7 @@ pub(super) struct Asked {
     /// The arguments, or what is wrong with them.
     pub(super) arguments: Result<Map<String, Value>, String>,
     /// Who wrote it.
-    pub(super) typed: Typed,
+    pub(super) typed: CallOrigin,
 }
 
 /// How a call ended.
@@ -53,17 +54,17 @@ pub(super) fn outcome_word(step: &Step) -> &str {
 
 impl Execution<'_> {
     /// Makes a call in a step of its own. Nothing where the turn was cancelled.
-    pub(super) async fn tool_step(&self, asked: Asked, situation: &Situation) -> Result<Option<Answer>, Error> {
+    pub(super) async fn tool_step(&self, asked: Asked, progress: &TurnProgress) -> Result<Option<Answer>, Error> {
         let found = match &asked.arguments {
-            Ok(_) => match self.turns.tools.find(&self.ask, &asked.name).await {
+            Ok(_) => match self.turns.tools.find(&self.context, &asked.name).await {
                 Ok(tool) => Ok(tool),
                 Err(error) => Err(refused(error)?),
             },
             Err(problem) => Err(Answer::failed("arguments", problem.clone())),
         };
-        let Some(step) = self.tool_step_start(&asked, found.as_ref(), situation).await? else { return Ok(None) };
+        let Some(step) = self.tool_step_start(&asked, found.as_ref(), progress).await? else { return Ok(None) };
         match (found, asked.arguments) {
-            (Ok(tool), Ok(arguments)) => self.tool_call(step, &tool, arguments, asked.typed, situation).await.map(Some),
+            (Ok(tool), Ok(arguments)) => self.tool_call(step, &tool, arguments, asked.typed, progress).await.map(Some),
             (Err(answer), _) => Ok(Some(answer)),
             (Ok(_), Err(problem)) => Ok(Some(Answer::failed("arguments", problem))),
         }
@@ -74,19 +75,30 @@ impl Execution<'_> {
         &self,
         step: &Step,
         asked: Asked,
-        situation: &Situation,
+        progress: &TurnProgress,
     ) -> Result<Option<Answer>, Error> {
         let repeatable = step.effect == Some(Effect::Read) || step.idempotent;
-        let found =
-            if repeatable { self.turns.tools.find(&self.ask, &asked.name).await } else { Err(tools::Error::Unknown) };
+        let found = if repeatable {
+            self.turns.tools.find(&self.context, &asked.name).await
+        } else {
+            Err(tools::Error::Unknown)
+        };
         if let (Ok(tool), Ok(arguments)) = (found, asked.arguments) {
-            return self.tool_call(step.id, &tool, arguments, asked.typed, situation).await.map(Some);
+            return self.tool_call(step.id, &tool, arguments, asked.typed, progress).await.map(Some);
         }
         let end = interrupted(step);
         let answer =
             Answer { status: end.status, failure: Some("interrupted"), text: end.output.clone().unwrap_or_default() };
-        self.step_end(step.id, end, situation.marks).await?;
+        self.step_end(step.id, end, progress.marks).await?;
         Ok(Some(answer))
+    }
+
+    /// The software that makes a call: what a person typed it into, or the agent.
+    const fn client(&self, typed: CallOrigin) -> ActingClient {
+        match typed {
+            CallOrigin::Person => self.turn.client,
+            CallOrigin::Software => ActingClient::Agent,
+        }
     }
 
     /// Stores the step: running where it will be made, ended where it is refused. Nothing where the turn was cancelled.
@@ -94,7 +106,7 @@ impl Execution<'_> {
         &self,
         asked: &Asked,
         found: Result<&Tool, &Answer>,
-        situation: &Situation,
+        progress: &TurnProgress,
     ) -> Result<Option<StepId>, Error> {
         let input = asked.arguments.as_ref().ok().and_then(|arguments| serde_json::to_string(arguments).ok());
         let tool = found.ok();
@@ -104,19 +116,20 @@ impl Execution<'_> {
             name: tool.map_or_else(|| rules::preview(name), |tool| tool.name.clone()),
             effect: tool.map(|tool| tool.effect),
             idempotent: tool.is_some_and(|tool| tool.idempotent),
-            server: tool.map(|tool| tool.server),
+            source: tool.map(|tool| tool.source),
             definition_hash: tool.map(|tool| tool.definition_hash.clone()),
             call_hash: None,
             input_preview: input.as_deref().map(rules::preview),
             input,
             subject: CredentialSubject::None,
+            client: self.client(asked.typed),
         };
         let mut tx = self.turns.db.write(self.job.tenant).await?;
         if !self.turns.threads.turn_is_running(&mut tx, self.turn.id).await? {
             return Ok(None);
         }
         let step = self.turns.threads.step_start(&mut tx, &self.turn, new).await?;
-        self.turns.threads.turn_mark(&mut tx, self.turn.id, situation.marks).await?;
+        self.turns.threads.turn_mark(&mut tx, self.turn.id, progress.marks).await?;
         if let Err(answer) = found {
             self.turns.threads.step_finish(&mut tx, step, end(answer)).await?;
         }
@@ -131,18 +144,21 @@ impl Execution<'_> {
         step: StepId,
         tool: &Tool,
         arguments: Map<String, Value>,
-        typed: Typed,
-        situation: &Situation,
+        typed: CallOrigin,
+        progress: &TurnProgress,
     ) -> Result<Answer, Error> {
-        let (marks, receipt) = (situation.marks, Receipt::Step(step));
-        let result = self.turns.tools.call(&self.ask, &tool.name, arguments, marks, typed, receipt).await;
+        let marks = progress.marks;
+        let receipt = Receipt::Step(step);
+        let context = ToolContext { client: self.client(typed), ..self.context.clone() };
+        let call = self.turns.tools.call(&context, &tool.name, arguments, marks, typed, receipt);
+        let result = call.instrument(step_span(step)).await;
         let (answer, marks) = match result {
             Ok(outcome) => {
                 let private = outcome.used.subject != CredentialSubject::None;
                 (answered(&outcome), marks.with(Marks { private, untrusted: true }))
             }
             Err(tools::Error::Upstream { message, unknown_outcome }) => {
-                let private = tool.needs != Needs::Nothing;
+                let private = tool.needs != CredentialRequirement::Nothing;
                 (upstream_failed(tool, message, unknown_outcome), marks.with(Marks { private, untrusted: true }))
             }
             Err(error) => (refused(error)?, marks),
@@ -160,6 +176,11 @@ impl Execution<'_> {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// The span of a step's call.
+pub(super) fn step_span(step: StepId) -> tracing::Span {
+    tracing::error_span!("step", %step)
 }
 
 fn end(answer: &Answer) -> StepEnd {
@@ -185,7 +206,7 @@ fn refused(error: tools::Error) -> Result<Answer, Error> {
                 .to_owned(),
         ),
         tools::Error::Arguments(problem) => {
-            Answer::failed("arguments", format!("The arguments do not fit: {problem}."))
+            Answer::failed("arguments", format!("The arguments are not valid: {problem}."))
         }
         error => return Err(error.into()),
     })

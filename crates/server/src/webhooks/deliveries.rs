@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use thinkwork_database::Tx;
-use thinkwork_database::intake_log::{self, Event, Pending};
+use thinkwork_intake::{Event, Pending};
 use thinkwork_primitives::{DeliveryId, Timestamp, WebhookId};
 
 use super::envelope::Envelope;
 use super::jobs::accepted;
-use super::{Delivery, Error, Outcome, SOURCE_PREFIX, Webhooks, store};
+use super::{Delivery, DeliveryCount, DeliveryPlace, Error, Outcome, SOURCE_PREFIX, Webhooks, store};
 
 /// The window of the pictures on pages.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -35,24 +35,21 @@ fn shown(event: &Event) -> Option<Delivery> {
 }
 
 impl Webhooks {
-    /// Deliveries of one webhook, newest first, accepted ones included; at most `limit`, only those before `after`.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deliveries of one webhook, newest first, accepted ones included; at most `limit`, only those behind `after`.
     pub async fn deliveries(
         &self,
         tx: &mut Tx,
         webhook: WebhookId,
         filter: Filter,
         limit: u64,
-        after: Option<DeliveryId>,
+        after: Option<DeliveryPlace>,
     ) -> Result<Vec<Delivery>, Error> {
         let Filter { result, since, until } = filter;
         let mut items = Vec::new();
         // First what waits, then what has a row: an event that is applied between the two is seen twice, never missed.
         if result.is_none_or(|result| result == Outcome::Accepted) {
-            let which = Pending { before: after.map(DeliveryId::uuid), since, until, count: limit };
-            let rows = intake_log::list_pending(tx, &Self::source(webhook), which).await?;
+            let which = Pending { before: after.map(|(at, id)| (at, id.uuid())), since, until, count: limit };
+            let rows = self.parts.intake.list_pending(tx, &Self::source(webhook), which).await?;
             items.extend(rows.iter().filter_map(shown));
         }
         if result != Some(Outcome::Accepted) {
@@ -61,35 +58,27 @@ impl Webhooks {
             items.retain(|item| !rows.iter().any(|row| row.id == item.id));
             items.extend(rows);
         }
-        items.sort_by_key(|item| std::cmp::Reverse(item.id));
+        items.sort_by_key(|item| std::cmp::Reverse(item.place()));
         items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(items)
     }
 
     /// One delivery of the transaction's tenant.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId) -> Result<Delivery, Error> {
-        if let Some(waits) = intake_log::find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
+        if let Some(waits) = self.parts.intake.find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
             return Ok(waits);
         }
         store::delivery_find(tx, id).await?.ok_or(Error::NotFound)
     }
 
     /// Deliveries of the last 24 hours by result, for the operator's home.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn delivery_counts(&self, tx: &mut Tx) -> Result<Vec<(String, i64)>, Error> {
-        store::delivery_counts(tx, None, self.parts.clock.now().minus(DAY)).await
+    pub async fn delivery_counts(&self, tx: &mut Tx) -> Result<Vec<DeliveryCount>, Error> {
+        let all: Vec<WebhookId> = store::webhooks_ever(tx).await?.into_iter().map(|(id, ..)| id).collect();
+        store::delivery_counts(tx, &all, self.parts.clock.now().minus(DAY)).await
     }
 
     /// The same of one webhook.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn delivery_counts_of(&self, tx: &mut Tx, webhook: WebhookId) -> Result<Vec<(String, i64)>, Error> {
-        store::delivery_counts(tx, Some(webhook), self.parts.clock.now().minus(DAY)).await
+    pub async fn delivery_counts_of(&self, tx: &mut Tx, webhook: WebhookId) -> Result<Vec<DeliveryCount>, Error> {
+        store::delivery_counts(tx, &[webhook], self.parts.clock.now().minus(DAY)).await
     }
 }

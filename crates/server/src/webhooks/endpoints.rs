@@ -10,36 +10,38 @@ use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue};
 use serde_json::json;
 use thinkwork_database::{Topic, Tx, routes};
-use thinkwork_primitives::{DeliveryId, Principal, Requester, Secret, TenantId, WebhookId};
+use thinkwork_primitives::{DeliveryId, Principal, Secret, WebhookId};
 
 use super::ingress::{self, Arrived, Peer, Taken};
-use super::{Change, Delivery, Error, NewWebhook, OVERLAP_MAX, Shown, Webhook, Webhooks, rules, store};
+use super::{Change, Delivery, Error, NewWebhook, OVERLAP_MAX, Webhook, WebhookWithSecret, Webhooks, rules, store};
 use crate::audit::{self, Event};
-use crate::credentials::{Described, Owner};
-use crate::edge::Once;
+use crate::credentials::{CredentialInfo, Owner};
+use crate::edge::Idempotency;
 
 impl Webhooks {
     /// Makes a webhook in `tx`. Its address takes requests after the commit.
     ///
     /// # Errors
     /// [`Error::Field`]; a Space that the maker does not see is one.
-    pub async fn create(&self, tx: &mut Tx, new: NewWebhook, by: &Principal) -> Result<Shown, Error> {
+    pub async fn create(&self, tx: &mut Tx, new: NewWebhook, by: &Principal) -> Result<WebhookWithSecret, Error> {
         rules::check_new(&new)?;
         match self.parts.spaces.visible(tx, new.space, by).await {
             Ok(_) => {}
             Err(crate::spaces::Error::NotFound) => {
-                let problem = "there is no such Space that you can see; choose one of yours.".to_owned();
+                let problem = "this Space does not exist or you do not have access; choose another.".to_owned();
                 return Err(Error::Field { field: "space_id", problem });
             }
             Err(error) => return Err(error.into()),
         }
-        let (now, id, requester) = (self.parts.clock.now(), WebhookId::new(), by.requester());
+        let now = self.parts.clock.now();
+        let id = WebhookId::new();
+        let actor = by.actor();
         let secret = match new.secret {
             Some(secret) => secret,
-            None => new.scheme.secret()?,
+            None => new.scheme.verifier().secret()?,
         };
         let credential =
-            self.parts.credentials.create(tx, Owner::Webhook(id), "webhook_secret", &secret, &requester).await?;
+            self.parts.credentials.create(tx, Owner::Webhook(id), "webhook_secret", &secret, &actor).await?;
         let webhook = Webhook {
             id,
             space: new.space,
@@ -56,35 +58,29 @@ impl Webhooks {
             created_at: now,
             version: 1,
         };
-        store::webhook_insert(tx, &webhook, &requester.id()).await?;
+        store::webhook_insert(tx, &webhook, &actor.requester.id()).await?;
         routes::add(tx, ingress::ROUTE, &id.to_string(), id.uuid()).await?;
-        let told = Event::by(requester, "webhook.created").on("webhook", id);
-        let told = told.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.word());
+        let told = Event::by(actor, "webhook.created").on("webhook", id);
+        let told = told.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.as_str());
         audit::record(tx, now, told)?;
         let secret_state = self.parts.credentials.describe(tx, credential).await?;
-        Ok(Shown { webhook, secret_state, secret })
+        Ok(WebhookWithSecret { webhook, secret_state, secret })
     }
 
     /// A webhook of the transaction's tenant.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn find(&self, tx: &mut Tx, id: WebhookId) -> Result<(Webhook, Option<Described>), Error> {
+    pub async fn find(&self, tx: &mut Tx, id: WebhookId) -> Result<(Webhook, Option<CredentialInfo>), Error> {
         let webhook = store::webhook_find(tx, id).await?.ok_or(Error::NotFound)?;
         let secret = self.parts.credentials.describe(tx, webhook.credential).await?;
         Ok((webhook, secret))
     }
 
     /// Webhooks of the transaction's tenant, newest first.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn list(
         &self,
         tx: &mut Tx,
         limit: u64,
         after: Option<WebhookId>,
-    ) -> Result<Vec<(Webhook, Option<Described>)>, Error> {
+    ) -> Result<Vec<(Webhook, Option<CredentialInfo>)>, Error> {
         let mut items = Vec::new();
         for webhook in store::webhook_list(tx, limit, after).await? {
             let secret = self.parts.credentials.describe(tx, webhook.credential).await?;
@@ -94,9 +90,6 @@ impl Webhooks {
     }
 
     /// The newest delivery of a webhook, one that waits included.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn last_delivery(&self, tx: &mut Tx, id: WebhookId) -> Result<Option<Delivery>, Error> {
         Ok(self.deliveries(tx, id, super::deliveries::Filter::default(), 1, None).await?.pop())
     }
@@ -107,19 +100,18 @@ impl Webhooks {
     /// [`Error::NotFound`], [`Error::Field`]; [`Error::Changed`] where `expected` is not the version.
     pub async fn update(
         &self,
-        tenant: TenantId,
         id: WebhookId,
         expected: Option<i64>,
         change: Change,
-        by: &Requester,
-    ) -> Result<(Webhook, Option<Described>), Error> {
-        let mut tx = self.parts.db.write(tenant).await?;
+        by: &Principal,
+    ) -> Result<(Webhook, Option<CredentialInfo>), Error> {
+        let mut tx = self.parts.access.write_as(by).await?;
         let (webhook, secret) = self.find(&mut tx, id).await?;
         if expected.is_some_and(|expected| expected != webhook.version) {
             return Err(Error::Changed(webhook.version));
         }
-        rules::check_change(webhook.scheme, &change)?;
-        let mut told = Event::by(by.clone(), "webhook.updated").on("webhook", id);
+        rules::check_change(&webhook.scheme, &change)?;
+        let mut told = Event::by(by.actor(), "webhook.updated").on("webhook", id);
         if let Some(enabled) = change.enabled {
             told = told.detail("enabled", enabled);
         }
@@ -138,48 +130,44 @@ impl Webhooks {
     /// [`Error::NotFound`], [`Error::Field`].
     pub async fn rotate(
         &self,
-        tenant: TenantId,
         id: WebhookId,
         secret: Option<Secret>,
         overlap: Duration,
-        by: &Requester,
-    ) -> Result<Shown, Error> {
+        by: &Principal,
+    ) -> Result<WebhookWithSecret, Error> {
         if overlap > OVERLAP_MAX {
             let problem = format!("use at most {} seconds.", OVERLAP_MAX.as_secs());
             return Err(Error::Field { field: "overlap_seconds", problem });
         }
-        let mut tx = self.parts.db.write(tenant).await?;
+        let mut tx = self.parts.access.write_as(by).await?;
         let (webhook, _) = self.find(&mut tx, id).await?;
         let secret = match secret {
             Some(secret) => {
                 let field = |problem: &str| Error::Field { field: "secret", problem: problem.to_owned() };
-                webhook.scheme.check_secret(&secret).map_err(field)?;
+                webhook.scheme.verifier().check_secret(&secret).map_err(field)?;
                 secret
             }
-            None => webhook.scheme.secret()?,
+            None => webhook.scheme.verifier().secret()?,
         };
-        self.parts.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, by).await?;
+        self.parts.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, &by.actor()).await?;
         let seconds = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
-        let told = Event::by(by.clone(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
+        let told = Event::by(by.actor(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
         audit::record(&mut tx, self.parts.clock.now(), told)?;
         let secret_state = self.parts.credentials.describe(&mut tx, webhook.credential).await?;
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);
-        Ok(Shown { webhook, secret_state, secret })
+        Ok(WebhookWithSecret { webhook, secret_state, secret })
     }
 
     /// Ends a webhook: its address answers 404 at once, its secret is erased, its deliveries stay.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn delete(&self, tenant: TenantId, id: WebhookId, by: &Requester) -> Result<(), Error> {
+    pub async fn delete(&self, id: WebhookId, by: &Principal) -> Result<(), Error> {
         let now = self.parts.clock.now();
-        let mut tx = self.parts.db.write(tenant).await?;
+        let mut tx = self.parts.access.write_as(by).await?;
         let webhook = store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         store::webhook_delete(&mut tx, id, now).await?;
         routes::remove(&mut tx, ingress::ROUTE, id.uuid()).await?;
-        self.parts.credentials.revoke(&mut tx, webhook.credential, by).await?;
-        audit::record(&mut tx, now, Event::by(by.clone(), "webhook.deleted").on("webhook", id))?;
+        self.parts.credentials.revoke(&mut tx, webhook.credential, &by.actor()).await?;
+        audit::record(&mut tx, now, Event::by(by.actor(), "webhook.deleted").on("webhook", id))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);
@@ -190,11 +178,11 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`Error::NotFound`] also for a disabled webhook; [`Error::TestRefused`] where a real one would be refused too.
-    pub async fn test(&self, tenant: TenantId, id: WebhookId, once: &Once, by: &Requester) -> Result<Delivery, Error> {
+    pub async fn test(&self, id: WebhookId, idempotency: &Idempotency, by: &Principal) -> Result<Delivery, Error> {
         let now = self.parts.clock.now();
-        let mut tx = self.parts.db.write(tenant).await?;
+        let mut tx = self.parts.access.write_as(by).await?;
         store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
-        let before = once.made_before(&mut tx).await.map_err(Box::new).map_err(Error::Once)?;
+        let before = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)?;
         let before: Option<DeliveryId> = before.and_then(|id| id.parse().ok());
         // The id is kept before the event is sent: asked again, it leads to that event or sends it after all.
         let sent = before.unwrap_or_else(DeliveryId::new);
@@ -204,18 +192,19 @@ impl Webhooks {
                 found => return found,
             }
         } else {
-            audit::record(&mut tx, now, Event::by(by.clone(), "webhook.tested").on("webhook", id))?;
-            once.keep(&mut tx, &sent.to_string()).await.map_err(Box::new).map_err(Error::Once)?;
+            audit::record(&mut tx, now, Event::by(by.actor(), "webhook.tested").on("webhook", id))?;
+            idempotency.keep(&mut tx, &sent.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
         }
         tx.commit().await?;
-        let disabled = || Error::TestRefused("The webhook is disabled; enable it first.".to_owned());
+        let disabled = || Error::TestRefused("The webhook is disabled. Enable it first.".to_owned());
         let endpoint = self.parts.cache.find(id, now).await?.ok_or_else(disabled)?;
-        let secrets = self.parts.credentials.open_for_verification(tenant, endpoint.webhook.credential).await?;
+        let secrets = self.parts.credentials.open_for_verification(by.tenant, endpoint.webhook.credential).await?;
         let event_id = format!("test_{sent}");
         let body = json!({ "type": "thinkwork.test", "id": event_id, "sent_at": now }).to_string();
+        let verifier = endpoint.webhook.scheme.verifier();
+        let signed = secrets.first().and_then(|secret| verifier.sign(secret, &event_id, body.as_bytes(), now));
         let signed =
-            secrets.first().and_then(|secret| endpoint.webhook.scheme.sign(secret, &event_id, body.as_bytes(), now));
-        let signed = signed.ok_or_else(|| Error::TestRefused("The secret cannot be used; rotate it.".to_owned()))?;
+            signed.ok_or_else(|| Error::TestRefused("The secret cannot be read. Rotate the secret.".to_owned()))?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static("ThinkWork test"));
@@ -224,7 +213,7 @@ impl Webhooks {
         let taken = ingress::accept(self, &endpoint, arrived, Body::from(body)).await;
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
             taken.map_err(|refusal| Error::TestRefused(refusal.sentence()))?;
-        let mut tx = self.parts.db.read(tenant).await?;
+        let mut tx = self.parts.db.read(by.tenant).await?;
         self.delivery(&mut tx, delivery).await
     }
 }

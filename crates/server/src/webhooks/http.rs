@@ -1,5 +1,6 @@
 //! JSON routes of webhooks and deliveries, and their wire types. All are the operator's.
 
+mod verification;
 mod wire;
 
 use std::time::Duration;
@@ -7,27 +8,28 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use thinkwork_primitives::{DeliveryId, WebhookId};
+use thinkwork_primitives::{Chain, DeliveryId, WebhookId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Error, OVERLAP_DEFAULT, Order, Webhooks};
-use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, Paging};
+use super::{Delivery, Error, OVERLAP_DEFAULT, ReplayMode, Webhooks};
+use crate::edge::{ApiError, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Operator, Paging, place};
 use wire::{
-    DeliveryOut, DeliveryQuery, ReplayIn, ReplayOut, RotateIn, ShownOut, WebhookChangeBody, WebhookIn, WebhookOut,
+    CreateWebhookRequest, DeliveryQuery, DeliveryResponse, ReplayRequest, ReplayResponse, RotateSecretRequest,
+    UpdateWebhookRequest, WebhookResponse, WebhookWithSecretResponse,
 };
 
 /// `/v1/webhooks…` and `/v1/deliveries…`.
 pub fn routes(webhooks: &Webhooks) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
-        .routes(routes!(find, update, delete))
+        .routes(routes!(get, update, delete))
         .routes(routes!(rotate))
         .routes(routes!(test))
-        .routes(routes!(deliveries))
-        .routes(routes!(delivery))
+        .routes(routes!(deliveries_list))
+        .routes(routes!(delivery_get))
+        .routes(routes!(delivery_replay))
         .routes(routes!(replay))
-        .routes(routes!(replay_all))
         .with_state(webhooks.clone())
 }
 
@@ -40,16 +42,18 @@ impl From<Error> for ApiError {
             Error::Changed(_) => IfVersion::changed(),
             Error::NotReplayable(why) => Self::conflict("not_replayable", why),
             Error::TestRefused(why) => Self::conflict("test_refused", why),
-            Error::Once(error) => *error,
+            Error::Idempotency(error) => *error,
             Error::Random(error) => Self::internal(&error),
             Error::Database(error) => error.into(),
+            Error::Access(error) => error.into(),
             Error::Credentials(error) => Self::internal(&error),
             Error::Threads(error) => Self::internal(&error),
             Error::Spaces(error) => Self::internal(&error),
             Error::Audit(error) => Self::internal(&error),
+            Error::Intake(thinkwork_intake::Error::Database(error)) => error.into(),
             Error::Intake(error) => {
-                let mut answer = Self::unavailable(5, "The event could not be stored; try again later.");
-                answer.log = Some(error.to_string().into());
+                let mut answer = Self::unavailable(5, "The event could not be stored. Try again later.");
+                answer.log = Some(Chain(&error).to_string().into());
                 answer
             }
         }
@@ -57,175 +61,183 @@ impl From<Error> for ApiError {
 }
 
 /// Lists the webhooks of the tenant, newest first.
-#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(Paging), responses((status = 200, body = List<WebhookOut>)))]
+#[utoipa::path(get, path = "/v1/webhooks", operation_id = "webhooks.list", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(Paging),
+    responses((status = 200, body = List<WebhookResponse>)))]
 async fn list(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     paging: Paging,
-) -> Result<Json<List<WebhookOut>>, ApiError> {
+) -> Result<Json<List<WebhookResponse>>, ApiError> {
     let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
     let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
-    Ok(Json(page.map(|(webhook, secret)| WebhookOut::new(&webhooks, webhook, secret))))
+    Ok(Json(page.map(|(webhook, secret)| WebhookResponse::new(&webhooks, webhook, secret))))
 }
 
-/// Makes a webhook; its secret is in this answer and in no other.
-#[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(OnceKey), request_body = WebhookIn, responses((status = 201, body = ShownOut)))]
+/// Creates a webhook. Its secret is shown in this answer only.
+#[utoipa::path(post, path = "/v1/webhooks", operation_id = "webhooks.create", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(IdempotencyKey), request_body = CreateWebhookRequest,
+    responses((status = 201, body = WebhookWithSecretResponse)))]
 async fn create(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    key: OnceKey,
-    Json(body): Json<WebhookIn>,
+    key: IdempotencyKey,
+    Json(body): Json<CreateWebhookRequest>,
 ) -> Result<Response, ApiError> {
-    let once = Once::new(key, &operator.0, "webhooks.create", &body.described(), webhooks.parts.clock.now());
+    let idempotency =
+        Idempotency::new(key, &operator.0, "webhooks.create", &body.described(), webhooks.parts.clock.now());
     let new = body.parsed()?;
-    let mut tx = webhooks.parts.db.write(operator.tenant()).await?;
-    if let Some(id) = once.made_before(&mut tx).await? {
-        return Err(Once::secret_already_shown(&id, "rotate its secret to get a new one."));
+    let mut tx = webhooks.parts.access.write_as(&operator.0).await?;
+    if let Some(id) = idempotency.existing(&mut tx).await? {
+        return Err(Idempotency::secret_already_shown(&id, "rotate its secret to get a new one."));
     }
     let shown = webhooks.create(&mut tx, new, &operator.0).await?;
     let id = shown.webhook.id.to_string();
-    once.keep(&mut tx, &id).await?;
+    idempotency.keep(&mut tx, &id).await?;
     tx.commit().await?;
     let location = [(header::LOCATION, format!("/v1/webhooks/{id}"))];
-    Ok((StatusCode::CREATED, location, Json(ShownOut::new(&webhooks, shown))).into_response())
+    Ok((StatusCode::CREATED, location, Json(WebhookWithSecretResponse::new(&webhooks, shown))).into_response())
 }
 
-/// Reads a webhook.
-#[utoipa::path(get, path = "/v1/webhooks/{id}", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path)), responses((status = 200, body = WebhookOut)))]
-async fn find(
+/// Gets a webhook.
+#[utoipa::path(get, path = "/v1/webhooks/{id}", operation_id = "webhooks.get", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)),
+    responses((status = 200, body = WebhookResponse)))]
+async fn get(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
-) -> Result<Json<WebhookOut>, ApiError> {
+) -> Result<Json<WebhookResponse>, ApiError> {
     let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
-    Ok(Json(WebhookOut::new(&webhooks, webhook, secret)))
+    Ok(Json(WebhookResponse::new(&webhooks, webhook, secret)))
 }
 
-/// Changes what is named in the body; null takes a value away.
-#[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), IfVersion), request_body = WebhookChangeBody,
-    responses((status = 200, body = WebhookOut)))]
+/// Changes a webhook: what the body leaves out stays, null removes a value.
+#[utoipa::path(patch, path = "/v1/webhooks/{id}", operation_id = "webhooks.update", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IfVersion),
+    request_body = UpdateWebhookRequest, responses((status = 200, body = WebhookResponse)))]
 async fn update(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
     IfVersion(expected): IfVersion,
-    Json(body): Json<WebhookChangeBody>,
-) -> Result<Json<WebhookOut>, ApiError> {
+    Json(body): Json<UpdateWebhookRequest>,
+) -> Result<Json<WebhookResponse>, ApiError> {
     let change = body.parsed()?;
-    let (webhook, secret) = webhooks.update(operator.tenant(), id, expected, change, &operator.requester()).await?;
-    Ok(Json(WebhookOut::new(&webhooks, webhook, secret)))
+    let (webhook, secret) = webhooks.update(id, expected, change, &operator.0).await?;
+    Ok(Json(WebhookResponse::new(&webhooks, webhook, secret)))
 }
 
-/// Ends a webhook: its address answers 404 at once.
-#[utoipa::path(delete, path = "/v1/webhooks/{id}", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path)), responses((status = 204)))]
+/// Deletes a webhook; its address answers 404 at once.
+#[utoipa::path(delete, path = "/v1/webhooks/{id}", operation_id = "webhooks.delete", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)), responses((status = 204)))]
 async fn delete(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
 ) -> Result<StatusCode, ApiError> {
-    webhooks.delete(operator.tenant(), id, &operator.requester()).await?;
+    webhooks.delete(id, &operator.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Puts a new secret in place under the same address; it is in this answer and in no other.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/rotate", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)), request_body = RotateIn,
-    responses((status = 200, body = ShownOut)))]
+/// Rotates the secret of a webhook. The address stays; the new secret is shown in this answer only.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/rotate", operation_id = "webhooks.rotate", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)), request_body = RotateSecretRequest,
+    responses((status = 200, body = WebhookWithSecretResponse)))]
 async fn rotate(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
-    Json(body): Json<RotateIn>,
-) -> Result<Json<ShownOut>, ApiError> {
+    Json(body): Json<RotateSecretRequest>,
+) -> Result<Json<WebhookWithSecretResponse>, ApiError> {
     let overlap = body.overlap_seconds.map_or(OVERLAP_DEFAULT, Duration::from_secs);
-    let shown = webhooks.rotate(operator.tenant(), id, body.secret, overlap, &operator.requester()).await?;
-    Ok(Json(ShownOut::new(&webhooks, shown)))
+    let shown = webhooks.rotate(id, body.secret, overlap, &operator.0).await?;
+    Ok(Json(WebhookWithSecretResponse::new(&webhooks, shown)))
 }
 
-/// Sends a signed sample event through the way that real ones take.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path), OnceKey), responses((status = 200, body = DeliveryOut)))]
+/// Sends a signed sample event the same way as real ones.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/test", operation_id = "webhooks.test", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IdempotencyKey),
+    responses((status = 200, body = DeliveryResponse)))]
 async fn test(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
-    key: OnceKey,
-) -> Result<Json<DeliveryOut>, ApiError> {
-    let once = Once::new(key, &operator.0, "webhooks.test", &id.to_string(), webhooks.parts.clock.now());
-    Ok(Json(webhooks.test(operator.tenant(), id, &once, &operator.requester()).await?.into()))
+    key: IdempotencyKey,
+) -> Result<Json<DeliveryResponse>, ApiError> {
+    let idempotency = Idempotency::new(key, &operator.0, "webhooks.test", &id.to_string(), webhooks.parts.clock.now());
+    Ok(Json(webhooks.test(id, &idempotency, &operator.0).await?.into()))
 }
 
 /// Lists the deliveries of a webhook, newest first, accepted and refused ones included.
-#[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks",
+#[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", operation_id = "webhooks.deliveries.list", tag = "webhooks",
     extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), DeliveryQuery, Paging),
-    responses((status = 200, body = List<DeliveryOut>)))]
-async fn deliveries(
+    responses((status = 200, body = List<DeliveryResponse>)))]
+async fn deliveries_list(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<WebhookId>,
     paging: Paging,
     query: DeliveryQuery,
-) -> Result<Json<List<DeliveryOut>>, ApiError> {
+) -> Result<Json<List<DeliveryResponse>>, ApiError> {
     let filter = query.parsed()?;
     let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
     webhooks.find(&mut tx, id).await?;
     let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_id()?).await?;
-    Ok(Json(List::cut(found, &paging, |delivery| delivery.id.to_string()).map(DeliveryOut::from)))
+    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_place()?).await?;
+    let cursor = |delivery: &Delivery| place(delivery.received_at, delivery.id);
+    Ok(Json(List::cut(found, &paging, cursor).map(DeliveryResponse::from)))
 }
 
-/// Reads a delivery; an accepted one is there at once after its 202.
-#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "webhooks", extensions(("x-caller" = json!("operator"))),
-    params(("id" = String, Path)), responses((status = 200, body = DeliveryOut)))]
-async fn delivery(
+/// Gets a delivery. An accepted one can be read as soon as its 202 was answered.
+#[utoipa::path(get, path = "/v1/deliveries/{id}", operation_id = "deliveries.get", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path)),
+    responses((status = 200, body = DeliveryResponse)))]
+async fn delivery_get(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<DeliveryId>,
-) -> Result<Json<DeliveryOut>, ApiError> {
+) -> Result<Json<DeliveryResponse>, ApiError> {
     let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
     Ok(Json(webhooks.delivery(&mut tx, id).await?.into()))
 }
 
-/// Applies a delivery again as a new one.
-#[utoipa::path(post, path = "/v1/deliveries/{id}/replay", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), OnceKey),
-    responses((status = 200, body = DeliveryOut)))]
-async fn replay(
+/// Replays a delivery: applies it again as a new one.
+#[utoipa::path(post, path = "/v1/deliveries/{id}/replay", operation_id = "deliveries.replay", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IdempotencyKey),
+    responses((status = 200, body = DeliveryResponse)))]
+async fn delivery_replay(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     Id(id): Id<DeliveryId>,
-    key: OnceKey,
-) -> Result<Json<DeliveryOut>, ApiError> {
-    let once = Once::new(key, &operator.0, "deliveries.replay", &id.to_string(), webhooks.parts.clock.now());
-    Ok(Json(webhooks.replay(operator.tenant(), id, &once, &operator.requester()).await?.into()))
+    key: IdempotencyKey,
+) -> Result<Json<DeliveryResponse>, ApiError> {
+    let idempotency =
+        Idempotency::new(key, &operator.0, "deliveries.replay", &id.to_string(), webhooks.parts.clock.now());
+    Ok(Json(webhooks.replay(id, &idempotency, &operator.0).await?.into()))
 }
 
-/// Applies again what was applied or failed of a webhook and fits the filter, or only counts it.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), OnceKey), request_body = ReplayIn,
-    responses((status = 200, body = ReplayOut)))]
-async fn replay_all(
+/// Replays the applied and failed deliveries of a webhook that match the filter, or only counts them.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/replay", operation_id = "webhooks.replay", tag = "webhooks",
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IdempotencyKey),
+    request_body = ReplayRequest, responses((status = 200, body = ReplayResponse)))]
+async fn replay(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    key: OnceKey,
+    key: IdempotencyKey,
     Id(id): Id<WebhookId>,
-    Json(body): Json<ReplayIn>,
-) -> Result<Json<ReplayOut>, ApiError> {
+    Json(body): Json<ReplayRequest>,
+) -> Result<Json<ReplayResponse>, ApiError> {
     let asked = body.filter.unwrap_or_default();
     let text = format!("{id} {}", serde_json::to_string(&asked).unwrap_or_default());
-    let once = Once::new(key, &operator.0, "webhooks.replay", &text, webhooks.parts.clock.now());
-    let order = if body.dry_run.unwrap_or(false) { Order::Count } else { Order::Do(&once) };
+    let idempotency = Idempotency::new(key, &operator.0, "webhooks.replay", &text, webhooks.parts.clock.now());
+    let order = if body.dry_run.unwrap_or(false) { ReplayMode::DryRun } else { ReplayMode::Execute(&idempotency) };
     let filter = asked.parsed()?;
     let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
     webhooks.find(&mut tx, id).await?;
     drop(tx);
-    let count = webhooks.replay_all(operator.tenant(), id, filter, order, &operator.requester()).await?;
-    Ok(Json(ReplayOut { count }))
+    let count = webhooks.replay_all(id, filter, order, &operator.0).await?;
+    Ok(Json(ReplayResponse { count }))
 }

@@ -5,79 +5,123 @@
 //! and no thread comes of it; applying the same event again changes nothing.
 
 use serde_json::json;
-use thinkwork_database::Tx;
+use thinkwork_database::{Topic, Tx};
 use thinkwork_intake::Event;
-use thinkwork_primitives::{Channel, CredentialSubject, DeliveryId, Marks, Requester, Timestamp, WebhookId, limits};
+use thinkwork_primitives::{
+    ActingClient, Channel, CredentialSubject, DeliveryId, Marks, Requester, Timestamp, WebhookId, limits,
+};
 
 use super::envelope::Envelope;
 use super::{Delivery, Error, Outcome, SOURCE_PREFIX, Webhook, Webhooks, rules, store};
 use crate::threads::{self, Inbound, MessageRole, Received};
 
+/// An accepted event, read.
+struct Arrival<'a> {
+    event: &'a Event,
+    webhook: WebhookId,
+    envelope: Envelope,
+}
+
+impl<'a> Arrival<'a> {
+    fn read(event: &'a Event) -> Result<Self, Error> {
+        let webhook = event.source.strip_prefix(SOURCE_PREFIX).and_then(|text| text.parse().ok());
+        let webhook = webhook.ok_or_else(|| Error::Invalid(format!("{} is no webhook's source", event.source)))?;
+        let envelope = Envelope::decode(&event.body).ok_or_else(|| {
+            Error::Invalid(format!("the event {} is written in a format this thinkwork does not know", event.id))
+        })?;
+        Ok(Self { event, webhook, envelope })
+    }
+}
+
 impl Webhooks {
-    /// Applies one accepted event in the worker's transaction: delivery row, `threads.receive`, audit.
+    /// Applies accepted events of one tenant in the worker's transaction, in their order: threads, deliveries, audit.
     ///
     /// # Errors
     /// What may be otherwise at the next try; what may not becomes a `failed` delivery.
-    pub async fn apply(&self, tx: &mut Tx, event: &Event, now: Timestamp) -> Result<(), Error> {
-        if store::delivery_find(tx, DeliveryId::from_uuid(event.id)).await?.is_some() {
+    pub async fn apply(&self, tx: &mut Tx, events: &[&Event], now: Timestamp) -> Result<(), Error> {
+        let ids: Vec<DeliveryId> = events.iter().map(|event| DeliveryId::from_uuid(event.id)).collect();
+        let known = store::deliveries_known(tx, &ids).await?;
+        let new = events.iter().filter(|event| !known.contains(&DeliveryId::from_uuid(event.id)));
+        let arrivals = new.map(|event| Arrival::read(event)).collect::<Result<Vec<_>, _>>()?;
+        if arrivals.is_empty() {
             return Ok(());
         }
-        let id: WebhookId = event
-            .source
-            .strip_prefix(SOURCE_PREFIX)
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Error::Invalid(format!("{} is no webhook's source", event.source)))?;
-        let Some(envelope) = Envelope::decode(&event.body) else {
-            return Err(Error::Invalid(format!(
-                "the event {} is written in a format this thinkwork does not know",
-                event.id
-            )));
-        };
-        let outcome = self.receive(tx, id, event, &envelope).await?;
-        let mut delivery = accepted(event, id, &envelope);
-        match outcome {
-            Ok(received) => {
-                delivery.result = Outcome::Applied;
-                delivery.thread = Some(received.thread.id);
-                delivery.turn = Some(received.turn);
-                delivery.applied_at = Some(now);
+        let outcomes = self.receive(tx, &arrivals).await?;
+        let mut deliveries = Vec::with_capacity(arrivals.len());
+        let mut webhooks: Vec<WebhookId> = Vec::new();
+        for (arrival, outcome) in arrivals.iter().zip(outcomes) {
+            let mut delivery = accepted(arrival.event, arrival.webhook, &arrival.envelope);
+            match outcome {
+                Ok(received) => {
+                    delivery.result = Outcome::Applied;
+                    delivery.thread = Some(received.thread.id);
+                    delivery.turn = Some(received.turn);
+                    delivery.applied_at = Some(now);
+                }
+                Err(reason) => {
+                    delivery.result = Outcome::Failed;
+                    delivery.reason = Some(reason);
+                }
             }
-            Err(reason) => {
-                delivery.result = Outcome::Failed;
-                delivery.reason = Some(reason);
+            deliveries.push(delivery);
+            if !webhooks.contains(&arrival.webhook) {
+                webhooks.push(arrival.webhook);
             }
         }
-        store::delivery_insert(tx, &delivery).await?;
-        store::envelope_insert(tx, delivery.id, event.body.clone()).await
+        store::deliveries_insert(tx, &deliveries).await?;
+        let envelopes = arrivals.iter().map(|arrival| (DeliveryId::from_uuid(arrival.event.id), &arrival.event.body));
+        store::envelopes_insert(tx, envelopes).await?;
+        for webhook in webhooks {
+            tx.wake(Topic::Webhook, webhook.uuid());
+        }
+        Ok(())
     }
 
-    /// The thread's side. The inner error is final: the words for the delivery.
-    async fn receive(
-        &self,
-        tx: &mut Tx,
-        id: WebhookId,
-        event: &Event,
-        envelope: &Envelope,
-    ) -> Result<Result<Received, String>, Error> {
-        let Some(webhook) = store::webhook_find(tx, id).await? else {
-            return Ok(Err("the webhook was deleted before the event could be applied".to_owned()));
+    /// The threads' side. The inner errors are final: the words for the delivery.
+    async fn receive(&self, tx: &mut Tx, arrivals: &[Arrival<'_>]) -> Result<Vec<Result<Received, String>>, Error> {
+        let mut ids: Vec<WebhookId> = arrivals.iter().map(|arrival| arrival.webhook).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let webhooks = store::webhooks_find(tx, &ids).await?;
+        let mut inbounds = Vec::with_capacity(arrivals.len());
+        let mut refusals = Vec::with_capacity(arrivals.len());
+        for arrival in arrivals {
+            let webhook = webhooks.iter().find(|webhook| webhook.id == arrival.webhook);
+            refusals.push(refusal(webhook));
+            inbounds.extend(webhook.filter(|webhook| webhook.enabled).map(|webhook| inbound(webhook, arrival)));
+        }
+        let mut received = self.parts.threads.receive_many(tx, inbounds).await?.into_iter();
+        let outcome = |refusal: Option<&str>| match refusal {
+            Some(reason) => Ok(Err(reason.to_owned())),
+            None => match received.next() {
+                Some(Ok(received)) => Ok(Ok(received)),
+                Some(Err(threads::Error::Invalid(_, reason))) => Ok(Err(reason.to_owned())),
+                // An inbound event names no thread and has no person, so this is its Space.
+                Some(Err(threads::Error::NotFound)) => {
+                    Ok(Err("the Space of the webhook is gone; choose another one and replay".to_owned()))
+                }
+                Some(Err(error)) => Err(error.into()),
+                None => Err(threads::Error::Damaged("thread").into()),
+            },
         };
-        if !webhook.enabled {
-            return Ok(Err("the webhook was disabled before the event could be applied; replay it".to_owned()));
+        refusals.into_iter().map(outcome).collect()
+    }
+}
+
+/// Why events of this webhook are no longer applied, if so.
+fn refusal(webhook: Option<&Webhook>) -> Option<&'static str> {
+    match webhook {
+        None => Some("the webhook was deleted before the event could be applied"),
+        Some(webhook) if !webhook.enabled => {
+            Some("the webhook was disabled before the event could be applied; replay it")
         }
-        if self.parts.spaces.find_for_work(tx, webhook.space).await?.is_none() {
-            return Ok(Err("the Space of the webhook is gone; choose another one and replay".to_owned()));
-        }
-        match self.parts.threads.receive(tx, inbound(&webhook, event, envelope)).await {
-            Ok(received) => Ok(Ok(received)),
-            Err(threads::Error::Invalid(_, reason)) => Ok(Err(reason.to_owned())),
-            Err(error) => Err(error.into()),
-        }
+        Some(_) => None,
     }
 }
 
 /// An event as work. Everything the sender wrote is in `text`; `data` is the server's own.
-fn inbound(webhook: &Webhook, event: &Event, envelope: &Envelope) -> Inbound {
+fn inbound(webhook: &Webhook, arrival: &Arrival<'_>) -> Inbound {
+    let Arrival { event, envelope, .. } = arrival;
     let (text, cut) = rules::text_of(&envelope.body);
     let title: String = webhook.name.chars().take(limits::NAME_CHARS_MAX).collect();
     Inbound {
@@ -99,6 +143,7 @@ fn inbound(webhook: &Webhook, event: &Event, envelope: &Envelope) -> Inbound {
             "text_cut": cut,
         })),
         requester: Requester::Webhook(webhook.id),
+        client: ActingClient::System,
         subject: CredentialSubject::None,
         correlation: envelope.correlation.as_ref().map(|key| (event.source.clone(), key.clone())),
         priority: webhook.default_priority,

@@ -21,19 +21,26 @@ mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use prometheus::{IntCounter, IntCounterVec};
 use thinkwork_database::Db;
 use thinkwork_intake::Intake;
-use thinkwork_primitives::{Clock, CredentialId, DeliveryId, Secret, SpaceId, ThreadId, Timestamp, TurnId, WebhookId};
+use thinkwork_primitives::{
+    Clock, CredentialId, DeliveryId, Network, Secret, SpaceId, ThreadId, Timestamp, TurnId, WebhookId,
+};
 
-use crate::credentials::{Credentials, Described};
-use crate::edge::Network;
+use crate::access::Access;
+use crate::credentials::{CredentialInfo, Credentials};
+use crate::edge::caller::BoxFuture;
+use crate::edge::{NameMap, Named, NamedIds};
 use crate::spaces::Spaces;
 use crate::threads::{Priority, Threads};
+use thinkwork_database::Tx;
 
 pub use deliveries::Filter;
 pub use jobs::prompt_of;
-pub use replay::Order;
+pub use replay::ReplayMode;
 pub use rules::Locator;
 use schemes::Scheme;
 
@@ -77,13 +84,16 @@ pub enum Error {
     TestRefused(String),
     /// The idempotency key was used before.
     #[error("the idempotency key was used before")]
-    Once(Box<crate::edge::ApiError>),
+    Idempotency(Box<crate::edge::ApiError>),
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),
     /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
+    /// The operator may not act any more.
+    #[error(transparent)]
+    Access(#[from] crate::access::Error),
     /// The secret could not be sealed or opened.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
@@ -180,17 +190,18 @@ pub struct Change {
 }
 
 /// A webhook with a secret that is shown this once.
-pub struct Shown {
+pub struct WebhookWithSecret {
     /// The webhook.
     pub webhook: Webhook,
     /// What may be shown of its secret from now on.
-    pub secret_state: Option<Described>,
+    pub secret_state: Option<CredentialInfo>,
     /// The secret itself.
     pub secret: Secret,
 }
 
 /// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Stored, not applied yet.
     Accepted,
@@ -207,25 +218,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Accepted, Self::Applied, Self::Duplicate, Self::Conflict, Self::Refused, Self::Failed];
-
-    /// The stored word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Applied => "applied",
-            Self::Duplicate => "duplicate",
-            Self::Conflict => "conflict",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The outcome of this word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.word() == word)
+    /// The word in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -264,16 +259,47 @@ pub struct Delivery {
     pub count: i64,
 }
 
+/// Where a delivery stands in a list.
+pub type DeliveryPlace = (Timestamp, DeliveryId);
+
+impl Delivery {
+    /// Where it stands in a list.
+    pub const fn place(&self) -> DeliveryPlace {
+        (self.received_at, self.id)
+    }
+}
+
+/// How many requests had this result.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryCount {
+    /// The result.
+    pub result: Outcome,
+    /// How many there were at least.
+    pub count: i64,
+    /// Whether there were more, which nobody counted.
+    pub is_more: bool,
+}
+
+/// What the slice counts.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Verified events, by what became of them: `accepted`, `duplicate` or `not_stored`.
+    pub received: IntCounterVec,
+    /// Requests to unknown or disabled webhooks, which leave no row.
+    pub unknown: IntCounter,
+}
+
 struct Parts {
     db: Db,
     clock: Clock,
+    access: Access,
     intake: Intake,
     credentials: Credentials,
     spaces: Spaces,
     threads: Threads,
     public_url: url::Url,
     cache: ingress::Cache,
-    unknown: std::sync::atomic::AtomicU64,
+    metrics: Metrics,
 }
 
 /// The slice. Cheap to clone.
@@ -282,20 +308,49 @@ pub struct Webhooks {
     parts: Arc<Parts>,
 }
 
+/// What the ids of this slice are called.
+pub fn names<'a>(
+    tx: &'a mut Tx,
+    ids: &'a NamedIds,
+    found: &'a mut NameMap,
+) -> BoxFuture<'a, Result<(), thinkwork_database::Error>> {
+    Box::pin(async move {
+        for (id, name) in store::webhook_names(tx, &ids.webhooks).await? {
+            found.insert(Named::Webhook(id), name);
+        }
+        Ok(())
+    })
+}
+
 impl Webhooks {
     /// Over these slices; `public_url` is the begin of every webhook's address.
+    #[expect(clippy::too_many_arguments, reason = "each is another slice or handle that it stands on")]
     pub fn new(
         db: Db,
         clock: Clock,
+        access: Access,
         intake: Intake,
         credentials: Credentials,
         spaces: Spaces,
         threads: Threads,
         public_url: url::Url,
+        metrics: Metrics,
     ) -> Self {
         let cache = ingress::Cache::new(db.clone(), credentials.clone());
-        let unknown = std::sync::atomic::AtomicU64::new(0);
-        Self { parts: Arc::new(Parts { db, clock, intake, credentials, spaces, threads, public_url, cache, unknown }) }
+        Self {
+            parts: Arc::new(Parts {
+                db,
+                clock,
+                access,
+                intake,
+                credentials,
+                spaces,
+                threads,
+                public_url,
+                cache,
+                metrics,
+            }),
+        }
     }
 
     /// The address of a webhook.
@@ -303,11 +358,6 @@ impl Webhooks {
         let mut url = self.parts.public_url.clone();
         url.set_path(&format!("/hooks/{id}"));
         url.to_string()
-    }
-
-    /// Requests to unknown or disabled webhooks since the start of this process; they leave no row.
-    pub fn unknown_count(&self) -> u64 {
-        self.parts.unknown.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn source(id: WebhookId) -> String {

@@ -15,12 +15,13 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
-use super::{Change, Error, Filter, OVERLAP_DEFAULT, Order, Webhook, Webhooks};
+use super::{Change, Error, Filter, OVERLAP_DEFAULT, ReplayMode, Webhook, Webhooks};
 use crate::edge::{
-    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Once, OnceKey, Page, PageCaller, PageError, PageOperator,
-    Paging,
+    ApiError, CheckedForm, DisplayTime, Id, Idempotency, IdempotencyKey, Layout, List, Notice, Page, PageCaller,
+    PageError, PageOperator, Paging, place,
 };
-use forms::{EditForm, NewForm};
+use forms::EditForm;
+pub(super) use forms::NewForm;
 use views::{DeliveryPage, DetailPage, FirstPage, ListPage, ListRow, MadePage, NewPage, Row};
 
 /// `/admin/webhooks…` and `/admin/deliveries…`.
@@ -76,7 +77,8 @@ async fn spaces(webhooks: &Webhooks, caller: &PageCaller) -> Result<Vec<(String,
 }
 
 fn space_name(spaces: &[(String, String)], id: SpaceId) -> String {
-    let (id, unknown) = (id.to_string(), || "a Space that you are not in".to_owned());
+    let id = id.to_string();
+    let unknown = || "Private Space".to_owned();
     spaces.iter().find(|(known, _)| *known == id).map_or_else(unknown, |(_, name)| name.clone())
 }
 
@@ -95,20 +97,20 @@ async fn list(
         rows.push(ListRow {
             href: format!("/admin/webhooks/{}", webhook.id),
             space: space_name(&spaces, webhook.space),
-            scheme: webhook.scheme.name(),
+            scheme: webhook.scheme.verifier().description().name,
             enabled: webhook.enabled,
             last: last.map(|delivery| Row::new(&delivery, now)),
             name: webhook.name,
         });
     }
     let next = page.next.map(|next| format!("/admin/webhooks?after={next}")).unwrap_or_default();
-    Ok(Page(ListPage { frame: Frame::admin(&caller, "Webhooks", "webhooks"), rows, next }).into_response())
+    Ok(Page(ListPage { layout: Layout::admin(&caller, "Webhooks", "webhooks"), rows, next }).into_response())
 }
 
 async fn new(PageOperator(caller): PageOperator, State(webhooks): State<Webhooks>) -> Result<Response, PageError> {
     let spaces = spaces(&webhooks, &caller).await?;
-    let frame = Frame::admin(&caller, "New webhook", "webhooks");
-    Ok(Page(NewPage { frame, form: NewForm::default(), problem: None, spaces }).into_response())
+    let layout = Layout::admin(&caller, "New webhook", "webhooks");
+    Ok(Page(NewPage { layout, form: NewForm::default(), problem: None, spaces }).into_response())
 }
 
 async fn create(
@@ -118,7 +120,7 @@ async fn create(
     caller.require_operator()?;
     let made = async {
         let new = form.parsed()?;
-        let mut tx = webhooks.parts.db.write(caller.tenant()).await?;
+        let mut tx = webhooks.parts.access.write_as(&caller.principal).await?;
         let shown = webhooks.create(&mut tx, new, &caller.principal).await?;
         tx.commit().await?;
         Ok(shown)
@@ -127,8 +129,8 @@ async fn create(
         Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, true)).into_response()),
         Err(Error::Field { field, problem }) => {
             let spaces = spaces(&webhooks, &caller).await?;
-            let frame = Frame::admin(&caller, "New webhook", "webhooks");
-            let page = Page(NewPage { frame, form, problem: Some((field, problem)), spaces });
+            let layout = Layout::admin(&caller, "New webhook", "webhooks");
+            let page = Page(NewPage { layout, form, problem: Some((field, problem)), spaces });
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -147,7 +149,7 @@ async fn detail(
     paging: Paging,
     Query(query): Query<DetailQuery>,
 ) -> Result<Response, PageError> {
-    let filter = Filter { result: query.result.as_deref().and_then(super::Outcome::parse), ..Filter::default() };
+    let filter = Filter { result: query.result.as_deref().and_then(|word| word.parse().ok()), ..Filter::default() };
     show(&webhooks, &caller, id, &paging, filter, None).await
 }
 
@@ -164,21 +166,21 @@ async fn show(
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
     let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
     let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_id()?).await?;
-    let page = List::cut(found, paging, |delivery| delivery.id.to_string());
-    let result = filter.result.map_or("", super::Outcome::word);
+    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_place()?).await?;
+    let page = List::cut(found, paging, |delivery| place(delivery.received_at, delivery.id));
+    let result = filter.result.map_or("", super::Outcome::as_str);
     let next = page.next.map(|next| match result {
         "" => format!("/admin/webhooks/{id}?after={next}"),
         result => format!("/admin/webhooks/{id}?result={result}&after={next}"),
     });
     Ok(Page(DetailPage {
-        frame: Frame::admin(caller, &webhook.name, "webhooks").with_notice(notice),
+        layout: Layout::admin(caller, &webhook.name, "webhooks").with_notice(notice),
         base: format!("/admin/webhooks/{id}"),
         url: webhooks.url(id),
         space: space_name(&spaces, webhook.space),
         edit: EditForm::of(&webhook),
         secret: secret.map(|secret| views::SecretView::new(&secret, now)),
-        created: Moment::of(webhook.created_at, now),
+        created: DisplayTime::of(webhook.created_at, now),
         chart: views::Chart::new(&counts),
         rows: page.items.iter().map(|delivery| Row::new(delivery, now)).collect(),
         next: next.unwrap_or_default(),
@@ -199,9 +201,9 @@ async fn first(
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     let last = webhooks.last_delivery(&mut tx, id).await?;
     Ok(Page(FirstPage {
-        frame: Frame::admin(&caller, &webhook.name, "webhooks"),
+        layout: Layout::admin(&caller, &webhook.name, "webhooks"),
         base: format!("/admin/webhooks/{id}"),
-        example: views::example(&webhook, &webhooks.url(id)),
+        example: webhook.scheme.verifier().example(&webhooks.url(id)),
         delivery: last.map(|delivery| Row::new(&delivery, now)),
     })
     .into_response())
@@ -215,7 +217,7 @@ async fn edit(
     caller.require_operator()?;
     let changed = async {
         let change = form.parsed()?;
-        webhooks.update(caller.tenant(), id, None, change, &caller.principal.requester()).await
+        webhooks.update(id, None, change, &caller.principal).await
     };
     changed_answer(&webhooks, &caller, id, changed.await.map(|(webhook, _)| webhook)).await
 }
@@ -247,7 +249,7 @@ async fn rotate(
     caller.require_operator()?;
     let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
     let overlap = form.overlap_hours.map_or(OVERLAP_DEFAULT, hours);
-    match webhooks.rotate(caller.tenant(), id, None, overlap, &caller.principal.requester()).await {
+    match webhooks.rotate(id, None, overlap, &caller.principal).await {
         Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, false)).into_response()),
         Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
     }
@@ -259,8 +261,8 @@ async fn test(
     CheckedForm { caller, .. }: CheckedForm<Press>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let unkeyed = Once::unkeyed(webhooks.parts.clock.now());
-    match webhooks.test(caller.tenant(), id, &unkeyed, &caller.principal.requester()).await {
+    let unkeyed = Idempotency::unkeyed(webhooks.parts.clock.now());
+    match webhooks.test(id, &unkeyed, &caller.principal).await {
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
         Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
     }
@@ -274,13 +276,13 @@ async fn replay_failed(
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let (principal, now) = (&caller.principal, webhooks.parts.clock.now());
-    let once = Once::new(OnceKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
+    let idempotency = Idempotency::new(IdempotencyKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
     let filter = Filter { result: Some(super::Outcome::Failed), ..Filter::default() };
-    let replayed = webhooks.replay_all(caller.tenant(), id, filter, Order::Do(&once), &principal.requester()).await;
+    let replayed = webhooks.replay_all(id, filter, ReplayMode::Execute(&idempotency), principal).await;
     let text = match replayed {
-        Ok(0) => "Nothing has failed here.".to_owned(),
-        Ok(1) => "One delivery comes again.".to_owned(),
-        Ok(count) => format!("{count} deliveries come again."),
+        Ok(0) => "There are no failed deliveries to replay.".to_owned(),
+        Ok(1) => "1 delivery will be replayed.".to_owned(),
+        Ok(count) => format!("{count} deliveries will be replayed."),
         Err(error) => return changed_answer(&webhooks, &caller, id, Err(error)).await,
     };
     let notice = Some(Notice { kind: "good", text });
@@ -310,7 +312,7 @@ async fn switch(
     change: Change,
 ) -> Result<Redirect, PageError> {
     caller.require_operator()?;
-    webhooks.update(caller.tenant(), id, None, change, &caller.principal.requester()).await?;
+    webhooks.update(id, None, change, &caller.principal).await?;
     Ok(detail_url(id))
 }
 
@@ -324,10 +326,10 @@ async fn delete(
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     drop(tx);
     if webhook.name != form.confirm_name {
-        let problem = "the typed name is another one; nothing was deleted.".to_owned();
+        let problem = "the name does not match; enter it exactly as shown.".to_owned();
         return changed_answer(&webhooks, &caller, id, Err(Error::Field { field: "name", problem })).await;
     }
-    webhooks.delete(caller.tenant(), id, &caller.principal.requester()).await?;
+    webhooks.delete(id, &caller.principal).await?;
     Ok(Redirect::to("/admin/webhooks").into_response())
 }
 
@@ -344,8 +346,8 @@ async fn delivery(
         Err(Error::NotFound) => None,
         Err(error) => return Err(error.into()),
     };
-    let frame = Frame::admin(&caller, "Delivery", "webhooks");
-    Ok(Page(DeliveryPage::new(frame, delivery, webhook, now)).into_response())
+    let layout = Layout::admin(&caller, "Delivery", "webhooks");
+    Ok(Page(DeliveryPage::new(layout, delivery, webhook, now)).into_response())
 }
 
 async fn replay(
@@ -354,7 +356,7 @@ async fn replay(
     CheckedForm { caller, .. }: CheckedForm<Press>,
 ) -> Result<Redirect, PageError> {
     caller.require_operator()?;
-    let unkeyed = Once::unkeyed(webhooks.parts.clock.now());
-    let again = webhooks.replay(caller.tenant(), id, &unkeyed, &caller.principal.requester()).await?;
+    let unkeyed = Idempotency::unkeyed(webhooks.parts.clock.now());
+    let again = webhooks.replay(id, &unkeyed, &caller.principal).await?;
     Ok(Redirect::to(&format!("/admin/deliveries/{}", again.id)))
 }

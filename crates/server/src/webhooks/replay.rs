@@ -6,14 +6,14 @@
 use futures_util::future::try_join_all;
 use thinkwork_database::Tx;
 use thinkwork_intake::{Accepted, Event};
-use thinkwork_primitives::{DeliveryId, Requester, TenantId, Timestamp, WebhookId, crypto};
+use thinkwork_primitives::{DeliveryId, Principal, TenantId, Timestamp, WebhookId, crypto};
 use uuid::Uuid;
 
 use super::envelope::Envelope;
 use super::jobs::accepted;
 use super::{Delivery, Error, Filter, Outcome, Webhooks, rules, store};
 use crate::audit;
-use crate::edge::{ApiError, Once};
+use crate::edge::{ApiError, Idempotency};
 
 /// Deliveries that one order replays: a minute's work, and more is rarely meant.
 const REPLAY_MAX: usize = 1_000;
@@ -23,11 +23,11 @@ const PAGE: u64 = 200;
 const TOGETHER: usize = 64;
 
 /// Whether a replay of many is only counted or done.
-pub enum Order<'a> {
+pub enum ReplayMode<'a> {
     /// Counts what would come again.
-    Count,
+    DryRun,
     /// Does it, once for this key.
-    Do(&'a Once),
+    Execute(&'a Idempotency),
 }
 
 /// The way back into the log for a delivery's envelope.
@@ -53,7 +53,7 @@ fn again(
 }
 
 fn api(error: ApiError) -> Error {
-    Error::Once(Box::new(error))
+    Error::Idempotency(Box::new(error))
 }
 
 impl Webhooks {
@@ -62,47 +62,47 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::NotReplayable`] for what was never accepted or is a copy of another delivery.
-    pub async fn replay(
-        &self,
-        tenant: TenantId,
-        id: DeliveryId,
-        once: &Once,
-        by: &Requester,
-    ) -> Result<Delivery, Error> {
+    pub async fn replay(&self, id: DeliveryId, idempotency: &Idempotency, by: &Principal) -> Result<Delivery, Error> {
         let now = self.parts.clock.now();
-        let mut tx = self.parts.db.write(tenant).await?;
+        let mut tx = self.parts.access.write_as(by).await?;
         let delivery = self.delivery(&mut tx, id).await?;
         match delivery.result {
             Outcome::Applied | Outcome::Failed => {}
             Outcome::Accepted => {
-                return Err(Error::NotReplayable("It is not applied yet; it will be without a replay."));
+                return Err(Error::NotReplayable(
+                    "This delivery has not been processed yet. It will be processed without a replay.",
+                ));
             }
-            Outcome::Refused => return Err(Error::NotReplayable("It was refused, so nobody knows who sent it.")),
+            Outcome::Refused => {
+                return Err(Error::NotReplayable("This delivery was not verified, so it cannot be replayed."));
+            }
             Outcome::Duplicate | Outcome::Conflict => {
-                return Err(Error::NotReplayable("It repeats an earlier delivery; replay that one."));
+                return Err(Error::NotReplayable("This delivery is a duplicate. Replay the original delivery."));
             }
         }
         self.check_enabled(&mut tx, delivery.webhook).await?;
         let kept = store::envelope_find(&mut tx, id).await?.as_deref().and_then(Envelope::decode);
-        let envelope = kept.ok_or(Error::NotReplayable("What was sent is no longer kept."))?;
-        let before = once.made_before(&mut tx).await.map_err(api)?;
+        let envelope = kept.ok_or(Error::NotReplayable(
+            "The content of this delivery is no longer stored, so it cannot be replayed.",
+        ))?;
+        let before = idempotency.existing(&mut tx).await.map_err(api)?;
         // A key of its own: a replay is wanted although the event is known.
         let run = before.clone().unwrap_or_else(|| DeliveryId::new().to_string());
-        let event = again(tenant, delivery.webhook, envelope.clone(), id, &run, now);
+        let event = again(by.tenant, delivery.webhook, envelope.clone(), id, &run, now);
         let shown = accepted(&event, delivery.webhook, &envelope);
         if before.is_none() {
-            let told = audit::Event::by(by.clone(), "delivery.replayed").on("delivery", id);
+            let told = audit::Event::by(by.actor(), "delivery.replayed").on("delivery", id);
             let told =
                 told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", shown.id.to_string());
             audit::record(&mut tx, now, told)?;
-            once.keep(&mut tx, &run).await.map_err(api)?;
+            idempotency.keep(&mut tx, &run).await.map_err(api)?;
         }
         // The order is asked first: an event without its record would be worse than a record without its event.
         tx.commit().await?;
         match self.parts.intake.append(event).await? {
             Accepted::Stored => Ok(shown),
             Accepted::Duplicate { id: first, .. } => {
-                let mut tx = self.parts.db.read(tenant).await?;
+                let mut tx = self.parts.db.read(by.tenant).await?;
                 self.delivery(&mut tx, DeliveryId::from_uuid(first)).await
             }
         }
@@ -115,48 +115,47 @@ impl Webhooks {
     /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Field`] where more fit than one order may replay.
     pub async fn replay_all(
         &self,
-        tenant: TenantId,
         id: WebhookId,
         filter: Filter,
-        order: Order<'_>,
-        by: &Requester,
+        order: ReplayMode<'_>,
+        by: &Principal,
     ) -> Result<usize, Error> {
         if filter.result.is_some_and(|result| !matches!(result, Outcome::Applied | Outcome::Failed)) {
             let problem = "only applied and failed deliveries can be replayed.".to_owned();
             return Err(Error::Field { field: "filter.result", problem });
         }
-        let once = match order {
-            Order::Count => {
-                let mut tx = self.parts.db.read(tenant).await?;
+        let idempotency = match order {
+            ReplayMode::DryRun => {
+                let mut tx = self.parts.db.read(by.tenant).await?;
                 self.check_enabled(&mut tx, id).await?;
                 return Ok(self.replayable(&mut tx, id, filter, None).await?.len());
             }
-            Order::Do(once) => once,
+            ReplayMode::Execute(idempotency) => idempotency,
         };
         let now = self.parts.clock.now();
         // Looked for before anything is written, since looking takes long and there may be one writer.
         let mut run = Uuid::now_v7();
-        let mut found = self.replayable_until(tenant, id, filter, run).await?;
-        let mut tx = self.parts.db.write(tenant).await?;
+        let mut found = self.replayable_until(by.tenant, id, filter, run).await?;
+        let mut tx = self.parts.access.write_as(by).await?;
         self.check_enabled(&mut tx, id).await?;
-        let before: Option<Uuid> = once.made_before(&mut tx).await.map_err(api)?.and_then(|run| run.parse().ok());
+        let before: Option<Uuid> = idempotency.existing(&mut tx).await.map_err(api)?.and_then(|run| run.parse().ok());
         if let Some(before) = before {
             drop(tx);
             run = before;
-            found = self.replayable_until(tenant, id, filter, run).await?;
+            found = self.replayable_until(by.tenant, id, filter, run).await?;
         } else {
-            let told = audit::Event::by(by.clone(), "webhook.replayed").on("webhook", id);
+            let told = audit::Event::by(by.actor(), "webhook.replayed").on("webhook", id);
             let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
             audit::record(&mut tx, now, told.detail("count", count).detail("run", run.to_string()))?;
-            once.keep(&mut tx, &run.to_string()).await.map_err(api)?;
+            idempotency.keep(&mut tx, &run.to_string()).await.map_err(api)?;
             tx.commit().await?;
         }
         for some in found.chunks(TOGETHER) {
             let mut events = Vec::with_capacity(some.len());
-            let mut tx = self.parts.db.read(tenant).await?;
+            let mut tx = self.parts.db.read(by.tenant).await?;
             for of in some {
                 let kept = store::envelope_find(&mut tx, *of).await?.as_deref().and_then(Envelope::decode);
-                events.extend(kept.map(|envelope| again(tenant, id, envelope, *of, &format!("{run}\n{of}"), now)));
+                events.extend(kept.map(|envelope| again(by.tenant, id, envelope, *of, &format!("{run}\n{of}"), now)));
             }
             drop(tx);
             try_join_all(events.into_iter().map(|event| self.parts.intake.append(event))).await?;
@@ -167,7 +166,7 @@ impl Webhooks {
     async fn check_enabled(&self, tx: &mut Tx, id: WebhookId) -> Result<(), Error> {
         match store::webhook_find(tx, id).await? {
             Some(webhook) if webhook.enabled => Ok(()),
-            _ => Err(Error::NotReplayable("Its webhook is disabled or deleted; enable it first.")),
+            _ => Err(Error::NotReplayable("The webhook is disabled or deleted. Enable it first.")),
         }
     }
 
@@ -190,22 +189,26 @@ impl Webhooks {
         tx: &mut Tx,
         id: WebhookId,
         filter: Filter,
-        mut before: Option<DeliveryId>,
+        run: Option<DeliveryId>,
     ) -> Result<Vec<DeliveryId>, Error> {
         let Filter { result, since, until } = filter;
+        let is_ended = |one: &Delivery| matches!(one.result, Outcome::Applied | Outcome::Failed);
+        let was_there = |one: &Delivery| run.is_none_or(|run| one.id < run);
         let mut found = Vec::new();
+        let mut after = None;
         loop {
-            let page = store::delivery_list(tx, id, store::Filter { result, since, until }, PAGE, before).await?;
+            let page = store::delivery_list(tx, id, store::Filter { result, since, until }, PAGE, after).await?;
             let Some(last) = page.last() else { break };
-            before = Some(last.id);
-            for delivery in page.iter().filter(|one| matches!(one.result, Outcome::Applied | Outcome::Failed)) {
+            after = Some(last.place());
+            for delivery in page.iter().filter(|one| is_ended(one) && was_there(one)) {
                 let kept = store::envelope_find(tx, delivery.id).await?.as_deref().and_then(Envelope::decode);
                 if kept.is_some_and(|envelope| envelope.replay_of.is_none()) {
                     found.push(delivery.id);
                 }
             }
             if found.len() > REPLAY_MAX {
-                let problem = format!("more than {REPLAY_MAX} deliveries fit; narrow since and until.");
+                let problem =
+                    format!("more than {REPLAY_MAX} deliveries match; choose a shorter period with since and until.");
                 return Err(Error::Field { field: "filter", problem });
             }
         }

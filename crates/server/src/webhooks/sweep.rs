@@ -8,37 +8,33 @@ use thinkwork_primitives::{TenantId, Timestamp};
 use super::ingress::window;
 use super::schemes::Scheme;
 use super::{Error, SOURCE_PREFIX, Webhooks, store};
-use crate::credentials::Described;
+use crate::credentials::CredentialInfo;
 
 /// How long the key of an event is kept at least: senders retry for days, and operators look back for weeks.
 const KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Before when keys may be forgotten. A request that is signed with its time is refused for its age long before; one
 /// that is not verifies as long as its secret does, so its key lives as long (a deleted webhook has none).
-fn forgotten_before(scheme: Option<Scheme>, secret: Option<&Described>, now: Timestamp) -> Timestamp {
+fn forgotten_before(scheme: &Scheme, secret: Option<&CredentialInfo>, now: Timestamp) -> Timestamp {
     let aged = now.minus(KEYS_KEPT);
-    match (scheme, secret) {
-        (Some(scheme), _) if scheme.signs_time() => aged,
-        (_, None) => aged,
-        (_, Some(secret)) => {
+    match secret {
+        Some(secret) if !scheme.verifier().description().signs_time => {
             let oldest = if secret.previous_ends_at.is_some() { secret.created_at } else { secret.rotated_at };
             aged.min(oldest)
         }
+        _ => aged,
     }
 }
 
 impl Webhooks {
     /// Forgets keys of a tenant's events that no copy could be taken for, at most `count` of each webhook.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
         let now = self.parts.clock.now();
         let mut tx = self.parts.db.read(tenant).await?;
         let mut due = Vec::new();
         for (id, scheme, credential) in store::webhooks_ever(&mut tx).await? {
             let secret = self.parts.credentials.describe(&mut tx, credential).await?;
-            due.push((id, forgotten_before(scheme, secret.as_ref(), now)));
+            due.push((id, forgotten_before(&scheme, secret.as_ref(), now)));
         }
         drop(tx);
         for (id, before) in due {
@@ -48,9 +44,6 @@ impl Webhooks {
     }
 
     /// Forgets the used quota of minutes that are over, at most `count`.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn limits_sweep(&self, count: u64) -> Result<(), Error> {
         quota::forget(&self.parts.db, SOURCE_PREFIX, window(self.parts.clock.now()), count).await?;
         Ok(())

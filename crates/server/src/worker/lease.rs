@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thinkwork_database::Db;
 use thinkwork_database::jobs::{self, Job};
-use thinkwork_primitives::Clock;
+use thinkwork_primitives::{Chain, Clock};
 use tokio::task::JoinSet;
 
 /// How long a job is ours; kept alive at a third of it.
@@ -33,7 +33,7 @@ pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
             match jobs::extend(&db, &job, clock.now(), JOB_LEASE).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => tracing::warn!(%error, "a lease could not be extended; trying again"),
+                Err(error) => tracing::warn!(error = %Chain(&error), "a lease could not be extended; trying again"),
             }
         }
     });
@@ -50,16 +50,27 @@ mod tests {
 
     use thinkwork_database::Options;
     use thinkwork_database::schema::migrate;
-    use thinkwork_primitives::TenantId;
 
     use super::*;
+    use crate::access::Access;
+
+    struct Test;
+
+    impl jobs::JobType for Test {
+        const NAME: &'static str = "test";
+        type Payload = String;
+    }
 
     async fn job(folder: &tempfile::TempDir, clock: &Clock) -> (Db, Job) {
         let url = format!("sqlite:{}", folder.path().join("t.db").display());
-        let db = Db::open(&Options { url, connections_max: 4 }).await.unwrap();
-        migrate(&db, &[]).await.unwrap();
-        let mut tx = db.write(TenantId::new()).await.unwrap();
-        jobs::enqueue(&mut tx, "test.run", "a", clock.now()).await.unwrap();
+        let db = Db::open(&Options { url, migration_url: None, connections_max: 4, subscribers: |_| Vec::new() })
+            .await
+            .unwrap();
+        migrate(&db).await.unwrap();
+        let access = Access::new(db.clone(), clock.clone(), "https://work.acme.test".parse().unwrap());
+        let tenant = access.tenant_create("acme", "Acme", "ana@acme.test", "Ana").await.unwrap().tenant;
+        let mut tx = db.write(tenant).await.unwrap();
+        jobs::enqueue::<Test>(&mut tx, "a".to_owned(), clock.now());
         tx.commit().await.unwrap();
         let job = jobs::claim(&db, clock.now(), JOB_LEASE, 1).await.unwrap().remove(0);
         (db, job)
@@ -89,7 +100,7 @@ mod tests {
                 clock.advance(JOB_LEASE * 3 / 4);
                 while ticks.load(Ordering::SeqCst) <= TICKS {
                     let mut tx = db.write(job.tenant).await?;
-                    jobs::enqueue(&mut tx, "test.later", "b", clock.now().plus(JOB_LEASE * 9)).await?;
+                    jobs::enqueue::<Test>(&mut tx, "b".to_owned(), clock.now().plus(JOB_LEASE * 9));
                     tx.commit().await?;
                 }
                 // The lease that it was claimed with would be over by then.

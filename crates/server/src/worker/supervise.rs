@@ -12,9 +12,6 @@ use thinkwork_primitives::{Clock, Timestamp};
 
 /// How long a loop must have gone on without a panic to count as well again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
-/// What the operator reads of work that panicked; the panic itself is in the log.
-const PANICKED: &str = "its run panicked; the log says where: report it";
-
 /// Which loops panicked, and when last. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Loops {
@@ -46,9 +43,14 @@ impl Loops {
 }
 
 /// Work whose panic is a failure like any other, so that it is counted and put aside in the end.
-pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(PANICKED.to_owned()))
+pub(super) async fn catch_panic<T, E: From<Panicked>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(Panicked.into()))
 }
+
+/// The work panicked; the log has the place.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its run panicked; the log says where: report it")]
+pub struct Panicked;
 
 #[cfg(test)]
 mod tests {
@@ -71,8 +73,8 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_has_failed() {
-        let failed = guarded::<()>(async { panic!("a bug of the work") }).await;
-        assert_eq!(failed, Err(PANICKED.to_owned()));
-        assert_eq!(guarded(async { Ok(1) }).await, Ok(1));
+        let failed = catch_panic::<(), Panicked>(async { panic!("a bug of the work") }).await;
+        assert_eq!(failed, Err(Panicked));
+        assert_eq!(catch_panic::<_, Panicked>(async { Ok(1) }).await, Ok(1));
     }
 }

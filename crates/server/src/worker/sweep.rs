@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing depends on it for being right; whoever reads such a row asks its time as well.
 
+use thinkwork_primitives::Chain;
+
 use crate::app::App;
 
 /// Rows of one kind and tenant in one run: more than arrive between two, and a moment's work for the database.
@@ -12,7 +14,7 @@ pub async fn sweep(app: &App) {
     told("sign-in counts", app.access.throttles_sweep(ROWS_MAX).await);
     told("webhook counts", app.webhooks.limits_sweep(ROWS_MAX).await);
     let tenants = app.access.tenants().await.unwrap_or_else(|error| {
-        tracing::error!(%error, "the tenants cannot be read; sweeping again later");
+        tracing::error!(error = %Chain(&error), "the tenants cannot be read; sweeping again later");
         Vec::new()
     });
     for (tenant, _) in tenants {
@@ -22,8 +24,8 @@ pub async fn sweep(app: &App) {
     }
 }
 
-fn told<E: std::fmt::Display>(what: &'static str, result: Result<(), E>) {
+fn told<E: std::error::Error>(what: &'static str, result: Result<(), E>) {
     if let Err(error) = result {
-        tracing::error!(%error, what, "what has ended could not be forgotten; trying again later");
+        tracing::error!(error = %Chain(&error), what, "what has ended could not be forgotten; trying again later");
     }
 }

@@ -1,15 +1,15 @@
 //! The record: sealed within a second, and every kind of tampering is found and named.
 
 use sea_orm::ConnectionTrait as _;
-use thinkwork::audit::{Event, Finding, record};
-use thinkwork_primitives::Requester;
+use thinkwork::audit::{Event, Finding, Sealer, record};
+use thinkwork_primitives::Actor;
 
 use crate::harness::{TestApp, by_hand};
 
 async fn add_events(app: &TestApp, count: usize) {
     for _ in 0..count {
         let mut tx = app.slices().db.write(app.tenant).await.unwrap();
-        let event = Event::by(Requester::server(), "test.done").on("thing", "one");
+        let event = Event::by(Actor::server(), "test.done").on("thing", "one");
         record(&mut tx, app.clock.now(), event).unwrap();
         tx.commit().await.unwrap();
     }
@@ -20,13 +20,18 @@ async fn add_events(app: &TestApp, count: usize) {
 async fn sealed() -> TestApp {
     let app = TestApp::new().await;
     add_events(&app, 6).await;
-    app.slices().audit.sealer().seal_all().await.unwrap();
+    seal(&app, &app.slices().audit.sealer()).await;
     app
+}
+
+/// Seals and signs as the worker does.
+async fn seal(app: &TestApp, sealer: &Sealer) {
+    thinkwork::worker::seal(app.slices(), sealer).await;
 }
 
 async fn tamper(app: &TestApp, sql: &str) {
     let connection =
-        sea_orm::Database::connect(app.slices().config.database_url.replace("sqlite:", "sqlite://")).await.unwrap();
+        sea_orm::Database::connect(crate::harness::owner_url(&app.slices().config.database_url)).await.unwrap();
     if app.slices().config.database_url.starts_with("sqlite") {
         for table in ["audit_event", "audit_seal", "audit_checkpoint"] {
             for verb in ["UPDATE", "DELETE"] {
@@ -68,10 +73,10 @@ async fn l82_each_tenant_has_a_record_of_its_own() {
         assert_eq!(verified.checkpoints, 1);
         verified.links
     };
-    sealer.seal_all().await.unwrap();
+    seal(&app, &sealer).await;
     let (ours, theirs) = (links(app.tenant).await, links(other).await);
     add_events(&app, 3).await;
-    sealer.seal_all().await.unwrap();
+    seal(&app, &sealer).await;
     assert_eq!((links(app.tenant).await, links(other).await), (ours + 3, theirs), "theirs did not grow by ours");
     assert!(ours > 0 && theirs > 0);
 }
@@ -147,11 +152,11 @@ async fn s24_what_was_sealed_right_after_a_checkpoint_is_signed_although_nothing
     let app = TestApp::new().await;
     let sealer = app.slices().audit.sealer();
     add_events(&app, 2).await;
-    sealer.seal_all().await.unwrap();
+    seal(&app, &sealer).await;
     add_events(&app, 3).await;
-    sealer.seal_all().await.unwrap();
+    seal(&app, &sealer).await;
     app.clock.advance(std::time::Duration::from_secs(61));
-    sealer.seal_all().await.unwrap();
+    seal(&app, &sealer).await;
     let links = app.slices().audit.verify(app.tenant, "").await.unwrap().links;
     tamper(&app, &format!("DELETE FROM audit_seal WHERE sequence = {links}")).await;
     let found = findings(&app, "").await;
@@ -162,11 +167,11 @@ async fn s24_what_was_sealed_right_after_a_checkpoint_is_signed_although_nothing
 async fn s24_a_process_that_ended_before_it_signed_leaves_that_to_the_next() {
     let app = TestApp::new().await;
     let first = app.slices().audit.sealer();
-    first.seal_all().await.unwrap();
+    seal(&app, &first).await;
     add_events(&app, 3).await;
-    first.seal_all().await.unwrap();
+    seal(&app, &first).await;
     drop(first);
-    app.slices().audit.sealer().seal_all().await.unwrap();
+    seal(&app, &app.slices().audit.sealer()).await;
     let verified = app.slices().audit.verify(app.tenant, "").await.unwrap();
     assert_eq!((verified.checkpoints, verified.findings.len()), (2, 0));
     tamper(&app, &format!("DELETE FROM audit_seal WHERE sequence = {}", verified.links)).await;

@@ -1,12 +1,16 @@
 //! The commands over the API, as an operator and a member run them: the binary with a token against a running server.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 use thinkwork_primitives::{Role, WebhookId};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::bad_input::{Place, READY_LIMIT, Serving, free_address, thinkwork};
 use crate::guards::Scene;
 use crate::guards::scene::ToolServer;
 use crate::harness::Client;
@@ -72,7 +76,7 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
     let changed =
         ["mcp", "edit", id, "--name", "Renamed", "--tool", "echo", "--tool", "gone", "--outside-spaces", "true"];
     let said = operator.says(&changed, "").await;
-    assert_eq!((line(&said, "Name"), line(&said, "Only these tools")), ("Renamed", "echo, gone"));
+    assert_eq!((line(&said, "Name"), line(&said, "Allowed tools")), ("Renamed", "echo, gone"));
     let kept = scene.owner.get(&path).await.expect(200).json;
     assert_eq!((&kept["name"], &kept["outside_spaces"]), (&json!("Renamed"), &json!(true)));
     assert_eq!(kept["tool_allowlist"], json!(["echo", "gone"]));
@@ -81,7 +85,7 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
     assert_eq!(changed["name"], "Renamed", "what is not named stays");
     // A new secret comes from standard input and is printed nowhere.
     let said = operator.says(&["mcp", "secret", id], "another-tenant-key-0123456789-WXYZ\n").await;
-    assert_eq!(said, "The new secret is in place.\n");
+    assert_eq!(said, "Secret replaced.\n");
     assert_eq!(scene.owner.get(&path).await.json["auth"]["secret"]["last_four"], "WXYZ");
     operator.refused(&["mcp", "secret", id], 2, "standard input").await;
     // Another address needs the key again, and another review.
@@ -90,7 +94,7 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
     let moved = ["mcp", "edit", id, "--endpoint", &elsewhere.url, "--auth", "tenant-key", "--header", "x-key"];
     let said = operator.says(&moved, "a-key-of-the-new-address-0123456789-ABCD").await;
     assert_eq!((line(&said, "URL"), line(&said, "Secret ends with")), (elsewhere.url.as_str(), "ABCD"));
-    assert!(said.contains("It is pending. Review it"), "{said}");
+    assert!(said.contains("Approval required. Review it"), "{said}");
     let kept = scene.owner.get(&path).await.expect(200).json;
     assert_eq!((&kept["auth"]["header"], &kept["status"]), (&json!("x-key"), &json!("pending")));
     let oauth = ["mcp", "edit", id, "--auth", "user-oauth", "--scope", "read", "--scope", "list", "--without-resource"];
@@ -106,7 +110,7 @@ async fn an_mcp_server_is_registered_and_serves_a_space_until_it_is_stopped() {
     let add = ["mcp", "add", "Second", &scene.tools.url, "--auth", "tenant-key", "--header", "x-key", "--tool", "echo"];
     let said = operator.says(&add, "a-key-of-the-second-0123456789-EFGH\n").await;
     assert_eq!((line(&said, "Slug"), line(&said, "Secret ends with")), ("second", "EFGH"));
-    assert!(said.contains("It is pending. Review it"), "{said}");
+    assert!(said.contains("Approval required. Review it"), "{said}");
     let (id, space) = (line(&said, "Id"), scene.id("open-space"));
     let kept = scene.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     assert_eq!((&kept["auth"]["header"], &kept["tool_allowlist"]), (&json!("x-key"), &json!(["echo"])));
@@ -119,6 +123,22 @@ async fn an_mcp_server_is_registered_and_serves_a_space_until_it_is_stopped() {
     operator.says(&["mcp", "serve", space, id, "--stop"], "").await;
     let left = scene.owner.get(&format!("/v1/spaces/{space}/mcp-servers")).await.expect(200);
     assert_eq!(left.json["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_the_agent_can_use_is_shown_for_oneself_and_for_another() {
+    let scene = Scene::new().await;
+    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
+    let space = scene.id("open-space");
+    let policy = json!({ "tool_allowlist": ["echo"] });
+    let path = format!("/v1/spaces/{space}/mcp-servers/{}", scene.id("mcp-servers"));
+    scene.owner.put(&path, policy).await.expect(200);
+    let said = operator.says(&["space", "tools", space], "").await;
+    let row = said.lines().find(|line| line.contains("__echo")).unwrap_or_else(|| panic!("{said}"));
+    assert!(row.contains(&scene.app.owner.to_string()) && row.contains("tenant") && row.contains("space"), "{said}");
+    let member = scene.app.member("zoe").await.user.unwrap().to_string();
+    let answer = operator.json(&["space", "tools", space, "--user", &member]).await;
+    assert_eq!(answer["offered"].as_array().unwrap().len(), 1, "{answer}");
 }
 
 #[tokio::test]
@@ -153,13 +173,13 @@ async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
     let kept = scene.owner.get(&format!("/v1/webhooks/{id}")).await.expect(200).json;
     for (label, shown, field, value) in [
         ("Name", "Renamed", "name", json!("Renamed")),
-        ("Takes requests", "no", "enabled", json!(false)),
-        ("One thread for each", "pointer /invoice", "correlation", json!({ "pointer": "/invoice" })),
-        ("Event id", "header x-event", "event_id", json!({ "header": "x-event" })),
+        ("Enabled", "no", "enabled", json!(false)),
+        ("Correlation key", "pointer /invoice", "correlation", json!({ "pointer": "/invoice" })),
+        ("Event ID", "header x-event", "event_id", json!({ "header": "x-event" })),
         ("From", "10.0.0.0/8", "allowed_cidrs", json!(["10.0.0.0/8"])),
         ("A minute", "7", "rate_limit_per_minute", json!(7)),
         ("Priority", "high", "default_priority", json!("high")),
-        ("The agent is told", "Be brief", "prompt", json!("Be brief")),
+        ("Instructions", "Be brief", "prompt", json!("Be brief")),
     ] {
         assert_eq!((line(&said, label), &kept[field]), (shown, &value), "{label}");
     }
@@ -196,20 +216,20 @@ async fn a_space_is_shown_changed_and_closed() {
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     let (closed, open) = (scene.id("spaces"), scene.id("open-space"));
     let said = operator.says(&["space", "show", closed], "").await;
-    assert_eq!((line(&said, "Name"), line(&said, "The agent is told")), ("Marker room", "Marker prompt"));
+    assert_eq!((line(&said, "Name"), line(&said, "Instructions")), ("Marker room", "Marker prompt"));
     let said =
         operator.says(&["space", "edit", closed, "--name", "Renamed", "--reopen", "false", "--prompt", ""], "").await;
-    assert_eq!((line(&said, "Name"), line(&said, "Events reopen threads")), ("Renamed", "no"));
+    assert_eq!((line(&said, "Name"), line(&said, "Reopen threads")), ("Renamed", "no"));
     let kept = operator.json(&["space", "show", closed]).await;
     assert_eq!((&kept["name"], &kept["reopen"], &kept["prompt"]), (&json!("Renamed"), &json!(false), &Value::Null));
     let owner = scene.owner.user.unwrap().to_string();
     operator.says(&["space", "member-remove", open, &owner], "").await;
-    operator.refused(&["space", "edit", open, "--private"], 1, "needs a member").await;
+    operator.refused(&["space", "edit", open, "--private"], 1, "at least one member").await;
     operator.says(&["space", "member-add", open, &owner], "").await;
     assert_eq!(operator.json(&["space", "edit", open, "--private"]).await["access"], "private");
     // Changes say which version they are made against, where somebody wants that.
     let stale = ["space", "edit", open, "--name", "Late", "--if-version", "1"];
-    operator.refused(&stale, 1, "read it again and repeat your change").await;
+    operator.refused(&stale, 1, "Reload and try again").await;
     let seen = operator.json(&["space", "show", open]).await["version"].to_string();
     let changed = operator.json(&["space", "edit", open, "--name", "In time", "--if-version", &seen]).await;
     assert_eq!(changed["name"], "In time");
@@ -261,11 +281,11 @@ async fn a_person_is_renamed_promoted_and_invited_again() {
         let answer = scene.app.anyone().post("/v1/invitations/accept", body).await;
         assert_eq!(answer.status, status, "{}", answer.text);
     }
-    owner.refused(&["user", "invite", id], 1, "This person has a password").await;
+    owner.refused(&["user", "invite", id], 1, "already accepted the invitation").await;
     // An operator names no owners.
     let second = scene.app.user("second", Role::Operator).await;
     let operator = Terminal::of(&scene, &scene.app.session_of(second).await, "admin").await;
-    operator.refused(&["user", "edit", id, "--role", "owner"], 1, "Only an owner").await;
+    operator.refused(&["user", "edit", id, "--role", "owner"], 1, "Only owners").await;
 }
 
 #[tokio::test]
@@ -275,6 +295,90 @@ async fn a_change_that_names_nothing_is_wrong_use() {
     for (noun, kind) in
         [("mcp", "mcp-servers"), ("webhook", "webhooks"), ("space", "spaces"), ("thread", "threads"), ("user", "users")]
     {
-        operator.refused(&[noun, "edit", scene.id(kind)], 2, "--help lists what can be").await;
+        operator.refused(&[noun, "edit", scene.id(kind)], 2, "see --help for options").await;
     }
+}
+
+/// Everything below a folder with the time of its last change and what it holds.
+fn listing(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(path) = folders.pop() {
+        let changed = path.metadata().unwrap().modified().unwrap();
+        if path.is_dir() {
+            folders.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            found.insert(path, (changed, Vec::new()));
+        } else {
+            let content = std::fs::read(&path).unwrap();
+            found.insert(path, (changed, content));
+        }
+    }
+    found
+}
+
+/// What `check` says here. Fails unless it is content and everything in the folder is as it was.
+#[track_caller]
+fn check_says(folder: &Path, parts: &[&str]) {
+    let before = listing(folder);
+    let checked = thinkwork(folder, &["check"]).output().unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&checked.stderr));
+    for part in parts {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    let after = listing(folder);
+    assert!(before == after, "{:?} became {:?}", before.keys(), after.keys());
+}
+
+#[test]
+fn check_makes_nothing_where_there_is_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = ["none yet at thinkwork-data/thinkwork.db", "no file yet at thinkwork-data.key", "setup"];
+    check_says(folder.path(), &parts);
+}
+
+#[tokio::test]
+async fn check_changes_nothing_of_what_is_there() {
+    let place = Place::new();
+    let parts = ["Sqlite is reachable and up to date", "1 in thinkwork-data.key, match this database"];
+    check_says(place.folder.path(), &parts);
+    // A server that is killed leaves its log and the log's index.
+    drop(Serving::start(&place, "").await);
+    assert!(place.folder.path().join("thinkwork-data/thinkwork.db-wal").metadata().unwrap().len() > 0);
+    check_says(place.folder.path(), &parts);
+    // A missing key stops the start, so it is a failure.
+    std::fs::remove_file(place.folder.path().join("thinkwork-data.key")).unwrap();
+    let before = listing(place.folder.path());
+    let checked = place.run(&["check"]);
+    let said = String::from_utf8(checked.stderr).unwrap();
+    assert_eq!((checked.status.code(), said.contains("restore it")), (Some(1), true), "{said}");
+    assert!(before == listing(place.folder.path()));
+}
+
+#[tokio::test]
+async fn check_migrates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("thinkwork-data/thinkwork.db");
+    let url = format!("sqlite:{}", path.display());
+    let options =
+        thinkwork_database::Options { url, migration_url: None, connections_max: 2, subscribers: |_| Vec::new() };
+    thinkwork_database::Db::open(&options).await.unwrap().close().await;
+    check_says(folder.path(), &["Sqlite is reachable; the next start runs", "back up first"]);
+}
+
+#[test]
+fn check_knows_a_server_with_another_public_address() {
+    let place = Place::new();
+    let address = free_address();
+    let public = ["--listen", &address, "--public-url", "https://thinkwork.invalid"];
+    let with = |command: &str| thinkwork(place.folder.path(), &[&[command], public.as_slice()].concat());
+    let mut server = with("serve").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = String::new();
+    let began = Instant::now();
+    while !said.contains("thinkwork is running at") && began.elapsed() < READY_LIMIT {
+        said = String::from_utf8(with("check").output().unwrap().stdout).unwrap();
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(said.contains(&format!("thinkwork is running at {address}")), "{said}");
 }

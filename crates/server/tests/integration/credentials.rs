@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use thinkwork::credentials::{Error, Opening, Owner};
-use thinkwork_primitives::{CredentialId, CredentialSubject, Requester, Secret, Surface, TenantId, WebhookId};
+use thinkwork::credentials::{Error, OpenRequest, Owner};
+use thinkwork_primitives::{Actor, CredentialId, CredentialSubject, Secret, Surface, TenantId, WebhookId};
 
 use crate::harness::{TestApp, by_hand};
 
 const SECRET: &str = "a-secret-of-more-than-sixteen";
 
-fn opening() -> Opening {
-    Opening {
+fn opening() -> OpenRequest<'static> {
+    OpenRequest {
         surface: Surface::ToolCall,
-        requester: Requester::server(),
+        actor: Actor::server(),
         subject: CredentialSubject::Tenant,
         thread: None,
         turn: None,
         tool: Some("notes__search".to_owned()),
-        step: None,
+        recorder: None,
     }
 }
 
 async fn create(app: &TestApp, owner: Owner) -> CredentialId {
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();
     let secret = Secret::from_text(SECRET.to_owned());
-    let by = Requester::server();
+    let by = Actor::server();
     let id = app.slices().credentials.create(&mut tx, owner, "webhook_secret", &secret, &by).await.unwrap();
     tx.commit().await.unwrap();
     id
@@ -47,8 +47,8 @@ async fn sql(app: &TestApp, sql: &str) {
 
 async fn actions(app: &TestApp) -> Vec<String> {
     let mut tx = app.slices().db.read(app.tenant).await.unwrap();
-    let events = app.slices().audit.list(&mut tx, &Default::default(), 100, None).await.unwrap();
-    events.into_iter().map(|event| event.action).filter(|action| action.starts_with("credential.")).collect()
+    let page = app.slices().audit.list(&mut tx, &Default::default(), 100, None).await.unwrap();
+    page.events.into_iter().map(|event| event.action).filter(|action| action.starts_with("credential.")).collect()
 }
 
 #[tokio::test]
@@ -59,8 +59,8 @@ async fn l36_every_step_of_a_credential_leaves_its_event() {
     let credentials = &app.slices().credentials;
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();
     let next = Secret::from_text("another-secret".to_owned());
-    credentials.rotate(&mut tx, id, &next, Duration::ZERO, &Requester::server()).await.unwrap();
-    credentials.revoke(&mut tx, id, &Requester::server()).await.unwrap();
+    credentials.rotate(&mut tx, id, &next, Duration::ZERO, &Actor::server()).await.unwrap();
+    credentials.revoke(&mut tx, id, &Actor::server()).await.unwrap();
     tx.commit().await.unwrap();
     let expected = ["credential.revoked", "credential.rotated", "credential.opened", "credential.created"];
     assert_eq!(actions(&app).await, expected);
@@ -84,8 +84,7 @@ async fn l34_an_empty_secret_is_refused_at_once() {
         let mut tx = app.slices().db.write(app.tenant).await.unwrap();
         let owner = Owner::Webhook(WebhookId::new());
         let secret = Secret::from_text(text.to_owned());
-        let made =
-            app.slices().credentials.create(&mut tx, owner, "webhook_secret", &secret, &Requester::server()).await;
+        let made = app.slices().credentials.create(&mut tx, owner, "webhook_secret", &secret, &Actor::server()).await;
         assert!(matches!(made, Err(Error::Refused(_))), "{text:?}");
     }
 }
@@ -96,7 +95,8 @@ async fn l34_a_rotation_takes_no_empty_secret_either() {
     let id = create(&app, Owner::Webhook(WebhookId::new())).await;
     for text in ["", "   ", "\n"] {
         let mut tx = app.slices().db.write(app.tenant).await.unwrap();
-        let (secret, by) = (Secret::from_text(text.to_owned()), Requester::server());
+        let secret = Secret::from_text(text.to_owned());
+        let by = Actor::server();
         let rotated = app.slices().credentials.rotate(&mut tx, id, &secret, Duration::ZERO, &by).await;
         assert!(matches!(rotated, Err(Error::Refused(_))), "{text:?}");
     }
@@ -107,14 +107,14 @@ async fn l34_a_rotation_takes_no_empty_secret_either() {
 async fn a_rotation_at_the_moment_of_a_revocation_leaves_no_material() {
     let app = TestApp::new().await;
     let id = create(&app, Owner::Webhook(WebhookId::new())).await;
-    let by = Requester::server();
+    let by = Actor::server();
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();
     app.slices().credentials.revoke(&mut tx, id, &by).await.unwrap();
     let (other, tenant) = (std::sync::Arc::clone(&app.app), app.tenant);
     let rotation = tokio::spawn(async move {
         let mut tx = other.db.write(tenant).await.unwrap();
         let secret = Secret::from_text("another-secret".to_owned());
-        let rotated = other.credentials.rotate(&mut tx, id, &secret, Duration::ZERO, &Requester::server()).await;
+        let rotated = other.credentials.rotate(&mut tx, id, &secret, Duration::ZERO, &Actor::server()).await;
         tx.commit().await.unwrap();
         rotated
     });
@@ -151,7 +151,7 @@ async fn s25_a_row_that_was_moved_or_rolled_back_does_not_open() {
     let app = TestApp::new().await;
     let other = WebhookId::new();
     let changes = [
-        "UPDATE credential SET owner_kind = 'mcp_server', owner_id = replace(owner_id, 'whk_', 'mcp_')".to_owned(),
+        "UPDATE credential SET owner_kind = 'tool_source', owner_id = replace(owner_id, 'whk_', 'mcp_')".to_owned(),
         format!("UPDATE credential SET owner_id = '{other}'"),
         "UPDATE credential SET kind = 'tenant_key'".to_owned(),
         "UPDATE credential SET version = 2; UPDATE credential_version SET version = 2".to_owned(),
@@ -207,7 +207,7 @@ async fn rotating_erases_and_an_overlap_keeps_both_for_verification_only() {
     let rotate = async |text: &str, overlap| {
         let mut tx = app.slices().db.write(app.tenant).await.unwrap();
         let secret = Secret::from_text(text.to_owned());
-        credentials.rotate(&mut tx, id, &secret, overlap, &Requester::server()).await.unwrap();
+        credentials.rotate(&mut tx, id, &secret, overlap, &Actor::server()).await.unwrap();
         tx.commit().await.unwrap();
         credentials.forget(id);
     };
@@ -229,7 +229,7 @@ async fn the_compare_and_set_of_a_refresh_lets_one_win() {
     for text in ["from-the-first", "from-the-second"] {
         let mut tx = app.slices().db.write(app.tenant).await.unwrap();
         let secret = Secret::from_text(text.to_owned());
-        let by = Requester::server();
+        let by = Actor::server();
         if app.slices().credentials.rotate_if(&mut tx, id, 1, &secret, &by).await.unwrap() {
             wins += 1;
         }
@@ -251,7 +251,9 @@ async fn l31_a_database_without_its_key_does_not_start() {
     // Another key: no start, and one sentence that says what to do.
     let mut config = app.slices().config.clone();
     config.key_file = key_file.with_extension("other");
-    drop(thinkwork_vault::Vault::open_key_file(&config.key_file, thinkwork_vault::Missing::Create).ok().unwrap());
+    drop(
+        thinkwork_vault::Vault::open_key_file(&config.key_file, thinkwork_vault::MissingKeyFile::Create).ok().unwrap(),
+    );
     let error = start(config).await.err().unwrap().to_string();
     assert!(error.contains("key"), "{error}");
     std::fs::rename(key_file.with_extension("away"), &key_file).unwrap();

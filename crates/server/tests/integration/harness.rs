@@ -1,8 +1,8 @@
 //! A server in this process on a real port, over a fresh database, and clients that speak to it as a person, a token
 //! or nobody would.
 //!
-//! `THINKWORK_TEST_DATABASE=postgres` with `THINKWORK_TEST_POSTGRES_URL=postgres://user@host/postgres` makes a fresh
-//! PostgreSQL database for each test; otherwise it is a fresh SQLite file.
+//! `THINKWORK_TEST_DATABASE=postgres` with `THINKWORK_TEST_POSTGRES_URL=postgres://user@host/postgres`, which names a
+//! superuser, makes a fresh PostgreSQL database for each test; otherwise it is a fresh SQLite file.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,17 @@ pub struct TestApp {
     server: tokio::task::JoinHandle<()>,
 }
 
-/// The URL of a fresh database of the engine that this run is on.
+/// What the database was asked for.
+pub struct Work {
+    pub statements: f64,
+    /// Writing transactions.
+    pub writes: f64,
+}
+
+/// The role that serves in tests.
+const SERVING_ROLE: &str = "thinkwork_serving";
+
+/// The URL of a fresh database of the engine that this run is on, on PostgreSQL of the role that serves.
 pub async fn fresh_database(folder: &std::path::Path) -> String {
     if std::env::var("THINKWORK_TEST_DATABASE").as_deref() != Ok("postgres") {
         return format!("sqlite:{}", folder.join("thinkwork.db").display());
@@ -40,11 +50,33 @@ pub async fn fresh_database(folder: &std::path::Path) -> String {
     let url = std::env::var("THINKWORK_TEST_POSTGRES_URL").expect("THINKWORK_TEST_POSTGRES_URL names the server");
     let name = format!("test_{}", uuid::Uuid::now_v7().simple());
     let server = sea_orm::Database::connect(&url).await.unwrap();
+    let make_role = format!(
+        "DO $$ BEGIN CREATE ROLE {SERVING_ROLE} LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    );
+    server.execute_unprepared(&make_role).await.unwrap();
     server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     server.close().await.unwrap();
     let mut url = url::Url::parse(&url).unwrap();
     url.set_path(&name);
+    url.set_username(SERVING_ROLE).unwrap();
     url.to_string()
+}
+
+/// The same database as whoever owns it sees it, who sees the rows of every tenant.
+pub fn owner_url(database_url: &str) -> String {
+    let Some(url) = migration_url(database_url) else { return database_url.replace("sqlite:", "sqlite://") };
+    url
+}
+
+/// The URL for migrations of a database of tests; none on SQLite.
+pub fn migration_url(database_url: &str) -> Option<String> {
+    if database_url.starts_with("sqlite:") {
+        return None;
+    }
+    let server = std::env::var("THINKWORK_TEST_POSTGRES_URL").expect("THINKWORK_TEST_POSTGRES_URL names the server");
+    let mut url = url::Url::parse(&server).unwrap();
+    url.set_path(url::Url::parse(database_url).unwrap().path());
+    Some(url.to_string())
 }
 
 /// What is done by hand to the rows of the transaction's tenant, which it names as slices have to.
@@ -70,7 +102,7 @@ pub async fn until_blocked(database_url: &str) {
         return;
     }
     use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
-    let database = sea_orm::Database::connect(database_url).await.unwrap();
+    let database = sea_orm::Database::connect(owner_url(database_url)).await.unwrap();
     let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let looking = async {
         while database.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap().is_empty() {}
@@ -121,7 +153,27 @@ impl TestApp {
 
     /// Applies accepted events and runs jobs until nothing is due.
     pub async fn settle(&self) {
-        worker::settle(&self.app).await;
+        worker::run_until_idle(&self.app).await;
+    }
+
+    /// The same, and how many statements and how many writing transactions it took.
+    pub async fn settle_counted(&self) -> Work {
+        let before = self.work_so_far();
+        self.settle().await;
+        let after = self.work_so_far();
+        Work { statements: after.statements - before.statements, writes: after.writes - before.writes }
+    }
+
+    fn work_so_far(&self) -> Work {
+        let text = self.app.metrics.text().unwrap();
+        let sum = |name: &str| {
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
+        };
+        Work {
+            statements: sum("thinkwork_database_statements_total"),
+            writes: sum("thinkwork_database_transaction_duration_seconds_count{access=\"write\"}"),
+        }
     }
 
     /// Somebody without any proof.
@@ -189,6 +241,7 @@ async fn build(
         ("data_dir", folder.path().join("data").display().to_string()),
         ("key_file", folder.path().join("key").display().to_string()),
         ("database_url", database_url.to_owned()),
+        ("database_migration_url", migration_url(database_url).unwrap_or_default()),
         ("database_connections_max", "6".to_owned()),
         ("outbound.allow_loopback", "true".to_owned()),
     ];

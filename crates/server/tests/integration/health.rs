@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::TestApp;
+use crate::mcp::World;
 
 #[tokio::test]
 async fn a_started_server_is_ready() {
@@ -38,12 +39,14 @@ fn samples(text: &str) -> std::collections::HashMap<String, f64> {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
             assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is declared twice");
         } else if !line.starts_with("# HELP ") {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
-            assert!(kinds.contains_key(name) && labels.ends_with('}'), "{line}");
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            assert!([Some(name), of_histogram].into_iter().flatten().any(|name| kinds.contains_key(name)), "{line}");
+            assert!(labels.ends_with('}'), "{line}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{line}");
             found.insert(sample.to_owned(), value.parse().unwrap());
         }
@@ -74,13 +77,14 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
     assert_eq!(before["thinkwork_intake_events{state=\"waiting\"}"], 1.0);
     assert!((90.0..120.0).contains(&before["thinkwork_intake_oldest_seconds"]), "{before:?}");
     assert_eq!(before["thinkwork_webhook_unknown_requests_total"], 1.0);
+    assert_eq!(before["thinkwork_intake_received_total{outcome=\"accepted\"}"], 1.0);
     assert!(before["thinkwork_audit_unsealed_events"] >= 3.0, "{before:?}");
     assert!(before["thinkwork_audit_sealing_behind_seconds"] >= 90.0, "{before:?}");
     app.app.audit.sealer().seal_all().await.unwrap();
     let claimed = app.app.intake.claim(10).await.unwrap();
     let mut tx = app.app.db.write(app.tenant).await.unwrap();
-    assert!(thinkwork_database::intake_log::applied(&mut tx, claimed[0].0.id).await.unwrap());
-    app.app.webhooks.apply(&mut tx, &claimed[0].0, app.clock.now()).await.unwrap();
+    assert_eq!(app.app.intake.applied(&mut tx, &[&claimed[0].event]).await.unwrap().len(), 1);
+    app.app.webhooks.apply(&mut tx, &[&claimed[0].event], app.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(look().await, before, "within a second the answer is the same, since anybody may ask");
     app.clock.advance(std::time::Duration::from_secs(1));
@@ -88,6 +92,41 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
     assert_eq!(after["thinkwork_intake_events{state=\"waiting\"}"], 0.0);
     assert_eq!(after["thinkwork_intake_oldest_seconds"], 0.0);
     assert_eq!(after["thinkwork_jobs{state=\"due\"}"], 1.0, "the turn that answers");
+}
+
+#[tokio::test]
+async fn metrics_tell_how_requests_jobs_and_events_end() {
+    let world = World::new().await;
+    world.usable("notes", json!({ "mode": "none" })).await;
+    world.turn(&world.owner, "/tool notes__echo {}").await;
+    let (app, stranger) = (&world.app, world.app.anyone());
+    stranger.send(stranger.request("BREW", "/v1/nowhere/at/all")).await.expect(404);
+    stranger.get("/v1/me").await.expect(401);
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let text = stranger.get("/metrics").await.expect(200).text;
+    let samples = samples(&text);
+    for (sample, least) in [
+        ("thinkwork_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/me\",status=\"4xx\"}", 1.0),
+        ("thinkwork_http_request_duration_seconds_count{method=\"other\",route=\"unmatched\",status=\"4xx\"}", 1.0),
+        ("thinkwork_job_duration_seconds_count{kind=\"run_thread\",outcome=\"done\"}", 1.0),
+        ("thinkwork_upstream_request_duration_seconds_count{outcome=\"ok\",purpose=\"mcp\"}", 2.0),
+        ("thinkwork_database_transaction_duration_seconds_count{access=\"write\"}", 5.0),
+        ("thinkwork_database_transaction_duration_seconds_count{access=\"read\"}", 5.0),
+        ("thinkwork_database_wait_duration_seconds_count{access=\"write\"}", 5.0),
+    ] {
+        assert!(samples.get(sample).is_some_and(|value| *value >= least), "{sample} in {text}");
+    }
+    for unbounded in [&app.tenant.to_string(), &world.space, "nowhere", "BREW", "127.0.0.1", "notes", "acme"] {
+        assert!(!text.contains(unbounded), "{unbounded} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn two_servers_in_one_process_measure_apart() {
+    let (busy, idle) = (TestApp::new().await, TestApp::new().await);
+    busy.anyone().get("/v1/me").await.expect(401);
+    let text = idle.anyone().get("/metrics").await.expect(200).text;
+    assert!(!text.contains("/v1/me"), "{text}");
 }
 
 /// Each holds a reader while it is drawn; one that asks for a second while others hold all stalls them all.
@@ -123,7 +162,7 @@ async fn whoever_serves_without_row_security_is_not_ready() {
     if url.starts_with("sqlite:") {
         return;
     }
-    let owner = sea_orm::Database::connect(url).await.unwrap();
+    let owner = sea_orm::Database::connect(crate::harness::owner_url(url)).await.unwrap();
     use sea_orm::ConnectionTrait as _;
     owner.execute_unprepared("ALTER TABLE thread DISABLE ROW LEVEL SECURITY").await.unwrap();
     owner.close().await.unwrap();

@@ -12,6 +12,8 @@
 #![expect(clippy::disallowed_methods, reason = "the harness reads what the run says, and starts servers")]
 
 mod harness;
+mod jobs;
+mod log;
 
 mod access;
 mod audit;
@@ -26,6 +28,7 @@ mod health;
 mod mcp;
 mod oauth;
 mod peers;
+mod requests;
 mod spaces;
 mod threads;
 mod turns;

@@ -10,50 +10,59 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::{Access, Invited, NewUser, UserChange};
-use super::{Sender, SessionAnswer, UserBody, location, session_answer};
-use crate::edge::{ApiError, Id, IfVersion, Json, List, Once, OnceKey, Operator, Paging, Public};
+use super::{Sender, SignInResponse, UserResponse, location, session_answer};
+use crate::edge::{ApiError, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Operator, Paging, Public};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
     OpenApiRouter::new()
-        .routes(routes!(users, user_invite))
-        .routes(routes!(user_show, user_change))
-        .routes(routes!(invitation_renew))
+        .routes(routes!(list, invite))
+        .routes(routes!(get, update))
+        .routes(routes!(renew_invitation))
         .routes(routes!(invitation_accept))
 }
 
-#[utoipa::path(get, path = "/v1/users", tag = "access", params(Paging),
-    responses((status = 200, body = List<UserBody>, description = "The people of the tenant.")),
+/// Lists the people of the tenant.
+#[utoipa::path(get, path = "/v1/users", operation_id = "users.list", tag = "access", params(Paging),
+    responses((status = 200, body = List<UserResponse>, description = "The people of the tenant.")),
     extensions(("x-caller" = json!("operator"))))]
-async fn users(
+async fn list(
     State(access): State<Access>,
     operator: Operator,
     paging: Paging,
-) -> Result<Json<List<UserBody>>, ApiError> {
+) -> Result<Json<List<UserResponse>>, ApiError> {
     let users = access.users(operator.tenant(), &paging).await?;
-    Ok(Json(List::cut(users, &paging, |user| user.id.to_string()).map(UserBody::from)))
+    Ok(Json(List::cut(users, &paging, |user| user.id.to_string()).map(UserResponse::from)))
 }
 
+/// A person to invite.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct InviteBody {
+struct InviteUserRequest {
+    /// Their e-mail address, with which they sign in.
+    #[schema(example = "ana@acme.test")]
     email: String,
+    /// What people call them.
+    #[schema(example = "Ana")]
     name: String,
-    #[schema(value_type = String)]
+    /// What they may do: `member`, `operator` or `owner`.
+    #[schema(value_type = String, example = "member")]
     role: Role,
 }
 
 /// A person with the link that is shown this once.
 #[derive(Serialize, ToSchema)]
-struct InvitedBody {
+struct InvitationResponse {
     #[serde(flatten)]
-    user: UserBody,
-    /// Where they set their password; works once.
+    user: UserResponse,
+    /// Where they set their password; it works once and is shown in this answer only.
+    #[schema(example = "https://thinkwork.example.com/invitation?code=inv_7Hq2Zc9LmXw4")]
     invite_url: String,
+    /// When the link stops working, RFC 3339.
     #[schema(value_type = String)]
     expires_at: Timestamp,
 }
 
-impl From<Invited> for InvitedBody {
+impl From<Invited> for InvitationResponse {
     fn from(invited: Invited) -> Self {
         Self {
             user: invited.user.into(),
@@ -63,94 +72,107 @@ impl From<Invited> for InvitedBody {
     }
 }
 
-#[utoipa::path(post, path = "/v1/users", tag = "access", params(OnceKey), request_body = InviteBody,
-    responses((status = 201, body = InvitedBody, description = "Invited; the link is shown this once.")),
+/// Invites a person. The link to set their password is shown in this answer only.
+#[utoipa::path(post, path = "/v1/users", operation_id = "users.invite", tag = "access", params(IdempotencyKey),
+    request_body = InviteUserRequest,
+    responses((status = 201, body = InvitationResponse, description = "Invited; the link is shown this once.")),
     extensions(("x-caller" = json!("operator"))))]
-async fn user_invite(
+async fn invite(
     State(access): State<Access>,
     operator: Operator,
-    key: OnceKey,
-    Json(body): Json<InviteBody>,
+    key: IdempotencyKey,
+    Json(body): Json<InviteUserRequest>,
 ) -> Result<Response, ApiError> {
     let text = serde_json::to_string(&body).map_err(|error| ApiError::internal(&error))?;
-    let once = Once::new(key, &operator.0, "users.create", &text, access.now());
+    let idempotency = Idempotency::new(key, &operator.0, "users.create", &text, access.now());
     let new = NewUser { email: body.email, name: body.name, role: body.role };
-    let invited = access.user_invite(&operator.0, new, &once).await?;
+    let invited = access.user_invite(&operator.0, new, &idempotency).await?;
     let headers = location(format!("/v1/users/{}", invited.user.id));
-    Ok((StatusCode::CREATED, headers, Json(InvitedBody::from(invited))).into_response())
+    Ok((StatusCode::CREATED, headers, Json(InvitationResponse::from(invited))).into_response())
 }
 
-#[utoipa::path(get, path = "/v1/users/{id}", tag = "access",
+/// Gets a person.
+#[utoipa::path(get, path = "/v1/users/{id}", operation_id = "users.get", tag = "access",
     params(("id" = String, Path, description = "A person of the tenant.")),
-    responses((status = 200, body = UserBody, description = "The person.")),
+    responses((status = 200, body = UserResponse, description = "The person.")),
     extensions(("x-caller" = json!("operator"))))]
-async fn user_show(
+async fn get(
     State(access): State<Access>,
     operator: Operator,
     Id(id): Id<UserId>,
-) -> Result<Json<UserBody>, ApiError> {
+) -> Result<Json<UserResponse>, ApiError> {
     let mut tx = access.db.read(operator.tenant()).await?;
     Ok(Json(access.user(&mut tx, id).await?.ok_or_else(ApiError::not_found)?.into()))
 }
 
+/// What to change of a person; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct UserChangeBody {
+struct UpdateUserRequest {
+    /// What people call them.
+    #[schema(example = "Ana")]
     name: Option<String>,
-    #[schema(value_type = Option<String>)]
+    /// What they may do: `member`, `operator` or `owner`.
+    #[schema(value_type = Option<String>, example = "operator")]
     role: Option<Role>,
-    /// True ends sessions, tokens and grants at once.
+    /// Whether they are kept out; true ends their sessions, tokens and connections at once.
+    #[schema(example = false)]
     disabled: Option<bool>,
 }
 
-#[utoipa::path(patch, path = "/v1/users/{id}", tag = "access", request_body = UserChangeBody,
-    params(("id" = String, Path, description = "A person of the tenant."), IfVersion),
-    responses((status = 200, body = UserBody, description = "The person as changed.")),
+/// Changes a person's name or role, or disables or enables them.
+#[utoipa::path(patch, path = "/v1/users/{id}", operation_id = "users.update", tag = "access",
+    request_body = UpdateUserRequest, params(("id" = String, Path, description = "A person of the tenant."), IfVersion),
+    responses((status = 200, body = UserResponse, description = "The person as changed.")),
     extensions(("x-caller" = json!("operator"))))]
-async fn user_change(
+async fn update(
     State(access): State<Access>,
     operator: Operator,
     Id(id): Id<UserId>,
     IfVersion(if_version): IfVersion,
-    Json(body): Json<UserChangeBody>,
-) -> Result<Json<UserBody>, ApiError> {
+    Json(body): Json<UpdateUserRequest>,
+) -> Result<Json<UserResponse>, ApiError> {
     let change = UserChange { name: body.name, role: body.role, disabled: body.disabled, if_version };
     Ok(Json(access.user_change(&operator.0, id, change).await?.into()))
 }
 
-#[utoipa::path(post, path = "/v1/users/{id}/invitation", tag = "access",
-    params(("id" = String, Path, description = "A person who has not accepted yet."), OnceKey),
-    responses((status = 200, body = InvitedBody, description = "A new link; the one before stops working.")),
+/// Creates a new invitation link for a person who has not accepted; the one before stops working.
+#[utoipa::path(post, path = "/v1/users/{id}/invitation", operation_id = "users.renew_invitation", tag = "access",
+    params(("id" = String, Path, description = "A person who has not accepted yet."), IdempotencyKey),
+    responses((status = 200, body = InvitationResponse, description = "A new link; the one before stops working.")),
     extensions(("x-caller" = json!("operator"))))]
-async fn invitation_renew(
+async fn renew_invitation(
     State(access): State<Access>,
     operator: Operator,
     Id(id): Id<UserId>,
-    key: OnceKey,
-) -> Result<Json<InvitedBody>, ApiError> {
-    let once = Once::new(key, &operator.0, "users.invitation", &id.to_string(), access.now());
-    Ok(Json(access.invitation_renew(&operator.0, id, &once).await?.into()))
+    key: IdempotencyKey,
+) -> Result<Json<InvitationResponse>, ApiError> {
+    let idempotency = Idempotency::new(key, &operator.0, "users.invitation", &id.to_string(), access.now());
+    Ok(Json(access.invitation_renew(&operator.0, id, &idempotency).await?.into()))
 }
 
+/// The invitation and the new password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AcceptBody {
-    /// The code of the link.
-    #[schema(value_type = String)]
+struct AcceptInvitationRequest {
+    /// The code of the invitation link.
+    #[schema(value_type = String, example = "inv_7Hq2Zc9LmXw4")]
     code: Secret,
-    /// At least 12 characters.
-    #[schema(value_type = String)]
+    /// The new password, at least 12 characters.
+    #[schema(value_type = String, example = "correct horse battery staple")]
     password: Secret,
 }
 
-#[utoipa::path(post, path = "/v1/invitations/accept", tag = "access", request_body = AcceptBody,
-    responses((status = 200, body = SessionAnswer, description = "The password is set and you are signed in.")),
+/// Accepts an invitation: sets the password and signs the person in.
+#[utoipa::path(post, path = "/v1/invitations/accept", operation_id = "invitations.accept", tag = "access",
+    request_body = AcceptInvitationRequest,
+    responses((status = 200, body = SignInResponse, description = "The password is set and you are signed in.")),
     extensions(("x-caller" = json!("public"))))]
 async fn invitation_accept(
     State(access): State<Access>,
     _: Public,
     Sender(client): Sender,
-    Json(body): Json<AcceptBody>,
+    Json(body): Json<AcceptInvitationRequest>,
 ) -> Result<Response, ApiError> {
     let code = body.code.expose_str().unwrap_or_default();
     let session = access.code_accept(code, None, &body.password, &client).await?;

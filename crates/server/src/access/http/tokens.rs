@@ -11,42 +11,48 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::super::{Access, MintedToken, NewToken, Token, TokenKind, rules};
+use super::super::{Access, CreatedToken, NewToken, Token, TokenKind, rules};
 use super::location;
-use crate::edge::{ApiError, Caller, Id, Json, List, Once, OnceKey, Paging};
+use crate::edge::{ApiError, Caller, Id, Idempotency, IdempotencyKey, Json, List, Paging};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
-    OpenApiRouter::new().routes(routes!(tokens, token_mint)).routes(routes!(token_show, token_revoke))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, revoke))
 }
 
 /// A token as it may be shown.
 #[derive(Serialize, ToSchema)]
-struct TokenBody {
-    #[schema(value_type = String)]
+struct TokenResponse {
+    #[schema(value_type = String, example = "tok_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
     id: TokenId,
+    /// What the token is for.
+    #[schema(example = "Reports")]
     name: String,
+    /// Whether it acts as its person or as the tenant's own system.
     kind: TokenKind,
-    #[schema(value_type = String)]
+    /// What it is for: `api` for `/v1`, `mcp` for `/mcp`.
+    #[schema(value_type = String, example = "api")]
     audience: Audience,
     /// The scopes it has, each holding those before it.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, example = json!(["read", "write"]))]
     scopes: Vec<Scope>,
-    /// The person of a personal token.
+    /// The person of a personal token; null for a service token.
     #[schema(value_type = Option<String>)]
     user_id: Option<UserId>,
     last_four: String,
     #[schema(value_type = String)]
     created_at: Timestamp,
+    /// When it stops working, RFC 3339; null if never.
     #[schema(value_type = Option<String>)]
     expires_at: Option<Timestamp>,
-    /// To the minute.
+    /// When it was last used, RFC 3339, to the minute; null if never.
     #[schema(value_type = Option<String>)]
     last_used_at: Option<Timestamp>,
+    /// When it was revoked, RFC 3339; null if it was not.
     #[schema(value_type = Option<String>)]
     revoked_at: Option<Timestamp>,
 }
 
-impl From<Token> for TokenBody {
+impl From<Token> for TokenResponse {
     fn from(token: Token) -> Self {
         let scopes = [Scope::Read, Scope::Write, Scope::Admin].into_iter().filter(|scope| *scope <= token.scope);
         Self {
@@ -65,60 +71,70 @@ impl From<Token> for TokenBody {
     }
 }
 
-#[utoipa::path(get, path = "/v1/tokens", tag = "access", params(Paging),
-    responses((status = 200, body = List<TokenBody>, description = "Your tokens, or the tenant's for operators.")),
+/// Lists your tokens; for operators, all tokens of the tenant.
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "tokens.list", tag = "access", params(Paging),
+    responses((status = 200, body = List<TokenResponse>, description = "Your tokens, or the tenant's for operators.")),
     extensions(("x-caller" = json!("caller"))))]
-async fn tokens(
+async fn list(
     State(access): State<Access>,
     Caller(principal): Caller,
     paging: Paging,
-) -> Result<Json<List<TokenBody>>, ApiError> {
+) -> Result<Json<List<TokenResponse>>, ApiError> {
     let tokens = access.tokens(&principal, &paging).await?;
-    Ok(Json(List::cut(tokens, &paging, |token| token.id.to_string()).map(TokenBody::from)))
+    Ok(Json(List::cut(tokens, &paging, |token| token.id.to_string()).map(TokenResponse::from)))
 }
 
+/// A token to create.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct MintBody {
+struct CreateTokenRequest {
+    /// What the token is for.
+    #[schema(example = "Reports")]
     name: String,
+    /// Whether it acts as you or as the tenant's own system.
     kind: TokenKind,
-    #[schema(value_type = String)]
+    /// What it is for: `api` for `/v1`, `mcp` for `/mcp`.
+    #[schema(value_type = String, example = "api")]
     audience: Audience,
     /// Each scope holds those before it: read, write, admin. With read alone the gateway offers and calls the tools that
     /// only read.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, example = json!(["read", "write"]))]
     scopes: Vec<Scope>,
-    /// 60 to 31,622,400; 90 days where it is left out.
+    /// Its lifetime in seconds, 60 to 31,622,400; 90 days if absent.
+    #[schema(example = 7_776_000)]
     expires_in_seconds: Option<u64>,
 }
 
 /// A token with its text, shown this once.
 #[derive(Serialize, ToSchema)]
-struct MintedBody {
+struct CreatedTokenResponse {
     #[serde(flatten)]
-    described: TokenBody,
+    described: TokenResponse,
     /// The text to send as `Authorization: Bearer`.
+    #[schema(example = "twp_2mB7xQe9RkT4")]
     token: String,
 }
 
-impl From<MintedToken> for MintedBody {
-    fn from(minted: MintedToken) -> Self {
+impl From<CreatedToken> for CreatedTokenResponse {
+    fn from(minted: CreatedToken) -> Self {
         let token = minted.secret.expose_str().unwrap_or_default().to_owned();
         Self { described: minted.token.into(), token }
     }
 }
 
-#[utoipa::path(post, path = "/v1/tokens", tag = "access", params(OnceKey), request_body = MintBody,
-    responses((status = 201, body = MintedBody, description = "The token, shown this once.")),
+/// Creates a token. Its text is shown in this answer only.
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "tokens.create", tag = "access", params(IdempotencyKey),
+    request_body = CreateTokenRequest,
+    responses((status = 201, body = CreatedTokenResponse, description = "The token, shown this once.")),
     extensions(("x-caller" = json!("caller"))))]
-async fn token_mint(
+async fn create(
     State(access): State<Access>,
     Caller(principal): Caller,
-    key: OnceKey,
-    Json(body): Json<MintBody>,
+    key: IdempotencyKey,
+    Json(body): Json<CreateTokenRequest>,
 ) -> Result<Response, ApiError> {
     let text = serde_json::to_string(&body).map_err(|error| ApiError::internal(&error))?;
-    let once = Once::new(key, &principal, "tokens.create", &text, access.now());
+    let idempotency = Idempotency::new(key, &principal, "tokens.create", &text, access.now());
     let new = NewToken {
         scope: rules::widest(&body.scopes)?,
         name: body.name,
@@ -126,27 +142,29 @@ async fn token_mint(
         audience: body.audience,
         expires_in: body.expires_in_seconds.map(Duration::from_secs),
     };
-    let minted = access.token_mint(&principal, new, &once).await?;
+    let minted = access.token_create(&principal, new, &idempotency).await?;
     let headers = location(format!("/v1/tokens/{}", minted.token.id));
-    Ok((StatusCode::CREATED, headers, Json(MintedBody::from(minted))).into_response())
+    Ok((StatusCode::CREATED, headers, Json(CreatedTokenResponse::from(minted))).into_response())
 }
 
-#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "access",
+/// Gets a token, without its text.
+#[utoipa::path(get, path = "/v1/tokens/{id}", operation_id = "tokens.get", tag = "access",
     params(("id" = String, Path, description = "A token of yours, or of the tenant for operators.")),
-    responses((status = 200, body = TokenBody, description = "The token, without its text.")),
+    responses((status = 200, body = TokenResponse, description = "The token, without its text.")),
     extensions(("x-caller" = json!("caller"))))]
-async fn token_show(
+async fn get(
     State(access): State<Access>,
     Caller(principal): Caller,
     Id(id): Id<TokenId>,
-) -> Result<Json<TokenBody>, ApiError> {
+) -> Result<Json<TokenResponse>, ApiError> {
     Ok(Json(access.token(&principal, id).await?.into()))
 }
 
-#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "access",
+/// Revokes a token; it stops working at once.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "tokens.revoke", tag = "access",
     params(("id" = String, Path, description = "A token of yours, or of the tenant for operators.")),
     responses((status = 204, description = "It works no more.")), extensions(("x-caller" = json!("caller"))))]
-async fn token_revoke(
+async fn revoke(
     State(access): State<Access>,
     Caller(principal): Caller,
     Id(id): Id<TokenId>,

@@ -7,12 +7,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use thinkwork_primitives::{Secret, SessionId, TokenId, Via};
+use thinkwork_primitives::{AuthMethod, Secret, SessionId, TokenId};
 
 use super::super::{Access, Error, TokenKind, rules};
-use super::tokens::{MintForm, Shown, TokenRow};
+use super::tokens::{CreateTokenForm, Shown, TokenRow};
 use super::{Nothing, bad, failed, sign_in_again};
-use crate::edge::{ApiError, CheckedForm, Frame, Id, Moment, Notice, Once, Page, PageCaller, PageError, PageMember};
+use crate::edge::{
+    ApiError, CheckedForm, DisplayTime, Id, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageMember,
+};
 
 const PAGE: &str = "/me/account";
 
@@ -29,25 +31,25 @@ struct SessionRow {
     id: String,
     browser: String,
     current: bool,
-    signed_in: Moment,
-    seen: Moment,
+    signed_in: DisplayTime,
+    seen: DisplayTime,
 }
 
 #[derive(Template)]
 #[template(path = "access/templates/account.html")]
 struct AccountPage {
-    frame: Frame,
+    layout: Layout,
     email: String,
     role: &'static str,
     is_operator: bool,
     sessions: Vec<SessionRow>,
     tokens: Vec<TokenRow>,
     shown: Option<Shown>,
-    form: MintForm,
+    form: CreateTokenForm,
 }
 
 async fn account_page(State(access): State<Access>, PageMember(caller): PageMember) -> Result<Response, PageError> {
-    Ok(page(&access, &caller, None, None, MintForm::default()).await?.into_response())
+    Ok(page(&access, &caller, None, None, CreateTokenForm::default()).await?.into_response())
 }
 
 async fn page(
@@ -55,29 +57,29 @@ async fn page(
     caller: &PageCaller,
     notice: Option<Notice>,
     shown: Option<Shown>,
-    form: MintForm,
+    form: CreateTokenForm,
 ) -> Result<Page<AccountPage>, ApiError> {
     let now = access.now();
     let user = {
         let mut tx = access.db.read(caller.tenant()).await?;
         access.user(&mut tx, caller.user).await?.ok_or(Error::NotFound)?
     };
-    let current = match caller.principal.via {
-        Via::Session { id, .. } => Some(id),
-        Via::Token { .. } | Via::Turn { .. } => None,
+    let current = match caller.principal.auth {
+        AuthMethod::Session { id, .. } => Some(id),
+        AuthMethod::Token { .. } | AuthMethod::Turn { .. } => None,
     };
     let sessions = access.sessions(caller.tenant(), caller.user).await?.into_iter().map(|session| SessionRow {
         id: session.id.to_string(),
         current: current == Some(session.id),
-        signed_in: Moment::of(session.signed_in_at, now),
-        seen: Moment::of(session.last_seen_at, now),
+        signed_in: DisplayTime::of(session.signed_in_at, now),
+        seen: DisplayTime::of(session.last_seen_at, now),
         browser: rules::browser_words(&session.user_agent),
     });
     let tokens = access.tokens_own(caller.tenant(), caller.user).await?;
     Ok(Page(AccountPage {
-        frame: Frame::me(caller, "My account", "account").with_notice(notice),
+        layout: Layout::me(caller, "Account", "account").with_notice(notice),
         email: user.email,
-        role: user.role.word(),
+        role: user.role.as_str(),
         is_operator: caller.is_operator(),
         sessions: sessions.collect(),
         tokens: tokens.into_iter().map(|token| TokenRow::new(token, String::new(), now)).collect(),
@@ -87,7 +89,7 @@ async fn page(
 }
 
 async fn session_end(State(access): State<Access>, Id(id): Id<SessionId>, checked: CheckedForm<Nothing>) -> Response {
-    match access.session_end(checked.caller.tenant(), checked.caller.user, id).await {
+    match access.session_end(&checked.caller.principal, id).await {
         Ok(()) => Redirect::to(PAGE).into_response(),
         Err(error) => failed(error, PAGE),
     }
@@ -108,30 +110,33 @@ async fn password(
     let changed = if form.password.equals(form.password_again.expose()) {
         access.password_change(&caller.principal, &form.current_password, &form.password).await
     } else {
-        Err(Error::Invalid { field: "password_again", problem: "the two new passwords differ; type them again." })
+        Err(Error::Invalid {
+            field: "password_again",
+            problem: "the passwords do not match; enter the same password twice.",
+        })
     };
     let (status, notice) = match changed {
         Ok(()) => {
-            let text = "Your password is changed; you are signed out everywhere else.".to_owned();
+            let text = "Your password was changed. You are signed out everywhere else.".to_owned();
             (StatusCode::OK, Notice { kind: "good", text })
         }
         Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, bad(error)),
     };
-    let page = page(&access, &caller, Some(notice), None, MintForm::default()).await?;
+    let page = page(&access, &caller, Some(notice), None, CreateTokenForm::default()).await?;
     Ok((status, page).into_response())
 }
 
-async fn mint(State(access): State<Access>, checked: CheckedForm<MintForm>) -> Result<Response, PageError> {
+async fn mint(State(access): State<Access>, checked: CheckedForm<CreateTokenForm>) -> Result<Response, PageError> {
     let CheckedForm { caller, form } = checked;
     let minted = match form.token(TokenKind::Personal) {
-        Ok(new) => access.token_mint(&caller.principal, new, &Once::unkeyed(access.now())).await,
+        Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
         Err(error) => Err(error),
     };
     match minted {
         Ok(minted) => {
             let text = minted.secret.expose_str().unwrap_or_default().to_owned();
             let shown = Some(Shown { label: format!("Token “{}”", minted.token.name), text });
-            Ok(page(&access, &caller, None, shown, MintForm::default()).await?.into_response())
+            Ok(page(&access, &caller, None, shown, CreateTokenForm::default()).await?.into_response())
         }
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {

@@ -12,7 +12,8 @@ use thinkwork_primitives::{Role, UserId};
 use super::super::{Access, Error, NewUser, UserChange};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, CheckedForm, Frame, Id, Moment, Notice, Once, Page, PageCaller, PageError, PageOperator, Paging,
+    ApiError, CheckedForm, DisplayTime, Id, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageOperator,
+    Paging,
 };
 
 const PAGE: &str = "/admin/people";
@@ -36,7 +37,7 @@ struct PersonRow {
     is_self: bool,
     /// Whether this caller may change them: owners are changed by owners only.
     changeable: bool,
-    added: Moment,
+    added: DisplayTime,
 }
 
 struct Link {
@@ -47,7 +48,7 @@ struct Link {
 #[derive(Template)]
 #[template(path = "access/templates/people.html")]
 struct PeoplePage {
-    frame: Frame,
+    layout: Layout,
     people: Vec<PersonRow>,
     link: Option<Link>,
     next: String,
@@ -83,31 +84,31 @@ async fn page(
 ) -> Result<Page<PeoplePage>, ApiError> {
     let now = access.now();
     let list = crate::edge::List::cut(access.users(caller.tenant(), paging).await?, paging, |user| user.id.to_string());
-    let is_owner = matches!(caller.principal.who, thinkwork_primitives::Who::User { role: Role::Owner, .. });
+    let is_owner = matches!(caller.principal.identity, thinkwork_primitives::Identity::User { role: Role::Owner, .. });
     let row = |user: super::super::User| PersonRow {
         id: user.id.to_string(),
-        role: user.role.word(),
+        role: user.role.as_str(),
         disabled: user.disabled,
         accepted: user.accepted,
         is_self: user.id == caller.user,
         changeable: is_owner || user.role != Role::Owner,
-        added: Moment::of(user.created_at, now),
+        added: DisplayTime::of(user.created_at, now),
         name: user.name,
         email: user.email,
     };
     let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
     let people = list.items.into_iter().map(row).collect();
-    let frame = Frame::admin(caller, "People", "people").with_notice(notice);
-    Ok(Page(PeoplePage { frame, people, link, next, is_owner, form }))
+    let layout = Layout::admin(caller, "People", "people").with_notice(notice);
+    Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
 }
 
 async fn invite(State(access): State<Access>, checked: CheckedForm<InviteForm>) -> Result<Response, PageError> {
     let CheckedForm { caller, form } = checked;
     caller.require_operator()?;
-    let role = Role::parse(&form.role).unwrap_or(Role::Member);
+    let role = form.role.parse().unwrap_or(Role::Member);
     let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
     let paging = Paging::default();
-    match access.user_invite(&caller.principal, new, &Once::unkeyed(access.now())).await {
+    match access.user_invite(&caller.principal, new, &Idempotency::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &caller, invited).await,
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
@@ -132,7 +133,7 @@ async fn renew(
     checked: CheckedForm<Nothing>,
 ) -> Result<Response, PageError> {
     checked.caller.require_operator()?;
-    match access.invitation_renew(&checked.caller.principal, id, &Once::unkeyed(access.now())).await {
+    match access.invitation_renew(&checked.caller.principal, id, &Idempotency::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &checked.caller, invited).await,
         Err(error) => Ok(failed(error, PAGE)),
     }
@@ -148,7 +149,8 @@ async fn role(
     Id(id): Id<UserId>,
     checked: CheckedForm<RoleForm>,
 ) -> Result<Response, PageError> {
-    let role = Role::parse(&checked.form.role).ok_or_else(|| ApiError::invalid("role", "choose one of the list."))?;
+    let role =
+        checked.form.role.parse::<Role>().map_err(|_| ApiError::invalid("role", "choose a role from the list."))?;
     change(&access, &checked.caller, id, UserChange { role: Some(role), ..UserChange::default() }).await
 }
 
@@ -165,7 +167,7 @@ async fn disable(
     checked.caller.require_operator()?;
     let name = access.user_names_of(checked.caller.tenant(), id).await?;
     if name != checked.form.confirm_name.trim() {
-        let text = "Nothing was changed: the name you typed is not theirs. Type it as it is shown.".to_owned();
+        let text = "Nothing was changed. The name does not match; enter it exactly as shown.".to_owned();
         let notice = Some(Notice { kind: "bad", text });
         let page = page(&access, &checked.caller, &Paging::default(), notice, None, InviteForm::default()).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());

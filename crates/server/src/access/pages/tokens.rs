@@ -14,7 +14,8 @@ use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
 use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, CheckedForm, Frame, Id, List, Moment, Notice, Once, Page, PageCaller, PageError, PageOperator, Paging,
+    ApiError, CheckedForm, DisplayTime, Id, Idempotency, Layout, List, Notice, Page, PageCaller, PageError,
+    PageOperator, Paging,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -32,8 +33,8 @@ pub(super) struct TokenRow {
     pub audience: &'static str,
     pub scope: &'static str,
     pub last_four: String,
-    pub used: Option<Moment>,
-    pub ends: Option<Moment>,
+    pub used: Option<DisplayTime>,
+    pub ends: Option<DisplayTime>,
     /// `active`, `expired` or `revoked`.
     pub status: &'static str,
 }
@@ -54,13 +55,13 @@ impl TokenRow {
                 Audience::Mcp => "/mcp",
             },
             scope: match token.scope {
-                Scope::Read => "Read",
+                Scope::Read => "Read-only",
                 Scope::Write => "Read and write",
-                Scope::Admin => "Everything, configuration too",
+                Scope::Admin => "Admin",
             },
             last_four: token.last_four,
-            used: token.last_used_at.map(|at| Moment::of(at, now)),
-            ends: token.expires_at.map(|at| Moment::of(at, now)),
+            used: token.last_used_at.map(|at| DisplayTime::of(at, now)),
+            ends: token.expires_at.map(|at| DisplayTime::of(at, now)),
             status,
         }
     }
@@ -74,7 +75,7 @@ pub(super) struct Shown {
 
 /// What the two forms for tokens send.
 #[derive(Default, Deserialize)]
-pub(super) struct MintForm {
+pub(super) struct CreateTokenForm {
     #[serde(default)]
     pub name: String,
     #[serde(default)]
@@ -85,7 +86,7 @@ pub(super) struct MintForm {
     pub days: String,
 }
 
-impl MintForm {
+impl CreateTokenForm {
     /// What is asked for; anything unknown is the least.
     pub(super) fn token(&self, kind: TokenKind) -> Result<NewToken, Error> {
         let problem = "use 1 to 366 days.";
@@ -107,11 +108,11 @@ impl MintForm {
 #[derive(Template)]
 #[template(path = "access/templates/tokens.html")]
 struct TokensPage {
-    frame: Frame,
+    layout: Layout,
     tokens: Vec<TokenRow>,
     shown: Option<Shown>,
     next: String,
-    form: MintForm,
+    form: CreateTokenForm,
 }
 
 async fn tokens_page(
@@ -119,7 +120,7 @@ async fn tokens_page(
     PageOperator(caller): PageOperator,
     paging: Paging,
 ) -> Result<Response, PageError> {
-    Ok(page(&access, &caller, &paging, None, None, MintForm::default()).await?.into_response())
+    Ok(page(&access, &caller, &paging, None, None, CreateTokenForm::default()).await?.into_response())
 }
 
 async fn page(
@@ -128,7 +129,7 @@ async fn page(
     paging: &Paging,
     notice: Option<Notice>,
     shown: Option<Shown>,
-    form: MintForm,
+    form: CreateTokenForm,
 ) -> Result<Page<TokensPage>, ApiError> {
     let now = access.now();
     let list = List::cut(access.tokens(&caller.principal, paging).await?, paging, |token| token.id.to_string());
@@ -140,23 +141,23 @@ async fn page(
     };
     let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
     let tokens = list.items.into_iter().map(|token| TokenRow::new(token.clone(), whose(&token), now)).collect();
-    let frame = Frame::admin(caller, "Tokens", "tokens").with_notice(notice);
-    Ok(Page(TokensPage { frame, tokens, shown, next, form }))
+    let layout = Layout::admin(caller, "Tokens", "tokens").with_notice(notice);
+    Ok(Page(TokensPage { layout, tokens, shown, next, form }))
 }
 
-async fn mint(State(access): State<Access>, checked: CheckedForm<MintForm>) -> Result<Response, PageError> {
+async fn mint(State(access): State<Access>, checked: CheckedForm<CreateTokenForm>) -> Result<Response, PageError> {
     let CheckedForm { caller, form } = checked;
     caller.require_operator()?;
     let paging = Paging::default();
     let minted = match form.token(TokenKind::Service) {
-        Ok(new) => access.token_mint(&caller.principal, new, &Once::unkeyed(access.now())).await,
+        Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
         Err(error) => Err(error),
     };
     match minted {
         Ok(minted) => {
             let text = minted.secret.expose_str().unwrap_or_default().to_owned();
             let shown = Some(Shown { label: format!("Token “{}”", minted.token.name), text });
-            Ok(page(&access, &caller, &paging, None, shown, MintForm::default()).await?.into_response())
+            Ok(page(&access, &caller, &paging, None, shown, CreateTokenForm::default()).await?.into_response())
         }
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {

@@ -10,22 +10,22 @@ fn session(role: Role, age_seconds: u64) -> Principal {
     let signed_in_at = NOW.minus(Duration::from_secs(age_seconds));
     Principal {
         tenant: TenantId::new(),
-        who: Who::User { id: UserId::new(), role },
-        via: Via::Session { id: SessionId::new(), signed_in_at },
+        identity: Identity::User { id: UserId::new(), role },
+        auth: AuthMethod::Session { id: SessionId::new(), signed_in_at },
     }
 }
 
-fn token(who: Who, scope: Scope) -> Principal {
-    let via = Via::Token { id: TokenId::new(), audience: Audience::Api, scope };
-    Principal { tenant: TenantId::new(), who, via }
+fn token(identity: Identity, scope: Scope) -> Principal {
+    let auth = AuthMethod::Token { id: TokenId::new(), audience: Audience::Api, scope };
+    Principal { tenant: TenantId::new(), identity, auth }
 }
 
-fn turn(who: Who) -> Principal {
-    Principal { tenant: TenantId::new(), who, via: Via::Turn { id: TurnId::new() } }
+fn turn(identity: Identity) -> Principal {
+    Principal { tenant: TenantId::new(), identity, auth: AuthMethod::Turn { id: TurnId::new() } }
 }
 
 fn owner_token(scope: Scope) -> Principal {
-    token(Who::User { id: UserId::new(), role: Role::Owner }, scope)
+    token(Identity::User { id: UserId::new(), role: Role::Owner }, scope)
 }
 
 fn person(role: Role) -> User {
@@ -84,10 +84,10 @@ fn l05_where_to_go_after_sign_in_is_a_path_of_this_site() {
 
 #[test]
 fn s07_a_token_makes_no_token_that_acts_as_a_person() {
-    let service = token(Who::Service, Scope::Admin);
+    let service = token(Identity::Service, Scope::Admin);
     let check = |by: &Principal, kind: TokenKind, audience: Audience, scope: Scope, expect: &str| {
         let new = NewToken { name: "x".to_owned(), kind, audience, scope, expires_in: None };
-        assert_eq!(word(check_mint(by, &new, NOW)), expect, "{by:?} {kind:?} {audience:?} {scope:?}");
+        assert_eq!(word(check_token(by, &new, NOW)), expect, "{by:?} {kind:?} {audience:?} {scope:?}");
     };
     use Audience::{Api, Mcp};
     use TokenKind::{Personal, Service};
@@ -104,10 +104,10 @@ fn s07_a_token_makes_no_token_that_acts_as_a_person() {
         check(&owner_token(Scope::Write), Service, audience, Scope::Read, "NeedsOperator");
     }
     // A turn's own token, whoever asked for the turn, makes none at all.
-    for who in [Who::Service, Who::User { id: UserId::new(), role: Role::Owner }] {
+    for identity in [Identity::Service, Identity::User { id: UserId::new(), role: Role::Owner }] {
         for (kind, audience) in [(Personal, Api), (Personal, Mcp), (Service, Api), (Service, Mcp)] {
             let refused = if kind == Personal { "NeedsSession" } else { "NeedsOperator" };
-            check(&turn(who), kind, audience, Scope::Read, refused);
+            check(&turn(identity), kind, audience, Scope::Read, refused);
         }
     }
     check(&session(Role::Member, 0), Personal, Api, Scope::Admin, "NeedsOperator");
@@ -128,7 +128,7 @@ fn only_owners_touch_owners_and_one_stays() {
     check(&operator, Role::Member, to(Role::Owner), 1, "OnlyOwners");
     check(&operator, Role::Owner, to(Role::Member), 1, "OnlyOwners");
     check(&operator, Role::Owner, disable(), 1, "OnlyOwners");
-    check(&token(Who::Service, Scope::Admin), Role::Member, to(Role::Owner), 1, "OnlyOwners");
+    check(&token(Identity::Service, Scope::Admin), Role::Member, to(Role::Owner), 1, "OnlyOwners");
     check(&session(Role::Member, 0), Role::Member, disable(), 1, "NeedsOperator");
     check(&owner, Role::Member, to(Role::Owner), 0, "ok");
     check(&owner, Role::Owner, to(Role::Operator), 0, "LastOwner");
@@ -210,5 +210,5 @@ fn browsers_are_called_as_people_call_them() {
         "Safari on iPhone",
     );
     check("ThinkWork/1.0 (my app)", "ThinkWork/1.0 (my app)");
-    check("", "A browser without a name");
+    check("", "Unknown browser");
 }

@@ -2,13 +2,13 @@
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{Audience, Scope, SessionId, Timestamp, TokenId, UserId};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 
-use super::super::{Error, Session, Token, TokenKind, User};
+use super::super::{Error, Session, Token, User};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
@@ -160,9 +160,9 @@ pub(in super::super) async fn token_insert(
         id: Set(token.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
         name: Set(token.name.clone()),
-        kind: Set(kind_word(token.kind).to_owned()),
-        audience: Set(audience_word(token.audience).to_owned()),
-        scope: Set(scope_word(token.scope).to_owned()),
+        kind: Set(token.kind.as_str().to_owned()),
+        audience: Set(token.audience.as_str().to_owned()),
+        scope: Set(token.scope.as_str().to_owned()),
         user_id: Set(token.user.map(|id| id.uuid())),
         token_hash: Set(hash.to_vec()),
         last_four: Set(token.last_four.clone()),
@@ -180,36 +180,14 @@ fn tokens(tx: &Tx) -> sea_orm::Select<token::Entity> {
     token::Entity::find().filter(token::Column::TenantId.eq(tx.tenant().uuid()))
 }
 
-pub(in super::super) const fn kind_word(kind: TokenKind) -> &'static str {
-    match kind {
-        TokenKind::Personal => "personal",
-        TokenKind::Service => "service",
-    }
-}
-
-pub(in super::super) const fn audience_word(audience: Audience) -> &'static str {
-    match audience {
-        Audience::Api => "api",
-        Audience::Mcp => "mcp",
-    }
-}
-
-pub(in super::super) const fn scope_word(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Read => "read",
-        Scope::Write => "write",
-        Scope::Admin => "admin",
-    }
-}
-
-/// The token of this row; `None` where a word was not written by us.
-fn token(row: &token::Model) -> Option<Token> {
-    Some(Token {
+fn token(row: &token::Model) -> Result<Token, Error> {
+    let stored = StoredRow::new("token", row.id);
+    Ok(Token {
         id: TokenId::from_uuid(row.id),
         name: row.name.clone(),
-        kind: [TokenKind::Personal, TokenKind::Service].into_iter().find(|kind| kind_word(*kind) == row.kind)?,
-        audience: [Audience::Api, Audience::Mcp].into_iter().find(|word| audience_word(*word) == row.audience)?,
-        scope: [Scope::Read, Scope::Write, Scope::Admin].into_iter().find(|word| scope_word(*word) == row.scope)?,
+        kind: stored.parse("kind", &row.kind)?,
+        audience: stored.parse("audience", &row.audience)?,
+        scope: stored.parse("scope", &row.scope)?,
         user: row.user_id.map(UserId::from_uuid),
         last_four: row.last_four.clone(),
         created_at: Timestamp::from_micros(row.created_at),
@@ -245,9 +223,17 @@ pub(in super::super) async fn token_find(tx: &mut Tx, whose: Whose, id: TokenId)
     let select = whose.narrow(tokens(tx)).filter(token::Column::Id.eq(id.uuid()));
     let select = select.join(JoinType::LeftJoin, person.into()).select_also(super::user::Entity);
     let row = select.one(tx.orm()).await.map_err(db)?;
-    Ok(row.and_then(|(row, person)| {
-        Some(TokenProof { token: token(&row)?, hash: row.token_hash, user: person.map(super::user) })
-    }))
+    row.map(|(row, person)| {
+        let user = person.map(super::user).transpose()?;
+        Ok(TokenProof { token: token(&row)?, hash: row.token_hash, user })
+    })
+    .transpose()
+}
+
+/// The token, which nobody revokes until this transaction ends.
+pub(in super::super) async fn token_lock(tx: &mut Tx, id: TokenId) -> Result<Option<Token>, Error> {
+    let select = tokens(tx).filter(token::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate);
+    select.one(tx.orm()).await.map_err(db)?.as_ref().map(token).transpose()
 }
 
 /// Tokens, newest first.
@@ -262,7 +248,25 @@ pub(in super::super) async fn token_list(
         select = select.filter(token::Column::Id.lt(before.uuid()));
     }
     let rows = select.order_by_desc(token::Column::Id).limit(count).all(tx.orm()).await.map_err(db)?;
-    Ok(rows.iter().filter_map(token).collect())
+    rows.iter().map(token).collect()
+}
+
+/// Names of these tokens, revoked ones included.
+pub(in super::super) async fn token_names(
+    tx: &mut Tx,
+    ids: &[TokenId],
+) -> Result<Vec<(TokenId, String)>, thinkwork_database::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(Uuid, String)> = tokens(tx)
+        .filter(token::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .select_only()
+        .columns([token::Column::Id, token::Column::Name])
+        .into_tuple()
+        .all(tx.orm())
+        .await?;
+    Ok(rows.into_iter().map(|(id, name)| (TokenId::from_uuid(id), name)).collect())
 }
 
 /// The tokens of a person that were not revoked.

@@ -3,13 +3,14 @@
 //! Invariant: every finder takes the person; nobody reads another's uses here.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder as _, QuerySelect as _};
 use serde_json::Value;
 use thinkwork_database::Tx;
+use thinkwork_database::ranges::{self, Ranges};
 use thinkwork_primitives::{AuditId, ConnectionId, Requester, ThreadId, Timestamp, TurnId, UserId};
 
-use super::event::{Column, Entity, Model};
-use crate::audit::Error;
+use super::event::Model;
+use super::list::rows_at;
+use crate::audit::{Error, EventPlace};
 
 /// One opening of a person's credential.
 #[derive(Clone, Debug)]
@@ -32,30 +33,31 @@ pub struct Use {
     pub requester: Option<Requester>,
 }
 
-/// The openings of this person's credentials, newest first; of one connection where one is named.
-///
-/// # Errors
-/// The database's.
+/// The openings of this person's credentials, newest first; of one connection of theirs where one is named.
 pub async fn uses_of(
     tx: &mut Tx,
     user: UserId,
     connection: Option<ConnectionId>,
     count: u64,
-    after: Option<AuditId>,
+    after: Option<EventPlace>,
 ) -> Result<Vec<Use>, Error> {
-    let mut query = Entity::find()
-        .filter(Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(Column::SubjectUserId.eq(user.uuid()))
-        .filter(Column::Action.eq("credential.opened"))
-        .order_by_desc(Column::Id)
-        .limit(count);
-    if let Some(connection) = connection {
-        query = query.filter(Column::SubjectConnectionId.eq(connection.uuid()));
-    }
-    if let Some(after) = after {
-        query = query.filter(Column::Id.lt(after.uuid()));
-    }
-    let rows = query.all(tx.orm()).await.map_err(|error| Error::Database(error.into()))?;
+    let (columns, whose): (&[&str], Uuid) = match connection {
+        Some(connection) => (&["subject_connection_id", "action"], connection.uuid()),
+        None => (&["subject_user_id", "action"], user.uuid()),
+    };
+    let ranges = Ranges {
+        table: "audit_event",
+        columns,
+        keys: vec![vec![whose.into(), "credential.opened".into()]],
+        time: "at",
+        since: None,
+        until: None,
+        after: after.map(|(at, id)| (at, id.uuid())),
+    };
+    let places = ranges::newest(tx, &ranges, count).await?;
+    let mut rows = rows_at(tx, &places).await?;
+    // A connection is one person's; whoever names another's finds nothing.
+    rows.retain(|row| row.subject_user_id == Some(user.uuid()));
     Ok(rows.into_iter().map(shown).collect())
 }
 

@@ -3,11 +3,13 @@
 //! Invariants: the token goes to the address that was typed and nowhere else, never in the clear over a network; it is
 //! in no message.
 
+use std::net::IpAddr;
+
 use http::Method;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use thinkwork_outbound::{Outbound, Policy, Request};
-use thinkwork_primitives::Secret;
+use thinkwork_outbound::{OPENABLE, Outbound, Policy, Request};
+use thinkwork_primitives::{Network, Secret};
 use url::{Host, Url};
 
 use super::super::{Failure, Shared};
@@ -16,9 +18,6 @@ use crate::config::is_loopback;
 
 /// A long thread as a whole is the largest answer; the server that sends it is the operator's own.
 const ANSWER_BYTES_MAX: usize = 64 * 1_048_576;
-
-/// The ranges that a policy can open: whoever types an address may reach it, wherever it lies.
-const PRIVATE_RANGES: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 
 /// Fields of a body with what was given for them.
 pub(super) type Fields<'a> = &'a [(&'a str, Option<Value>)];
@@ -38,12 +37,16 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(shared: &Shared) -> Result<Self, Failure> {
-        let wrong =
-            || Failure::wrong_use(format!("--url {} is no address like https://thinkwork.example.com", shared.url));
+        let wrong = || {
+            Failure::wrong_use(format!(
+                "--url {} is not a valid URL; use a URL like https://thinkwork.example.com",
+                shared.url
+            ))
+        };
         let url = Url::parse(&shared.url).ok().filter(|url| url.has_host()).ok_or_else(wrong)?;
         if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
             return Err(Failure::wrong_use(format!(
-                "--url {} would send the token in the clear; use https://, or http:// on this machine",
+                "--url {} would send the token unencrypted; use https://, or http:// on this machine",
                 shared.url
             )));
         }
@@ -68,7 +71,7 @@ impl Api {
     pub(super) async fn patch(&self, path: &str, fields: Fields<'_>, seen: &Seen) -> Result<Value, Failure> {
         let body = only_given(fields);
         if body.is_empty() {
-            return Err(Failure::wrong_use("nothing was named to change; --help lists what can be"));
+            return Err(Failure::wrong_use("no changes given; see --help for options"));
         }
         let mut request = self.request(Method::PATCH, path);
         if let Some(version) = seen.if_version {
@@ -112,7 +115,7 @@ impl Api {
         }
         let response = self.outbound.send(request).await.map_err(|error| {
             Failure::failed(format!(
-                "{error}. Asked was {}: check --url or THINKWORK_URL, and the server there",
+                "{error}. Server: {}. Check --url or THINKWORK_URL, and that the server is running",
                 self.base
             ))
         })?;
@@ -128,7 +131,7 @@ fn refusal(status: u16, answer: &Value) -> Failure {
         (Some(message), Some(id)) if status >= 500 => Failure::failed(format!("{message} (request {id})")),
         (Some(message), _) => Failure::failed(message),
         (None, _) => Failure::failed(format!(
-            "the address answered {status}, but not as thinkwork does; check --url or THINKWORK_URL"
+            "unexpected response {status}: this is not a ThinkWork server; check --url or THINKWORK_URL"
         )),
     }
 }
@@ -136,37 +139,28 @@ fn refusal(status: u16, answer: &Value) -> Failure {
 /// Exactly the typed address is open: its port, loopback only where it is loopback.
 pub(in super::super) fn policy(url: &Url) -> Result<Policy, Failure> {
     let loopback = is_loopback(url);
-    let ranges = if loopback { &[][..] } else { &PRIVATE_RANGES[..] };
-    let allowed_private: Result<Vec<_>, _> = match url.host() {
-        Some(Host::Ipv4(address)) => covering(ranges, &address.to_string()),
-        Some(Host::Ipv6(address)) => covering(ranges, &address.to_string()),
+    let openable: Result<Vec<Network>, _> = OPENABLE.iter().map(|range| range.parse()).collect();
+    let mut allowed_private = openable.map_err(Failure::failed)?;
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         // Where a name leads is known when it is looked up.
-        _ => ranges.iter().map(|range| range.parse()).collect(),
+        _ => None,
     };
+    allowed_private.retain(|range| !loopback && address.is_none_or(|address| range.contains(address)));
     Ok(Policy {
         allow_loopback: loopback,
-        allowed_private: allowed_private.map_err(Failure::failed)?,
+        allowed_private,
         ports: url.port_or_known_default().into_iter().collect(),
         ..Policy::default()
     })
-}
-
-/// The address alone, where one of the ranges holds it.
-fn covering(ranges: &[&str], address: &str) -> Result<Vec<thinkwork_outbound::Cidr>, thinkwork_outbound::CidrError> {
-    let Ok(ip) = address.parse() else { return Ok(Vec::new()) };
-    for range in ranges {
-        if range.parse::<thinkwork_outbound::Cidr>()?.contains(ip) {
-            return Ok(vec![address.parse()?]);
-        }
-    }
-    Ok(Vec::new())
 }
 
 /// The token of `--token-file`, else of the environment.
 fn token(shared: &Shared) -> Result<Secret, Failure> {
     let text = match &shared.token_file {
         Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::wrong_use(format!("--token-file {} cannot be read: {error}", path.display())))?,
+            .map_err(|error| Failure::wrong_use(format!("cannot read --token-file {}: {error}", path.display())))?,
         None => {
             #[expect(
                 clippy::disallowed_methods,
@@ -195,7 +189,11 @@ pub(super) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
     let text = text.trim_end_matches(['\r', '\n']).to_owned();
-    if text.is_empty() { Err(Failure::wrong_use(format!("{what} is expected on standard input"))) } else { Ok(text) }
+    if text.is_empty() {
+        Err(Failure::wrong_use(format!("no input: provide {what} on standard input")))
+    } else {
+        Ok(text)
+    }
 }
 
 #[cfg(test)]
@@ -214,7 +212,7 @@ mod tests {
         };
         check("http://127.0.0.1:8080", true, 0, 8080);
         check("http://localhost:9", true, 0, 9);
-        check("https://thinkwork.example", false, PRIVATE_RANGES.len(), 443);
+        check("https://thinkwork.example", false, OPENABLE.len(), 443);
         check("https://10.1.2.3:8443/", false, 1, 8443);
         check("https://[fd00::1]", false, 1, 443);
         check("https://93.184.216.34", false, 0, 443);

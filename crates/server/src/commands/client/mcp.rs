@@ -11,51 +11,51 @@ use super::{Part, Seen, show};
 /// What to do with MCP servers.
 #[derive(Subcommand)]
 pub enum Mcp {
-    /// List the servers of the tenant.
+    /// List MCP servers.
     List {
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Register a server. It is pending until it is approved.
+    /// Register an MCP server. It needs approval before use.
     Add(Add),
-    /// Show one server with its tools and the hash that an approval names.
+    /// Show a server, its tools and its definition hash.
     Show {
-        /// The server, mcp_….
+        /// ID of the server, mcp_….
         id: McpServerId,
     },
-    /// Change a registration. What changes its definition makes it pending again.
+    /// Update a server. If its definition changes, it needs approval again.
     Edit(Edit),
-    /// Put a new key or client's secret in place, read from standard input.
+    /// Replace the API key or client secret, read from standard input.
     Secret {
-        /// The server, mcp_….
+        /// ID of the server, mcp_….
         id: McpServerId,
     },
-    /// Approve what `show` showed.
+    /// Approve a server.
     Approve(Approve),
-    /// Refuse a server; its grants end.
+    /// Reject a server and remove all connections to it.
     Reject {
-        /// The server, mcp_….
+        /// ID of the server, mcp_….
         id: McpServerId,
-        /// Why, for the record.
+        /// Reason.
         #[arg(long)]
         reason: String,
     },
-    /// Ask the server for its tools now and tell how it went.
+    /// Test a server.
     Test {
-        /// The server, mcp_….
+        /// ID of the server, mcp_….
         id: McpServerId,
     },
-    /// Ask the server for its tools and keep them; changed tools are held.
+    /// Refresh the tool list. Changed tools are put on hold until approved.
     Refresh {
-        /// The server, mcp_….
+        /// ID of the server, mcp_….
         id: McpServerId,
     },
-    /// Let a server serve a Space.
+    /// Add a server to a Space.
     Serve(Serve),
-    /// Delete a server: its secret and all grants end, its history stays.
+    /// Delete a server, its secret and all connections to it.
     Remove {
-        /// The server, mcp_….
+        /// ID of the server, mcp_….
         id: McpServerId,
     },
 }
@@ -63,16 +63,16 @@ pub enum Mcp {
 /// How a server is authorised.
 #[derive(Clone, Copy, ValueEnum)]
 enum AuthMode {
-    /// Anybody may call it.
+    /// No authentication.
     None,
-    /// One key of the tenant, read from standard input.
+    /// Shared API key, read from standard input.
     TenantKey,
-    /// Each person's own grant.
+    /// Per-user OAuth.
     UserOauth,
 }
 
 impl AuthMode {
-    const fn word(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::TenantKey => "tenant_key",
@@ -84,23 +84,23 @@ impl AuthMode {
 /// A server to register.
 #[derive(Args)]
 pub struct Add {
-    /// The name for people.
+    /// Name.
     name: String,
-    /// The endpoint of its streamable HTTP transport.
+    /// URL of the MCP endpoint (streamable HTTP).
     endpoint: String,
-    /// The first part of its tools' names [default: made from the name].
+    /// Prefix of the tool names [default: derived from the name].
     #[arg(long)]
     slug: Option<String>,
-    /// How it is authorised. With tenant-key the key is read from standard input.
+    /// Authentication. With tenant-key, the key is read from standard input.
     #[arg(long, value_enum, default_value = "none")]
     auth: AuthMode,
-    /// What belongs to that way.
+    /// Authentication options.
     #[command(flatten)]
     proof: Proof,
-    /// Allow only this tool (repeat for more).
+    /// Limit to this tool (repeatable).
     #[arg(long = "tool", value_name = "TOOL")]
     tools: Vec<String>,
-    /// Offer it at /mcp without a Space, too.
+    /// Also make it available at /mcp outside Spaces.
     #[arg(long)]
     outside_spaces: bool,
 }
@@ -108,30 +108,30 @@ pub struct Add {
 /// What to change of a server.
 #[derive(Args)]
 pub struct Edit {
-    /// The server, mcp_….
+    /// ID of the server, mcp_….
     id: McpServerId,
-    /// The name for people.
+    /// Name.
     #[arg(long)]
     name: Option<String>,
-    /// The endpoint of its streamable HTTP transport. A key goes only to the address it was entered for: name --auth, too.
+    /// URL of the MCP endpoint (streamable HTTP). A stored key is not sent to a new URL: pass --auth as well.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// How it is authorised, as a whole. With tenant-key the key is read from standard input.
+    /// Authentication, replaced as a whole. With tenant-key, the key is read from standard input.
     #[arg(long, value_enum)]
     auth: Option<AuthMode>,
-    /// What belongs to that way.
+    /// Authentication options.
     #[command(flatten)]
     proof: Proof,
-    /// Allow only this tool (repeat for more).
+    /// Limit to this tool (repeatable).
     #[arg(long = "tool", value_name = "TOOL")]
     tools: Vec<String>,
-    /// Allow every tool.
+    /// Allow all tools.
     #[arg(long, conflicts_with = "tools")]
     all_tools: bool,
-    /// Whether it is offered at /mcp without a Space, too.
+    /// Whether it is also available at /mcp outside Spaces.
     #[arg(long)]
     outside_spaces: Option<bool>,
-    /// What was seen before.
+    /// Expected version.
     #[command(flatten)]
     seen: Seen,
 }
@@ -139,22 +139,22 @@ pub struct Edit {
 /// What belongs to a way of authorising.
 #[derive(Args)]
 struct Proof {
-    /// tenant-key: the header that carries the bare key [default: Authorization: Bearer].
+    /// tenant-key: header for the key [default: Authorization: Bearer].
     #[arg(long, requires = "auth")]
     header: Option<String>,
-    /// user-oauth: a client that was registered by hand; its secret is read from standard input with --client-secret-stdin.
+    /// user-oauth: ID of an OAuth client you registered. Pass its secret with --client-secret-stdin.
     #[arg(long, requires = "auth")]
     client_id: Option<String>,
-    /// user-oauth: read the client's secret from standard input.
+    /// user-oauth: read the client secret from standard input.
     #[arg(long, requires = "client_id")]
     client_secret_stdin: bool,
-    /// user-oauth: ask for this scope instead of those that the server names (repeat for more).
+    /// user-oauth: request this scope instead of the server defaults (repeatable).
     #[arg(long = "scope", value_name = "SCOPE", requires = "auth")]
     scopes: Vec<String>,
-    /// user-oauth: accept that the issuer does not say that it checks PKCE.
+    /// user-oauth: use PKCE even if the issuer does not advertise it.
     #[arg(long, requires = "auth")]
     pkce_though_silent: bool,
-    /// user-oauth: leave out the resource of RFC 8707.
+    /// user-oauth: omit the resource parameter (RFC 8707).
     #[arg(long, requires = "auth")]
     without_resource: bool,
 }
@@ -163,13 +163,13 @@ impl Proof {
     /// This way of authorising with what belongs to it; secrets come from standard input.
     fn body(self, mode: AuthMode) -> Result<Value, Failure> {
         let secret = match mode {
-            AuthMode::TenantKey => Some(secret_from_stdin("the server's key")?.into()),
+            AuthMode::TenantKey => Some(secret_from_stdin("the API key")?.into()),
             AuthMode::None | AuthMode::UserOauth => None,
         };
         let client_secret =
             if self.client_secret_stdin { Some(secret_from_stdin("the client's secret")?.into()) } else { None };
         Ok(Value::Object(only_given(&[
-            ("mode", Some(mode.word().into())),
+            ("mode", Some(mode.as_str().into())),
             ("secret", secret),
             ("client_secret", client_secret),
             ("header", self.header.map(Value::from)),
@@ -189,15 +189,15 @@ fn named(items: Vec<String>) -> Option<Value> {
 /// What is approved.
 #[derive(Args)]
 pub struct Approve {
-    /// The server, mcp_….
+    /// ID of the server, mcp_….
     id: McpServerId,
-    /// The definition's hash as `show` printed it.
+    /// Definition hash, as shown by `show`.
     #[arg(long)]
     hash: String,
-    /// What a tool does: read, write or send (repeat for more). A tool without an effect counts as send.
+    /// Effect of a tool: read, write or send (repeatable). Without an effect, a tool is treated as send.
     #[arg(long = "effect", value_name = "TOOL=EFFECT", value_parser = effect)]
     effects: Vec<(String, String)>,
-    /// A tool whose call may be repeated without doing it twice (repeat for more); it needs an --effect.
+    /// Tool that is safe to retry (repeatable); requires --effect.
     #[arg(long = "idempotent", value_name = "TOOL")]
     idempotent: Vec<String>,
 }
@@ -205,17 +205,17 @@ pub struct Approve {
 /// With which of its tools a server serves a Space.
 #[derive(Args)]
 pub struct Serve {
-    /// The Space, spc_….
+    /// ID of the Space, spc_….
     space: SpaceId,
-    /// The server, mcp_….
+    /// ID of the server, mcp_….
     server: McpServerId,
-    /// Offer only this tool (repeat for more).
+    /// Limit to this tool (repeatable).
     #[arg(long = "tool", value_name = "TOOL", conflicts_with = "stop")]
     tools: Vec<String>,
-    /// When a call of a tool needs approval (repeat for more).
+    /// When calls of a tool need approval (repeatable).
     #[arg(long = "approval", value_name = "TOOL=never|once|always", value_parser = approval, conflicts_with = "stop")]
     approvals: Vec<(String, String)>,
-    /// Serve it no longer.
+    /// Remove the server from the Space.
     #[arg(long)]
     stop: bool,
 }
@@ -249,7 +249,7 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), Failure> {
         Mcp::Secret { id } => {
             let secret = secret_from_stdin("the server's secret")?;
             let answer = api.put(&format!("{}/secret", path(id)), &json!({ "secret": secret })).await?;
-            api.show(&answer, |_| say!("The new secret is in place."));
+            api.show(&answer, |_| say!("Secret replaced."));
             Ok(())
         }
         Mcp::Approve(decision) => {
@@ -260,19 +260,19 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), Failure> {
         }
         Mcp::Reject { id, reason } => {
             let answer = api.post(&format!("{}/reject", path(id)), &json!({ "reason": reason })).await?;
-            api.show(&answer, |_| say!("The server is rejected; its grants have ended."));
+            api.show(&answer, |_| say!("Server rejected. All connections to it were removed."));
             Ok(())
         }
         Mcp::Test { id } => test(api, &path(id)).await,
         Mcp::Refresh { id } => {
             let answer = api.post(&format!("{}/tools/refresh", path(id)), &json!({})).await?;
-            api.show(&answer, |answer| show::table(answer, &TOOLS, "The server offers no tools."));
+            api.show(&answer, |answer| show::table(answer, &TOOLS, "No tools."));
             Ok(())
         }
         Mcp::Serve(serve) => self::serve(api, serve).await,
         Mcp::Remove { id } => {
             api.delete(&path(id)).await?;
-            api.done("The server is deleted; its secret and grants have ended, its history stays.");
+            api.done("Server deleted. Its secret and all connections to it were deleted. Its history is kept.");
             Ok(())
         }
     }
@@ -288,7 +288,7 @@ async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
         ("AUTH", "/auth/mode"),
         ("URL", "/url"),
     ];
-    let empty = "There are no MCP servers yet; register one with `thinkwork mcp add NAME URL`.";
+    let empty = "No MCP servers. Register one with `thinkwork mcp add NAME URL`.";
     api.show(&answer, |answer| show::table(answer, &columns, empty));
     Ok(())
 }
@@ -326,7 +326,7 @@ async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
 fn changed(answer: &Value) {
     detail(answer);
     if answer.get("status").and_then(Value::as_str) == Some("pending") {
-        say!("\nIt is pending. Review it, then: thinkwork mcp approve ID --hash HASH --effect TOOL=read …");
+        say!("\nApproval required. Review it, then run: thinkwork mcp approve ID --hash HASH --effect TOOL=read …");
     }
 }
 
@@ -336,11 +336,11 @@ impl Approve {
         for (tool, effect) in &self.effects {
             let idempotent = self.idempotent.contains(tool);
             if effects.insert(tool.clone(), json!({ "effect": effect, "idempotent": idempotent })).is_some() {
-                return Err(Failure::wrong_use(format!("--effect names {tool} twice; say it once")));
+                return Err(Failure::wrong_use(format!("--effect is given twice for {tool}")));
             }
         }
         match self.idempotent.iter().find(|tool| !effects.contains_key(*tool)) {
-            Some(tool) => Err(Failure::wrong_use(format!("--idempotent {tool} needs --effect {tool}=… beside it"))),
+            Some(tool) => Err(Failure::wrong_use(format!("--idempotent {tool} requires --effect {tool}=…"))),
             None => Ok(json!({ "definition_hash": self.hash, "effects": effects })),
         }
     }
@@ -361,24 +361,22 @@ async fn test(api: &Api, path: &str) -> Result<(), Failure> {
         );
         let tools = show::list(answer, "tools");
         say!();
-        show::rows(tools, &[("TOOL", "/name"), ("WHAT IT SAYS OF ITSELF", "/description")])
-            .iter()
-            .for_each(|line| say!("{line}"));
+        show::rows(tools, &[("TOOL", "/name"), ("DESCRIPTION", "/description")]).iter().for_each(|line| say!("{line}"));
     });
-    if ok { Ok(()) } else { Err(Failure::failed("the server did not pass its test; the answer says why")) }
+    if ok { Ok(()) } else { Err(Failure::failed("the test failed; see the output above")) }
 }
 
 async fn serve(api: &Api, serve: Serve) -> Result<(), Failure> {
     let path = format!("/v1/spaces/{}/mcp-servers/{}", serve.space, serve.server);
     if serve.stop {
         api.delete(&path).await?;
-        api.done("The server no longer serves this Space.");
+        api.done("Server removed from the Space.");
         return Ok(());
     }
     let approvals: Map<String, Value> = serve.approvals.into_iter().map(|(tool, word)| (tool, word.into())).collect();
     let body = only_given(&[("approvals", Some(approvals.into())), ("tool_allowlist", named(serve.tools))]);
     let answer = api.put(&path, &body).await?;
-    api.show(&answer, |_| say!("The server serves this Space from the next turn on."));
+    api.show(&answer, |_| say!("Server added to the Space."));
     Ok(())
 }
 
@@ -401,11 +399,11 @@ fn detail(answer: &Value) {
         ("Secret ends with", "/auth/secret/last_four"),
         ("Issuer", "/issuer"),
         ("Status", "/status"),
-        ("Hash to approve", "/definition_hash"),
-        ("Last problem", "/last_error"),
-        ("Outside Spaces", "/outside_spaces"),
-        ("Only these tools", "/tool_allowlist"),
-        ("Allowed, not there", "/tool_allowlist_missing"),
+        ("Definition hash", "/definition_hash"),
+        ("Last error", "/last_error"),
+        ("Available outside Spaces", "/outside_spaces"),
+        ("Allowed tools", "/tool_allowlist"),
+        ("Allowed but missing", "/tool_allowlist_missing"),
     ];
     show::lines(answer, &labels);
     let tools = show::list(answer, "tools");

@@ -11,17 +11,17 @@ use super::{Part, Seen, show};
 /// What to do with tokens.
 #[derive(Subcommand)]
 pub enum Token {
-    /// List your tokens, or the tenant's for operators.
+    /// List tokens.
     List {
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Make a service token; it is printed once. A personal one is made signed in, on the page Tokens.
+    /// Create a service token. It is printed once. Create personal tokens on your account page.
     Add(AddToken),
-    /// End a token.
+    /// Revoke a token.
     Revoke {
-        /// The token, tok_….
+        /// ID of the token, tok_….
         id: TokenId,
     },
 }
@@ -29,35 +29,35 @@ pub enum Token {
 /// Where a token works.
 #[derive(Clone, Copy, ValueEnum)]
 enum Audience {
-    /// At /v1.
+    /// The API (/v1).
     Api,
-    /// At /mcp.
+    /// The MCP gateway (/mcp).
     Mcp,
 }
 
 /// How much a token may do; each holds those before it.
 #[derive(Clone, Copy, ValueEnum)]
 enum Scope {
-    /// Look.
+    /// Read-only.
     Read,
-    /// Look and write.
+    /// Read and write.
     Write,
-    /// Configure.
+    /// Full access, including settings.
     Admin,
 }
 
 /// A token to make.
 #[derive(Args)]
 pub struct AddToken {
-    /// What it is for.
+    /// Name.
     name: String,
-    /// Where it works.
+    /// Where the token can be used.
     #[arg(long, value_enum, default_value = "api")]
     audience: Audience,
-    /// How much it may do.
+    /// Permissions.
     #[arg(long, value_enum, default_value = "read")]
     scope: Scope,
-    /// How long it works [default: 90 days].
+    /// Expires in [default: 90 days].
     #[arg(long, value_name = "SECONDS")]
     expires_in_seconds: Option<u64>,
 }
@@ -65,49 +65,49 @@ pub struct AddToken {
 /// What to do with people.
 #[derive(Subcommand)]
 pub enum User {
-    /// List the people of the tenant.
+    /// List people.
     List {
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Invite a person; the link is printed once.
+    /// Invite a person. The link is printed once.
     Add {
-        /// Their e-mail.
+        /// Email.
         email: String,
-        /// Their name.
+        /// Name.
         name: String,
-        /// What they may do.
+        /// Role.
         #[arg(long, value_enum, default_value = "member")]
         role: Role,
     },
-    /// Make a new invitation for a person who has not accepted; the link is printed once, the one before ends.
+    /// Create a new invitation link. The previous link stops working.
     Invite {
-        /// The person, usr_….
+        /// ID of the person, usr_….
         id: UserId,
     },
-    /// Change the name or the role of a person.
+    /// Update the name or role of a person.
     Edit {
-        /// The person, usr_….
+        /// ID of the person, usr_….
         id: UserId,
-        /// Their name.
+        /// Name.
         #[arg(long)]
         name: Option<String>,
-        /// What they may do.
+        /// Role.
         #[arg(long, value_enum)]
         role: Option<Role>,
-        /// What was seen before.
+        /// Expected version.
         #[command(flatten)]
         seen: Seen,
     },
-    /// Lock a person out: their sessions, tokens and grants end at once.
+    /// Disable a person. Their sessions, tokens and connections end immediately.
     Disable {
-        /// The person, usr_….
+        /// ID of the person, usr_….
         id: UserId,
     },
-    /// Let a person in again. What ended stays ended.
+    /// Enable a person. Sessions, tokens and connections are not restored.
     Enable {
-        /// The person, usr_….
+        /// ID of the person, usr_….
         id: UserId,
     },
 }
@@ -115,11 +115,11 @@ pub enum User {
 /// What a person may do.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Role {
-    /// Work.
+    /// Use Spaces.
     Member,
-    /// Configure.
+    /// Manage settings.
     Operator,
-    /// Configure, and name owners.
+    /// Manage settings and owners.
     Owner,
 }
 
@@ -136,13 +136,13 @@ pub(super) async fn run_token(api: &Api, command: Token) -> Result<(), Failure> 
                 ("ID", "/id"),
                 ("NAME", "/name"),
                 ("KIND", "/kind"),
-                ("WORKS AT", "/audience"),
+                ("USE WITH", "/audience"),
                 ("SCOPES", "/scopes"),
                 ("ENDS WITH", "/last_four"),
                 ("EXPIRES", "/expires_at"),
                 ("REVOKED", "/revoked_at"),
             ];
-            let empty = "There are no tokens; make one with `thinkwork token add NAME`.";
+            let empty = "No tokens. Create one with `thinkwork token add NAME`.";
             api.show(&answer, |answer| show::table(answer, &columns, empty));
         }
         Token::Add(new) => {
@@ -161,7 +161,7 @@ pub(super) async fn run_token(api: &Api, command: Token) -> Result<(), Failure> 
         }
         Token::Revoke { id } => {
             api.delete(&format!("/v1/tokens/{id}")).await?;
-            api.done("The token works no more.");
+            api.done("Token revoked.");
         }
     }
     Ok(())
@@ -179,7 +179,7 @@ pub(super) async fn run_user(api: &Api, command: User) -> Result<(), Failure> {
                 ("ACCEPTED", "/accepted"),
                 ("DISABLED", "/disabled"),
             ];
-            api.show(&answer, |answer| show::table(answer, &columns, "There are no people."));
+            api.show(&answer, |answer| show::table(answer, &columns, "No people."));
         }
         User::Add { email, name, role } => {
             let body = json!({ "email": email, "name": name, "role": word(role) });
@@ -209,7 +209,7 @@ fn person(answer: &Value) {
 
 fn invited(answer: &Value) {
     person(answer);
-    show::once("Their invitation", answer.get("invite_url"));
+    show::once("Invitation link", answer.get("invite_url"));
 }
 
 async fn change(api: &Api, id: UserId, fields: Fields<'_>, seen: &Seen) -> Result<(), Failure> {

@@ -48,7 +48,7 @@ pub(super) fn table(answer: &Value, columns: &[(&str, &str)], empty: &str) {
         rows(items, columns).iter().for_each(|line| say!("{line}"));
     }
     if let Some(next) = answer.get("next").and_then(Value::as_str) {
-        say!("\nThere are more: repeat with --after {}", one_line(next));
+        say!("\nMore results: repeat with --after {}", one_line(next));
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn lines(answer: &Value, labels: &[(&str, &str)]) {
 
 /// A secret that was just made. It is not to be had again, and that is said.
 pub(super) fn once(what: &str, secret: Option<&Value>) {
-    say!("\n{what}, shown only this once; store it now:\n\n{GAP}{}\n", words(secret));
+    say!("\n{what} (shown only once; copy it now):\n\n{GAP}{}\n", words(secret));
 }
 
 #[cfg(test)]

@@ -1,60 +1,63 @@
 //! `thinkwork webhook`: explicit inbound endpoints and what reached them.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{SpaceId, WebhookId};
 
 use super::super::Failure;
 use super::api::{Api, only_given, secret_from_stdin};
 use super::{Part, Seen, show};
+use crate::webhooks::schemes::Scheme;
 
 /// What to do with webhooks.
 #[derive(Subcommand)]
 pub enum Webhook {
-    /// List the webhooks of the tenant.
+    /// List webhooks.
     List {
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Make a webhook; its secret is printed once.
+    /// Create a webhook. Its secret is printed once.
     Add(Add),
-    /// Show one webhook.
+    /// Show a webhook.
     Show {
-        /// The webhook, whk_….
+        /// ID of the webhook, whk_….
         id: WebhookId,
     },
-    /// Change a webhook. An empty text takes that value away.
+    /// Update a webhook. Pass an empty text to remove a value.
     Edit(Edit),
-    /// Make a new secret at the same address; it is printed once.
+    /// Rotate the secret. The new secret is printed once.
     Rotate {
-        /// The webhook, whk_….
+        /// ID of the webhook, whk_….
         id: WebhookId,
-        /// How long the secret before goes on verifying [default: a day].
+        /// How long the previous secret stays valid [default: 1 day].
         #[arg(long, value_name = "SECONDS")]
         overlap_seconds: Option<u64>,
     },
-    /// Send it a signed sample event.
+    /// Send a test event.
     Test {
-        /// The webhook, whk_….
+        /// ID of the webhook, whk_….
         id: WebhookId,
     },
-    /// List what reached it, accepted or not.
+    /// List deliveries.
     Deliveries {
-        /// The webhook, whk_….
+        /// ID of the webhook, whk_….
         id: WebhookId,
-        /// Only with this result: accepted, applied, duplicate, conflict, refused or failed.
+        /// Filter by result: accepted, applied, duplicate, conflict, refused or failed.
         #[arg(long)]
         result: Option<String>,
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Apply again what was applied or failed, at most 1,000 deliveries at a time.
+    /// Replay deliveries that were applied or failed, at most 1,000 at a time.
     Replay(Replay),
-    /// Delete it; its address answers 404 from then on.
+    /// Delete a webhook. Its URL stops working immediately.
     Remove {
-        /// The webhook, whk_….
+        /// ID of the webhook, whk_….
         id: WebhookId,
     },
 }
@@ -62,18 +65,18 @@ pub enum Webhook {
 /// What to replay.
 #[derive(Args)]
 pub struct Replay {
-    /// The webhook, whk_….
+    /// ID of the webhook, whk_….
     id: WebhookId,
-    /// Only with this result: applied or failed.
+    /// Filter by result: applied or failed.
     #[arg(long)]
     result: Option<String>,
-    /// Only what arrived then or later, like 2026-01-31T12:00:00Z.
+    /// Filter by start time, for example 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only what arrived before.
+    /// Filter by end time.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Only count.
+    /// Only count the deliveries.
     #[arg(long)]
     dry_run: bool,
 }
@@ -89,15 +92,15 @@ impl Replay {
 /// A webhook to make.
 #[derive(Args)]
 pub struct Add {
-    /// The name for people.
+    /// Name.
     name: String,
-    /// The Space in which its events become threads, spc_….
+    /// ID of the Space for its threads, spc_….
     #[arg(long)]
     space: SpaceId,
-    /// How requests prove themselves: bearer or standard_webhooks.
-    #[arg(long, default_value = "standard_webhooks")]
+    /// Verification method.
+    #[arg(long, default_value = "standard_webhooks", value_parser = schemes())]
     scheme: String,
-    /// Read the secret that the sender dictates from standard input; else one is made.
+    /// Read a secret chosen by the sender from standard input [default: generated].
     #[arg(long)]
     secret_stdin: bool,
     /// What it does with its events.
@@ -108,21 +111,21 @@ pub struct Add {
 /// What to change of a webhook.
 #[derive(Args)]
 pub struct Edit {
-    /// The webhook, whk_….
+    /// ID of the webhook, whk_….
     id: WebhookId,
-    /// The name for people.
+    /// Name.
     #[arg(long)]
     name: Option<String>,
-    /// Whether it takes requests; one that does not answers 404.
+    /// Whether it is enabled. A disabled webhook returns 404.
     #[arg(long)]
     enabled: Option<bool>,
     /// What it does with its events.
     #[command(flatten)]
     ways: Ways,
-    /// Take requests from every network.
+    /// Allow requests from all IP addresses.
     #[arg(long, conflicts_with = "cidrs")]
     any_network: bool,
-    /// What was seen before.
+    /// Expected version.
     #[command(flatten)]
     seen: Seen,
 }
@@ -130,22 +133,22 @@ pub struct Edit {
 /// What a webhook does with its events.
 #[derive(Args)]
 struct Ways {
-    /// Where the sender's event id is: a JSON pointer like /id, or a header's name.
+    /// Event ID of the sender: a JSON pointer like /id, or a header name.
     #[arg(long, value_name = "PLACE")]
     event_id: Option<String>,
-    /// Where the key is that ties events to one thread: a JSON pointer or a header's name.
+    /// Correlation key. Events with the same value go to the same thread: a JSON pointer or a header name.
     #[arg(long, value_name = "PLACE")]
     correlation: Option<String>,
-    /// What the agent is told to do with its events.
+    /// Instructions for the agent.
     #[arg(long)]
     prompt: Option<String>,
-    /// Requests a minute, all processes together.
+    /// Rate limit (requests per minute).
     #[arg(long, value_name = "COUNT")]
     rate_limit_per_minute: Option<u64>,
-    /// Take requests only from this network (repeat for more).
+    /// Allowed IP range, for example 192.0.2.0/24 (repeatable).
     #[arg(long = "cidr", value_name = "NETWORK")]
     cidrs: Vec<String>,
-    /// The priority of its threads: low, medium, high, urgent or critical.
+    /// Priority of new threads: low, medium, high, urgent or critical.
     #[arg(long)]
     priority: Option<String>,
 }
@@ -164,6 +167,10 @@ impl Ways {
             ("default_priority", text(self.priority)),
         ]
     }
+}
+
+fn schemes() -> PossibleValuesParser {
+    Scheme::iter().map(|scheme| scheme.as_str()).into()
 }
 
 impl Add {
@@ -223,13 +230,13 @@ pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), Failure> {
         Webhook::Deliveries { id, result, part } => deliveries(api, &path(id), result.as_deref(), &part).await,
         Webhook::Replay(replay) => {
             let answer = api.post(&format!("{}/replay", path(replay.id)), &replay.body()).await?;
-            let label = if replay.dry_run { "Would come again" } else { "Come again" };
+            let label = if replay.dry_run { "Would be replayed" } else { "Replayed" };
             api.show(&answer, |answer| show::lines(answer, &[(label, "/count")]));
             Ok(())
         }
         Webhook::Remove { id } => {
             api.delete(&path(id)).await?;
-            api.done("The webhook is deleted; its address answers 404 from now on.");
+            api.done("Webhook deleted. Its URL no longer works.");
             Ok(())
         }
     }
@@ -244,7 +251,7 @@ async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
         ("TAKES", "/enabled"),
         ("SPACE", "/space_id"),
     ];
-    let empty = "There are no webhooks yet; make one with `thinkwork webhook add NAME --space spc_…`.";
+    let empty = "No webhooks. Create one with `thinkwork webhook add NAME --space spc_…`.";
     api.show(&answer, |answer| show::table(answer, &columns, empty));
     Ok(())
 }
@@ -259,7 +266,7 @@ async fn deliveries(api: &Api, path: &str, result: Option<&str>, part: &Part) ->
         ("THREAD", "/thread_id"),
         ("COUNT", "/count"),
     ];
-    api.show(&answer, |answer| show::table(answer, &columns, "Nothing has reached this webhook that fits."));
+    api.show(&answer, |answer| show::table(answer, &columns, "No matching deliveries."));
     Ok(())
 }
 
@@ -270,16 +277,16 @@ fn detail(answer: &Value) {
         ("Address", "/url"),
         ("Space", "/space_id"),
         ("Scheme", "/verification/scheme"),
-        ("Takes requests", "/enabled"),
-        ("Event id", "/event_id"),
-        ("One thread for each", "/correlation"),
-        ("The agent is told", "/prompt"),
+        ("Enabled", "/enabled"),
+        ("Event ID", "/event_id"),
+        ("Correlation key", "/correlation"),
+        ("Instructions", "/prompt"),
         ("Priority", "/default_priority"),
         ("A minute", "/rate_limit_per_minute"),
         ("From", "/allowed_cidrs"),
         ("Secret version", "/secret_state/version"),
         ("Secret ends with", "/secret_state/last_four"),
-        ("The one before ends", "/secret_state/previous_ends_at"),
+        ("Previous secret expires", "/secret_state/previous_ends_at"),
     ];
     show::lines(answer, &labels);
 }

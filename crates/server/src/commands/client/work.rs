@@ -13,70 +13,78 @@ use super::{Part, Seen, show};
 /// What to do with Spaces.
 #[derive(Subcommand)]
 pub enum Space {
-    /// List the Spaces that you can see.
+    /// List Spaces.
     List {
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Make a Space.
+    /// Create a Space.
     Add {
-        /// Its short name, like finance.
+        /// Slug, for example finance.
         slug: String,
-        /// Its name for people.
+        /// Name.
         name: String,
-        /// Who sees it. A service token makes public ones alone, since it is a member of nothing.
+        /// Visibility. Service tokens can only create public Spaces.
         #[arg(long, value_enum, default_value = "private")]
         access: Access,
-        /// What the agent is told in each of its turns.
+        /// Instructions for the agent.
         #[arg(long)]
         prompt: Option<String>,
     },
-    /// Show one Space.
+    /// Show a Space.
     Show {
-        /// The Space, spc_….
+        /// ID of the Space, spc_….
         id: SpaceId,
     },
-    /// Change a Space. To open a private one, sign in in a browser: it shows to everyone.
+    /// Update a Space. To make a private Space public, use the web interface.
     Edit {
-        /// The Space, spc_….
+        /// ID of the Space, spc_….
         id: SpaceId,
-        /// Its name for people.
+        /// Name.
         #[arg(long)]
         name: Option<String>,
-        /// Let its members alone see it.
+        /// Make it private.
         #[arg(long)]
         private: bool,
-        /// What the agent is told in each of its turns; an empty one tells it nothing.
+        /// Instructions for the agent; empty to remove them.
         #[arg(long)]
         prompt: Option<String>,
-        /// Whether an event of a closed thread reopens it.
+        /// Reopen closed threads when a related event is received.
         #[arg(long)]
         reopen: Option<bool>,
-        /// What was seen before.
+        /// Expected version.
         #[command(flatten)]
         seen: Seen,
     },
-    /// List the members of a Space.
-    Members {
-        /// The Space, spc_….
+    /// List the tools the agent can use in a Space, and why others are unavailable.
+    Tools {
+        /// ID of the Space, spc_….
         space: SpaceId,
-        /// Which part of the list.
+        /// ID of the person, usr_… [default: you].
+        #[arg(long)]
+        user: Option<UserId>,
+    },
+    /// List members of a Space.
+    Members {
+        /// ID of the Space, spc_….
+        space: SpaceId,
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Let a person into a Space.
+    /// Add a member to a Space.
     MemberAdd {
-        /// The Space, spc_….
+        /// ID of the Space, spc_….
         space: SpaceId,
-        /// The person, usr_….
+        /// ID of the person, usr_….
         user: UserId,
     },
-    /// Take a person out of a Space.
+    /// Remove a member from a Space.
     MemberRemove {
-        /// The Space, spc_….
+        /// ID of the Space, spc_….
         space: SpaceId,
-        /// The person, usr_….
+        /// ID of the person, usr_….
         user: UserId,
     },
 }
@@ -84,73 +92,73 @@ pub enum Space {
 /// Who sees a Space.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Access {
-    /// Everyone of the tenant.
+    /// Everyone in the company.
     Public,
-    /// Its members alone.
+    /// Members only.
     Private,
 }
 
 /// What to do with threads.
 #[derive(Subcommand)]
 pub enum Thread {
-    /// List the threads that you can see, the latest first.
+    /// List threads, newest first.
     List {
-        /// Only of this Space, spc_….
+        /// Filter by Space, spc_….
         #[arg(long)]
         space: Option<SpaceId>,
-        /// Only with this status: backlog, todo, in_progress, in_review, blocked, done or cancelled.
+        /// Filter by status: backlog, todo, in_progress, in_review, blocked, done or cancelled.
         #[arg(long)]
         status: Option<String>,
-        /// Only with these words.
+        /// Filter by words in the title.
         #[arg(long, value_name = "WORDS")]
         search: Option<String>,
-        /// Which part of the list.
+        /// Page of the list.
         #[command(flatten)]
         part: Part,
     },
-    /// Show a thread: its messages, its turns and their steps. With --json it is the whole export.
+    /// Show a thread with its messages, turns and steps. With --json, export the whole thread.
     Show {
-        /// The thread, like CHAT-….
+        /// ID of the thread, CHAT-….
         id: ThreadId,
     },
-    /// Write a message.
+    /// Send a message.
     Say {
-        /// The thread, like CHAT-….
+        /// ID of the thread, CHAT-….
         id: ThreadId,
-        /// The text; - reads it from standard input.
+        /// Text; - reads from standard input.
         text: String,
     },
-    /// Change what a thread is called, where it stands or how pressing it is.
+    /// Update the title, status or priority of a thread.
     Edit {
-        /// The thread, like CHAT-….
+        /// ID of the thread, CHAT-….
         id: ThreadId,
-        /// Its title.
+        /// Title.
         #[arg(long)]
         title: Option<String>,
-        /// Where it stands: backlog, todo, in_progress, in_review, blocked, done or cancelled.
+        /// Status: backlog, todo, in_progress, in_review, blocked, done or cancelled.
         #[arg(long)]
         status: Option<String>,
-        /// How pressing it is: low, medium, high, urgent or critical.
+        /// Priority: low, medium, high, urgent or critical.
         #[arg(long)]
         priority: Option<String>,
-        /// What was seen before.
+        /// Expected version.
         #[command(flatten)]
         seen: Seen,
     },
-    /// Stop a turn that has not ended.
+    /// Stop a running turn.
     Cancel {
-        /// The turn, trn_…, as `show` prints it.
+        /// ID of the turn, trn_…, as shown by `show`.
         turn: TurnId,
     },
-    /// Begin a thread with a first message.
+    /// Start a thread.
     New {
-        /// The Space, spc_….
+        /// ID of the Space, spc_….
         #[arg(long)]
         space: SpaceId,
-        /// Its title [default: the first line of the text].
+        /// Title [default: first line of the text].
         #[arg(long)]
         title: Option<String>,
-        /// The text; - reads it from standard input.
+        /// Text; - reads from standard input.
         text: String,
     },
 }
@@ -161,7 +169,7 @@ pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> 
         Space::List { part } => {
             let answer = api.get(&part.of("/v1/spaces", &[])).await?;
             let columns = [("ID", "/id"), ("SLUG", "/slug"), ("NAME", "/name"), ("ACCESS", "/access")];
-            let empty = "There are no Spaces that you can see; make one with `thinkwork space add SLUG NAME`.";
+            let empty = "No Spaces. Create one with `thinkwork space add SLUG NAME`.";
             api.show(&answer, |answer| show::table(answer, &columns, empty));
         }
         Space::Add { slug, name, access, prompt } => {
@@ -187,18 +195,23 @@ pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> 
             let answer = api.patch(&format!("/v1/spaces/{id}"), &fields, &seen).await?;
             api.show(&answer, room);
         }
+        Space::Tools { space, user } => {
+            let query = user.map(|user| format!("?user={user}")).unwrap_or_default();
+            let answer = api.get(&format!("/v1/spaces/{space}/effective-tools{query}")).await?;
+            api.show(&answer, effective_tools);
+        }
         Space::Members { space, part } => {
             let answer = api.get(&part.of(&format!("/v1/spaces/{space}/members"), &[])).await?;
             let columns = [("PERSON", "/user_id"), ("SINCE", "/joined_at")];
-            api.show(&answer, |answer| show::table(answer, &columns, "Nobody is a member of this Space."));
+            api.show(&answer, |answer| show::table(answer, &columns, "No members."));
         }
         Space::MemberAdd { space, user } => {
             let answer = api.put(&member(space, user), &json!({})).await?;
-            api.show(&answer, |_| say!("They are a member of this Space now."));
+            api.show(&answer, |_| say!("Member added."));
         }
         Space::MemberRemove { space, user } => {
             api.delete(&member(space, user)).await?;
-            api.done("They are no longer a member of this Space.");
+            api.done("Member removed.");
         }
     }
     Ok(())
@@ -213,11 +226,11 @@ pub(super) async fn run_thread(api: &Api, command: Thread) -> Result<(), Failure
             let columns = [
                 ("ID", "/id"),
                 ("STATUS", "/status"),
-                ("WHO ASKED", "/requester/kind"),
+                ("REQUESTER", "/requester/kind"),
                 ("UPDATED", "/updated_at"),
                 ("TITLE", "/title"),
             ];
-            let empty = "There are no threads that fit; begin one with `thinkwork thread new --space spc_… TEXT`.";
+            let empty = "No matching threads. Start one with `thinkwork thread new --space spc_… TEXT`.";
             api.show(&answer, |answer| show::table(answer, &columns, empty));
         }
         Thread::Show { id } => {
@@ -259,10 +272,31 @@ fn room(answer: &Value) {
         ("Slug", "/slug"),
         ("Name", "/name"),
         ("Access", "/access"),
-        ("Events reopen threads", "/reopen"),
-        ("The agent is told", "/prompt"),
+        ("Reopen threads", "/reopen"),
+        ("Instructions", "/prompt"),
     ];
     show::lines(answer, &labels);
+}
+
+fn effective_tools(answer: &Value) {
+    let columns = [
+        ("TOOL", "/name"),
+        ("SOURCE", "/source/slug"),
+        ("GRANTED BY", "/granted_by/requester/id"),
+        ("CREDENTIAL", "/granted_by/credential_subject/kind"),
+        ("LIMITED BY", "/narrowed_by"),
+        ("EFFECT", "/effect"),
+        ("APPROVAL", "/approval"),
+    ];
+    match show::list(answer, "offered") {
+        [] => say!("No tools available."),
+        offered => show::rows(offered, &columns).iter().for_each(|line| say!("{line}")),
+    }
+    for left in show::list(answer, "left_out") {
+        let link = left.get("connect_url").and_then(Value::as_str).map(|url| format!("; connect it at {url}"));
+        let (source, reason) = (show::plain(text(left, "/server")), text(left, "/reason"));
+        say!("Unavailable: {source}, because {reason}{}", link.unwrap_or_default());
+    }
 }
 
 /// The text itself, or standard input for `-`.
@@ -312,7 +346,7 @@ fn whole(answer: &Value) {
             say!("  {}  {name}  {}  ({})", text(step, "/kind"), text(step, "/status"), credential(step));
         }
         for left in show::list(turn, "tools_left_out") {
-            say!("  left out: {} because {}", show::plain(text(left, "/server")), text(left, "/reason"));
+            say!("  unavailable: {} because {}", show::plain(text(left, "/server")), text(left, "/reason"));
         }
     }
 }

@@ -6,15 +6,14 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
-use thinkwork_primitives::{Effect, McpServerId, Secret, SpaceId};
+use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 
 use super::review::{Shown, page};
 use super::{Done, bad, names_typed};
-use crate::edge::path::Ids;
-use crate::edge::{CheckedForm, Frame, Id, List, Page, PageError, PageOperator, Paging};
+use crate::edge::{CheckedForm, Id, Layout, List, Page, PageError, PageOperator, Paging};
 use crate::mcp::review::EffectChoice;
 use crate::mcp::{Change, Decision, Error, Mcp, Server};
-use crate::spaces::SpaceServer;
+use crate::spaces::SourcePolicy;
 
 struct Row {
     id: String,
@@ -28,7 +27,7 @@ struct Row {
 #[derive(Template)]
 #[template(path = "mcp/templates/servers.html")]
 struct ListPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     next: String,
 }
@@ -36,9 +35,9 @@ struct ListPage {
 /// How a server signs in, in words.
 pub(super) fn sign_in_words(server: &Server) -> &'static str {
     match server.auth.mode() {
-        "tenant_key" => "The tenant's key",
-        "user_oauth" => "Each person's own grant",
-        _ => "Nothing",
+        "tenant_key" => "Shared API key",
+        "user_oauth" => "Per-user OAuth",
+        _ => "None",
     }
 }
 
@@ -53,14 +52,14 @@ pub(super) async fn list(
     let page = List::cut(servers, &paging, |server| server.id.to_string());
     let rows = page.items.into_iter().map(|server| Row {
         id: server.id.to_string(),
-        status: server.status.word(),
+        status: server.status.as_str(),
         sign_in: sign_in_words(&server),
         last_error: server.last_error.unwrap_or_default(),
         name: server.name,
         url: server.url,
     });
     Ok(Page(ListPage {
-        frame: Frame::admin(&caller, "MCP servers", "mcp-servers").with_notice(done.notice()),
+        layout: Layout::admin(&caller, "MCP servers", "mcp-servers").with_notice(done.notice()),
         rows: rows.collect(),
         next: page.next.map(|next| format!("/admin/mcp-servers?after={next}")).unwrap_or_default(),
     }))
@@ -76,7 +75,8 @@ async fn settle<T>(
 ) -> Result<Response, PageError> {
     match result {
         Ok(_) => Ok(Redirect::to(&format!("/admin/mcp-servers/{id}?done={done}")).into_response()),
-        Err(Error::NotFound) => Err(Error::NotFound.into()),
+        // Who may not act here any more does not see the page either.
+        Err(error @ (Error::NotFound | Error::Access(_))) => Err(error.into()),
         Err(error) => page(mcp, caller, id, Shown { notice: Some(bad(error)), test: None }).await,
     }
 }
@@ -100,7 +100,7 @@ pub(super) async fn change(
         tool_allowlist: Some(names_typed(form.tool_allowlist.as_deref())),
         ..Change::default()
     };
-    let result = mcp.change(caller.tenant(), id, change, &caller.principal.requester()).await;
+    let result = mcp.change(id, change, &caller.principal).await;
     settle(&mcp, &caller, id, "changed", result).await
 }
 
@@ -119,14 +119,16 @@ pub(super) async fn approve(
             tool_hashes.insert(tool.to_owned(), value.clone());
         } else if let Some(tool) = field.strip_prefix("effect.") {
             let idempotent = form.contains_key(&format!("idempotent.{tool}"));
-            effects.insert(tool.to_owned(), EffectChoice { effect: Effect::from_column(Some(value)), idempotent });
+            let effect =
+                value.parse().map_err(|_| crate::edge::ApiError::invalid(field, "choose an effect from the list."))?;
+            effects.insert(tool.to_owned(), EffectChoice { effect, idempotent });
         }
     }
     // A page without tools leaves it to the approval to look for them.
     let tool_hashes = (!tool_hashes.is_empty()).then_some(tool_hashes);
     let definition_hash = form.get("definition_hash").cloned().unwrap_or_default();
     let decision = Decision { definition_hash, effects, tool_hashes };
-    let result = mcp.approve(caller.tenant(), id, decision, &caller.principal.requester()).await;
+    let result = mcp.approve(id, decision, &caller.principal).await;
     settle(&mcp, &caller, id, "approved", result).await
 }
 
@@ -143,7 +145,7 @@ pub(super) async fn reject(
     CheckedForm { caller, form }: CheckedForm<RejectForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let result = mcp.reject(caller.tenant(), id, &form.reason, &caller.principal.requester()).await;
+    let result = mcp.reject(id, &form.reason, &caller.principal).await;
     settle(&mcp, &caller, id, "rejected", result).await
 }
 
@@ -160,7 +162,7 @@ pub(super) async fn secret(
     CheckedForm { caller, form }: CheckedForm<SecretForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let result = mcp.secret_put(caller.tenant(), id, &form.secret, &caller.principal.requester()).await;
+    let result = mcp.secret_put(id, &form.secret, &caller.principal).await;
     settle(&mcp, &caller, id, "secret", result).await
 }
 
@@ -191,7 +193,7 @@ pub(super) struct Nothing {}
 /// Ends that the server serves a Space.
 pub(super) async fn space_remove(
     State(mcp): State<Mcp>,
-    Ids(id, space): Ids<McpServerId, SpaceId>,
+    Id((id, space)): Id<(McpServerId, SpaceId)>,
     CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
@@ -215,10 +217,10 @@ pub(super) async fn delete(
     let server = mcp.find(caller.tenant(), id).await?;
     if form.confirm_name.trim() != server.name {
         let error =
-            Error::NotNow("Nothing was deleted: the name does not match. Type it as it stands there.".to_owned());
+            Error::NotNow("Nothing was deleted. The name does not match; enter it exactly as shown.".to_owned());
         return settle(&mcp, &caller, id, "deleted", Err::<(), _>(error)).await;
     }
-    mcp.delete(caller.tenant(), id, &caller.principal.requester()).await?;
+    mcp.delete(id, &caller.principal).await?;
     Ok(Redirect::to("/admin/mcp-servers?done=deleted").into_response())
 }
 
@@ -231,13 +233,13 @@ impl Mcp {
         space: SpaceId,
         tool_allowlist: Option<Vec<String>>,
     ) -> Result<(), Error> {
-        let mut tx = self.db.write(by.tenant).await?;
+        let mut tx = self.access.write_as(by).await?;
         crate::mcp::registry::find(&mut tx, id).await?;
         self.spaces.visible(&mut tx, space, by).await?;
-        let served = self.spaces.servers(&mut tx, space).await?;
-        let approvals = served.into_iter().find(|served| served.server == id).map(|served| served.approvals);
-        let serves = SpaceServer { server: id, tool_allowlist, approvals: approvals.unwrap_or_default() };
-        self.spaces.server_put(&mut tx, space, serves, &by.requester()).await?;
+        let served = self.spaces.sources(&mut tx, space).await?;
+        let before = served.into_iter().find(|served| served.source == id.into()).map(|served| served.policy);
+        let policy = SourcePolicy { tool_allowlist, ..before.unwrap_or_default() };
+        self.spaces.source_put(&mut tx, space, id.into(), &policy, &by.actor()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -249,9 +251,9 @@ impl Mcp {
         id: McpServerId,
         space: SpaceId,
     ) -> Result<(), Error> {
-        let mut tx = self.db.write(by.tenant).await?;
+        let mut tx = self.access.write_as(by).await?;
         self.spaces.visible(&mut tx, space, by).await?;
-        self.spaces.server_remove(&mut tx, space, id, &by.requester()).await?;
+        self.spaces.source_remove(&mut tx, space, id.into(), &by.actor()).await?;
         tx.commit().await?;
         Ok(())
     }

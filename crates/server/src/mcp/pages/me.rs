@@ -8,9 +8,9 @@ use url::Url;
 
 use super::admin::Nothing;
 use super::{Done, bad};
-use crate::edge::{CheckedForm, Frame, Id, Page, PageCaller, PageError, PageMember};
-use crate::mcp::{Auth, Mcp, Server};
-use crate::oauth::ConnectionStatus;
+use crate::edge::{CheckedForm, Id, Layout, Page, PageCaller, PageError, PageMember};
+use crate::mcp::{Auth, Error, Mcp, Server};
+use crate::oauth::{self, ConnectionStatus};
 
 struct Row {
     id: String,
@@ -27,14 +27,14 @@ struct Row {
 #[derive(Template)]
 #[template(path = "mcp/templates/mine.html")]
 struct MinePage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
 }
 
 #[derive(Template)]
 #[template(path = "mcp/templates/connect.html")]
 struct ConnectPage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     name: String,
     host: String,
@@ -56,8 +56,8 @@ pub(super) async fn list(
         let (status, word, act, href) = match mine.connection {
             None => ("enabled", "Ready", "", String::new()),
             Some(ConnectionStatus::Connected) => {
-                let connection = mcp.oauth.connection(&mut tx, caller.user, mine.server.id).await;
-                let connection = connection.map_err(crate::mcp::Error::from)?;
+                let connection = mcp.oauth.connection(&mut tx, caller.user, mine.server.id.into()).await;
+                let connection = connection.map_err(Error::from)?;
                 let href = connection.map(|connection| format!("/me/connections/{}/disconnect", connection.id));
                 ("connected", "", "Disconnect", href.unwrap_or_else(|| "/me/connections".to_owned()))
             }
@@ -71,7 +71,7 @@ pub(super) async fn list(
             status,
             word,
             tools: match mine.tool_count {
-                0 => "tools appear after the first use".to_owned(),
+                0 => "Tools are listed after the first use".to_owned(),
                 1 => "1 tool".to_owned(),
                 count => format!("{count} tools"),
             },
@@ -79,8 +79,8 @@ pub(super) async fn list(
             href,
         });
     }
-    let frame = Frame::me(&caller, "MCP servers", "mcp-servers").with_notice(done.notice());
-    Ok(Page(MinePage { frame, rows }))
+    let layout = Layout::me(&caller, "MCP servers", "mcp-servers").with_notice(done.notice());
+    Ok(Page(MinePage { layout, rows }))
 }
 
 /// Asks, and changes nothing: who asks, for what, where it leads.
@@ -91,7 +91,7 @@ pub(super) async fn ask(
 ) -> Result<Response, PageError> {
     let server = mcp.find(caller.tenant(), id).await?;
     let mut tx = mcp.db.read(caller.tenant()).await?;
-    let connection = mcp.oauth.connection(&mut tx, caller.user, id).await.map_err(crate::mcp::Error::from)?;
+    let connection = mcp.oauth.connection(&mut tx, caller.user, id.into()).await.map_err(Error::from)?;
     let state = match (&server.auth, server.is_usable(), connection.map(|connection| connection.status)) {
         (_, false, _) => "not_yet",
         (Auth::None | Auth::TenantKey { .. }, true, _) => "not_needed",
@@ -110,12 +110,13 @@ pub(super) async fn connect(
     let server = mcp.find(caller.tenant(), id).await?;
     match mcp.connect(&caller.consent(), id, None).await {
         Ok(started) => {
-            let frame = Frame::me(&caller, &format!("Connect {}", server.name), "mcp-servers");
-            Ok(crate::oauth::pages::handoff(frame, &started))
+            let layout = Layout::me(&caller, &format!("Connect {}", server.name), "mcp-servers");
+            Ok(crate::oauth::pages::handoff(layout, &started))
         }
+        Err(error @ Error::Oauth(oauth::Error::Access(_))) => Err(error.into()),
         Err(error) => {
             let mut page = connect_page(&caller, &server, "connect");
-            page.0.frame.notice = Some(bad(error));
+            page.0.layout.notice = Some(bad(error));
             Ok(page.into_response())
         }
     }
@@ -123,7 +124,7 @@ pub(super) async fn connect(
 
 fn connect_page(caller: &PageCaller, server: &Server, state: &'static str) -> Page<ConnectPage> {
     Page(ConnectPage {
-        frame: Frame::me(caller, &format!("Connect {}", server.name), "mcp-servers"),
+        layout: Layout::me(caller, &format!("Connect {}", server.name), "mcp-servers"),
         id: server.id.to_string(),
         name: server.name.clone(),
         host: host(&server.url),

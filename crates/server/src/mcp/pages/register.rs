@@ -8,8 +8,8 @@ use serde::Deserialize;
 use thinkwork_primitives::Secret;
 
 use super::{bad, filled, names_typed};
-use crate::edge::{CheckedForm, Frame, Notice, Once, Page, PageError, PageOperator};
-use crate::mcp::{Mcp, NewAuth, NewServer, OauthSettings};
+use crate::edge::{CheckedForm, Idempotency, Layout, Notice, Page, PageError, PageOperator};
+use crate::mcp::{Error, Mcp, NewAuth, NewServer, OauthSettings};
 
 /// What is shown again in the form; never a secret.
 #[derive(Default)]
@@ -28,7 +28,7 @@ struct Filled {
 #[derive(Template)]
 #[template(path = "mcp/templates/register.html")]
 struct RegisterPage {
-    frame: Frame,
+    layout: Layout,
     form: Filled,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct RegisterForm {
 /// The empty form.
 pub(super) async fn form(PageOperator(caller): PageOperator) -> impl IntoResponse {
     let form = Filled { mode: "user_oauth".to_owned(), ..Filled::default() };
-    Page(RegisterPage { frame: Frame::admin(&caller, "Register an MCP server", "mcp-servers"), form })
+    Page(RegisterPage { layout: Layout::admin(&caller, "Register MCP server", "mcp-servers"), form })
 }
 
 /// Registers and goes on to the review; a refused form is shown again with what was wrong.
@@ -72,15 +72,16 @@ pub(super) async fn register(
         without_resource: form.without_resource.is_some(),
     };
     let refused = |notice: Notice| {
-        let frame = Frame::admin(&caller, "Register an MCP server", "mcp-servers").with_notice(Some(notice));
-        (StatusCode::UNPROCESSABLE_ENTITY, Page(RegisterPage { frame, form: again })).into_response()
+        let layout = Layout::admin(&caller, "Register MCP server", "mcp-servers").with_notice(Some(notice));
+        (StatusCode::UNPROCESSABLE_ENTITY, Page(RegisterPage { layout, form: again })).into_response()
     };
     let Some(new) = new_server(form) else {
-        return Ok(refused(Notice { kind: "bad", text: "Choose how the server signs in.".to_owned() }));
+        return Ok(refused(Notice { kind: "bad", text: "Choose an authentication method.".to_owned() }));
     };
-    let once = Once::unkeyed(mcp.clock.now());
-    match mcp.register(caller.tenant(), new, &caller.principal.requester(), &once).await {
+    let once = Idempotency::unkeyed(mcp.clock.now());
+    match mcp.register(new, &caller.principal, &once).await {
         Ok(server) => Ok(Redirect::to(&format!("/admin/mcp-servers/{}?done=registered", server.id)).into_response()),
+        Err(error @ Error::Access(_)) => Err(error.into()),
         Err(error) => Ok(refused(bad(error))),
     }
 }

@@ -7,7 +7,7 @@ use thinkwork_primitives::McpServerId;
 
 use super::Done;
 use super::admin::{Nothing, sign_in_words};
-use crate::edge::{CheckedForm, Frame, Id, Moment, Notice, Page, PageCaller, PageError, PageOperator};
+use crate::edge::{CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageOperator};
 use crate::mcp::{Auth, Mcp, Server, ServerTool, Status, TestResult, rules};
 
 /// Spaces offered in the choice: more than one operator sees at once.
@@ -46,8 +46,8 @@ struct SpaceRow {
 struct SecretRow {
     version: String,
     last_four: String,
-    rotated: Moment,
-    used: Option<Moment>,
+    rotated: DisplayTime,
+    used: Option<DisplayTime>,
 }
 
 struct TestRow {
@@ -61,7 +61,7 @@ struct TestRow {
 #[derive(Template)]
 #[template(path = "mcp/templates/server.html")]
 struct ReviewPage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     name: String,
     status: &'static str,
@@ -101,7 +101,7 @@ pub(super) async fn test(
     CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let test = mcp.test(caller.tenant(), id, &caller.principal.requester()).await?;
+    let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
     page(&mcp, &caller, id, Shown { notice: None, test: Some(test) }).await
 }
 
@@ -113,8 +113,8 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
     let secret = mcp.secret_described(caller.tenant(), &server).await?.map(|secret| SecretRow {
         version: secret.version.to_string(),
         last_four: secret.last_four.unwrap_or_default(),
-        rotated: Moment::of(secret.rotated_at, now),
-        used: secret.last_used_at.map(|at| Moment::of(at, now)),
+        rotated: DisplayTime::of(secret.rotated_at, now),
+        used: secret.last_used_at.map(|at| DisplayTime::of(at, now)),
     });
     let missing = rules::names_missing(&server.tool_allowlist, &tools);
     let listed: Vec<ToolRow> = tools
@@ -123,9 +123,9 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         .map(tool_row)
         .collect();
     Ok(Page(ReviewPage {
-        frame: Frame::admin(caller, &server.name, "mcp-servers").with_notice(shown.notice),
+        layout: Layout::admin(caller, &server.name, "mcp-servers").with_notice(shown.notice),
         id: id.to_string(),
-        status: server.status.word(),
+        status: server.status.as_str(),
         is_approved: server.status == Status::Approved,
         needs_issuer: matches!(server.auth, Auth::UserOauth(_)) && server.issuer.is_none(),
         takes_secret: takes_secret(&server),
@@ -163,28 +163,28 @@ fn takes_secret(server: &Server) -> bool {
 /// What the hash covers, in words.
 fn facts(server: &Server) -> Vec<Fact> {
     let fact = |label, value: &str| Fact { label, value: value.to_owned() };
-    let mut facts = vec![fact("Address", &server.url), fact("Signs in with", sign_in_words(server))];
+    let mut facts = vec![fact("URL", &server.url), fact("Authentication", sign_in_words(server))];
     match &server.auth {
         Auth::None => {}
         Auth::TenantKey { header } => {
-            facts.push(fact("Key sent as", header.as_deref().unwrap_or("Authorization: Bearer")));
+            facts.push(fact("Header", header.as_deref().unwrap_or("Authorization: Bearer")));
         }
         Auth::UserOauth(settings) => {
-            facts.push(fact("Authorization server", server.issuer.as_deref().unwrap_or("not found yet")));
+            facts.push(fact("Authorization server", server.issuer.as_deref().unwrap_or("Not found yet")));
             if let Some(scopes) = &settings.scopes {
-                facts.push(fact("Scopes asked for", &scopes.join(" ")));
+                facts.push(fact("Scopes", &scopes.join(" ")));
             }
             if settings.pkce_though_silent {
-                facts.push(fact("Deviation", "Supports PKCE though its metadata does not say so"));
+                facts.push(fact("PKCE", "Assumed to be supported, though not advertised"));
             }
             if settings.without_resource {
-                facts.push(fact("Deviation", "Tokens are asked for without naming this server (RFC 8707)"));
+                facts.push(fact("Resource parameter", "Omitted from token requests (RFC 8707)"));
             }
         }
     }
     let allowed = server.tool_allowlist.as_ref().map_or_else(|| "All".to_owned(), |names| names.join(", "));
-    facts.push(fact("Tools allowed", &allowed));
-    facts.push(fact("Offered outside Spaces", if server.outside_spaces { "Yes" } else { "No" }));
+    facts.push(fact("Allowed tools", &allowed));
+    facts.push(fact("Available outside Spaces", if server.outside_spaces { "Yes" } else { "No" }));
     facts
 }
 
@@ -198,7 +198,7 @@ fn tool_row(tool: &ServerTool) -> ToolRow {
         claims: if tool.annotations.is_null() { String::new() } else { pretty(&tool.annotations) },
         hash: tool.definition_hash.clone(),
         status: if tool.is_held() { "on_hold" } else { "approved" },
-        effect: effect.word(),
+        effect: effect.as_str(),
         decided: tool.effect.is_some(),
         idempotent: tool.idempotent,
     }
@@ -222,16 +222,16 @@ async fn space_rows(
 ) -> Result<(Vec<SpaceRow>, Vec<SpaceRow>), PageError> {
     let mut tx = mcp.db.read(caller.tenant()).await?;
     let all = mcp.spaces.list(&mut tx, &caller.principal, SPACES_MAX, None).await.map_err(crate::mcp::Error::from)?;
-    let serves = mcp.spaces.spaces_of_server(&mut tx, id).await.map_err(crate::mcp::Error::from)?;
+    let serves = mcp.spaces.spaces_of_source(&mut tx, id.into()).await.map_err(crate::mcp::Error::from)?;
     let (mut served, mut others) = (Vec::new(), Vec::new());
     for space in all {
         let mut row = SpaceRow { id: space.id.to_string(), name: space.name, tools: String::new() };
         if serves.contains(&space.id) {
-            let servers = mcp.spaces.servers(&mut tx, space.id).await.map_err(crate::mcp::Error::from)?;
-            let found = servers.into_iter().find(|served| served.server == id);
+            let sources = mcp.spaces.sources(&mut tx, space.id).await.map_err(crate::mcp::Error::from)?;
+            let found = sources.into_iter().find(|served| served.source == id.into());
             row.tools = found
-                .and_then(|served| served.tool_allowlist)
-                .map_or_else(|| "all approved tools".to_owned(), |names| names.join(", "));
+                .and_then(|served| served.policy.tool_allowlist)
+                .map_or_else(|| "All approved tools".to_owned(), |names| names.join(", "));
             served.push(row);
         } else {
             others.push(row);

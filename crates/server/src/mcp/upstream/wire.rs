@@ -2,12 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
-use thinkwork_outbound::{Outbound, Request, Scrubber, StreamResponse};
+use sse_stream::SseStream;
+use thinkwork_outbound::{Error as OutboundError, Outbound, Purpose, Request, ScrubStream, Scrubber, StreamResponse};
 
 use super::{Failure, Peer, Presents, Session};
 use crate::mcp::rules::plain;
-use crate::mcp::sse::{Events, TooLong};
 
 /// Headers that name what a request is about.
 pub(super) struct Names<'a> {
@@ -49,6 +51,7 @@ pub(super) async fn post(
     message: &Value,
 ) -> Result<StreamResponse, Failure> {
     let mut request = Request::post(peer.url)
+        .purpose(Purpose::Mcp)
         .json(message)?
         .header("accept", "application/json, text/event-stream")
         .deadline(peer.deadline)
@@ -60,6 +63,9 @@ pub(super) async fn post(
         if let Some(value) = value {
             request = request.header(name, value);
         }
+    }
+    if let Some(trace) = peer.trace {
+        request = request.header("traceparent", trace.child().to_string());
     }
     if let Some(name) = names.name {
         request = request.header("mcp-name", header_text(name));
@@ -92,7 +98,7 @@ pub(super) async fn accepted(response: StreamResponse, peer: &Peer<'_>) -> Resul
 
 /// Reads the answer to the request `id`: its result, or why there is none.
 pub(super) async fn answer(
-    mut response: StreamResponse,
+    response: StreamResponse,
     peer: &Peer<'_>,
     id: u64,
     in_session: bool,
@@ -108,25 +114,39 @@ pub(super) async fn answer(
             outcome(&message, id).unwrap_or_else(|| Err(not_mcp()))
         }
         "text/event-stream" => {
-            let (mut events, mut clean) = (Events::default(), scrubber.stream());
-            while let Some(chunk) = response.next_chunk().await? {
-                if let Some(found) = find(events.push(&clean.push(&chunk)), id) {
+            let mut events = std::pin::pin!(SseStream::from_bytes_stream(scrubbed(response, scrubber.stream())));
+            while let Some(event) = events.next().await {
+                let data = event.map_err(broken)?.data.unwrap_or_default();
+                let message = serde_json::from_str(&data).unwrap_or(Value::Null);
+                if let Some(found) = outcome(&message, id) {
                     return found;
                 }
             }
-            find(events.push(&clean.finish()), id)
-                .unwrap_or_else(|| Err(Failure::Protocol("its stream ended without an answer".to_owned())))
+            Err(Failure::Protocol("its stream ended without an answer".to_owned()))
         }
         _ => Err(not_mcp()),
     }
 }
 
-fn find(events: Result<Vec<String>, TooLong>, id: u64) -> Option<Result<Value, Failure>> {
-    let Ok(events) = events else {
-        let sentence = "an event of its stream is too large; let the tool answer with less";
-        return Some(Err(Failure::Protocol(sentence.to_owned())));
-    };
-    events.iter().filter_map(|data| serde_json::from_str(data).ok()).find_map(|message: Value| outcome(&message, id))
+/// The bytes of a stream without the secret. How many there may be is the response's own limit.
+fn scrubbed(response: StreamResponse, scrub: ScrubStream) -> impl Stream<Item = Result<Bytes, OutboundError>> {
+    futures_util::stream::try_unfold(Some((response, scrub)), |state| async move {
+        let Some((mut response, mut scrub)) = state else { return Ok(None) };
+        Ok(Some(match response.next_chunk().await? {
+            Some(chunk) => (Bytes::from(scrub.push(&chunk)), Some((response, scrub))),
+            None => (Bytes::from(scrub.finish()), None),
+        }))
+    })
+}
+
+/// Why a stream ended early: the network's own reason, or what came was no stream of events.
+fn broken(error: sse_stream::Error) -> Failure {
+    match error {
+        sse_stream::Error::Body(error) => {
+            error.downcast().map_or_else(|_| not_mcp(), |error| Failure::Outbound(*error))
+        }
+        _ => not_mcp(),
+    }
 }
 
 fn not_mcp() -> Failure {

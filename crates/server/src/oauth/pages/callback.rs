@@ -6,15 +6,16 @@ use askama::Template;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use thinkwork_primitives::AuthMethod;
 
-use super::super::{Finished, Finisher, Started, rules};
+use super::super::{CallbackCaller, CallbackOutcome, Started, rules};
 use super::{Pages, words};
-use crate::edge::{Frame, Page, PageMember};
+use crate::edge::{ApiError, Layout, Page, PageError, PageMember};
 
 /// The page between our button and the provider: names the provider's host and moves on by itself (a plain link
 /// beside it), so that `form-action 'self'` holds while providers hop on to further origins. Sets the flow's cookie.
-pub fn handoff(frame: Frame, started: &Started) -> Response {
-    let page = Handoff { frame, host: rules::host_of(&started.authorize_url), url: started.authorize_url.clone() };
+pub fn handoff(layout: Layout, started: &Started) -> Response {
+    let page = Handoff { layout, host: rules::host_of(&started.authorize_url), url: started.authorize_url.clone() };
     let mut response = Page(page).into_response();
     let refresh = HeaderValue::from_str(&format!("0;url={}", started.authorize_url));
     let cookie = HeaderValue::from_str(&started.set_cookie);
@@ -28,7 +29,7 @@ pub fn handoff(frame: Frame, started: &Started) -> Response {
 #[derive(Template)]
 #[template(path = "oauth/templates/handoff.html")]
 struct Handoff {
-    frame: Frame,
+    layout: Layout,
     host: String,
     url: String,
 }
@@ -36,7 +37,7 @@ struct Handoff {
 #[derive(Template)]
 #[template(path = "oauth/templates/callback.html")]
 struct CallbackPage {
-    frame: Frame,
+    layout: Layout,
     message: &'static str,
     signed_in: bool,
 }
@@ -50,19 +51,25 @@ pub(super) async fn callback(
     headers: HeaderMap,
     member: Option<PageMember>,
 ) -> Response {
-    let person = member.map(|PageMember(caller)| (caller.tenant(), caller.user));
+    let person = member.and_then(|PageMember(caller)| match caller.principal.auth {
+        AuthMethod::Session { id, .. } => Some((caller.tenant(), caller.user, id)),
+        _ => None,
+    });
     let signed_in = person.is_some();
     let query = query.unwrap_or_default();
-    let (status, title, message) = match pages.oauth.finish(&key, &query, Finisher { person, headers }).await {
-        Finished::Return { to, set_cookie } => {
+    let (status, title, message) = match pages.oauth.finish(&key, &query, CallbackCaller { person, headers }).await {
+        CallbackOutcome::Return { to, set_cookie } => {
             // 302 as the contract says; a browser follows it with a GET, as it came.
             return (StatusCode::FOUND, [(header::LOCATION, to), (header::SET_COOKIE, set_cookie)]).into_response();
         }
-        Finished::Unknown => (StatusCode::BAD_REQUEST, "This sign-in has ended", words::UNKNOWN),
-        Finished::NotYours => (StatusCode::FORBIDDEN, "This sign-in is not yours", words::NOT_YOURS),
-        Finished::Mismatch => (StatusCode::BAD_REQUEST, "That answer does not fit", words::MISMATCH),
-        Finished::UnderWay => (StatusCode::OK, "Almost there", words::UNDER_WAY),
-        Finished::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "That did not work", words::FAILED),
+        CallbackOutcome::Unknown => (StatusCode::BAD_REQUEST, "Sign-in expired", words::UNKNOWN),
+        CallbackOutcome::NotYours => (StatusCode::FORBIDDEN, "Sign-in does not match", words::NOT_YOURS),
+        CallbackOutcome::Mismatch => (StatusCode::BAD_REQUEST, "Unexpected response", words::MISMATCH),
+        CallbackOutcome::UnderWay => (StatusCode::OK, "Almost there", words::UNDER_WAY),
+        CallbackOutcome::Failed => {
+            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", words::FAILED);
+            return PageError(error).into_response();
+        }
     };
-    (status, Page(CallbackPage { frame: Frame::public(title), message, signed_in })).into_response()
+    (status, Page(CallbackPage { layout: Layout::public(title), message, signed_in })).into_response()
 }

@@ -3,9 +3,9 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockType};
 use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialId, McpServerId, OauthClientId, Timestamp};
+use thinkwork_primitives::{CredentialId, GrantTarget, OauthClientId, Timestamp};
 use uuid::Uuid;
 
 use super::super::Error;
@@ -44,13 +44,14 @@ pub(in super::super) async fn client_find(tx: &mut Tx, id: OauthClientId) -> Res
 
 /// The same, and it is not replaced until this transaction ends.
 pub(in super::super) async fn client_kept(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
-    all(tx).filter(client::Column::Id.eq(id.uuid())).lock_exclusive().one(tx.orm()).await.map_err(db)
+    all(tx).filter(client::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
 }
 
-/// The registration that new flows at this server use.
-pub(in super::super) async fn client_current(tx: &mut Tx, server: McpServerId) -> Result<Option<ClientRow>, Error> {
+/// The registration that new flows for this target use.
+pub(in super::super) async fn client_current(tx: &mut Tx, target: GrantTarget) -> Result<Option<ClientRow>, Error> {
     all(tx)
-        .filter(client::Column::McpServerId.eq(server.uuid()))
+        .filter(client::Column::TargetKind.eq(target.kind()))
+        .filter(client::Column::TargetId.eq(target.uuid()))
         .filter(client::Column::ReplacedAt.is_null())
         .one(tx.orm())
         .await
@@ -61,7 +62,8 @@ pub(in super::super) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Resu
     let row = client::ActiveModel {
         id: Set(row.id),
         tenant_id: Set(tx.tenant().uuid()),
-        mcp_server_id: Set(row.mcp_server_id),
+        target_kind: Set(row.target_kind),
+        target_id: Set(row.target_id),
         registration: Set(row.registration),
         issuer: Set(row.issuer),
         callback_key: Set(row.callback_key),
@@ -119,7 +121,8 @@ mod client {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         pub tenant_id: Uuid,
-        pub mcp_server_id: Uuid,
+        pub target_kind: String,
+        pub target_id: Uuid,
         pub registration: String,
         pub issuer: String,
         pub callback_key: String,

@@ -5,11 +5,11 @@ use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialId, FlowId, McpServerId, OauthClientId, Timestamp, UserId};
+use thinkwork_primitives::{CredentialId, FlowId, GrantTarget, OauthClientId, Timestamp, UserId};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::db;
+use super::{db, target_from};
 
 pub(in super::super) use flow::Model as FlowRow;
 
@@ -26,8 +26,8 @@ impl FlowRow {
         OauthClientId::from_uuid(self.oauth_client_id)
     }
 
-    pub(in super::super) fn server(&self) -> McpServerId {
-        McpServerId::from_uuid(self.mcp_server_id)
+    pub(in super::super) fn target(&self) -> Result<GrantTarget, Error> {
+        target_from("oauth_flow", self.id, &self.target_kind, self.target_id)
     }
 
     pub(in super::super) fn verifier(&self) -> CredentialId {
@@ -41,7 +41,8 @@ pub(in super::super) async fn flow_insert(tx: &mut Tx, row: FlowRow) -> Result<(
         tenant_id: Set(tx.tenant().uuid()),
         user_id: Set(row.user_id),
         oauth_client_id: Set(row.oauth_client_id),
-        mcp_server_id: Set(row.mcp_server_id),
+        target_kind: Set(row.target_kind),
+        target_id: Set(row.target_id),
         purpose: Set(row.purpose),
         state_hash: Set(row.state_hash),
         issuer: Set(row.issuer),
@@ -144,7 +145,8 @@ mod flow {
         pub tenant_id: Uuid,
         pub user_id: Uuid,
         pub oauth_client_id: Uuid,
-        pub mcp_server_id: Uuid,
+        pub target_kind: String,
+        pub target_id: Uuid,
         pub purpose: String,
         pub state_hash: Vec<u8>,
         pub issuer: String,

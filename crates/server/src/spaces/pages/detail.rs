@@ -6,9 +6,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use thinkwork_primitives::{SpaceId, UserId, limits};
 
-use super::{SpaceForm, rules};
+use super::SpaceForm;
+use crate::edge::Named;
 use crate::edge::{
-    ApiError, CheckedForm, Frame, Id, Ids, Moment, Notice, Page, PageCaller, PageError, PageOperator, Paging,
+    ApiError, CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageOperator, Paging,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceChange, Spaces};
 
@@ -18,7 +19,7 @@ const MEMBERS_SHOWN_MAX: u64 = limits::PAGE_ITEMS_MAX;
 struct MemberRow {
     id: String,
     name: String,
-    joined: Moment,
+    joined: DisplayTime,
 }
 
 struct Choice {
@@ -29,7 +30,7 @@ struct Choice {
 #[derive(Template)]
 #[template(path = "spaces/templates/detail.html")]
 struct Detail {
-    frame: Frame,
+    layout: Layout,
     id: String,
     slug: String,
     access: &'static str,
@@ -47,35 +48,38 @@ async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<
     let space: Space = spaces.visible(&mut tx, id, &caller.principal).await?;
     let members = spaces.members(&mut tx, id, MEMBERS_SHOWN_MAX, None).await?;
     let ids: Vec<UserId> = members.iter().map(|member| member.user).collect();
-    let names = spaces.names(&mut tx, &ids).await?;
-    let servers: Vec<_> = spaces.servers(&mut tx, id).await?.into_iter().map(|server| server.server).collect();
-    let servers = crate::spaces::store::server_names(&mut tx, &servers).await?;
+    let sources: Vec<_> = spaces.sources(&mut tx, id).await?.into_iter().map(|serves| serves.source).collect();
+    let named = ids.iter().copied().map(Named::User).chain(sources.iter().copied().map(Named::ToolSource));
+    let names = spaces.names.find(&mut tx, named).await?;
     drop(tx);
     let now = spaces.clock.now();
-    let name_of =
-        |user: UserId| names.iter().find(|(id, _)| *id == user).map_or("somebody", |(_, name)| name).to_owned();
     let rows = members
         .iter()
         .map(|member| MemberRow {
             id: member.user.to_string(),
-            name: name_of(member.user),
-            joined: Moment::of(member.joined_at, now),
+            name: names.user(member.user).to_owned(),
+            joined: DisplayTime::of(member.joined_at, now),
         })
         .collect();
+    let mut servers: Vec<Choice> = sources
+        .into_iter()
+        .filter_map(|id| Some(Choice { id: id.to_string(), name: names.get(Named::ToolSource(id))?.to_owned() }))
+        .collect();
+    servers.sort_by(|a, b| a.name.cmp(&b.name));
     let choices = spaces.people(caller.tenant()).await?;
     let choices = choices.into_iter().filter(|(user, _)| !ids.contains(user));
     Ok(Detail {
-        frame: Frame::admin(caller, &space.name, "spaces").with_notice(notice),
+        layout: Layout::admin(caller, &space.name, "spaces").with_notice(notice),
         name: space.name,
         id: id.to_string(),
         slug: space.slug,
-        access: rules::access_word(space.access),
+        access: space.access.as_str(),
         prompt: space.prompt.unwrap_or_default(),
         version: space.version,
         reopen: space.reopen,
         members: rows,
         choices: choices.map(|(user, name)| Choice { id: user.to_string(), name }).collect(),
-        servers: servers.into_iter().map(|(id, name)| Choice { id: id.to_string(), name }).collect(),
+        servers,
     })
 }
 
@@ -123,7 +127,7 @@ pub(super) async fn change(
         reopen: Some(form.reopen.is_some()),
     };
     let version = form.version.and_then(|text| text.parse().ok());
-    let mut tx = spaces.db.write(caller.tenant()).await?;
+    let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.change(&mut tx, id, change, version, &caller.principal).await {
         Ok(_) => {
             tx.commit().await?;
@@ -148,7 +152,7 @@ pub(super) async fn member_add(
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let user = form.user_id.parse().map_err(|_| ApiError::invalid("user_id", "choose a person from the list."))?;
-    let mut tx = spaces.db.write(caller.tenant()).await?;
+    let mut tx = spaces.access.write_as(&caller.principal).await?;
     spaces.member_put(&mut tx, id, user, &caller.principal).await?;
     tx.commit().await?;
     Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
@@ -159,11 +163,11 @@ pub(super) struct Nothing {}
 
 pub(super) async fn member_remove(
     State(spaces): State<Spaces>,
-    Ids(id, user): Ids<SpaceId, UserId>,
+    Id((id, user)): Id<(SpaceId, UserId)>,
     CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let mut tx = spaces.db.write(caller.tenant()).await?;
+    let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.member_remove(&mut tx, id, user, &caller.principal).await {
         Ok(()) => {
             tx.commit().await?;

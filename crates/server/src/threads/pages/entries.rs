@@ -1,14 +1,15 @@
 //! What a thread's page shows of messages and turns, as one viewer may see them.
 
 use thinkwork_database::Tx;
-use thinkwork_primitives::{MessageId, Requester};
+use thinkwork_primitives::{Actor, MessageId, Requester};
 
 use super::words::failure_sentence;
-use crate::edge::moment::duration_words;
-use crate::edge::{ApiError, Moment, PageCaller};
-use crate::threads::attribution::{Attribution, Labels};
+use crate::edge::display_time::duration_words;
+use crate::edge::{ApiError, DisplayTime, PageCaller};
+use crate::threads::attribution::{Attribution, Used, Viewer};
 use crate::threads::text::{self, Author};
 use crate::threads::{Message, MessageRole, Step, StepKind, Threads, Turn, TurnStatus, rules, store};
+use crate::tools::LeftOut;
 
 /// One child of the thread: a message or the turn that answers it.
 pub(super) enum Entry {
@@ -23,7 +24,7 @@ pub(super) struct MessageView {
     pub text: String,
     /// Rendered marks for agent and server; empty where `text` is shown as it is.
     pub html: String,
-    pub at: Moment,
+    pub at: DisplayTime,
     pub is_untrusted: bool,
     /// The line under what nobody of the tenant typed.
     pub line: Option<Attribution>,
@@ -55,9 +56,10 @@ pub(super) struct StepView {
 }
 
 pub(super) struct LeftOutView {
-    pub server: String,
-    pub reason: String,
+    pub source: String,
+    pub why: &'static str,
     pub href: String,
+    pub act: &'static str,
 }
 
 /// Messages from the place `from` on, each followed by the turn that answers it.
@@ -67,29 +69,38 @@ pub(super) async fn entries(
     caller: &PageCaller,
     messages: Vec<Message>,
 ) -> Result<Vec<Entry>, ApiError> {
-    let Some(thread) = messages.first().map(|message| message.thread) else { return Ok(Vec::new()) };
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
     let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
-    let mut turns = store::turn::turns_of_messages(tx, thread, &ids).await?;
-    let mut labels = Labels::new(caller.user, caller.is_operator());
+    let turns = store::turn::turns_of_messages(tx, &ids).await?;
+    let mut of_turns: Vec<(Turn, Vec<Step>, Vec<Used>)> = Vec::with_capacity(turns.len());
+    for turn in turns {
+        let steps = threads.steps_visible(tx, &turn, &caller.principal).await?;
+        let mut used: Vec<Used> = steps.iter().map(|step| (step.subject, step.source)).collect();
+        used.push((turn.subject, None));
+        of_turns.push((turn, steps, used));
+    }
+    let asked: Vec<(Actor, Vec<Used>)> = messages.iter().map(|message| (message.actor(), Vec::new())).collect();
+    let worked: Vec<(Actor, Vec<Used>)> = of_turns.iter().map(|(turn, _, used)| (turn.actor(), used.clone())).collect();
+    let work = asked.iter().chain(&worked).map(|(by, used)| (by, used.as_slice()));
+    let names = &threads.names;
+    let is_operator = caller.is_operator();
+    let viewer = Viewer::load(names, tx, caller.user, is_operator, work).await?;
     let mut entries = Vec::with_capacity(messages.len().saturating_mul(2));
     for message in messages {
-        let answered_by = turns.iter().position(|turn| turn.message == message.id);
-        entries.push(Entry::Message(message_view(threads, tx, &mut labels, message).await?));
+        let answered_by = of_turns.iter().position(|(turn, ..)| turn.message == message.id);
+        entries.push(Entry::Message(message_view(threads, &viewer, message)));
         if let Some(place) = answered_by {
-            let turn = turns.swap_remove(place);
-            entries.push(Entry::Turn(turn_view(threads, tx, caller, &mut labels, turn).await?));
+            let (turn, steps, _) = of_turns.swap_remove(place);
+            entries.push(Entry::Turn(turn_view(caller, &viewer, turn, steps)));
         }
     }
     Ok(entries)
 }
 
-async fn message_view(
-    threads: &Threads,
-    tx: &mut Tx,
-    labels: &mut Labels,
-    message: Message,
-) -> Result<MessageView, ApiError> {
-    let asked = threads.asked_by(tx, labels, &message.requester).await?;
+fn message_view(threads: &Threads, viewer: &Viewer, message: Message) -> MessageView {
+    let asked = viewer.asked_by(&message.actor());
     let is_persons = matches!(message.requester, Requester::User(_));
     let (author, html) = match message.role {
         // What a person's own tool call brought: their words it is not, and the turn above says whose credential it used.
@@ -102,49 +113,39 @@ async fn message_view(
         MessageRole::User | MessageRole::Data if !is_persons => Some(asked),
         _ => None,
     };
-    Ok(MessageView {
+    MessageView {
         id: message.id.to_string(),
-        role: rules::role_word(message.role),
+        role: message.role.as_str(),
         author,
         html,
-        at: Moment::of(message.created_at, threads.clock.now()),
+        at: DisplayTime::of(message.created_at, threads.clock.now()),
         is_untrusted: message.marks.untrusted,
         text: message.text,
         line,
-    })
+    }
 }
 
-async fn turn_view(
-    threads: &Threads,
-    tx: &mut Tx,
-    caller: &PageCaller,
-    labels: &mut Labels,
-    turn: Turn,
-) -> Result<TurnView, ApiError> {
-    let steps = threads.steps_visible(tx, &turn, &caller.principal).await?;
-    let line = threads.attribution(tx, labels, &turn.requester, &steps).await?;
-    let owner = match turn.subject.user() {
-        Some(user) => threads.requester_label(tx, &Requester::User(user)).await?,
-        None => String::new(),
-    };
+fn turn_view(caller: &PageCaller, viewer: &Viewer, turn: Turn, steps: Vec<Step>) -> TurnView {
+    let used: Vec<Used> = steps.iter().map(|step| (step.subject, step.source)).collect();
+    let line = viewer.line(&turn.actor(), &used);
+    let owner = turn.subject.user().map(|user| viewer.requester(&Requester::User(user))).unwrap_or_default();
     let summary = summary(&turn, steps.len());
-    let mut views = Vec::with_capacity(steps.len());
-    for step in steps {
-        let credential = threads.credential_label(tx, labels, step.subject, step.server).await?;
-        views.push(step_view(&turn, step, credential, &owner, caller));
-    }
-    let is_over = rules::is_over(turn.status);
-    Ok(TurnView {
+    let step = |step: Step| {
+        let credential = viewer.credential(step.subject, step.source);
+        step_view(&turn, step, credential, &owner, caller)
+    };
+    let steps = steps.into_iter().map(step).collect();
+    TurnView {
         id: turn.id.to_string(),
-        status: rules::turn_status_word(turn.status),
+        status: turn.status.as_str(),
         summary,
         is_open: matches!(turn.status, TurnStatus::Running | TurnStatus::WaitingApproval | TurnStatus::Failed),
-        may_stop: !is_over,
+        may_stop: !rules::is_over(turn.status),
         line,
         failure: failure_sentence(turn.failure.as_deref().unwrap_or_default()),
-        steps: views,
+        steps,
         left_out: left_out(&turn, caller),
-    })
+    }
 }
 
 fn step_view(turn: &Turn, step: Step, credential: String, owner: &str, caller: &PageCaller) -> StepView {
@@ -157,12 +158,12 @@ fn step_view(turn: &Turn, step: Step, credential: String, owner: &str, caller: &
             StepKind::Tool => "tool",
         },
         name: step.name,
-        status: rules::step_status_word(step.status),
+        status: step.status.as_str(),
         duration,
         credential,
         input: step.input_preview.unwrap_or_default(),
         output: step.output_preview.unwrap_or_default(),
-        hidden: if is_hidden { format!("Only {owner} sees what was read.") } else { String::new() },
+        hidden: if is_hidden { format!("Only {owner} can see this content.") } else { String::new() },
         failure: failure_sentence(step.failure.as_deref().unwrap_or_default()),
     }
 }
@@ -173,13 +174,13 @@ fn summary(turn: &Turn, steps: usize) -> String {
         1 => "1 step".to_owned(),
         many => format!("{many} steps"),
     };
-    let left_out = turn.tools_left_out.as_ref().and_then(|all| all.as_array()).map_or(0, Vec::len);
+    let left_out = turn.tools_left_out.as_ref().map_or(0, Vec::len);
     let mut parts = vec![count];
     if let (Some(start), Some(end)) = (turn.started_at, turn.finished_at) {
         parts.push(duration_words(end.since(start)));
     }
     if left_out > 0 {
-        parts.push(format!("{left_out} left out"));
+        parts.push(format!("{left_out} unavailable"));
     }
     parts.join(" · ")
 }
@@ -187,18 +188,13 @@ fn summary(turn: &Turn, steps: usize) -> String {
 /// What was left out; the link that mends it is the requester's own, since nobody else's consent would help.
 fn left_out(turn: &Turn, caller: &PageCaller) -> Vec<LeftOutView> {
     let is_own = turn.subject.user() == Some(caller.user);
-    let text = |item: &serde_json::Value, name: &str| {
-        item.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
+    let line = |left_out: &LeftOut| LeftOutView {
+        source: left_out.server.clone(),
+        why: if is_own { left_out.reason.plain() } else { left_out.reason.plain_of_requester() },
+        act: left_out.reason.act(),
+        href: left_out.connect_url.as_deref().filter(|_| is_own).map(own_path).unwrap_or_default(),
     };
-    let all = turn.tools_left_out.as_ref().and_then(|all| all.as_array());
-    all.into_iter()
-        .flatten()
-        .map(|item| LeftOutView {
-            server: text(item, "server"),
-            reason: text(item, "reason"),
-            href: if is_own { own_path(&text(item, "connect_url")) } else { String::new() },
-        })
-        .collect()
+    turn.tools_left_out.iter().flatten().map(line).collect()
 }
 
 /// The path of a connect link: pages link within this site only.

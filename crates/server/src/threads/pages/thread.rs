@@ -9,8 +9,8 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, TurnId};
 
 use super::entries::{Entry, entries};
-use crate::edge::{ApiError, CheckedForm, Frame, Id, Page, PageCaller, PageError, PageMember};
-use crate::threads::attribution::{Attribution, Labels};
+use crate::edge::{ApiError, CheckedForm, Id, Layout, Page, PageCaller, PageError, PageMember};
+use crate::threads::attribution::Attribution;
 use crate::threads::{Error, NewMessage, Thread, ThreadChange, Threads, rules, store};
 
 /// Messages shown at once; earlier ones are a link away.
@@ -27,7 +27,7 @@ pub(super) struct From {
 #[derive(Template)]
 #[template(path = "threads/templates/thread.html")]
 struct ThreadPage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     from: i64,
     earlier: String,
@@ -77,17 +77,16 @@ async fn page(
     let mut tx = threads.db.read(caller.tenant()).await?;
     let thread: Thread = threads.visible(&mut tx, id, &caller.principal).await?;
     let space = threads.spaces.visible(&mut tx, thread.space, &caller.principal).await?;
-    let mut labels = Labels::new(caller.user, caller.is_operator());
-    let lines = threads.attributions(&mut tx, &mut labels, std::slice::from_ref(&thread)).await?;
+    let lines = threads.attributions(&mut tx, caller.user, caller.is_operator(), std::slice::from_ref(&thread)).await?;
     let line = lines.into_iter().next().unwrap_or_default();
     let (from, entries) = shown(threads, &mut tx, caller, id, from).await?;
     let earlier = from.saturating_sub(MESSAGES_SHOWN).max(1);
     Ok(ThreadPage {
-        frame: Frame::me(caller, &thread.title, "spaces"),
+        layout: Layout::me(caller, &thread.title, "spaces"),
         id: id.to_string(),
         from,
         earlier: if from > 1 { format!("/me/threads/{id}?from={earlier}") } else { String::new() },
-        status: rules::status_word(thread.status),
+        status: thread.status.as_str(),
         is_closed: rules::is_closed(thread.status),
         space_name: space.name,
         space_href: format!("/me/spaces/{}", thread.space),
@@ -157,7 +156,7 @@ pub(super) async fn status(
     Id(id): Id<ThreadId>,
     CheckedForm { caller, form }: CheckedForm<StatusForm>,
 ) -> Result<Response, PageError> {
-    let status = rules::status_parse(&form.status);
+    let status = form.status.parse::<crate::threads::ThreadStatus>().ok();
     let status = status.ok_or_else(|| ApiError::invalid("status", "choose a status from the page."))?;
     let change = ThreadChange { status: Some(status), ..ThreadChange::default() };
     let mut tx = threads.db.write(caller.tenant()).await?;

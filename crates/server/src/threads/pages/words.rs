@@ -4,19 +4,19 @@
 pub(super) fn failure_sentence(failure: &str) -> String {
     let sentence = match failure {
         "" => "",
-        "model_failed" => "The model did not answer.",
-        "tool_not_offered" => "That tool is not offered here.",
-        "tool_failed" | "tool_error" => "The tool answered with an error.",
-        "upstream" => "The tool's server could not be used.",
-        "arguments" => "The arguments do not fit the tool.",
+        "model_failed" => "The model did not respond. Send your message again to retry.",
+        "tool_not_offered" => "This tool is not available here.",
+        "tool_failed" | "tool_error" => "The tool returned an error.",
+        "upstream" => "The tool's server is not available.",
+        "arguments" => "The arguments are not valid for this tool.",
         "command_malformed" => "The command could not be read.",
-        "outcome_unknown" => "It is not known whether this was carried out.",
-        "interrupted" => "It was cut off half-way.",
+        "outcome_unknown" => "It is not known whether this action was completed. Check before you retry.",
+        "interrupted" => "It was interrupted.",
         "approval_required" => "This call needs a person's approval first.",
-        "too_many_model_calls" => "The agent asked again and again without coming to an end, so it was stopped.",
-        "no_access" => "The person who asked may no longer see this Space.",
-        "internal" => "Something failed in ThinkWork; its log says more.",
-        other => return format!("It ended early: {}.", other.replace('_', " ")),
+        "too_many_model_calls" => "The agent reached the limit of steps for one request and was stopped.",
+        "no_access" => "The person who asked no longer has access to this Space.",
+        "internal" => "Something went wrong in ThinkWork. Ask an operator to check the server log.",
+        other => return format!("Stopped: {}.", other.replace('_', " ")),
     };
     sentence.to_owned()
 }

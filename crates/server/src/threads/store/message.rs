@@ -1,11 +1,12 @@
 //! Rows of `message`.
 
+use std::collections::HashMap;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{Marks, MessageId, ThreadId, Timestamp, TurnId};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{ActingClient, Marks, MessageId, ThreadId, Timestamp, TurnId};
 use uuid::Uuid;
 
 use super::{attribution, damaged, db};
@@ -18,11 +19,13 @@ fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<Acti
         tenant_id: Set(tx.tenant().uuid()),
         thread_id: Set(message.thread.uuid()),
         sequence: Set(message.sequence),
-        role: Set(rules::role_word(message.role).to_owned()),
+        role: Set(message.role.as_str().to_owned()),
         text: Set(rules::storable(&message.text)),
         data: Set(data),
         requester_kind: Set(message.requester.kind().to_owned()),
         requester_id: Set(message.requester.id()),
+        client_kind: Set(message.client.kind().to_owned()),
+        client_id: Set(message.client.id()),
         subject_kind: Set(message.subject.kind().to_owned()),
         subject_user_id: Set(message.subject.user().map(|id| id.uuid())),
         subject_connection_id: Set(message.subject.connection().map(|id| id.uuid())),
@@ -30,13 +33,14 @@ fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<Acti
         source_event_id: Set(source_event),
         mark_private: Set(message.marks.private),
         mark_untrusted: Set(message.marks.untrusted),
-        typed_in_session: Set(message.typed_in_session),
         created_at: Set(message.created_at.micros()),
     })
 }
 
 fn message_of(row: Model) -> Result<Message, Error> {
+    let stored = StoredRow::new("message", row.id);
     let (requester, subject) = attribution(
+        stored,
         &row.requester_kind,
         &row.requester_id,
         &row.subject_kind,
@@ -47,45 +51,26 @@ fn message_of(row: Model) -> Result<Message, Error> {
         id: MessageId::from_uuid(row.id),
         thread: ThreadId::from_uuid(row.thread_id),
         sequence: row.sequence,
-        role: rules::role_parse(&row.role).ok_or_else(|| damaged("message role"))?,
+        role: stored.parse("role", &row.role)?,
         text: row.text,
-        data: row.data.map(|text| serde_json::from_str(&text)).transpose().map_err(|_| damaged("message data"))?,
+        data: stored.json_or_null("data", row.data.as_deref())?,
         requester,
+        client: stored
+            .require("client_kind", ActingClient::from_columns(&row.client_kind, row.client_id.as_deref()))?,
         subject,
         turn: row.turn_id.map(TurnId::from_uuid),
         marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
-        typed_in_session: row.typed_in_session,
         created_at: Timestamp::from_micros(row.created_at),
     })
 }
 
-/// Inserts a message; false when its source event made one before. On PostgreSQL this waits for a transaction that
-/// inserts the same event right now.
-pub(in crate::threads) async fn message_insert(
+/// Stores messages, each with the event that it came with.
+pub(in crate::threads) async fn messages_insert(
     tx: &mut Tx,
-    message: &Message,
-    source_event: Option<Uuid>,
-) -> Result<bool, Error> {
-    let insert = Entity::insert(active(tx, message, source_event)?);
-    let insert = insert.on_conflict(OnConflict::new().do_nothing().to_owned());
-    Ok(insert.exec_without_returning(tx.orm()).await.map_err(db)? == 1)
-}
-
-/// Gives an inserted message its thread and place.
-pub(in crate::threads) async fn message_place(
-    tx: &mut Tx,
-    id: MessageId,
-    thread: ThreadId,
-    sequence: i64,
+    messages: &[(Message, Option<Uuid>)],
 ) -> Result<(), Error> {
-    Entity::update_many()
-        .col_expr(Column::ThreadId, Expr::value(thread.uuid()))
-        .col_expr(Column::Sequence, Expr::value(sequence))
-        .filter(Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(Column::Id.eq(id.uuid()))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
+    let rows = messages.iter().map(|(message, event)| active(tx, message, *event)).collect::<Result<Vec<_>, _>>()?;
+    Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
     Ok(())
 }
 
@@ -98,9 +83,22 @@ pub(in crate::threads) async fn message_find(tx: &mut Tx, id: MessageId) -> Resu
     row.map(message_of).transpose()
 }
 
-pub(in crate::threads) async fn message_by_source(tx: &mut Tx, event: Uuid) -> Result<Option<Message>, Error> {
-    let row = of_tenant(tx).filter(Column::SourceEventId.eq(event)).one(tx.orm()).await.map_err(db)?;
-    row.map(message_of).transpose()
+/// The messages that came with these events, by event.
+pub(in crate::threads) async fn messages_by_source(
+    tx: &mut Tx,
+    events: &[Uuid],
+) -> Result<HashMap<Uuid, Message>, Error> {
+    if events.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let select = of_tenant(tx).filter(Column::SourceEventId.is_in(events.iter().copied()));
+    let mut found = HashMap::new();
+    for row in select.all(tx.orm()).await.map_err(db)? {
+        if let Some(event) = row.source_event_id {
+            found.insert(event, message_of(row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Messages after the place `after`, in their order.
@@ -145,6 +143,8 @@ pub struct Model {
     pub data: Option<String>,
     pub requester_kind: String,
     pub requester_id: String,
+    pub client_kind: String,
+    pub client_id: Option<String>,
     pub subject_kind: String,
     pub subject_user_id: Option<Uuid>,
     pub subject_connection_id: Option<Uuid>,
@@ -152,7 +152,6 @@ pub struct Model {
     pub source_event_id: Option<Uuid>,
     pub mark_private: bool,
     pub mark_untrusted: bool,
-    pub typed_in_session: bool,
     pub created_at: i64,
 }
 

@@ -1,40 +1,41 @@
-//! Rows of `turn` and `step`.
+//! Rows of `turn`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::Expr;
-use sea_orm::{Iterable as _, QueryOrder as _, QuerySelect as _, QueryTrait as _};
-use serde_json::Value;
-use thinkwork_database::Tx;
-use thinkwork_primitives::{
-    CredentialSubject, Effect, Marks, McpServerId, MessageId, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId,
-};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr};
+use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use serde_json::json;
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{ActingClient, Marks, MessageId, SpaceId, ThreadId, Timestamp, TurnId};
 use uuid::Uuid;
 
-use super::{attribution, damaged, db};
-use crate::threads::{Error, NewStep, Step, StepEnd, StepStatus, Turn, TurnStatus, rules};
+use super::{attribution, db, thread};
+use crate::threads::{Error, Turn, TurnStatus, rules};
 
 fn turn_of(row: entity::Model) -> Result<Turn, Error> {
+    let stored = StoredRow::new("turn", row.id);
     let (requester, subject) = attribution(
+        stored,
         &row.requester_kind,
         &row.requester_id,
         &row.subject_kind,
         row.subject_user_id,
         row.subject_connection_id,
     )?;
-    let read = |text: String| serde_json::from_str::<Value>(&text).map_err(|_| damaged("turn tools"));
-    let offered = row.tools_offered.map(|text| serde_json::from_str(&text)).transpose();
     Ok(Turn {
         id: TurnId::from_uuid(row.id),
         thread: ThreadId::from_uuid(row.thread_id),
         space: SpaceId::from_uuid(row.space_id),
         message: MessageId::from_uuid(row.message_id),
-        status: rules::turn_status_parse(&row.status).ok_or_else(|| damaged("turn status"))?,
+        message_sequence: row.message_sequence,
+        status: stored.parse("status", &row.status)?,
         requester,
+        client: stored
+            .require("client_kind", ActingClient::from_columns(&row.client_kind, row.client_id.as_deref()))?,
         subject,
         marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
-        tools_offered: offered.map_err(|_| damaged("turn tools"))?,
-        tools_left_out: row.tools_left_out.map(read).transpose()?,
+        tools_offered: stored.json_or_null("tools_offered", row.tools_offered.as_deref())?,
+        tools_left_out: stored.json_or_null("tools_left_out", row.tools_left_out.as_deref())?,
         failure: row.failure,
         created_at: Timestamp::from_micros(row.created_at),
         started_at: row.started_at.map(Timestamp::from_micros),
@@ -42,29 +43,44 @@ fn turn_of(row: entity::Model) -> Result<Turn, Error> {
     })
 }
 
-pub(in crate::threads) async fn turn_insert(tx: &mut Tx, turn: &Turn) -> Result<(), Error> {
-    let row = entity::ActiveModel {
+/// Stores new turns whole, and of the others where they stand. Their threads are locked.
+pub(in crate::threads) async fn turns_save(tx: &mut Tx, turns: &[&Turn]) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    let rows = turns.iter().map(|turn| entity::ActiveModel {
         id: Set(turn.id.uuid()),
-        tenant_id: Set(tx.tenant().uuid()),
+        tenant_id: Set(tenant),
         thread_id: Set(turn.thread.uuid()),
         space_id: Set(turn.space.uuid()),
         message_id: Set(turn.message.uuid()),
-        status: Set(rules::turn_status_word(turn.status).to_owned()),
+        message_sequence: Set(turn.message_sequence),
+        status: Set(turn.status.as_str().to_owned()),
         requester_kind: Set(turn.requester.kind().to_owned()),
         requester_id: Set(turn.requester.id()),
+        client_kind: Set(turn.client.kind().to_owned()),
+        client_id: Set(turn.client.id()),
         subject_kind: Set(turn.subject.kind().to_owned()),
         subject_user_id: Set(turn.subject.user().map(|id| id.uuid())),
         subject_connection_id: Set(turn.subject.connection().map(|id| id.uuid())),
         mark_private: Set(turn.marks.private),
         mark_untrusted: Set(turn.marks.untrusted),
-        tools_offered: Set(None),
-        tools_left_out: Set(None),
-        failure: Set(None),
+        tools_offered: Set(turn.tools_offered.as_ref().map(|offered| json!(offered).to_string())),
+        tools_left_out: Set(turn.tools_left_out.as_ref().map(|left_out| json!(left_out).to_string())),
+        failure: Set(turn.failure.as_deref().map(rules::storable)),
         created_at: Set(turn.created_at.micros()),
-        started_at: Set(None),
-        finished_at: Set(None),
-    };
-    entity::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+        started_at: Set(turn.started_at.map(Timestamp::micros)),
+        finished_at: Set(turn.finished_at.map(Timestamp::micros)),
+    });
+    let changed = OnConflict::columns([entity::Column::TenantId, entity::Column::Id])
+        .update_columns([
+            entity::Column::Status,
+            entity::Column::ToolsOffered,
+            entity::Column::ToolsLeftOut,
+            entity::Column::Failure,
+            entity::Column::StartedAt,
+            entity::Column::FinishedAt,
+        ])
+        .to_owned();
+    entity::Entity::insert_many(rows).on_conflict(changed).exec_without_returning(tx.orm()).await.map_err(db)?;
     Ok(())
 }
 
@@ -77,18 +93,9 @@ pub(in crate::threads) async fn turn_find(tx: &mut Tx, id: TurnId) -> Result<Opt
     row.map(turn_of).transpose()
 }
 
-pub(in crate::threads) async fn turn_by_message(
-    tx: &mut Tx,
-    thread: ThreadId,
-    message: MessageId,
-) -> Result<Option<Turn>, Error> {
-    let row = turns_of(tx)
-        .filter(entity::Column::ThreadId.eq(thread.uuid()))
-        .filter(entity::Column::MessageId.eq(message.uuid()))
-        .one(tx.orm())
-        .await
-        .map_err(db)?;
-    row.map(turn_of).transpose()
+pub(in crate::threads) async fn turn_by_message(tx: &mut Tx, message: MessageId) -> Result<Option<Turn>, Error> {
+    let select = turns_of(tx).filter(entity::Column::MessageId.eq(message.uuid()));
+    select.one(tx.orm()).await.map_err(db)?.map(turn_of).transpose()
 }
 
 /// Turns of a thread in the order they were queued.
@@ -106,37 +113,78 @@ pub(in crate::threads) async fn turn_list(
     rows.into_iter().map(turn_of).collect()
 }
 
-/// The turns that answer these messages of a thread.
-pub(in crate::threads) async fn turns_of_messages(
-    tx: &mut Tx,
-    thread: ThreadId,
-    messages: &[MessageId],
-) -> Result<Vec<Turn>, Error> {
+/// The turns that answer these messages.
+pub(in crate::threads) async fn turns_of_messages(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<Turn>, Error> {
     let rows = turns_of(tx)
-        .filter(entity::Column::ThreadId.eq(thread.uuid()))
         .filter(entity::Column::MessageId.is_in(messages.iter().map(|id| id.uuid())))
-        .order_by_asc(entity::Column::Id)
         .all(tx.orm())
         .await
         .map_err(db)?;
-    rows.into_iter().map(turn_of).collect()
+    // Sorted here: in the order of ids SQLite would look through all turns there are.
+    let mut turns = rows.into_iter().map(turn_of).collect::<Result<Vec<_>, _>>()?;
+    turns.sort_unstable_by_key(|turn| turn.id);
+    Ok(turns)
 }
 
-/// The first turn of a thread with this status, none of those that have ended: an index holds the others alone.
-pub(in crate::threads) async fn turn_first(
-    tx: &mut Tx,
-    thread: ThreadId,
-    status: TurnStatus,
-) -> Result<Option<Turn>, Error> {
-    let row = turns_of(tx)
-        .filter(entity::Column::ThreadId.eq(thread.uuid()))
-        .filter(entity::Column::FinishedAt.is_null())
-        .filter(entity::Column::Status.eq(rules::turn_status_word(status)))
-        .order_by_asc(entity::Column::Id)
-        .one(tx.orm())
+/// What a thread has to do.
+pub(in crate::threads) struct ThreadQueue {
+    pub thread: ThreadId,
+    /// The turn that runs or waits for an approval.
+    pub active: Option<TurnId>,
+    /// The first one that is queued.
+    pub first: Option<TurnId>,
+    /// Whether more are queued behind it.
+    pub has_more: bool,
+}
+
+/// The queues of these threads.
+pub(in crate::threads) async fn queues_of(tx: &mut Tx, threads: &[ThreadId]) -> Result<Vec<ThreadQueue>, Error> {
+    type Row = (Uuid, Option<Uuid>, Option<Uuid>, Option<Uuid>);
+    let rows: Vec<Row> = thread::Entity::find()
+        .filter(thread::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(thread::Column::Id.is_in(threads.iter().map(|id| id.uuid())))
+        .select_only()
+        .column(thread::Column::Id)
+        .expr_as(turn_at(entity::Column::StartedAt.is_not_null(), 0), "active")
+        .expr_as(turn_at(entity::Column::StartedAt.is_null(), 0), "first")
+        .expr_as(turn_at(entity::Column::StartedAt.is_null(), 1), "second")
+        .into_tuple()
+        .all(tx.orm())
         .await
         .map_err(db)?;
-    row.map(turn_of).transpose()
+    let queue = |(thread, active, first, second): Row| ThreadQueue {
+        thread: ThreadId::from_uuid(thread),
+        active: active.map(TurnId::from_uuid),
+        first: first.map(TurnId::from_uuid),
+        has_more: second.is_some(),
+    };
+    Ok(rows.into_iter().map(queue).collect())
+}
+
+/// The id of the thread's turn at this place of its unfinished ones that fulfil the condition. The conditions are those
+/// of the indexes `turn_unique_active` and `turn_queue`; a planner could not compare a parameter with them.
+fn turn_at(started: SimpleExpr, place: u64) -> SimpleExpr {
+    use entity::Column;
+    let select = entity::Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Expr::col((entity::Entity, Column::TenantId)).equals((thread::Entity, thread::Column::TenantId)))
+        .filter(Expr::col((entity::Entity, Column::ThreadId)).equals((thread::Entity, thread::Column::Id)))
+        .filter(started)
+        .filter(Column::FinishedAt.is_null())
+        .order_by_asc(Column::MessageSequence)
+        .limit(1)
+        .offset(place);
+    SimpleExpr::SubQuery(None, Box::new(select.into_query().into()))
+}
+
+/// These turns, in no order.
+pub(in crate::threads) async fn turns_find(tx: &mut Tx, ids: &[TurnId]) -> Result<Vec<Turn>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let select = turns_of(tx).filter(entity::Column::Id.is_in(ids.iter().map(|id| id.uuid())));
+    select.all(tx.orm()).await.map_err(db)?.into_iter().map(turn_of).collect()
 }
 
 fn turn_update(tx: &Tx, id: TurnId) -> sea_orm::UpdateMany<entity::Entity> {
@@ -145,33 +193,12 @@ fn turn_update(tx: &Tx, id: TurnId) -> sea_orm::UpdateMany<entity::Entity> {
         .filter(entity::Column::Id.eq(id.uuid()))
 }
 
-/// Makes a queued turn the running one.
-pub(in crate::threads) async fn turn_start(tx: &mut Tx, id: TurnId, now: Timestamp) -> Result<(), Error> {
-    turn_update(tx, id)
-        .col_expr(entity::Column::Status, Expr::value(rules::turn_status_word(TurnStatus::Running)))
-        .col_expr(entity::Column::StartedAt, Expr::value(now.micros()))
-        .filter(entity::Column::Status.eq(rules::turn_status_word(TurnStatus::Queued)))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
-    Ok(())
-}
-
-/// Ends a turn that has not ended; false when it had.
-pub(in crate::threads) async fn turn_end(
-    tx: &mut Tx,
-    id: TurnId,
-    status: TurnStatus,
-    failure: Option<&str>,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    let open = [TurnStatus::Queued, TurnStatus::Running, TurnStatus::WaitingApproval];
-    let ended = if rules::is_over(status) { Some(now.micros()) } else { None };
+/// Cancels a turn that has not ended; false when it had.
+pub(in crate::threads) async fn turn_cancel(tx: &mut Tx, id: TurnId, now: Timestamp) -> Result<bool, Error> {
     let done = turn_update(tx, id)
-        .col_expr(entity::Column::Status, Expr::value(rules::turn_status_word(status)))
-        .col_expr(entity::Column::Failure, Expr::value(failure.map(rules::storable)))
-        .col_expr(entity::Column::FinishedAt, Expr::value(ended))
-        .filter(entity::Column::Status.is_in(open.map(rules::turn_status_word)))
+        .col_expr(entity::Column::Status, Expr::value(TurnStatus::Cancelled.as_str()))
+        .col_expr(entity::Column::FinishedAt, Expr::value(now.micros()))
+        .filter(entity::Column::FinishedAt.is_null())
         .exec(tx.orm())
         .await
         .map_err(db)?;
@@ -208,202 +235,7 @@ pub(in crate::threads) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks)
     Ok(())
 }
 
-fn step_of(row: step::Model) -> Result<Step, Error> {
-    let (requester, subject) = attribution(
-        &row.requester_kind,
-        &row.requester_id,
-        &row.subject_kind,
-        row.subject_user_id,
-        row.subject_connection_id,
-    )?;
-    Ok(Step {
-        id: StepId::from_uuid(row.id),
-        turn: TurnId::from_uuid(row.turn_id),
-        thread: ThreadId::from_uuid(row.thread_id),
-        position: row.position,
-        kind: rules::step_kind_parse(&row.kind).ok_or_else(|| damaged("step kind"))?,
-        name: row.name,
-        status: rules::step_status_parse(&row.status).ok_or_else(|| damaged("step status"))?,
-        effect: row.effect.as_deref().map(|word| Effect::from_column(Some(word))),
-        idempotent: row.idempotent,
-        requester,
-        subject,
-        server: row.mcp_server_id.map(McpServerId::from_uuid),
-        input: row.input,
-        output: row.output,
-        input_preview: row.input_preview,
-        output_preview: row.output_preview,
-        failure: row.failure,
-        started_at: Timestamp::from_micros(row.started_at),
-        finished_at: row.finished_at.map(Timestamp::from_micros),
-    })
-}
-
-fn steps_of(tx: &Tx) -> sea_orm::Select<step::Entity> {
-    step::Entity::find().filter(step::Column::TenantId.eq(tx.tenant().uuid()))
-}
-
-/// A step's thread, requester (kind, id), credential subject (kind, user, connection) and server.
-type OpenedRow = (Uuid, String, String, String, Option<Uuid>, Option<Uuid>, Option<Uuid>);
-
-/// Whose credentials the steps of these threads opened, and at which server.
-pub(in crate::threads) async fn subjects_of_threads(
-    tx: &mut Tx,
-    threads: &[ThreadId],
-) -> Result<Vec<(ThreadId, (CredentialSubject, Option<McpServerId>))>, Error> {
-    let turns = entity::Entity::find()
-        .filter(entity::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(entity::Column::ThreadId.is_in(threads.iter().map(|id| id.uuid())))
-        .select_only()
-        .column(entity::Column::Id)
-        .into_query();
-    let rows: Vec<OpenedRow> = steps_of(tx)
-        .filter(step::Column::TurnId.in_subquery(turns))
-        .filter(step::Column::SubjectKind.ne(CredentialSubject::None.kind()))
-        .select_only()
-        .column(step::Column::ThreadId)
-        .column(step::Column::RequesterKind)
-        .column(step::Column::RequesterId)
-        .column(step::Column::SubjectKind)
-        .column(step::Column::SubjectUserId)
-        .column(step::Column::SubjectConnectionId)
-        .column(step::Column::McpServerId)
-        .distinct()
-        .into_tuple()
-        .all(tx.orm())
-        .await
-        .map_err(db)?;
-    rows.into_iter()
-        .map(|(thread, kind, id, subject, user, connection, server)| {
-            let (_, subject) = attribution(&kind, &id, &subject, user, connection)?;
-            Ok((ThreadId::from_uuid(thread), (subject, server.map(McpServerId::from_uuid))))
-        })
-        .collect()
-}
-
-/// Inserts a running step behind the turn's others.
-pub(in crate::threads) async fn step_insert(
-    tx: &mut Tx,
-    turn: &Turn,
-    new: NewStep,
-    now: Timestamp,
-) -> Result<StepId, Error> {
-    let id = StepId::new();
-    let last = steps_of(tx)
-        .filter(step::Column::TurnId.eq(turn.id.uuid()))
-        .order_by_desc(step::Column::Position)
-        .one(tx.orm())
-        .await
-        .map_err(db)?;
-    let text = |text: Option<String>| text.map(|text| rules::storable(&text));
-    let row = step::ActiveModel {
-        id: Set(id.uuid()),
-        tenant_id: Set(tx.tenant().uuid()),
-        turn_id: Set(turn.id.uuid()),
-        thread_id: Set(turn.thread.uuid()),
-        position: Set(last.map_or(1, |row| row.position.saturating_add(1))),
-        kind: Set(rules::step_kind_word(new.kind).to_owned()),
-        name: Set(rules::storable(&new.name)),
-        status: Set(rules::step_status_word(StepStatus::Running).to_owned()),
-        effect: Set(new.effect.map(|effect| effect.word().to_owned())),
-        idempotent: Set(new.idempotent),
-        requester_kind: Set(turn.requester.kind().to_owned()),
-        requester_id: Set(turn.requester.id()),
-        subject_kind: Set(new.subject.kind().to_owned()),
-        subject_user_id: Set(new.subject.user().map(|id| id.uuid())),
-        subject_connection_id: Set(new.subject.connection().map(|id| id.uuid())),
-        mcp_server_id: Set(new.server.map(|id| id.uuid())),
-        credential_id: Set(None),
-        credential_version: Set(None),
-        definition_hash: Set(new.definition_hash),
-        call_hash: Set(new.call_hash),
-        input: Set(text(new.input)),
-        output: Set(None),
-        input_preview: Set(text(new.input_preview)),
-        output_preview: Set(None),
-        failure: Set(None),
-        started_at: Set(now.micros()),
-        finished_at: Set(None),
-    };
-    step::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
-    Ok(id)
-}
-
-pub(in crate::threads) async fn step_find(tx: &mut Tx, id: StepId) -> Result<Option<Step>, Error> {
-    let row = steps_of(tx).filter(step::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
-    row.map(step_of).transpose()
-}
-
-pub(in crate::threads) async fn step_list(tx: &mut Tx, turns: &[TurnId]) -> Result<Vec<Step>, Error> {
-    let rows = steps_of(tx)
-        .filter(step::Column::TurnId.is_in(turns.iter().map(|id| id.uuid())))
-        .order_by_asc(step::Column::TurnId)
-        .order_by_asc(step::Column::Position)
-        .all(tx.orm())
-        .await
-        .map_err(db)?;
-    rows.into_iter().map(step_of).collect()
-}
-
-/// A turn's steps without their whole inputs and outputs, which may be megabytes and which nobody is shown.
-pub(in crate::threads) async fn step_previews(tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>, Error> {
-    let shown = step::Column::iter().filter(|column| !matches!(column, step::Column::Input | step::Column::Output));
-    let rows = steps_of(tx)
-        .filter(step::Column::TurnId.eq(turn.uuid()))
-        .order_by_asc(step::Column::Position)
-        .select_only()
-        .columns(shown)
-        .column_as(Expr::value(Option::<String>::None), step::Column::Input)
-        .column_as(Expr::value(Option::<String>::None), step::Column::Output)
-        .all(tx.orm())
-        .await
-        .map_err(db)?;
-    rows.into_iter().map(step_of).collect()
-}
-
-/// Steps that opened this person's credentials, newest first, before `after`.
-pub(in crate::threads) async fn steps_using(
-    tx: &mut Tx,
-    user: UserId,
-    limit: u64,
-    after: Option<StepId>,
-) -> Result<Vec<Step>, Error> {
-    let mut select = steps_of(tx)
-        .filter(step::Column::SubjectUserId.eq(user.uuid()))
-        .filter(step::Column::CredentialId.is_not_null());
-    if let Some(after) = after {
-        select = select.filter(step::Column::Id.lt(after.uuid()));
-    }
-    let rows = select.order_by_desc(step::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
-    rows.into_iter().map(step_of).collect()
-}
-
-fn step_update(tx: &Tx, id: StepId) -> sea_orm::UpdateMany<step::Entity> {
-    step::Entity::update_many()
-        .filter(step::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(step::Column::Id.eq(id.uuid()))
-}
-
-pub(in crate::threads) async fn step_finish(
-    tx: &mut Tx,
-    id: StepId,
-    end: StepEnd,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let text = |text: Option<String>| Expr::value(text.map(|text| rules::storable(&text)));
-    step_update(tx, id)
-        .col_expr(step::Column::Status, Expr::value(rules::step_status_word(end.status)))
-        .col_expr(step::Column::Output, text(end.output))
-        .col_expr(step::Column::OutputPreview, text(end.output_preview))
-        .col_expr(step::Column::Failure, text(end.failure))
-        .col_expr(step::Column::FinishedAt, Expr::value(now.micros()))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
-    Ok(())
-}
-
-mod entity {
+pub(super) mod entity {
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -415,9 +247,12 @@ mod entity {
         pub thread_id: Uuid,
         pub space_id: Uuid,
         pub message_id: Uuid,
+        pub message_sequence: i64,
         pub status: String,
         pub requester_kind: String,
         pub requester_id: String,
+        pub client_kind: String,
+        pub client_id: Option<String>,
         pub subject_kind: String,
         pub subject_user_id: Option<Uuid>,
         pub subject_connection_id: Option<Uuid>,
@@ -428,48 +263,6 @@ mod entity {
         pub failure: Option<String>,
         pub created_at: i64,
         pub started_at: Option<i64>,
-        pub finished_at: Option<i64>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod step {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "step")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub turn_id: Uuid,
-        pub thread_id: Uuid,
-        pub position: i64,
-        pub kind: String,
-        pub name: String,
-        pub status: String,
-        pub effect: Option<String>,
-        pub idempotent: bool,
-        pub requester_kind: String,
-        pub requester_id: String,
-        pub subject_kind: String,
-        pub subject_user_id: Option<Uuid>,
-        pub subject_connection_id: Option<Uuid>,
-        pub mcp_server_id: Option<Uuid>,
-        pub credential_id: Option<Uuid>,
-        pub credential_version: Option<i64>,
-        pub definition_hash: Option<String>,
-        pub call_hash: Option<String>,
-        pub input: Option<String>,
-        pub output: Option<String>,
-        pub input_preview: Option<String>,
-        pub output_preview: Option<String>,
-        pub failure: Option<String>,
-        pub started_at: i64,
         pub finished_at: Option<i64>,
     }
 

@@ -2,7 +2,8 @@
 
 use thinkwork_primitives::{Effect, Marks};
 
-use crate::tools::Typed;
+use crate::spaces::Approval;
+use crate::tools::CallOrigin;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,40 +14,25 @@ pub enum Decision {
     NeedsApproval,
 }
 
-/// How often the operator wants to be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Policy {
-    Never,
-    Once,
-    Always,
-}
-
-/// Decides. `policy` is the Space's word for the tool; none means the effect's default, an unknown word means `always`.
-///
-/// `Once` counts approvals given before; while none can be stored, each call is the first one and asks.
-pub fn decide(effect: Effect, marks: Marks, policy: Option<&str>, typed: Typed) -> Decision {
-    let policy = match policy {
-        None => default_of(effect),
-        Some("never") => Policy::Never,
-        Some("once") => Policy::Once,
-        Some(_) => Policy::Always,
-    };
-    let asks = match (effect, policy) {
+/// Decides. `Once` counts approvals given before; while none can be stored, each call is the first one and asks.
+pub fn decide(effect: Effect, marks: Marks, approval: Approval, typed: CallOrigin) -> Decision {
+    let asks = match (effect, approval) {
         // With both marks no setting lets a call that reaches others pass; `once` never serves for one.
         (Effect::Send, _) if marks.private && marks.untrusted => true,
-        (_, Policy::Never) => false,
-        (_, Policy::Once | Policy::Always) => true,
+        (_, Approval::Never) => false,
+        (_, Approval::Once | Approval::Always) => true,
     };
     match (asks, typed) {
-        (false, _) | (true, Typed::ByPerson) => Decision::Run,
-        (true, Typed::Otherwise) => Decision::NeedsApproval,
+        (false, _) | (true, CallOrigin::Person) => Decision::Run,
+        (true, CallOrigin::Software) => Decision::NeedsApproval,
     }
 }
 
-const fn default_of(effect: Effect) -> Policy {
+/// What holds where the Space says nothing about a tool.
+pub const fn default_approval(effect: Effect) -> Approval {
     match effect {
-        Effect::Read | Effect::Write => Policy::Never,
-        Effect::Send => Policy::Always,
+        Effect::Read | Effect::Write => Approval::Never,
+        Effect::Send => Approval::Always,
     }
 }
 
@@ -60,38 +46,41 @@ mod tests {
     const BOTH: Marks = Marks { private: true, untrusted: true };
 
     #[track_caller]
-    fn check(effect: Effect, policy: Option<&str>, runs_by_marks: [bool; 4]) {
+    fn check(effect: Effect, policy: Option<Approval>, runs_by_marks: [bool; 4]) {
+        let approval = policy.unwrap_or(default_approval(effect));
         for (marks, runs) in [NONE, PRIVATE, UNTRUSTED, BOTH].into_iter().zip(runs_by_marks) {
             let expected = if runs { Decision::Run } else { Decision::NeedsApproval };
-            assert_eq!(decide(effect, marks, policy, Typed::Otherwise), expected, "{effect:?} {policy:?} {marks:?}");
-            assert_eq!(decide(effect, marks, policy, Typed::ByPerson), Decision::Run, "{effect:?} {policy:?} typed");
+            assert_eq!(
+                decide(effect, marks, approval, CallOrigin::Software),
+                expected,
+                "{effect:?} {policy:?} {marks:?}"
+            );
+            assert_eq!(
+                decide(effect, marks, approval, CallOrigin::Person),
+                Decision::Run,
+                "{effect:?} {policy:?} typed"
+            );
         }
     }
 
     #[test]
     fn s01_the_whole_table_of_effect_marks_policy_and_typist() {
         check(Effect::Read, None, [true, true, true, true]);
-        check(Effect::Read, Some("never"), [true, true, true, true]);
-        check(Effect::Read, Some("once"), [false, false, false, false]);
-        check(Effect::Read, Some("always"), [false, false, false, false]);
+        check(Effect::Read, Some(Approval::Never), [true, true, true, true]);
+        check(Effect::Read, Some(Approval::Once), [false, false, false, false]);
+        check(Effect::Read, Some(Approval::Always), [false, false, false, false]);
         check(Effect::Write, None, [true, true, true, true]);
-        check(Effect::Write, Some("never"), [true, true, true, true]);
-        check(Effect::Write, Some("once"), [false, false, false, false]);
-        check(Effect::Write, Some("always"), [false, false, false, false]);
+        check(Effect::Write, Some(Approval::Never), [true, true, true, true]);
+        check(Effect::Write, Some(Approval::Once), [false, false, false, false]);
+        check(Effect::Write, Some(Approval::Always), [false, false, false, false]);
         check(Effect::Send, None, [false, false, false, false]);
-        check(Effect::Send, Some("never"), [true, true, true, false]);
-        check(Effect::Send, Some("once"), [false, false, false, false]);
-        check(Effect::Send, Some("always"), [false, false, false, false]);
+        check(Effect::Send, Some(Approval::Never), [true, true, true, false]);
+        check(Effect::Send, Some(Approval::Once), [false, false, false, false]);
+        check(Effect::Send, Some(Approval::Always), [false, false, false, false]);
     }
 
     #[test]
-    fn s02_what_nobody_set_and_words_nobody_knows_ask() {
-        for word in [None, Some(""), Some("Read"), Some("readonly")] {
-            check(Effect::from_column(word), None, [false, false, false, false]);
-        }
-        for effect in [Effect::Read, Effect::Write, Effect::Send] {
-            check(effect, Some("Never"), [false, false, false, false]);
-            check(effect, Some(""), [false, false, false, false]);
-        }
+    fn s02_an_effect_that_nobody_set_asks() {
+        check(Effect::default(), None, [false, false, false, false]);
     }
 }

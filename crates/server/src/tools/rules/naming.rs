@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use thinkwork_primitives::{McpServerId, crypto};
+use thinkwork_primitives::{ToolSourceId, crypto};
 
 /// Longest name that model providers take.
 pub const NAME_CHARS_MAX: usize = 64;
@@ -16,12 +16,12 @@ const HASH_CHARS: usize = 6;
 /// What a name is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FullName<'a> {
-    /// The server's slug.
-    pub server_slug: &'a str,
+    /// The source's slug.
+    pub source_slug: &'a str,
     /// The upstream's own name.
     pub upstream_name: &'a str,
-    /// The server, which tells two of the same slug apart.
-    pub server: McpServerId,
+    /// The source, which tells two of the same slug apart.
+    pub source: ToolSourceId,
 }
 
 /// The slug of the server whose tool has this name. Names of servers with other slugs do not bear on it.
@@ -32,7 +32,7 @@ pub fn slug_of(name: &str) -> &str {
 /// The name of each, in the order given. Each must be given once.
 pub fn names(tools: &[FullName<'_>]) -> Vec<String> {
     let full: Vec<String> =
-        tools.iter().map(|tool| format!("{}{SEPARATOR}{}", tool.server_slug, tool.upstream_name)).collect();
+        tools.iter().map(|tool| format!("{}{SEPARATOR}{}", tool.source_slug, tool.upstream_name)).collect();
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for name in &full {
         let count = counts.entry(name).or_default();
@@ -49,7 +49,7 @@ pub fn names(tools: &[FullName<'_>]) -> Vec<String> {
             continue;
         };
         if !keeps(full) {
-            *slot = cut(full, tool.server, &taken);
+            *slot = cut(full, tool.source, &taken);
             taken.insert(slot.clone());
         }
     }
@@ -65,7 +65,7 @@ const fn is_name_byte(byte: u8) -> bool {
 }
 
 /// The full name, cut and with a hash; tried again with more in the hash where somebody made one that is taken.
-fn cut(full: &str, server: McpServerId, taken: &HashSet<String>) -> String {
+fn cut(full: &str, source: ToolSourceId, taken: &HashSet<String>) -> String {
     let room = NAME_CHARS_MAX.saturating_sub(HASH_CHARS).saturating_sub(1);
     let start: String =
         full.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(room).collect();
@@ -78,7 +78,7 @@ fn cut(full: &str, server: McpServerId, taken: &HashSet<String>) -> String {
             return name;
         }
         attempt = attempt.saturating_add(1);
-        hashed = format!("{full}\n{server}\n{attempt}");
+        hashed = format!("{full}\n{source}\n{attempt}");
     }
 }
 
@@ -87,18 +87,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn server(number: u128) -> McpServerId {
-        McpServerId::from_uuid(uuid::Uuid::from_u128(number))
+    fn source(number: u128) -> ToolSourceId {
+        thinkwork_primitives::BuiltInSetId::from_uuid(uuid::Uuid::from_u128(number)).into()
     }
 
     #[track_caller]
     fn check(tools: &[(&str, &str)], expected: &[&str]) {
         let tools: Vec<_> = (0..)
             .zip(tools)
-            .map(|(number, (server_slug, upstream_name))| FullName {
-                server_slug,
+            .map(|(number, (source_slug, upstream_name))| FullName {
+                source_slug,
                 upstream_name,
-                server: server(number),
+                source: source(number),
             })
             .collect();
         assert_eq!(names(&tools), expected);
@@ -123,8 +123,8 @@ mod tests {
             turn in 0_usize..24,
         ) {
             let name_all = |tools: &[(String, String, u128)]| {
-                let full: Vec<_> = tools.iter().map(|(server_slug, upstream_name, number)| {
-                    FullName { server_slug, upstream_name, server: server(*number) }
+                let full: Vec<_> = tools.iter().map(|(source_slug, upstream_name, number)| {
+                    FullName { source_slug, upstream_name, source: source(*number) }
                 }).collect();
                 names(&full)
             };

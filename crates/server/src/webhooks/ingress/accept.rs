@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use thinkwork_intake::{Accepted, Event};
-use thinkwork_primitives::{DeliveryId, Timestamp, crypto, limits};
+use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 
 use super::cache::Endpoint;
 use crate::webhooks::envelope::Envelope;
@@ -98,7 +98,7 @@ pub(in super::super) async fn accept(
     {
         let refused = refused(endpoint, arrived, &bytes, reason);
         if let Err(error) = endpoint.refusals.record(&webhooks.parts.db, endpoint.tenant, refused).await {
-            tracing::error!(%error, webhook = %endpoint.webhook.id, "a refused request could not be written down");
+            tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
     }
     outcome
@@ -126,7 +126,8 @@ async fn take(
     }
     read(body, announced.unwrap_or(0), bytes).await?;
     let secrets = parts.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
-    let verified = webhook.scheme.verify(headers, bytes, &secrets, arrived.received_at).map_err(Refusal::Unverified)?;
+    let verifier = webhook.scheme.verifier();
+    let verified = verifier.verify(headers, bytes, &secrets, arrived.received_at).map_err(Refusal::Unverified)?;
     let content = rules::Body::new(bytes);
     let event_id =
         verified.signed_event_id.or_else(|| webhook.event_id.as_ref().and_then(|place| place.find(headers, &content)));
@@ -141,13 +142,20 @@ async fn take(
     };
     let (event, body_hash) = event(endpoint, &envelope, arrived);
     let delivery = DeliveryId::from_uuid(event.id);
-    match parts.intake.append(event).await? {
+    let appended = parts.intake.append(event).await;
+    let outcome = match &appended {
+        Ok(Accepted::Stored) => "accepted",
+        Ok(Accepted::Duplicate { .. }) => "duplicate",
+        Err(_) => "not_stored",
+    };
+    parts.metrics.received.with_label_values(&[outcome]).inc();
+    match appended? {
         Accepted::Stored => Ok(Taken::Stored { delivery }),
         Accepted::Duplicate { id, same_body } => {
             let first = DeliveryId::from_uuid(id);
             let row = duplicate(endpoint, arrived, (delivery, first), same_body, &envelope, body_hash);
             let mut tx = parts.db.write(endpoint.tenant).await?;
-            store::delivery_insert(&mut tx, &row).await?;
+            store::deliveries_insert(&mut tx, std::slice::from_ref(&row)).await?;
             tx.commit().await?;
             Ok(Taken::Duplicate { delivery, first })
         }
@@ -164,7 +172,7 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: Arrived<'_>) -> (Eve
         id,
         tenant: endpoint.tenant,
         source: endpoint.source.clone(),
-        dedupe_key: rules::dedupe_key(endpoint.webhook.scheme, envelope.event_id.as_deref(), id),
+        dedupe_key: rules::dedupe_key(&endpoint.webhook.scheme, envelope.event_id.as_deref(), id),
         order_key: rules::order_key(envelope.correlation.as_deref()),
         body: envelope.encode(),
         body_hash,
@@ -179,7 +187,8 @@ fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
     match peer {
         Peer::Ourselves(_) => true,
         Peer::Address(address) => {
-            networks.is_empty() || address.is_some_and(|address| networks.iter().any(|network| network.holds(address)))
+            networks.is_empty()
+                || address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
         }
     }
 }

@@ -72,9 +72,6 @@ impl Cache {
     }
 
     /// The enabled webhook of this id.
-    ///
-    /// # Errors
-    /// The database's.
     pub(in super::super) async fn find(&self, id: WebhookId, now: Timestamp) -> Result<Option<Arc<Endpoint>>, Error> {
         self.hear();
         if let Some(endpoint) = self.endpoints.get(&id) {

@@ -12,7 +12,6 @@ mod refusals;
 mod wait;
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
@@ -20,7 +19,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde::Serialize;
-use thinkwork_primitives::{DeliveryId, ThreadId, WebhookId};
+use thinkwork_primitives::{Chain, DeliveryId, ThreadId, WebhookId};
 
 use super::Webhooks;
 use crate::edge::{ApiError, Id};
@@ -48,17 +47,17 @@ struct Receipt {
 async fn hook(State(webhooks): State<Webhooks>, Id(id): Id<WebhookId>, request: Request) -> Result<Response, ApiError> {
     let now = webhooks.parts.clock.now();
     let Some(endpoint) = webhooks.parts.cache.find(id, now).await.map_err(not_stored)? else {
-        webhooks.parts.unknown.fetch_add(1, Ordering::Relaxed);
+        webhooks.parts.metrics.unknown.inc();
         return Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",
-            "There is no enabled webhook at this address; check it, or ask its operator.",
+            "There is no active webhook at this URL. Check the URL, or ask its operator.",
         ));
     };
     let (parts, body) = request.into_parts();
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     let arrived = Arrived { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
-    let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, &parts.headers);
+    let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, id, &parts.headers);
     let taken = accept(&webhooks, &endpoint, arrived, body).await.map_err(ApiError::from)?;
     let (delivery, first, status) = match taken {
         Taken::Stored { delivery } => (delivery, None, "accepted"),
@@ -75,8 +74,8 @@ async fn hook(State(webhooks): State<Webhooks>, Id(id): Id<WebhookId>, request: 
 }
 
 fn not_stored(error: super::Error) -> ApiError {
-    let mut answer = ApiError::unavailable(5, "The event could not be stored; nothing was taken, send it again later.");
-    answer.log = Some(error.to_string().into());
+    let mut answer = ApiError::unavailable(5, "The event could not be stored. Send it again later.");
+    answer.log = Some(Chain(&error).to_string().into());
     answer
 }
 
@@ -86,11 +85,13 @@ impl From<Refusal> for ApiError {
             Refusal::TooLarge => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
-                "The body is larger than 1,048,576 bytes; send less, or a link.",
+                "The request body is larger than 1,048,576 bytes.",
             ),
-            Refusal::BrokenOff => {
-                Self::new(StatusCode::BAD_REQUEST, "body_broken_off", "The body broke off; send the request again.")
-            }
+            Refusal::BrokenOff => Self::new(
+                StatusCode::BAD_REQUEST,
+                "body_broken_off",
+                "The request body was incomplete. Send the request again.",
+            ),
             Refusal::MediaType => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
@@ -98,16 +99,16 @@ impl From<Refusal> for ApiError {
             ),
             Refusal::TooMany { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,
-                "This webhook takes no more requests in this minute; send it later.",
+                "The rate limit of this webhook was reached. Send the event again later.",
             ),
             Refusal::Address => Self::forbidden(
                 "address_not_allowed",
-                "This webhook takes no requests from your address; ask its operator.",
+                "This webhook does not accept requests from your IP address. Ask its operator.",
             ),
             Refusal::Unverified(_) => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "not_verified",
-                "The request could not be verified; check the secret, the signed headers and the clock.",
+                "The request could not be verified. Check the secret, the signed headers and the clock.",
             ),
             Refusal::NotStored(error) => not_stored(error),
         }

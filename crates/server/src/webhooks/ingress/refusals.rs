@@ -31,13 +31,10 @@ pub(in super::super) struct Refusals {
 
 impl Refusals {
     /// Writes a refused request down.
-    ///
-    /// # Errors
-    /// The database's.
     pub(in super::super) async fn record(&self, db: &Db, tenant: TenantId, refused: Delivery) -> Result<(), Error> {
         if self.has_room(refused.received_at.seconds().div_euclid(MINUTE_SECONDS)) {
             let mut tx = db.write(tenant).await?;
-            store::delivery_insert(&mut tx, &refused).await?;
+            store::deliveries_insert(&mut tx, std::slice::from_ref(&refused)).await?;
             return Ok(tx.commit().await?);
         }
         let _writing = self.writing.lock().await;
@@ -57,7 +54,7 @@ impl Refusals {
             None => {
                 let reason = Some("more refused requests of this minute, counted in one row".to_owned());
                 let row = Delivery { count: more, reason, headers: Vec::new(), ..refused };
-                store::delivery_insert(&mut tx, &row).await?;
+                store::deliveries_insert(&mut tx, std::slice::from_ref(&row)).await?;
                 row.id
             }
         };

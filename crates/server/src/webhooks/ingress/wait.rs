@@ -5,33 +5,33 @@
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use thinkwork_database::WakeUp;
-use thinkwork_primitives::{DeliveryId, TenantId, ThreadId};
+use thinkwork_database::{Topic, WakeUp};
+use thinkwork_primitives::{DeliveryId, TenantId, ThreadId, WebhookId};
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::webhooks::{Outcome, Webhooks, rules, store};
 
 /// How often to look where no hint comes.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Shortest pause between two looks, so that a busy server is not asked at every hint.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// One request's wish to wait.
 pub(super) struct Waiter<'a> {
     webhooks: &'a Webhooks,
     tenant: TenantId,
+    webhook: WebhookId,
     wish: Option<(Instant, broadcast::Receiver<WakeUp>)>,
 }
 
 impl<'a> Waiter<'a> {
     /// Reads the wish and, if there is one, begins to listen, so that no hint after the append is missed.
-    pub(super) fn new(webhooks: &'a Webhooks, tenant: TenantId, headers: &HeaderMap) -> Self {
+    pub(super) fn new(webhooks: &'a Webhooks, tenant: TenantId, webhook: WebhookId, headers: &HeaderMap) -> Self {
         let wish = rules::wait_seconds(headers).map(|seconds| {
             let until = Instant::now().checked_add(Duration::from_secs(seconds)).unwrap_or_else(Instant::now);
             (until, webhooks.parts.db.wake_ups().subscribe())
         });
-        Self { webhooks, tenant, wish }
+        Self { webhooks, tenant, webhook, wish }
     }
 
     pub(super) const fn waits(&self) -> bool {
@@ -47,12 +47,23 @@ impl<'a> Waiter<'a> {
                 return ended;
             }
             let next = (Instant::now() + SWEEP).min(*until);
-            // A hint, a missed hint or the sweep: all mean to look again.
-            drop(timeout_at(next, hints.recv()).await);
+            // The worker's hint, a lost one or the sweep: all mean to look again.
+            drop(timeout_at(next, applied(hints, self.webhook)).await);
             if Instant::now() >= *until {
                 return look(self.webhooks, self.tenant, delivery).await.flatten();
             }
-            tokio::time::sleep_until((Instant::now() + PAUSE).min(*until)).await;
+        }
+    }
+}
+
+/// Waits for the hint that events of this webhook were applied.
+async fn applied(hints: &mut broadcast::Receiver<WakeUp>, webhook: WebhookId) {
+    loop {
+        match hints.recv().await {
+            Ok(hint) if (hint.topic, hint.id) == (Topic::Webhook, webhook.uuid()) => return,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -1,9 +1,14 @@
 //! The two forms of a webhook: make and change. Fields are text as typed; empty means "none".
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::{Map, Value};
+use strum::IntoEnumIterator as _;
+use thinkwork_primitives::Network;
 
 use crate::webhooks::schemes::Scheme;
-use crate::webhooks::{Change, Error, Locator, Network, NewWebhook, RATE_LIMIT_DEFAULT, Webhook, rules};
+use crate::webhooks::{Change, Error, Locator, NewWebhook, RATE_LIMIT_DEFAULT, Webhook};
 
 fn field(field: &'static str, problem: &str) -> Error {
     Error::Field { field, problem: problem.to_owned() }
@@ -18,7 +23,7 @@ fn place(text: &str) -> Option<Locator> {
 }
 
 fn rate(text: &str) -> Result<i64, Error> {
-    text.trim().parse().map_err(|_| field("rate_limit_per_minute", "use a whole number, like 600."))
+    text.trim().parse().map_err(|_| field("rate_limit_per_minute", "use a whole number, for example 600."))
 }
 
 /// Networks separated by commas, spaces or lines.
@@ -32,7 +37,7 @@ fn networks(text: &str) -> Result<Vec<Network>, Error> {
 /// What makes a webhook.
 #[derive(Deserialize)]
 #[serde(default)]
-pub(super) struct NewForm {
+pub(in super::super) struct NewForm {
     pub name: String,
     pub space_id: String,
     pub scheme: String,
@@ -42,6 +47,9 @@ pub(super) struct NewForm {
     pub rate_limit_per_minute: String,
     pub allowed_cidrs: String,
     pub default_priority: String,
+    /// All other fields. The settings of a scheme are those whose names begin with its word: `hmac.header`.
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Default for NewForm {
@@ -49,24 +57,38 @@ impl Default for NewForm {
         Self {
             name: String::new(),
             space_id: String::new(),
-            scheme: Scheme::StandardWebhooks.word().to_owned(),
+            scheme: Scheme::iter().next().map_or("", |suggested| suggested.as_str()).to_owned(),
             event_id: String::new(),
             correlation: String::new(),
             prompt: String::new(),
             rate_limit_per_minute: RATE_LIMIT_DEFAULT.to_string(),
             allowed_cidrs: String::new(),
             default_priority: String::new(),
+            settings: BTreeMap::new(),
         }
     }
 }
 
 impl NewForm {
+    /// The scheme as its JSON says it: its word, and what was entered for its settings.
+    pub(in super::super) fn scheme(&self) -> Result<Scheme, Error> {
+        let prefix = format!("{}.", self.scheme);
+        let mut json = Map::from_iter([("scheme".to_owned(), Value::from(self.scheme.as_str()))]);
+        for (name, value) in &self.settings {
+            if let (Some(name), Some(value)) = (name.strip_prefix(&prefix), filled(value)) {
+                json.insert(name.to_owned(), Value::from(value));
+            }
+        }
+        serde_json::from_value(json.into()).map_err(|error| field("verification", &format!("{error}.")))
+    }
+
     pub(super) fn parsed(&self) -> Result<NewWebhook, Error> {
-        let priority = |word| rules::priority(word).ok_or_else(|| field("default_priority", "choose one of the list."));
+        let priority =
+            |word: &str| word.parse().map_err(|_| field("default_priority", "choose a priority from the list."));
         Ok(NewWebhook {
             name: self.name.trim().to_owned(),
             space: self.space_id.parse().map_err(|_| field("space_id", "choose a Space."))?,
-            scheme: Scheme::parse(&self.scheme).ok_or_else(|| field("scheme", "choose one of the list."))?,
+            scheme: self.scheme()?,
             secret: None,
             event_id: place(&self.event_id),
             correlation: place(&self.correlation),

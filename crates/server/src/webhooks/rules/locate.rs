@@ -38,15 +38,15 @@ impl Locator {
             Self::Pointer(pointer) => {
                 let escapes_fit = pointer.split('~').skip(1).all(|rest| rest.starts_with('0') || rest.starts_with('1'));
                 let fits = pointer.starts_with('/') && pointer.len() <= PLACE_BYTES_MAX && escapes_fit;
-                fits.then_some(()).ok_or("use a JSON pointer of at most 200 bytes, like /data/id.")
+                fits.then_some(()).ok_or("enter a JSON pointer of at most 200 bytes, for example /data/id.")
             }
             Self::Header(name) => {
                 let fits = name.len() <= PLACE_BYTES_MAX && HeaderName::from_bytes(name.as_bytes()).is_ok();
                 if !fits {
-                    return Err("use the name of a header, like X-Event-Id.");
+                    return Err("enter a header name, for example X-Event-Id.");
                 }
                 if SECRET_HEADERS.contains(&name.as_str()) {
-                    return Err("this header carries a secret; choose another one.");
+                    return Err("this header contains a secret; choose another header.");
                 }
                 Ok(())
             }

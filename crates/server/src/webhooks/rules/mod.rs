@@ -5,13 +5,10 @@ mod show;
 
 use axum::http::HeaderMap;
 use axum::http::header;
-use thinkwork_primitives::crypto;
-use thinkwork_primitives::limits;
+use thinkwork_primitives::{Network, crypto, limits};
 
 use super::schemes::Scheme;
 use super::{Change, Error, NewWebhook, RATE_LIMIT_MAX};
-use crate::edge::Network;
-use crate::threads::Priority;
 
 pub(super) use locate::Body;
 pub use locate::Locator;
@@ -36,15 +33,15 @@ pub(super) fn check_new(new: &NewWebhook) -> Result<(), Error> {
     check_prompt(new.prompt.as_deref())?;
     check_rate(new.rate_limit_per_minute)?;
     check_networks(&new.allowed_cidrs)?;
-    check_locators(new.scheme, new.event_id.as_ref(), new.correlation.as_ref())?;
+    check_locators(&new.scheme, new.event_id.as_ref(), new.correlation.as_ref())?;
     match &new.secret {
-        Some(secret) => new.scheme.check_secret(secret).map_err(|problem| field("secret", problem)),
+        Some(secret) => new.scheme.verifier().check_secret(secret).map_err(|problem| field("secret", problem)),
         None => Ok(()),
     }
 }
 
 /// Refuses a change that could not work.
-pub(super) fn check_change(scheme: Scheme, change: &Change) -> Result<(), Error> {
+pub(super) fn check_change(scheme: &Scheme, change: &Change) -> Result<(), Error> {
     if let Some(name) = &change.name {
         check_name(name)?;
     }
@@ -85,9 +82,9 @@ fn check_networks(networks: &[Network]) -> Result<(), Error> {
     if networks.len() <= NETWORKS_MAX { Ok(()) } else { Err(field("allowed_cidrs", "use at most 200 networks.")) }
 }
 
-fn check_locators(scheme: Scheme, event_id: Option<&Locator>, correlation: Option<&Locator>) -> Result<(), Error> {
-    if scheme.signs_event_id() && event_id.is_some() {
-        return Err(field("event_id", "leave it out: this scheme signs its own event id."));
+fn check_locators(scheme: &Scheme, event_id: Option<&Locator>, correlation: Option<&Locator>) -> Result<(), Error> {
+    if scheme.verifier().description().signs_event_id && event_id.is_some() {
+        return Err(field("event_id", "leave this empty: the event ID is part of the signature."));
     }
     if let Some(locator) = event_id {
         locator.check().map_err(|problem| field("event_id", problem))?;
@@ -96,24 +93,6 @@ fn check_locators(scheme: Scheme, event_id: Option<&Locator>, correlation: Optio
         locator.check().map_err(|problem| field("correlation", problem))?;
     }
     Ok(())
-}
-
-/// The word of a priority.
-pub(super) const fn priority_word(priority: Priority) -> &'static str {
-    match priority {
-        Priority::Low => "low",
-        Priority::Medium => "medium",
-        Priority::High => "high",
-        Priority::Urgent => "urgent",
-        Priority::Critical => "critical",
-    }
-}
-
-/// The priority of this word.
-pub(super) fn priority(word: &str) -> Option<Priority> {
-    [Priority::Low, Priority::Medium, Priority::High, Priority::Urgent, Priority::Critical]
-        .into_iter()
-        .find(|priority| priority_word(*priority) == word)
 }
 
 /// The media type of a request if it is one that is taken: JSON, a form, text.
@@ -128,10 +107,10 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 
 /// The key that makes two events one: the sender's id under its kind of proof, else the delivery itself. A short id
 /// stays as it is: ids of most senders grow with time, so the keys of one moment lie side by side on disk.
-pub(super) fn dedupe_key(scheme: Scheme, event_id: Option<&str>, own: uuid::Uuid) -> Vec<u8> {
+pub(super) fn dedupe_key(scheme: &Scheme, event_id: Option<&str>, own: uuid::Uuid) -> Vec<u8> {
     match event_id {
-        Some(id) if id.len() <= PLAIN_KEY_BYTES_MAX => format!("{}\n{id}", scheme.word()).into_bytes(),
-        Some(id) => format!("{}#\n{}", scheme.word(), crypto::hex(&crypto::sha256(id.as_bytes()))).into_bytes(),
+        Some(id) if id.len() <= PLAIN_KEY_BYTES_MAX => format!("{}\n{id}", scheme.as_str()).into_bytes(),
+        Some(id) => format!("{}#\n{}", scheme.as_str(), crypto::hex(&crypto::sha256(id.as_bytes()))).into_bytes(),
         None => own.as_bytes().to_vec(),
     }
 }

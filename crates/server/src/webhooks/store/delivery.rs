@@ -1,50 +1,86 @@
 //! Rows of `delivery`. An accepted request has none before it is applied: until then the intake log holds it.
 
+use std::collections::{HashMap, HashSet};
+
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialSubject, DeliveryId, Requester, ThreadId, Timestamp, TurnId, WebhookId};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use strum::VariantArray as _;
+use thinkwork_database::ranges::{self, Ranges};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{
+    ActingClient, CredentialSubject, DeliveryId, Requester, ThreadId, Timestamp, TurnId, WebhookId,
+};
 
 use super::db;
-use crate::webhooks::{Delivery, Error, Outcome};
+use crate::webhooks::{Delivery, DeliveryCount, DeliveryPlace, Error, Outcome};
 
-/// Writes a delivery down. Requester is the webhook, credential nobody's.
-pub(in super::super) async fn delivery_insert(tx: &mut Tx, delivery: &Delivery) -> Result<(), Error> {
-    let requester = Requester::Webhook(delivery.webhook);
-    let row = row::ActiveModel {
-        id: Set(delivery.id.uuid()),
-        tenant_id: Set(tx.tenant().uuid()),
-        webhook_id: Set(delivery.webhook.uuid()),
-        received_at: Set(delivery.received_at.micros()),
-        result: Set(delivery.result.word().to_owned()),
-        reason: Set(delivery.reason.clone()),
-        thread_id: Set(delivery.thread.map(ThreadId::uuid)),
-        turn_id: Set(delivery.turn.map(TurnId::uuid)),
-        duplicate_of: Set(delivery.duplicate_of.map(DeliveryId::uuid)),
-        headers: Set(serde_json::to_string(&delivery.headers).unwrap_or_default()),
-        body_preview: Set(delivery.body_preview.clone()),
-        body_bytes: Set(delivery.body_bytes),
-        body_hash: Set(delivery.body_hash.clone()),
-        event_id: Set(delivery.event_id.clone()),
-        requester_kind: Set(requester.kind().to_owned()),
-        requester_id: Set(requester.id()),
-        subject_kind: Set(CredentialSubject::None.kind().to_owned()),
-        subject_user_id: Set(None),
-        subject_connection_id: Set(None),
-        applied_at: Set(delivery.applied_at.map(Timestamp::micros)),
-        count: Set(delivery.count),
-    };
-    row::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+/// Stores deliveries. Requester is the webhook, credential nobody's.
+pub(in super::super) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    let rows = deliveries.iter().map(|delivery| {
+        let requester = Requester::Webhook(delivery.webhook);
+        row::ActiveModel {
+            id: Set(delivery.id.uuid()),
+            tenant_id: Set(tenant),
+            webhook_id: Set(delivery.webhook.uuid()),
+            received_at: Set(delivery.received_at.micros()),
+            result: Set(delivery.result.as_str().to_owned()),
+            reason: Set(delivery.reason.clone()),
+            thread_id: Set(delivery.thread.map(ThreadId::uuid)),
+            turn_id: Set(delivery.turn.map(TurnId::uuid)),
+            duplicate_of: Set(delivery.duplicate_of.map(DeliveryId::uuid)),
+            headers: Set(serde_json::to_string(&delivery.headers).unwrap_or_default()),
+            body_preview: Set(delivery.body_preview.clone()),
+            body_bytes: Set(delivery.body_bytes),
+            body_hash: Set(delivery.body_hash.clone()),
+            event_id: Set(delivery.event_id.clone()),
+            requester_kind: Set(requester.kind().to_owned()),
+            requester_id: Set(requester.id()),
+            client_kind: Set(ActingClient::System.kind().to_owned()),
+            client_id: Set(None),
+            subject_kind: Set(CredentialSubject::None.kind().to_owned()),
+            subject_user_id: Set(None),
+            subject_connection_id: Set(None),
+            applied_at: Set(delivery.applied_at.map(Timestamp::micros)),
+            count: Set(delivery.count),
+        }
+    });
+    row::Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
     Ok(())
 }
 
-/// Keeps what a replay of this delivery needs.
-pub(in super::super) async fn envelope_insert(tx: &mut Tx, id: DeliveryId, envelope: Vec<u8>) -> Result<(), Error> {
-    let row = envelope::ActiveModel { id: Set(id.uuid()), tenant_id: Set(tx.tenant().uuid()), envelope: Set(envelope) };
-    envelope::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+/// Keeps what replays of these deliveries need.
+pub(in super::super) async fn envelopes_insert<'a>(
+    tx: &mut Tx,
+    envelopes: impl Iterator<Item = (DeliveryId, &'a Vec<u8>)>,
+) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    let rows = envelopes.map(|(id, envelope)| envelope::ActiveModel {
+        id: Set(id.uuid()),
+        tenant_id: Set(tenant),
+        envelope: Set(envelope.clone()),
+    });
+    envelope::Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
     Ok(())
+}
+
+/// Which of these deliveries are there.
+pub(in super::super) async fn deliveries_known(tx: &mut Tx, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, Error> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let known: Vec<Uuid> = row::Entity::find()
+        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(row::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .select_only()
+        .column(row::Column::Id)
+        .into_tuple()
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    Ok(known.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
 /// What a replay needs of a delivery that was accepted and applied.
@@ -77,7 +113,7 @@ pub(in super::super) async fn delivery_find(tx: &mut Tx, id: DeliveryId) -> Resu
         .one(tx.orm())
         .await
         .map_err(db)?;
-    Ok(found.and_then(delivery))
+    found.map(delivery).transpose()
 }
 
 /// Which deliveries a list holds.
@@ -88,68 +124,74 @@ pub(in super::super) struct Filter {
     pub until: Option<Timestamp>,
 }
 
-/// Newest first, only those before `after`.
+/// Deliveries of one result that are counted; of more it is said that there are more.
+const COUNTED_MAX: u64 = 5_000;
+
+/// Newest first, only those behind `after`.
 pub(in super::super) async fn delivery_list(
     tx: &mut Tx,
     webhook: WebhookId,
     filter: Filter,
     limit: u64,
-    after: Option<DeliveryId>,
+    after: Option<DeliveryPlace>,
 ) -> Result<Vec<Delivery>, Error> {
-    let mut query = row::Entity::find()
+    let results = filter.result.as_ref().map_or(Outcome::VARIANTS, std::slice::from_ref);
+    let ranges = Ranges {
+        table: "delivery",
+        columns: &["webhook_id", "result"],
+        keys: results.iter().map(|result| vec![webhook.uuid().into(), result.as_str().into()]).collect(),
+        time: "received_at",
+        since: filter.since,
+        until: filter.until,
+        after: after.map(|(at, id)| (at, id.uuid())),
+    };
+    let places = ranges::newest(tx, &ranges, limit).await?;
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = row::Entity::find()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(row::Column::WebhookId.eq(webhook.uuid()));
-    if let Some(after) = after {
-        query = query.filter(row::Column::Id.lt(after.uuid()));
-    }
-    if let Some(result) = filter.result {
-        query = query.filter(row::Column::Result.eq(result.word()));
-    }
-    if let Some(since) = filter.since {
-        query = query.filter(row::Column::ReceivedAt.gte(since.micros()));
-    }
-    if let Some(until) = filter.until {
-        query = query.filter(row::Column::ReceivedAt.lt(until.micros()));
-    }
-    let rows = query.order_by_desc(row::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
-    Ok(rows.into_iter().filter_map(delivery).collect())
-}
-
-/// Requests by result since then, of one webhook or of all.
-pub(in super::super) async fn delivery_counts(
-    tx: &mut Tx,
-    webhook: Option<WebhookId>,
-    since: Timestamp,
-) -> Result<Vec<(String, i64)>, Error> {
-    let mut query = row::Entity::find()
-        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(row::Column::ReceivedAt.gte(since.micros()));
-    if let Some(webhook) = webhook {
-        query = query.filter(row::Column::WebhookId.eq(webhook.uuid()));
-    }
-    query
-        .select_only()
-        .column(row::Column::Result)
-        .column_as(Expr::col(row::Column::Count).sum().cast_as(Alias::new("bigint")), "requests")
-        .group_by(row::Column::Result)
-        .order_by_asc(row::Column::Result)
-        .into_tuple()
+        .filter(row::Column::Id.is_in(places.iter().map(|(_, id)| *id)))
         .all(tx.orm())
         .await
-        .map_err(db)
+        .map_err(db)?;
+    let mut rows: HashMap<Uuid, row::Model> = rows.into_iter().map(|row| (row.id, row)).collect();
+    places.iter().filter_map(|(_, id)| rows.remove(id)).map(delivery).collect()
 }
 
-fn delivery(row: row::Model) -> Option<Delivery> {
-    Some(Delivery {
+/// Requests by result since then, of these webhooks: of each result at most [`COUNTED_MAX`] deliveries.
+pub(in super::super) async fn delivery_counts(
+    tx: &mut Tx,
+    webhooks: &[WebhookId],
+    since: Timestamp,
+) -> Result<Vec<DeliveryCount>, Error> {
+    let ranges = Ranges {
+        table: "delivery",
+        columns: &["result"],
+        keys: Outcome::VARIANTS.iter().map(|result| vec![result.as_str().into()]).collect(),
+        time: "received_at",
+        since: Some(since),
+        until: None,
+        after: None,
+    };
+    let webhooks: Vec<_> = webhooks.iter().map(|id| id.uuid().into()).collect();
+    let sums = ranges::sums(tx, &ranges, ("webhook_id", &webhooks), "count", COUNTED_MAX).await?;
+    let counts = Outcome::VARIANTS.iter().zip(sums);
+    Ok(counts.map(|(result, sum)| DeliveryCount { result: *result, count: sum.total, is_more: sum.is_more }).collect())
+}
+
+fn delivery(row: row::Model) -> Result<Delivery, Error> {
+    let stored = StoredRow::new("delivery", row.id);
+    Ok(Delivery {
         id: DeliveryId::from_uuid(row.id),
         webhook: WebhookId::from_uuid(row.webhook_id),
         received_at: Timestamp::from_micros(row.received_at),
-        result: Outcome::parse(&row.result)?,
+        result: stored.parse("result", &row.result)?,
         reason: row.reason,
         thread: row.thread_id.map(ThreadId::from_uuid),
         turn: row.turn_id.map(TurnId::from_uuid),
         duplicate_of: row.duplicate_of.map(DeliveryId::from_uuid),
-        headers: serde_json::from_str(&row.headers).unwrap_or_default(),
+        headers: stored.json("headers", &row.headers)?,
         body_preview: row.body_preview,
         body_bytes: row.body_bytes,
         body_hash: row.body_hash,
@@ -182,6 +224,8 @@ mod row {
         pub event_id: Option<String>,
         pub requester_kind: String,
         pub requester_id: String,
+        pub client_kind: String,
+        pub client_id: Option<String>,
         pub subject_kind: String,
         pub subject_user_id: Option<Uuid>,
         pub subject_connection_id: Option<Uuid>,

@@ -5,12 +5,12 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use serde_json::{Value, json};
-use thinkwork_database::Tx;
-use thinkwork_primitives::{CredentialId, SpaceId, Timestamp, WebhookId};
+use thinkwork_database::{StoredRow, Tx};
+use thinkwork_primitives::{CredentialId, Network, SpaceId, Timestamp, WebhookId};
 
 use super::db;
 use crate::webhooks::schemes::Scheme;
-use crate::webhooks::{Error, Locator, Network, Webhook, rules};
+use crate::webhooks::{Error, Locator, Webhook};
 
 pub(in super::super) async fn webhook_insert(tx: &mut Tx, webhook: &Webhook, created_by: &str) -> Result<(), Error> {
     let row = row::ActiveModel {
@@ -18,15 +18,14 @@ pub(in super::super) async fn webhook_insert(tx: &mut Tx, webhook: &Webhook, cre
         tenant_id: Set(tx.tenant().uuid()),
         space_id: Set(webhook.space.uuid()),
         name: Set(webhook.name.clone()),
-        scheme: Set(webhook.scheme.word().to_owned()),
-        verification: Set(json!({ "scheme": webhook.scheme.word() }).to_string()),
+        verification: Set(json!(webhook.scheme).to_string()),
         credential_id: Set(webhook.credential.uuid()),
         event_id: Set(webhook.event_id.as_ref().map(|place| place.text().to_owned())),
         correlation: Set(webhook.correlation.as_ref().map(|place| place.text().to_owned())),
         prompt: Set(webhook.prompt.clone()),
         rate_limit_per_minute: Set(webhook.rate_limit_per_minute),
         allowed_cidrs: Set(networks_text(&webhook.allowed_cidrs)),
-        default_priority: Set(webhook.default_priority.map(|priority| rules::priority_word(priority).to_owned())),
+        default_priority: Set(webhook.default_priority.map(|priority| priority.as_str().to_owned())),
         enabled: Set(webhook.enabled),
         created_by: Set(created_by.to_owned()),
         created_at: Set(webhook.created_at.micros()),
@@ -41,22 +40,47 @@ fn live(tx: &Tx) -> Select<row::Entity> {
     row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid())).filter(row::Column::DeletedAt.is_null())
 }
 
+/// Names of these webhooks, deleted ones included.
+pub(in super::super) async fn webhook_names(
+    tx: &mut Tx,
+    ids: &[WebhookId],
+) -> Result<Vec<(WebhookId, String)>, thinkwork_database::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(Uuid, String)> = row::Entity::find()
+        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(row::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .select_only()
+        .columns([row::Column::Id, row::Column::Name])
+        .into_tuple()
+        .all(tx.orm())
+        .await?;
+    Ok(rows.into_iter().map(|(id, name)| (WebhookId::from_uuid(id), name)).collect())
+}
+
 /// A webhook that was not deleted.
 pub(in super::super) async fn webhook_find(tx: &mut Tx, id: WebhookId) -> Result<Option<Webhook>, Error> {
     let found = live(tx).filter(row::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
-    Ok(found.and_then(webhook))
+    found.map(webhook).transpose()
+}
+
+/// Those of these webhooks that are there.
+pub(in super::super) async fn webhooks_find(tx: &mut Tx, ids: &[WebhookId]) -> Result<Vec<Webhook>, Error> {
+    let select = live(tx).filter(row::Column::Id.is_in(ids.iter().map(|id| id.uuid())));
+    select.all(tx.orm()).await.map_err(db)?.into_iter().map(webhook).collect()
 }
 
 /// Every webhook there ever was, deleted ones included: whose keys may be forgotten.
-pub(in super::super) async fn webhooks_ever(
-    tx: &mut Tx,
-) -> Result<Vec<(WebhookId, Option<Scheme>, CredentialId)>, Error> {
+pub(in super::super) async fn webhooks_ever(tx: &mut Tx) -> Result<Vec<(WebhookId, Scheme, CredentialId)>, Error> {
     let all = row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid()));
     let rows = all.all(tx.orm()).await.map_err(db)?;
-    let of = |row: row::Model| {
-        (WebhookId::from_uuid(row.id), Scheme::parse(&row.scheme), CredentialId::from_uuid(row.credential_id))
-    };
-    Ok(rows.into_iter().map(of).collect())
+    rows.into_iter()
+        .map(|row| {
+            let scheme = StoredRow::new("webhook", row.id).json("verification", &row.verification)?;
+            Ok((WebhookId::from_uuid(row.id), scheme, CredentialId::from_uuid(row.credential_id)))
+        })
+        .collect()
 }
 
 /// Newest first.
@@ -70,13 +94,13 @@ pub(in super::super) async fn webhook_list(
         query = query.filter(row::Column::Id.lt(after.uuid()));
     }
     let rows = query.order_by_desc(row::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
-    Ok(rows.into_iter().filter_map(webhook).collect())
+    rows.into_iter().map(webhook).collect()
 }
 
 /// Writes every value that a change may touch; `webhook.version` is the new one.
 pub(in super::super) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(), Error> {
     let text = |place: &Option<Locator>| place.as_ref().map(|place| place.text().to_owned());
-    let priority = webhook.default_priority.map(|priority| rules::priority_word(priority).to_owned());
+    let priority = webhook.default_priority.map(|priority| priority.as_str().to_owned());
     row::Entity::update_many()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.eq(webhook.id.uuid()))
@@ -115,25 +139,25 @@ fn networks_text(networks: &[Network]) -> Option<String> {
 }
 
 /// The networks as stored. A list that cannot be read must not mean "from everywhere", so it is no webhook at all.
-fn networks(text: Option<&str>) -> Option<Vec<Network>> {
-    let Some(text) = text else { return Some(Vec::new()) };
-    let texts: Vec<String> = serde_json::from_str(text).ok()?;
-    texts.iter().map(|text| text.parse().ok()).collect()
+fn networks(stored: StoredRow, text: Option<&str>) -> Result<Vec<Network>, Error> {
+    let texts: Vec<String> = stored.json_or_null("allowed_cidrs", text)?.unwrap_or_default();
+    texts.iter().map(|text| Ok(stored.parse("allowed_cidrs", text)?)).collect()
 }
 
-fn webhook(row: row::Model) -> Option<Webhook> {
-    Some(Webhook {
+fn webhook(row: row::Model) -> Result<Webhook, Error> {
+    let stored = StoredRow::new("webhook", row.id);
+    Ok(Webhook {
         id: WebhookId::from_uuid(row.id),
         space: SpaceId::from_uuid(row.space_id),
         name: row.name,
-        scheme: Scheme::parse(&row.scheme)?,
+        scheme: stored.json("verification", &row.verification)?,
         credential: CredentialId::from_uuid(row.credential_id),
         event_id: row.event_id.as_deref().map(Locator::parse),
         correlation: row.correlation.as_deref().map(Locator::parse),
         prompt: row.prompt,
         rate_limit_per_minute: row.rate_limit_per_minute,
-        allowed_cidrs: networks(row.allowed_cidrs.as_deref())?,
-        default_priority: row.default_priority.as_deref().and_then(rules::priority),
+        allowed_cidrs: networks(stored, row.allowed_cidrs.as_deref())?,
+        default_priority: stored.parse_or_null("default_priority", row.default_priority.as_deref())?,
         enabled: row.enabled,
         created_at: Timestamp::from_micros(row.created_at),
         version: row.version,
@@ -151,7 +175,6 @@ mod row {
         pub tenant_id: Uuid,
         pub space_id: Uuid,
         pub name: String,
-        pub scheme: String,
         pub verification: String,
         pub credential_id: Uuid,
         pub event_id: Option<String>,

@@ -68,7 +68,7 @@ async fn the_set_up_link_works_once_and_then_says_so_kindly() {
     owner.cookie = done.header("set-cookie").split(';').next().map(str::to_owned);
     assert_eq!(owner.get("/v1/me").await.expect(200).json["user"]["name"], "Olive");
     let gone = app.anyone().get(&format!("/setup?code={code}")).await.expect(410);
-    assert!(gone.text.contains("This link does not work any more"));
+    assert!(gone.text.contains("This link is no longer valid"));
     app.anyone().form("/setup", &fields).await.expect(410);
 }
 

@@ -155,9 +155,9 @@ async fn the_account_page_changes_the_password() {
         [("current_password", PASSWORD), ("password", "another good password"), ("password_again", again)]
     };
     let differs = owner.form("/me/account/password", &form("a different password")).await.expect(422);
-    assert!(differs.text.contains("The two new passwords differ"), "{}", differs.text);
+    assert!(differs.text.contains("The passwords do not match"), "{}", differs.text);
     let done = owner.form("/me/account/password", &form("another good password")).await.expect(200);
-    assert!(done.text.contains("Your password is changed"));
+    assert!(done.text.contains("Your password was changed"));
 }
 
 #[tokio::test]

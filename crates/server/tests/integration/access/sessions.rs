@@ -55,7 +55,6 @@ async fn l65_tries_are_limited_across_processes() {
     with_password(&app).await;
     let body = json!({ "email": "owner@acme.test", "password": "not the password" });
     let mut last = 0;
-    // Twice the limit and one: a window may end while the test runs.
     for _ in 0..21 {
         last = app.anyone().post("/v1/sessions", body.clone()).await.status;
         if last == 429 {

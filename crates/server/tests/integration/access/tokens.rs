@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TestApp};
+use thinkwork::access::{Error, NewToken, TokenKind};
+use thinkwork::edge::Idempotency;
+use thinkwork_primitives::{Audience, AuthMethod, Identity, Principal, Role, Scope};
+
+use crate::harness::{Client, TestApp, by_hand};
 
 async fn mint(client: &Client, kind: &str, audience: &str, scope: &str) -> crate::harness::Answer {
     let body = json!({ "name": "x", "kind": kind, "audience": audience, "scopes": [scope] });
@@ -123,4 +127,39 @@ async fn l25_a_token_leads_to_the_user_id_of_its_own_tenant() {
     let me = app.bearer(&made.text_of("token")).get("/v1/me").await.expect(200);
     assert_eq!(me.json["user"]["id"], ana.user.unwrap().to_string());
     assert_eq!(me.json["tenant"]["id"], app.tenant.to_string());
+}
+
+/// A member whose request came in before an operator disabled them.
+#[tokio::test]
+async fn what_a_request_makes_does_not_outrun_the_end_of_its_person() {
+    let app = TestApp::new().await;
+    let access = &app.slices().access;
+    let owner = app.owner().await;
+    let ana = app.member("ana").await;
+    let user = ana.user.unwrap();
+    let session = access.session_create(app.tenant, user, "tests").await.unwrap();
+    let auth = AuthMethod::Session { id: session.session, signed_in_at: app.clock.now() };
+    let principal = Principal { tenant: app.tenant, identity: Identity::User { id: user, role: Role::Member }, auth };
+    let new = || NewToken {
+        name: "late".to_owned(),
+        kind: TokenKind::Personal,
+        audience: Audience::Api,
+        scope: Scope::Read,
+        expires_in: None,
+    };
+    let unkeyed = || Idempotency::unkeyed(app.clock.now());
+    access.token_create(&principal, new(), &unkeyed()).await.unwrap();
+    // While her row is being changed, whoever makes something for her waits, and then sees the change.
+    let mut tx = app.slices().db.write(app.tenant).await.unwrap();
+    by_hand(&tx, "UPDATE user_account SET disabled_at = 1 WHERE email = 'ana@acme.test'").await.unwrap();
+    let late = tokio::spawn({
+        let access = access.clone();
+        let idempotency = unkeyed();
+        async move { access.token_create(&principal, new(), &idempotency).await.map(drop) }
+    });
+    crate::harness::until_blocked(&app.slices().config.database_url).await;
+    tx.wake(thinkwork_database::Topic::Access, user.uuid());
+    tx.commit().await.unwrap();
+    assert!(matches!(late.await.unwrap(), Err(Error::AccessChanged)));
+    assert_eq!(owner.get("/v1/tokens").await.expect(200).json["items"].as_array().unwrap().len(), 1);
 }

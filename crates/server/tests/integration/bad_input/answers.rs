@@ -58,13 +58,13 @@ async fn a_flow_that_is_over_or_anothers_connects_nobody_and_says_where_to_begin
     let owner = &scene.owner;
     let exchanged = scene.issuer.look(|seen| seen.token_requests.len());
     let foreign = Flow::begun(&scene, owner).await;
-    told(&foreign.finish(&scene.carl).await, 403, &["not yours", "start from your own connections"]);
+    told(&foreign.finish(&scene.carl).await, 403, &["someone else", "start again from Connected accounts"]);
     let before = recorded(&scene, "connection.flow_ended").await.len();
     assert!(before > 0, "the end of that flow is in the record");
     told(&foreign.finish(owner).await, 400, &["Nothing was connected", "Start again"]);
     let late = Flow::begun(&scene, owner).await;
     scene.app.clock.advance(std::time::Duration::from_secs(601));
-    told(&late.finish(owner).await, 400, &["longer than ten minutes", "Start again"]);
+    told(&late.finish(owner).await, 400, &["has expired", "Start again"]);
     let key = late.path.split('?').next().unwrap().to_owned();
     for query in ["", "?state=", "?state=forged&code=x", "?code=x", "?state=a&state=b&code=x", "?error=access_denied"] {
         told(&owner.get(&format!("{key}{query}")).await, 400, &["Nothing was connected", "Start again"]);
@@ -124,7 +124,11 @@ async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
             format!("/sign-in?next={}", url::form_urlencoded::byte_serialize(place.as_bytes()).collect::<String>());
         assert!(!app.anyone().get(&page).await.expect(200).text.contains("evil.test"), "{place:?} stands in the page");
         let answer = scene.owner.post(&connect, json!({ "return_to": place })).await.expect(422);
-        assert!(answer.json["error"]["fields"]["return_to"].as_str().unwrap().contains("like /me"), "{}", answer.text);
+        assert!(
+            answer.json["error"]["fields"]["return_to"].as_str().unwrap().contains("for example /me"),
+            "{}",
+            answer.text
+        );
         assert!(!answer.text.contains("evil"), "{}", answer.text);
     }
     assert_eq!(scene.issuer.look(|seen| seen.authorizations.len()), 1, "only ana's own flow ever reached the provider");

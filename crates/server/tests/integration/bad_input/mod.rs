@@ -7,7 +7,6 @@ mod answers;
 mod disk;
 mod start;
 
-use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -19,23 +18,23 @@ use tempfile::TempDir;
 use crate::harness::Client;
 
 /// How long a server may take to get ready, on a busy machine.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// A folder with a data folder, its key and an owner's token, as `thinkwork setup` leaves them.
-struct Place {
-    folder: TempDir,
+pub(super) struct Place {
+    pub(super) folder: TempDir,
     token: String,
 }
 
 /// The binary with nothing of this run's environment.
-fn thinkwork(folder: &Path, arguments: &[&str]) -> Command {
+pub(super) fn thinkwork(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thinkwork"));
     command.args(arguments).env_clear().current_dir(folder);
     command
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let setup = ["setup", "--tenant", "acme", "--owner-email", "owner@acme.test", "--json"];
         let made = thinkwork(folder.path(), &setup).output().unwrap();
@@ -44,7 +43,7 @@ impl Place {
     }
 
     /// What a command prints and how it ends.
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(super) fn run(&self, arguments: &[&str]) -> Output {
         thinkwork(self.folder.path(), arguments).output().unwrap()
     }
 
@@ -58,25 +57,27 @@ impl Place {
 }
 
 /// A running `thinkwork serve`, ended when dropped.
-struct Serving {
+pub(super) struct Serving {
     child: Child,
     address: String,
+    log: std::path::PathBuf,
 }
 
 impl Serving {
     /// Starts it through `/bin/sh` after `before`, on a free port, and waits until it is ready.
-    async fn start(place: &Place, before: &str) -> Self {
+    pub(super) async fn start(place: &Place, before: &str) -> Self {
         let address = free_address();
         let script = format!("{before} exec \"$0\" serve --listen {address}");
+        let log = place.folder.path().join("log");
         let child = Command::new("/bin/sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_thinkwork")])
             .env_clear()
             .current_dir(place.folder.path())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut serving = Self { child, address };
+        let mut serving = Self { child, address, log };
         let began = Instant::now();
         let client = serving.anyone();
         while client.try_get("/readyz").await != Some(200) {
@@ -101,12 +102,9 @@ impl Serving {
         self.child.id().to_string()
     }
 
-    /// Ends it and reads what it logged.
-    fn log(&mut self) -> String {
-        drop(self.child.kill());
-        let mut text = String::new();
-        drop(self.child.stderr.take().unwrap().read_to_string(&mut text));
-        text
+    /// What it has logged.
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 }
 
@@ -118,6 +116,6 @@ impl Drop for Serving {
 }
 
 /// An address on which nobody listens at this moment.
-fn free_address() -> String {
+pub(super) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

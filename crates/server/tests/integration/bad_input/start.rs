@@ -52,16 +52,16 @@ fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_n
     let (key, before) = (place.key_file(), place.database());
     let away = key.with_extension("away");
     std::fs::rename(&key, &away).unwrap();
-    check(&place.run(&["serve"]), 1, &["key", "--key-file"]);
+    check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["key", "--key-file"]);
     assert!(!key.exists(), "no fresh key in its place");
     let elsewhere = Place::new();
     std::fs::copy(elsewhere.key_file(), &key).unwrap();
-    check(&place.run(&["serve"]), 1, &["give the key file that belongs to it"]);
+    check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["give the key file that belongs to it"]);
     std::fs::write(&key, "not a key").unwrap();
-    check(&place.run(&["serve"]), 1, &["key"]);
+    check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["key"]);
     std::fs::rename(&away, &key).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
-    check(&place.run(&["serve"]), 1, &["key", "chmod 600"]);
+    check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["key", "chmod 600"]);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(place.database(), before, "the database is as it was");
     assert_eq!(place.run(&["check"]).status.code(), Some(0));
@@ -74,7 +74,7 @@ async fn a_second_serve_on_one_data_folder_ends_and_the_first_goes_on() {
     check(
         &place.run(&["serve", "--listen", &super::free_address()]),
         1,
-        &["another thinkwork serves thinkwork-data", "--data-dir"],
+        &["thinkwork is already running on thinkwork-data", "--data-dir"],
     );
     first.anyone().get("/readyz").await.expect(200);
     // Short commands run beside it.
@@ -100,7 +100,7 @@ fn a_set_up_that_is_refused_makes_nothing_and_says_what_to_change() {
     check(&set_up(&stdin, "short"), 1, &["12 characters", "--owner-password-stdin"]);
     let made = set_up(&stdin, "a long enough password");
     assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
-    check(&set_up(&[], ""), 1, &["choose another", "--tenant"]);
+    check(&set_up(&[], ""), 1, &["Choose another", "--tenant"]);
 }
 
 #[test]
@@ -132,10 +132,10 @@ async fn check_says_what_answers_where() {
     let said = |output: Output| String::from_utf8(output.stdout).unwrap();
     let idle = said(place.run(&["check", "--listen", &address]));
     assert!(idle.contains(&format!("{address} is free; not running yet")), "{idle}");
-    assert!(idle.contains("nobody answers at"), "{idle}");
+    assert!(idle.contains("no response from"), "{idle}");
     let serving = Serving::start(&place, "").await;
     let running = said(place.run(&["check", "--listen", &serving.address]));
-    assert!(running.contains(&format!("thinkwork runs at {}", serving.address)), "{running}");
+    assert!(running.contains(&format!("thinkwork is running at {}", serving.address)), "{running}");
     assert!(running.contains("leads to thinkwork"), "{running}");
     let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let held = place.run(&["check", "--listen", &held.local_addr().unwrap().to_string()]);
@@ -172,7 +172,7 @@ fn an_unreachable_database_or_server_is_named_with_the_next_step() {
     check(
         &list.env("THINKWORK_TOKEN", &place.token).output().unwrap(),
         1,
-        &["127.0.0.1", "check the host name and that the server runs"],
+        &["127.0.0.1", "check the host name and that the server is running"],
     );
     check(&place.run(&["space", "list", "--url", &server]), 2, &["THINKWORK_TOKEN", "--token-file"]);
 }

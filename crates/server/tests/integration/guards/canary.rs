@@ -3,62 +3,19 @@
 
 mod needles;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex, OnceLock};
-
 use serde_json::json;
 use thinkwork_primitives::Secret;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::operations::described;
 use super::scene::{CLIENT_SECRET, MODEL_KEY, Scene, TENANT_KEY};
 use super::tables;
 use super::walk::pages::routes;
 use crate::harness::Client;
+use crate::log::Log;
 use needles::Needles;
 
 const PASSWORD: &str = "canary of a password 0123456789";
 const WRONG_SECRET: &str = "canary-of-a-wrong-secret-0123456789";
-
-/// Everything that is logged on this thread, down to TRACE.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        // As long as there is one subscriber alone, whichever thread comes to an event first decides for all threads
-        // whether it is logged, and those of other tests have none.
-        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
-        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
-        let log = Self::default();
-        let subscriber =
-            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
-        (log, tracing::subscriber::set_default(subscriber.finish()))
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap().clone()
-    }
-}
 
 /// A scene in which each secret was used for what it is for.
 struct Lived {

@@ -107,7 +107,7 @@ fn the_document_says_what_a_handler_takes_beside_its_body() {
     let mut wrong = Vec::new();
     for file in source::product() {
         for (attribute, arguments) in handlers(&file.code) {
-            for word in ["Paging", "IfVersion", "OnceKey"] {
+            for word in ["Paging", "IfVersion", "IdempotencyKey"] {
                 let takes = arguments.contains(&format!(": {word}"));
                 seen += usize::from(takes);
                 if takes != attribute.contains(word) {
@@ -125,10 +125,7 @@ async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_
     let scene = Scene::new().await;
     let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
     let mut names = BTreeMap::new();
-    let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
-        item.as_object().unwrap().iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
-    });
-    for (name, operation) in operations {
+    for (name, operation) in operations(&document) {
         let expected = match operation["x-caller"].as_str().unwrap() {
             "public" => json!([]),
             "consent" => json!([{ "session": [] }]),
@@ -150,4 +147,133 @@ async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_
     for field in answer["error"].as_object().unwrap().keys() {
         assert!(shape[field].is_object(), "{field} is not in {shape}");
     }
+}
+
+/// The last part of each operation id: the usual verbs, then those of the product.
+const VERBS: &[&str] = &[
+    "list",
+    "get",
+    "create",
+    "update",
+    "set",
+    "delete",
+    "accept",
+    "approve",
+    "cancel",
+    "connect",
+    "disconnect",
+    "export",
+    "invite",
+    "refresh_tools",
+    "reject",
+    "renew_invitation",
+    "replay",
+    "revoke",
+    "rotate",
+    "stream",
+    "test",
+];
+
+/// Whether it is `<resource>.<verb>`, where a resource has one part or more.
+fn is_operation_id(id: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(|char| char.is_ascii_lowercase() || char == '_');
+    let is_verb = |(_, verb): (&str, &str)| VERBS.contains(&verb);
+    id.split('.').all(is_part) && id.rsplit_once('.').is_some_and(is_verb)
+}
+
+#[tokio::test]
+async fn every_operation_id_is_a_resource_and_a_verb() {
+    for (id, expected) in [
+        ("threads.list", true),
+        ("me.mcp_servers.connect", true),
+        ("list", false),
+        (".list", false),
+        ("threads..list", false),
+        ("threads.show", false),
+        ("Threads.list", false),
+        ("threads-list", false),
+    ] {
+        assert_eq!(is_operation_id(id), expected, "{id}");
+    }
+    let scene = Scene::new().await;
+    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let ids = operations(&document).map(|(_, operation)| operation["operationId"].as_str().unwrap());
+    let wrong: Vec<&str> = ids.filter(|id| !is_operation_id(id)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Method and path of each operation, and what the document says of it.
+fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
+    document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
+    })
+}
+
+fn says(thing: &Value) -> bool {
+    thing["description"].as_str().is_some_and(|text| !text.trim().is_empty())
+}
+
+/// Where a schema and all that is in it says too little: each property needs a description and an example. One that
+/// refers to another schema has the examples of that.
+fn unexplained(place: &str, schema: &Value, wrong: &mut Vec<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let place = format!("{place}.{name}");
+        let refers = property.to_string().contains("#/components/schemas/")
+            || property["properties"].is_object()
+            || property["items"]["properties"].is_object();
+        if !says(property) {
+            wrong.push(format!("{place} has no description"));
+        }
+        if !refers && property["example"].is_null() && property["examples"].is_null() {
+            wrong.push(format!("{place} has no example"));
+        }
+        unexplained(&place, property, wrong);
+    }
+    for word in ["allOf", "oneOf", "anyOf"] {
+        for part in schema[word].as_array().into_iter().flatten() {
+            unexplained(place, part, wrong);
+        }
+    }
+    if !schema["items"].is_null() {
+        unexplained(&format!("{place}[]"), &schema["items"], wrong);
+    }
+}
+
+#[tokio::test]
+async fn every_operation_parameter_and_field_is_explained() {
+    let scene = Scene::new().await;
+    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let schemas = &document["components"]["schemas"];
+    let mut wrong = Vec::new();
+    for (name, schema) in schemas.as_object().unwrap() {
+        unexplained(name, schema, &mut wrong);
+        if schema["enum"].is_array() && schema["example"].is_null() {
+            wrong.push(format!("{name} has no example"));
+        }
+    }
+    for (name, operation) in operations(&document) {
+        if operation["summary"].as_str().is_none_or(str::is_empty) {
+            wrong.push(format!("{name} has no summary"));
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            if !says(parameter) {
+                wrong.push(format!("{name}: {} has no description", parameter["name"]));
+            }
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if !says(response) {
+                wrong.push(format!("{name}: {status} has no description"));
+            }
+        }
+        if !operation["requestBody"].is_null() {
+            let body = &operation["requestBody"]["content"]["application/json"];
+            let schema = body["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+            let needed = schemas[schema]["required"].as_array().into_iter().flatten();
+            let missing: Vec<_> = needed.filter(|field| body["example"][field.as_str().unwrap()].is_null()).collect();
+            if !body["example"].is_object() || !missing.is_empty() {
+                wrong.push(format!("{name}: the example of its body lacks {missing:?}: {}", body["example"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -2,11 +2,14 @@
 
 mod absence;
 mod architecture;
+mod authority;
 mod canary;
 mod document;
 mod engines;
+mod guides;
 mod headers;
 pub mod operations;
+mod plans;
 mod record;
 pub mod scene;
 mod source;

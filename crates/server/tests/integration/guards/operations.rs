@@ -23,7 +23,7 @@ pub enum Who {
 }
 
 impl Who {
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public(_) => "public",
             Self::Caller => "caller",
@@ -62,6 +62,7 @@ pub const OPERATIONS: &[(&str, Who)] = &[
     ("GET /v1/spaces/{id}/members/{user_id}", Caller),
     ("PUT /v1/spaces/{id}/members/{user_id}", Operator),
     ("DELETE /v1/spaces/{id}/members/{user_id}", Caller),
+    ("GET /v1/spaces/{id}/effective-tools", Caller),
     ("GET /v1/spaces/{id}/mcp-servers", Caller),
     ("PUT /v1/spaces/{id}/mcp-servers/{server_id}", Operator),
     ("DELETE /v1/spaces/{id}/mcp-servers/{server_id}", Operator),

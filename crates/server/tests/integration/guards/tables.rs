@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
 
-use crate::harness::TestApp;
+use crate::harness::{TestApp, owner_url};
 
 /// A connection of its own, as whoever owns the database would open one.
 pub async fn connect(app: &TestApp) -> DatabaseConnection {
-    Database::connect(&app.app.config.database_url).await.unwrap()
+    Database::connect(owner_url(&app.app.config.database_url)).await.unwrap()
 }
 
 /// The first column of every row, as text.

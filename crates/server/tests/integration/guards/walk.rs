@@ -73,7 +73,7 @@ async fn l80_every_operation_says_who_may_call_it_and_is_known_here() {
     let app = TestApp::new().await;
     let described = described(&app).await;
     for operation in &described {
-        assert_eq!(operation.caller, operation.who().word(), "{}: x-caller and guards/operations.rs", operation.name);
+        assert_eq!(operation.caller, operation.who().as_str(), "{}: x-caller and guards/operations.rs", operation.name);
     }
     for (name, _) in OPERATIONS {
         assert!(described.iter().any(|operation| operation.name == *name), "{name} is gone: take it off the list");

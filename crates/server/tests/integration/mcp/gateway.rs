@@ -249,5 +249,5 @@ async fn a_page_says_no_reason_that_is_not_ours() {
     let page = world.owner.get("/me/mcp-servers?status=error&reason=call_+1_555_now").await.expect(200).text;
     assert!(!page.contains("1_555_now") && page.contains("Nothing was connected"), "{page}");
     let page = world.owner.get("/me/mcp-servers?status=error&reason=access_denied").await.expect(200).text;
-    assert!(page.contains("refused access"), "{page}");
+    assert!(page.contains("Access was denied"), "{page}");
 }

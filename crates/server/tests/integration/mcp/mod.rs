@@ -1,10 +1,12 @@
 //! MCP servers through HTTP: a real upstream and a real issuer on loopback, people, tokens, the gateway and turns.
 
 mod calls;
+mod clients;
 mod gateway;
 mod issuers;
 mod offer;
 mod owners;
+mod provenance;
 mod references;
 mod registry;
 mod upstream;
@@ -135,8 +137,8 @@ impl World {
 
     pub async fn actions(&self) -> Vec<String> {
         let mut tx = self.app.slices().db.read(self.app.tenant).await.unwrap();
-        let events = self.app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
-        events.into_iter().map(|event| event.action).collect()
+        let page = self.app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
+        page.events.into_iter().map(|event| event.action).collect()
     }
 
     /// A browser session of anybody in any tenant.
@@ -148,6 +150,11 @@ impl World {
         client.user = Some(user);
         client
     }
+}
+
+/// The names of the tools that a turn was offered.
+pub fn offered(turn: &Value) -> Vec<&str> {
+    turn["tools_offered"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
 }
 
 pub fn text(value: &Value, name: &str) -> String {

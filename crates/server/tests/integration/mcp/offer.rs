@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use super::{Guarded, Upstream, World, decide, names, register, rpc, said, text};
+use super::{Guarded, Upstream, World, decide, names, offered, register, rpc, said, text};
 
 /// A model that writes down what it was asked and has nothing to say.
 async fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
@@ -64,7 +64,7 @@ async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gatew
     world.turn(&world.owner, "/tool ended__echo {}").await;
     let turn = world.turn(&world.owner, "What is in my notes?").await;
     assert_eq!(turn["status"], "succeeded", "{turn}");
-    assert_eq!(turn["tools_offered"], json!(["good__echo", "good__wait", "good__whoami"]));
+    assert_eq!(offered(&turn), ["good__echo", "good__wait", "good__whoami"]);
     assert_eq!(turn["tools_left_out"].as_array().unwrap().len(), expected.len(), "{turn}");
     let told = {
         let asked = asked.lock().unwrap();
@@ -101,13 +101,13 @@ async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gatew
 #[tokio::test]
 async fn l46_work_without_a_person_leaves_personal_servers_out_and_says_so() {
     let world = World::new().await;
-    world.personal("mine").await;
+    let mine = world.personal("mine").await;
     world.usable("open", json!({ "mode": "none" })).await;
     let body = json!({ "name": "s", "kind": "service", "audience": "api", "scopes": ["write"] });
     let service = world.app.bearer(&world.owner.post("/v1/tokens", body).await.expect(201).text_of("token"));
     let turn = world.turn(&service, "/tool mine__echo {}").await;
-    assert_eq!(turn["tools_offered"], json!(["open__echo", "open__wait", "open__whoami"]));
-    assert_eq!(turn["tools_left_out"], json!([{ "server": "mine", "reason": "no_user" }]));
+    assert_eq!(offered(&turn), ["open__echo", "open__wait", "open__whoami"]);
+    assert_eq!(turn["tools_left_out"], json!([{ "source": mine, "server": "mine", "reason": "no_user" }]));
     let agent = world.app.bearer(&super::gateway_token(&world.owner, "service").await);
     assert_eq!(world.listed(&agent).await, ["open__echo", "open__wait", "open__whoami"]);
     assert!(world.call(&agent, "mine__echo").await.json["error"].is_object());
@@ -132,7 +132,7 @@ async fn l48_a_server_that_asks_only_when_a_tool_is_called_leads_to_the_page_whe
     let page = world.owner.get(&link).await.expect(200).text;
     assert!(page.contains("operator"), "{page}");
     let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
-    assert!(text(&shown, "last_error").contains("each person"), "{shown}");
+    assert!(text(&shown, "last_error").contains("per-user OAuth"), "{shown}");
     let change = json!({ "auth": { "mode": "user_oauth" } });
     let changed = world.owner.patch(&format!("/v1/mcp-servers/{id}"), change).await.expect(200).json;
     assert_eq!((&changed["status"], &changed["issuer"]), (&json!("pending"), &json!(world.issuer.base)));

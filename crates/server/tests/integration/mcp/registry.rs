@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Map, Value, json};
-use thinkwork::tools::{Ask, Call, Error, Receipt, ToolSource as _};
-use thinkwork_primitives::{CredentialSubject, Requester};
+use thinkwork::tools::{Call, Error, Receipt, ToolContext, ToolSource as _};
+use thinkwork_primitives::{ActingClient, CredentialSubject, Requester};
 
 use super::{World, call, decide, said, text};
-use crate::harness::of_tenant;
+use crate::harness::{by_hand, of_tenant};
 
 /// The answer to a call, without the name that was asked for.
 fn shape(answer: &crate::harness::Answer, name: &str) -> String {
@@ -122,14 +122,16 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
 async fn l40_l49_what_was_offered_before_a_decision_is_not_called_after_it() {
     let world = World::new().await;
     let slices = world.app.slices();
-    let ask = Ask {
+    let ask = ToolContext {
         tenant: world.app.tenant,
         space: Some(world.space.parse().unwrap()),
         requester: Requester::User(world.app.owner),
+        client: ActingClient::Agent,
         may_use: CredentialSubject::User { user: world.app.owner, connection: None },
         reads_only: false,
         thread: None,
         turn: None,
+        trace: None,
     };
     for decision in ["nothing", "change", "reject", "delete"] {
         let id = world.usable(decision, json!({ "mode": "none" })).await;
@@ -142,7 +144,7 @@ async fn l40_l49_what_was_offered_before_a_decision_is_not_called_after_it() {
             _ => {}
         }
         let before = world.upstream.calls().len();
-        let call = Call { ask: ask.clone(), tool, arguments: Map::new(), receipt: Receipt::Gateway };
+        let call = Call { context: ask.clone(), tool, arguments: Map::new(), receipt: Receipt::Gateway };
         let called = slices.mcp.call(&call).await;
         let reached = world.upstream.calls().len() - before;
         match decision {
@@ -180,7 +182,7 @@ async fn l42_an_allow_list_holds_when_listing_and_when_calling_and_hides_without
         for name in [hidden.as_str(), absent] {
             let turn = world.turn(&world.owner, &format!("/tool {name} {{}}")).await;
             assert_eq!((&turn["status"], &turn["failure"]), (&json!("failed"), &json!("tool_not_offered")));
-            assert_eq!(turn["tools_offered"], json!(offered));
+            assert_eq!(super::offered(&turn), offered);
             assert_eq!(turn["tools_left_out"], json!([]));
             told.push(world.last_message(&world.owner, &turn).await.replace(name, "NAME"));
         }
@@ -188,5 +190,36 @@ async fn l42_an_allow_list_holds_when_listing_and_when_calling_and_hides_without
         assert_eq!(world.upstream.calls().len(), before, "nothing of it reached the server");
         said(&call(&agent, &world.gateway(), offered[0], json!({})).await);
         assert_eq!(world.upstream.calls().len(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stored_word_that_does_not_read_back_opens_nothing() {
+    let world = World::new().await;
+    let keyed = world.usable("keyed", json!({ "mode": "tenant_key", "secret": "the-key-of-a-damaged-server" })).await;
+    world.serve(&keyed, json!({})).await;
+    let agent = world.agent(&world.owner).await;
+    world.call(&agent, "keyed__echo").await.expect(200);
+    let calls = world.upstream.calls().len();
+    let damages = [
+        ("mcp_server", "auth_mode", "tenant_key"),
+        ("mcp_server", "status", "approved"),
+        ("mcp_tool", "effect", "read"),
+        ("space", "access", "public"),
+        ("token", "scope", "write"),
+        ("user_account", "role", "owner"),
+    ];
+    for (table, column, good) in damages {
+        let write = async |word: &str| {
+            let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
+            by_hand(&tx, &format!("UPDATE {table} SET {column} = '{word}'")).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        write("damaged").await;
+        let answer = world.call(&agent, "keyed__echo").await;
+        assert!(answer.status == 500 || answer.json["error"].is_object(), "{table}.{column}: {}", answer.text);
+        assert!(!answer.text.contains("damaged") && !answer.text.contains(column), "{}", answer.text);
+        assert_eq!(world.upstream.calls().len(), calls, "{table}.{column}");
+        write(good).await;
     }
 }

@@ -1,15 +1,15 @@
 //! From the button to the grant: who may finish, which answers are taken, what stays.
 
-use thinkwork::oauth::{ConnectionStatus, Error, Finished, Finisher};
-use thinkwork_primitives::{McpServerId, TenantId, UserId};
+use thinkwork::oauth::{CallbackCaller, CallbackOutcome, ConnectionStatus, Error};
+use thinkwork_primitives::{SessionId, TenantId, UserId};
 
 use super::races::texts;
 use super::{World, consent, query_of, text};
 
 #[track_caller]
-fn returned(finished: Finished) -> String {
+fn returned(finished: CallbackOutcome) -> String {
     match finished {
-        Finished::Return { to, .. } => to,
+        CallbackOutcome::Return { to, .. } => to,
         other => panic!("{other:?}"),
     }
 }
@@ -35,11 +35,11 @@ async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
     let bo = UserId::new();
     let strangers = [None, Some((world.tenant, bo)), Some((TenantId::new(), world.ana))];
     for person in strangers {
-        let started = world.start(world.tenant, world.ana, world.server).await;
+        let started = world.start(world.tenant, world.ana, world.target).await;
         let (key, query) = world.consent_at_issuer(&started).await;
-        assert_eq!(world.oauth.finish(&key, &query, world.browser(&started, person)).await, Finished::NotYours);
+        assert_eq!(world.oauth.finish(&key, &query, world.browser(&started, person)).await, CallbackOutcome::NotYours);
         let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        assert_eq!(world.oauth.finish(&key, &query, ana).await, Finished::Unknown, "the flow has ended");
+        assert_eq!(world.oauth.finish(&key, &query, ana).await, CallbackOutcome::Unknown, "the flow has ended");
     }
     assert_eq!(exchanges(&world), 0);
     assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
@@ -49,18 +49,18 @@ async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
 #[tokio::test]
 async fn l07_the_right_person_in_another_browser_finishes_nothing() {
     let world = World::new().await;
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
-    let person = Some((world.tenant, world.ana));
-    let finisher = Finisher { person, headers: axum::http::HeaderMap::new() };
-    assert_eq!(world.oauth.finish(&key, &query, finisher).await, Finished::NotYours);
+    let person = Some((world.tenant, world.ana, SessionId::new()));
+    let finisher = CallbackCaller { person, headers: axum::http::HeaderMap::new() };
+    assert_eq!(world.oauth.finish(&key, &query, finisher).await, CallbackOutcome::NotYours);
     assert_eq!(exchanges(&world), 0);
 }
 
 #[tokio::test]
 async fn l02_user_and_tenant_in_a_callback_change_nothing() {
     let world = World::new().await;
-    let (bo, started) = (UserId::new(), world.start(world.tenant, world.ana, world.server).await);
+    let (bo, started) = (UserId::new(), world.start(world.tenant, world.ana, world.target).await);
     let (key, query) = world.consent_at_issuer(&started).await;
     let query = format!("{query}&user={bo}&user_id={bo}&tenant={}", TenantId::new());
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
@@ -71,22 +71,22 @@ async fn l02_user_and_tenant_in_a_callback_change_nothing() {
 #[tokio::test]
 async fn l03_state_is_hashed_single_use_and_short_lived() {
     let world = World::new().await;
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let state = query_of(&started.authorize_url)["state"].clone();
     assert_eq!(state.len(), 43, "256 bits");
     let (key, query) = world.consent_at_issuer(&started).await;
     world.advance(601);
     let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.finish(&key, &query, ana()).await, Finished::Unknown);
+    assert_eq!(world.oauth.finish(&key, &query, ana()).await, CallbackOutcome::Unknown);
     assert_eq!(exchanges(&world), 0);
     // Another one in time works once; the second tap of the same person is harmless, of anybody else nothing.
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = || world.browser(&started, Some((world.tenant, world.ana)));
     let first = returned(world.oauth.finish(&key, &query, ana()).await);
     assert_eq!(returned(world.oauth.finish(&key, &query, ana()).await), first);
     let bo = world.browser(&started, Some((world.tenant, UserId::new())));
-    assert_eq!(world.oauth.finish(&key, &query, bo).await, Finished::Unknown);
+    assert_eq!(world.oauth.finish(&key, &query, bo).await, CallbackOutcome::Unknown);
     assert_eq!(exchanges(&world), 1);
     // The expired flow's verifier is erased by its job, and the other's was when it ended.
     let sealed = "SELECT c.kind FROM credential c JOIN credential_version v ON v.credential_id = c.id
@@ -100,13 +100,13 @@ async fn l03_state_is_hashed_single_use_and_short_lived() {
 #[tokio::test]
 async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
     let world = World::new().await;
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, _) = world.consent_at_issuer(&started).await;
     for state in ["", "AAAA", r#"{"token_endpoint":"http://127.0.0.1:1/token"}"#, &"x".repeat(20_000)] {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("code", "stolen").append_pair("state", state);
         let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        assert_eq!(world.oauth.finish(&key, &query.finish(), ana).await, Finished::Unknown);
+        assert_eq!(world.oauth.finish(&key, &query.finish(), ana).await, CallbackOutcome::Unknown);
     }
     assert_eq!(exchanges(&world), 0);
 }
@@ -114,7 +114,7 @@ async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
 #[tokio::test]
 async fn l04_the_state_is_not_the_verifier() {
     let world = World::new().await;
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let sent = query_of(&started.authorize_url);
     let hash = thinkwork_primitives::crypto::sha256(sent["state"].as_bytes());
     assert_ne!(sent["code_challenge"], thinkwork_primitives::crypto::base64url(&hash));
@@ -129,7 +129,7 @@ async fn l04_the_state_is_not_the_verifier() {
 #[tokio::test]
 async fn l05_only_a_page_of_ours_is_returned_to() {
     let world = World::new().await;
-    let ana = consent(world.tenant, world.ana, &world.clock);
+    let ana = consent(&world.access, world.tenant, world.ana).await;
     for hostile in [
         "//evil.test",
         "/me//evil.test",
@@ -139,19 +139,19 @@ async fn l05_only_a_page_of_ours_is_returned_to() {
         "/me/../x",
         "/me/\r\nX: 1",
     ] {
-        let refused = world.oauth.start(&ana, world.server, hostile).await;
+        let refused = world.oauth.start(&ana, world.target, hostile).await;
         assert!(matches!(refused, Err(Error::ReturnAddress)), "{hostile}");
     }
-    assert!(world.oauth.start(&ana, world.server, "/me/mcp-servers").await.is_ok());
+    assert!(world.oauth.start(&ana, world.target, "/me/mcp-servers").await.is_ok());
 }
 
 #[tokio::test]
 async fn l06_the_redirect_uri_comes_from_the_configuration_and_is_one_per_registration() {
     let world = World::new().await;
-    let other = McpServerId::new();
+    let other = super::target();
     world.register(world.tenant, other).await.unwrap();
     let mut uris = Vec::new();
-    for server in [world.server, other] {
+    for server in [world.target, other] {
         let started = world.start(world.tenant, world.ana, server).await;
         uris.push(query_of(&started.authorize_url)["redirect_uri"].clone());
     }
@@ -164,15 +164,15 @@ async fn l06_the_redirect_uri_comes_from_the_configuration_and_is_one_per_regist
 #[tokio::test]
 async fn l08_an_answer_at_another_registrations_callback_is_refused() {
     let world = World::new().await;
-    let other = McpServerId::new();
+    let other = super::target();
     world.register(world.tenant, other).await.unwrap();
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let foreign = world.start(world.tenant, world.ana, other).await;
     let (foreign_key, _) = world.consent_at_issuer(&foreign).await;
     let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.finish(&foreign_key, &query, ana()).await, Finished::Unknown);
-    assert_eq!(world.oauth.finish("unknown-key", &query, ana()).await, Finished::Unknown);
+    assert_eq!(world.oauth.finish(&foreign_key, &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(world.oauth.finish("unknown-key", &query, ana()).await, CallbackOutcome::Unknown);
     assert_eq!(exchanges(&world), 0, "the code went nowhere");
     // The flow itself was not touched by the mix-up.
     assert!(returned(world.oauth.finish(&key, &query, ana()).await).contains("status=connected"));
@@ -181,7 +181,7 @@ async fn l08_an_answer_at_another_registrations_callback_is_refused() {
     let (answer, _) = query.split_once("&iss=").unwrap();
     let mixed = format!("{answer}&iss=https%3A%2F%2Fother.test");
     let ana = world.browser(&foreign, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.finish(&key, &mixed, ana).await, Finished::Mismatch);
+    assert_eq!(world.oauth.finish(&key, &mixed, ana).await, CallbackOutcome::Mismatch);
     assert_eq!(exchanges(&world), 1);
 }
 
@@ -203,12 +203,12 @@ async fn s11_iss_matrix() {
                 ways.iss_sent = sent.map(|sent| sent.replace("$issuer", &base));
                 ways.refuse = refuse;
             });
-            let finished = world.connect_as(world.tenant, world.ana, world.server).await;
+            let finished = world.connect_as(world.tenant, world.ana, world.target).await;
             let case = format!("{declared} {sent:?} {refuse:?}");
             match (fits, refuse) {
                 (true, None) => assert!(returned(finished).contains("status=connected"), "{case}"),
                 (true, Some(reason)) => assert!(returned(finished).contains(reason), "{case}"),
-                (false, _) => assert_eq!(finished, Finished::Mismatch, "{case}"),
+                (false, _) => assert_eq!(finished, CallbackOutcome::Mismatch, "{case}"),
             }
             assert_eq!(exchanges(&world), usize::from(fits && refuse.is_none()), "{case}");
         }
@@ -228,11 +228,11 @@ async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
         ("$q&iss=https%3A%2F%2Fevil.test", false),
         ("$q&state=other", false),
     ] {
-        let started = world.start(world.tenant, world.ana, world.server).await;
+        let started = world.start(world.tenant, world.ana, world.target).await;
         let (key, query) = world.consent_at_issuer(&started).await;
         let ana = world.browser(&started, Some((world.tenant, world.ana)));
         let finished = world.oauth.finish(&key, &change.replace("$q", &query), ana).await;
-        let connected = matches!(&finished, Finished::Return { to, .. } if to.contains("status=connected"));
+        let connected = matches!(&finished, CallbackOutcome::Return { to, .. } if to.contains("status=connected"));
         assert_eq!(connected, connects, "{change}: {finished:?}");
     }
 }
@@ -240,16 +240,16 @@ async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
 #[tokio::test]
 async fn l11_a_refusal_names_its_reason_and_none_of_the_providers_text() {
     let world = World::with(|ways| ways.refuse = Some("access_denied")).await;
-    let to = returned(world.connect_as(world.tenant, world.ana, world.server).await);
+    let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
     assert_eq!(to, "/me/connections?status=error&reason=access_denied");
     world.issuer.set(|ways| ways.refuse = Some("Weird Error<script>"));
-    let to = returned(world.connect_as(world.tenant, world.ana, world.server).await);
+    let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
     assert_eq!(query_of(&to)["reason"], "provider_error");
     world.issuer.set(|ways| {
         ways.refuse = None;
         ways.token_script.push_back((503, "Down for now".to_owned()));
     });
-    let to = returned(world.connect_as(world.tenant, world.ana, world.server).await);
+    let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
     assert_eq!(query_of(&to)["reason"], "provider_unreachable");
 }
 
@@ -321,8 +321,8 @@ async fn l22_reconnecting_another_account_revokes_the_tokens_of_the_one_before()
 async fn l09_two_taps_make_two_flows_and_one_connection() {
     let world = World::new().await;
     let (one, two) = (
-        world.start(world.tenant, world.ana, world.server).await,
-        world.start(world.tenant, world.ana, world.server).await,
+        world.start(world.tenant, world.ana, world.target).await,
+        world.start(world.tenant, world.ana, world.target).await,
     );
     let mut connections = Vec::new();
     for started in [&two, &one] {
@@ -345,10 +345,10 @@ async fn l25_the_grant_is_the_users_whatever_subject_the_issuer_names() {
 async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
     let world = World::new().await;
     world.issuer.set(|ways| ways.pkce = Some(vec!["plain"]));
-    assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
+    assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
     world.issuer.set(|ways| ways.pkce = None);
-    assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
-    let mut client = world.server_client(McpServerId::new()).await.unwrap();
+    assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
+    let mut client = world.client_settings(super::target()).await.unwrap();
     client.pkce_though_silent = true;
     world.register_client(world.tenant, client).await.unwrap();
 }
@@ -357,7 +357,7 @@ async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
 async fn without_dynamic_registration_a_client_is_entered_by_hand_and_proves_itself() {
     let world = World::new().await;
     world.issuer.set(|ways| ways.registration = false);
-    assert!(matches!(world.register(world.tenant, McpServerId::new()).await, Err(Error::Refused(_))));
+    assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
     for method in ["client_secret_basic", "client_secret_post"] {
         world.issuer.set(|ways| {
             ways.auth_methods = vec![method];
@@ -376,13 +376,13 @@ async fn without_dynamic_registration_a_client_is_entered_by_hand_and_proves_its
 async fn approving_again_keeps_the_registration_and_another_client_gets_another_callback() {
     let world = World::new().await;
     let callback = |started: &thinkwork::oauth::Started| query_of(&started.authorize_url)["redirect_uri"].clone();
-    let before = callback(&world.start(world.tenant, world.ana, world.server).await);
-    world.register(world.tenant, world.server).await.unwrap();
+    let before = callback(&world.start(world.tenant, world.ana, world.target).await);
+    world.register(world.tenant, world.target).await.unwrap();
     assert_eq!(world.issuer.look(|seen| seen.registrations.len()), 1);
-    assert_eq!(callback(&world.start(world.tenant, world.ana, world.server).await), before);
+    assert_eq!(callback(&world.start(world.tenant, world.ana, world.target).await), before);
     let id = world.connect().await;
     world.register_by_hand("other-client", None).await.unwrap();
-    assert_ne!(callback(&world.start(world.tenant, world.ana, world.server).await), before);
+    assert_ne!(callback(&world.start(world.tenant, world.ana, world.target).await), before);
     // The grant of the client before goes on, and is revoked when the person connects with the new one.
     let old = text(&world.token().await.unwrap());
     assert_eq!(world.connect().await, id);

@@ -12,17 +12,23 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use sea_orm::{ConnectionTrait as _, Statement};
 use tempfile::TempDir;
+use thinkwork::access::Access;
+use thinkwork::app::App;
 use thinkwork::credentials::Credentials;
 use thinkwork::edge::caller::Consent;
+use thinkwork::metrics::Metrics;
 use thinkwork::oauth::{
-    AccessToken, Connection, Error, Finished, Finisher, Oauth, PreRegistered, ServerClient, Started, TokenUse,
+    AccessToken, CallbackCaller, CallbackOutcome, ClientSettings, Connection, EndUserConnections, Error, ExpireFlow,
+    Oauth, PreRegistered, RevokeTokens, Started, TokenUse,
 };
-use thinkwork::schema::MIGRATIONS;
+use thinkwork_database::jobs::JobType as _;
 use thinkwork_database::{Db, Options, schema::migrate};
 use thinkwork_outbound::{Outbound, Policy};
 use thinkwork_primitives::{
-    Clock, ConnectionId, McpServerId, Principal, Requester, Role, SessionId, TenantId, UserId, Via, Who,
+    ActingClient, Actor, AuthMethod, Clock, ConnectionId, GrantTarget, Identity, McpServerId, Principal, Requester,
+    Role, SessionId, TenantId, Timestamp, UserId,
 };
 use thinkwork_vault::Vault;
 
@@ -32,28 +38,32 @@ pub use issuer::{Issuer, Ways};
 pub struct World {
     pub db: Db,
     pub clock: Clock,
+    pub access: Access,
     pub credentials: Credentials,
     pub oauth: Oauth,
     pub issuer: Issuer,
     pub tenant: TenantId,
-    pub server: McpServerId,
+    pub target: GrantTarget,
     pub ana: UserId,
     vault: Vault,
     database_url: String,
     _folder: TempDir,
 }
 
-pub fn by() -> Requester {
-    Requester::server()
+pub fn by() -> Actor {
+    Actor::server()
 }
 
-pub fn consent(tenant: TenantId, user: UserId, clock: &Clock) -> Consent {
-    let via = Via::Session { id: SessionId::new(), signed_in_at: clock.now() };
-    Consent::of(Principal { tenant, who: Who::User { id: user, role: Role::Member }, via }).unwrap()
+/// A member who has just signed in.
+pub async fn consent(access: &Access, tenant: TenantId, user: UserId) -> Consent {
+    let session = access.session_create(tenant, user, "tests").await.unwrap();
+    let auth = AuthMethod::Session { id: session.session, signed_in_at: Timestamp::from_micros(0) };
+    Consent::of(Principal { tenant, identity: Identity::User { id: user, role: Role::Member }, auth }).unwrap()
 }
 
 pub fn use_of(user: UserId) -> TokenUse {
-    TokenUse { requester: Requester::User(user), thread: None, turn: None, tool: Some("notes__search".to_owned()) }
+    let actor = Actor { requester: Requester::User(user), client: ActingClient::Agent };
+    TokenUse { actor, thread: None, turn: None, tool: Some("notes__search".to_owned()) }
 }
 
 pub fn text(token: &AccessToken) -> String {
@@ -76,6 +86,11 @@ pub async fn consent_at_issuer(started: &Started) -> (String, String) {
     (key, url.query().unwrap().to_owned())
 }
 
+/// An MCP server that nobody else has.
+pub fn target() -> GrantTarget {
+    McpServerId::new().into()
+}
+
 impl World {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
@@ -87,31 +102,53 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let database_url = crate::harness::fresh_database(folder.path()).await;
         let db = open(&database_url).await;
-        migrate(&db, MIGRATIONS).await.unwrap();
+        migrate(&db).await.unwrap();
         let (clock, vault) = (Clock::system(), Vault::in_memory().unwrap());
-        let (credentials, oauth) = slices(&db, &clock, &vault);
+        let (access, credentials, oauth) = slices(&db, &clock, &vault);
         let issuer = Issuer::start().await;
         issuer.set(change);
         let world = Self {
             db,
             clock,
+            access,
             credentials,
             oauth,
             issuer,
             tenant: TenantId::new(),
-            server: McpServerId::new(),
+            target: target(),
             ana: UserId::new(),
             vault,
             database_url,
             _folder: folder,
         };
-        world.register(world.tenant, world.server).await.unwrap();
+        world.add_person(world.tenant, world.ana).await;
+        world.register(world.tenant, world.target).await.unwrap();
         world
+    }
+
+    /// A person with this id, in a tenant with that one, which is made where it is not there yet.
+    pub async fn add_person(&self, tenant: TenantId, user: UserId) {
+        let tx = self.db.write(tenant).await.unwrap();
+        for (sql, values) in [
+            (
+                "INSERT INTO tenant (id, slug, name, created_at) VALUES ($1, $2, 'Acme', 0) ON CONFLICT DO NOTHING",
+                vec![tenant.uuid().into(), tenant.to_string().into()],
+            ),
+            (
+                "INSERT INTO user_account (id, tenant_id, email, email_key, name, role, created_at, version)
+                 VALUES ($1, $2, $3, $3, 'Ana', 'member', 0, 1)",
+                vec![user.uuid().into(), tenant.uuid().into(), format!("{user}@acme.test").into()],
+            ),
+        ] {
+            let statement = Statement::from_sql_and_values(tx.orm().get_database_backend(), sql, values);
+            tx.orm().execute_raw(statement).await.unwrap();
+        }
+        tx.commit().await.unwrap();
     }
 
     /// Another process: its own pools, its own slices, the same rows.
     pub async fn another_process(&self) -> Oauth {
-        slices(&open(&self.database_url).await, &self.clock, &self.vault).1
+        slices(&open(&self.database_url).await, &self.clock, &self.vault).2
     }
 
     /// What another process on another runtime needs.
@@ -119,10 +156,10 @@ impl World {
         (self.database_url.clone(), self.clock.clone(), self.vault.clone())
     }
 
-    pub async fn server_client(&self, server: McpServerId) -> Result<ServerClient, Error> {
+    pub async fn client_settings(&self, target: GrantTarget) -> Result<ClientSettings, Error> {
         let discovered = self.oauth.discover(&self.issuer.resource(), None).await?;
-        Ok(ServerClient {
-            server,
+        Ok(ClientSettings {
+            target,
             discovered,
             pre_registered: None,
             pkce_though_silent: false,
@@ -131,24 +168,24 @@ impl World {
         })
     }
 
-    pub async fn register(&self, tenant: TenantId, server: McpServerId) -> Result<(), Error> {
-        let client = self.server_client(server).await?;
+    pub async fn register(&self, tenant: TenantId, target: GrantTarget) -> Result<(), Error> {
+        let client = self.client_settings(target).await?;
         self.register_client(tenant, client).await
     }
 
-    pub async fn register_client(&self, tenant: TenantId, client: ServerClient) -> Result<(), Error> {
+    pub async fn register_client(&self, tenant: TenantId, client: ClientSettings) -> Result<(), Error> {
         register(&self.db, &self.oauth, tenant, client).await
     }
 
     pub async fn register_by_hand(&self, client_id: &str, secret: Option<&str>) -> Result<(), Error> {
-        let mut client = self.server_client(self.server).await?;
+        let mut client = self.client_settings(self.target).await?;
         let client_secret = secret.map(|secret| thinkwork_primitives::Secret::from_text(secret.to_owned()));
         client.pre_registered = Some(PreRegistered { client_id: client_id.to_owned(), client_secret });
         self.register_client(self.tenant, client).await
     }
 
-    pub async fn start(&self, tenant: TenantId, user: UserId, server: McpServerId) -> Started {
-        self.oauth.start(&consent(tenant, user, &self.clock), server, "").await.unwrap()
+    pub async fn start(&self, tenant: TenantId, user: UserId, target: GrantTarget) -> Started {
+        self.oauth.start(&consent(&self.access, tenant, user).await, target, "").await.unwrap()
     }
 
     /// What the browser brings back from the issuer: the callback's key and query.
@@ -157,29 +194,29 @@ impl World {
     }
 
     /// The browser that started the flow, with this person signed in.
-    pub fn browser(&self, started: &Started, person: Option<(TenantId, UserId)>) -> Finisher {
+    pub fn browser(&self, started: &Started, person: Option<(TenantId, UserId)>) -> CallbackCaller {
         let pair = started.set_cookie.split(';').next().unwrap();
         let headers = HeaderMap::from_iter([(header::COOKIE, pair.parse().unwrap())]);
-        Finisher { person, headers }
+        CallbackCaller { person: person.map(|(tenant, user)| (tenant, user, SessionId::new())), headers }
     }
 
-    pub async fn connect_as(&self, tenant: TenantId, user: UserId, server: McpServerId) -> Finished {
-        let started = self.start(tenant, user, server).await;
+    pub async fn connect_as(&self, tenant: TenantId, user: UserId, target: GrantTarget) -> CallbackOutcome {
+        let started = self.start(tenant, user, target).await;
         let (key, query) = self.consent_at_issuer(&started).await;
         self.oauth.finish(&key, &query, self.browser(&started, Some((tenant, user)))).await
     }
 
     /// Ana connects.
     pub async fn connect(&self) -> ConnectionId {
-        let finished = self.connect_as(self.tenant, self.ana, self.server).await;
-        let Finished::Return { to, .. } = &finished else { panic!("{finished:?}") };
+        let finished = self.connect_as(self.tenant, self.ana, self.target).await;
+        let CallbackOutcome::Return { to, .. } = &finished else { panic!("{finished:?}") };
         assert_eq!(query_of(to)["status"], "connected", "{to}");
         query_of(to)["connection"].parse().unwrap()
     }
 
     pub async fn connection(&self) -> Option<Connection> {
         let mut tx = self.db.read(self.tenant).await.unwrap();
-        self.oauth.connection(&mut tx, self.ana, self.server).await.unwrap()
+        self.oauth.connection(&mut tx, self.ana, self.target).await.unwrap()
     }
 
     pub async fn token(&self) -> Result<AccessToken, Error> {
@@ -187,12 +224,12 @@ impl World {
     }
 
     pub async fn token_by(&self, oauth: &Oauth) -> Result<AccessToken, Error> {
-        oauth.access_token(self.tenant, self.ana, self.server, &use_of(self.ana), None).await
+        oauth.access_token(self.tenant, self.ana, self.target, &use_of(self.ana), None).await
     }
 
     pub async fn token_after_refusal(&self, version: i64) -> Result<AccessToken, Error> {
         let use_ = use_of(self.ana);
-        self.oauth.access_token_after_refusal(self.tenant, self.ana, self.server, version, &use_, None).await
+        self.oauth.access_token_after_refusal(self.tenant, self.ana, self.target, version, &use_, None).await
     }
 
     pub fn advance(&self, seconds: u64) {
@@ -209,11 +246,22 @@ impl World {
                 return results;
             }
             for job in jobs {
-                let result = self.oauth.job(&job).await;
+                let oauth = &self.oauth;
+                let tenant = job.tenant;
+                let result = match job.kind.as_str() {
+                    RevokeTokens::NAME => oauth.revoke_ended(tenant, job.payload::<RevokeTokens>().unwrap()).await,
+                    ExpireFlow::NAME => oauth.expire_flow(tenant, job.payload::<ExpireFlow>().unwrap()).await,
+                    EndUserConnections::NAME => {
+                        oauth.end_user_connections(tenant, job.payload::<EndUserConnections>().unwrap()).await
+                    }
+                    other => panic!("no job of OAuth: {other}"),
+                };
                 match &result {
                     Ok(()) => thinkwork_database::jobs::done(&self.db, &job).await.unwrap(),
                     Err(error) => {
-                        thinkwork_database::jobs::failed(&self.db, &job, now, &error.to_string()).await.unwrap();
+                        thinkwork_database::jobs::failed(&self.db, &job, App::tries(&job), now, &error.to_string())
+                            .await
+                            .unwrap();
                     }
                 }
                 results.push(result);
@@ -222,7 +270,7 @@ impl World {
     }
 }
 
-pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ServerClient) -> Result<(), Error> {
+pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ClientSettings) -> Result<(), Error> {
     let made = oauth.registration(tenant, client).await?;
     let mut tx = db.write(tenant).await.unwrap();
     oauth.register(&mut tx, made, &by()).await?;
@@ -231,13 +279,22 @@ pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ServerCl
 }
 
 async fn open(url: &str) -> Db {
-    Db::open(&Options { url: url.to_owned(), connections_max: 6 }).await.unwrap()
+    let options = Options {
+        url: url.to_owned(),
+        migration_url: crate::harness::migration_url(url),
+        connections_max: 6,
+        subscribers: thinkwork::app::subscribers,
+    };
+    Db::open(&options).await.unwrap()
 }
 
-fn slices(db: &Db, clock: &Clock, vault: &Vault) -> (Credentials, Oauth) {
+fn slices(db: &Db, clock: &Clock, vault: &Vault) -> (Access, Credentials, Oauth) {
     let credentials = Credentials::new(db.clone(), clock.clone(), vault.clone());
     let outbound = Outbound::new(Policy { allow_loopback: true, ..Policy::default() }).unwrap();
     let public_url = url::Url::parse("https://work.acme.test").unwrap();
-    let oauth = Oauth::new(db.clone(), clock.clone(), credentials.clone(), outbound, public_url);
-    (credentials, oauth)
+    let refreshes = Metrics::new().unwrap().refreshes;
+    let access = Access::new(db.clone(), clock.clone(), public_url.clone());
+    let oauth =
+        Oauth::new(db.clone(), clock.clone(), access.clone(), credentials.clone(), outbound, public_url, refreshes);
+    (access, credentials, oauth)
 }

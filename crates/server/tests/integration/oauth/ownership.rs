@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use thinkwork::oauth::{Error, Finished, ServerClient, TokenUse};
-use thinkwork_primitives::{McpServerId, Requester, TenantId, UserId, WebhookId};
+use thinkwork::oauth::{CallbackOutcome, ClientSettings, Error, TokenUse};
+use thinkwork_primitives::{ActingClient, Actor, GrantTarget, ProviderId, Requester, TenantId, UserId, WebhookId};
 
 use super::{Issuer, World, query_of, text, use_of};
 
@@ -14,17 +14,22 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
     let world = World::new().await;
     let tenants = [world.tenant, TenantId::new(), TenantId::new()];
     let mut users: Vec<Vec<UserId>> = (0..2).map(|_| (0..2).map(|_| UserId::new()).collect()).collect();
-    let mut servers: Vec<Vec<McpServerId>> = (0..2).map(|_| (0..2).map(|_| McpServerId::new()).collect()).collect();
+    let mut servers: Vec<Vec<GrantTarget>> = (0..2).map(|_| (0..2).map(|_| super::target()).collect()).collect();
     users.push(users[0].clone());
     servers.push(servers[0].clone());
-    let mut tokens: HashMap<(TenantId, UserId, McpServerId), String> = HashMap::new();
+    let mut tokens: HashMap<(TenantId, UserId, GrantTarget), String> = HashMap::new();
     for (t, tenant) in tenants.into_iter().enumerate() {
+        for user in &users[t] {
+            world.add_person(tenant, *user).await;
+        }
         for (s, server) in servers[t].iter().enumerate() {
             world.register(tenant, *server).await.unwrap();
             for (u, user) in users[t].iter().enumerate() {
                 if (t + s + u) % 2 == 0 {
                     let finished = world.connect_as(tenant, *user, *server).await;
-                    assert!(matches!(finished, Finished::Return { to, .. } if query_of(&to)["status"] == "connected"));
+                    assert!(
+                        matches!(finished, CallbackOutcome::Return { to, .. } if query_of(&to)["status"] == "connected")
+                    );
                     let token = world.oauth.access_token(tenant, *user, *server, &use_of(*user), None).await.unwrap();
                     tokens.insert((tenant, *user, *server), text(&token));
                 }
@@ -50,6 +55,26 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
     }
 }
 
+/// Ids are unique within their kind only.
+#[tokio::test]
+async fn grants_for_two_kinds_of_target_with_one_id_stay_apart() {
+    let world = World::new().await;
+    let provider = GrantTarget::from(ProviderId::from_uuid(world.target.uuid()));
+    world.connect().await;
+    let use_ = use_of(world.ana);
+    let token = async |target| world.oauth.access_token(world.tenant, world.ana, target, &use_, None).await;
+    assert!(matches!(token(provider).await, Err(Error::NotConnected)));
+    world.register(world.tenant, provider).await.unwrap();
+    world.connect_as(world.tenant, world.ana, provider).await;
+    let (one, other) = (token(world.target).await.unwrap(), token(provider).await.unwrap());
+    assert_ne!((one.connection, text(&one)), (other.connection, text(&other)));
+    let mut tx = world.db.write(world.tenant).await.unwrap();
+    world.oauth.end_target(&mut tx, provider, "server_deleted", &Actor::server()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(token(provider).await, Err(Error::NotConnected)));
+    assert_eq!(token(world.target).await.unwrap().connection, one.connection);
+}
+
 /// The fourth part of the key. What another issuer gave is not used for the server, and not revoked either.
 #[tokio::test]
 async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
@@ -60,7 +85,7 @@ async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
     assert!(world.token().await.is_ok());
     let other = Issuer::start().await;
     let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
-    let client = ServerClient { discovered, ..world.server_client(world.server).await.unwrap() };
+    let client = ClientSettings { discovered, ..world.client_settings(world.target).await.unwrap() };
     world.register_client(world.tenant, client).await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
     assert!(world.issuer.look(|seen| seen.revoked.is_empty() && seen.refreshes() == 0));
@@ -80,9 +105,10 @@ async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
         Requester::server(),
     ];
     for requester in others {
-        let use_ = TokenUse { requester, thread: None, turn: None, tool: None };
-        let refused = world.oauth.access_token(world.tenant, world.ana, world.server, &use_, None).await;
-        assert!(matches!(refused, Err(Error::NotConnected)), "{:?}", use_.requester);
+        let actor = Actor { requester, client: ActingClient::System };
+        let use_ = TokenUse { actor, thread: None, turn: None, tool: None };
+        let refused = world.oauth.access_token(world.tenant, world.ana, world.target, &use_, None).await;
+        assert!(matches!(refused, Err(Error::NotConnected)), "{:?}", use_.actor);
     }
     assert!(world.token().await.is_ok());
 }

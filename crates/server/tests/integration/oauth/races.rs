@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::json;
-use thinkwork::oauth::{AccessToken, Error, Finished, ServerClient};
+use thinkwork::oauth::{AccessToken, CallbackOutcome, ClientSettings, Error};
 use tokio::task::JoinHandle;
 
 use super::{World, query_of, text};
@@ -13,13 +13,13 @@ use crate::harness::{by_hand, until_blocked};
 
 /// Ana's token, asked for by a task of its own.
 fn asking(world: &World) -> JoinHandle<Result<AccessToken, Error>> {
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.server);
+    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
     tokio::spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await })
 }
 
 /// Ana's way back from the issuer, in a task of its own.
-async fn finishing(world: &World) -> JoinHandle<Finished> {
-    let started = world.start(world.tenant, world.ana, world.server).await;
+async fn finishing(world: &World) -> JoinHandle<CallbackOutcome> {
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
     let oauth = world.oauth.clone();
@@ -27,7 +27,7 @@ async fn finishing(world: &World) -> JoinHandle<Finished> {
 }
 
 pub async fn texts(world: &World, sql: &str) -> Vec<String> {
-    let database = sea_orm::Database::connect(&world.database_url).await.unwrap();
+    let database = sea_orm::Database::connect(crate::harness::owner_url(&world.database_url)).await.unwrap();
     let found = database.query_all_raw(Statement::from_string(database.get_database_backend(), sql)).await.unwrap();
     let found = found.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
     database.close().await.unwrap();
@@ -45,14 +45,14 @@ async fn a_consent_that_is_exchanged_while_its_server_goes_connects_nothing_and_
     let finishing = finishing(&world).await;
     world.issuer.gate.reached.notified().await;
     let mut tx = world.db.write(world.tenant).await.unwrap();
-    world.oauth.end_server(&mut tx, world.server, "server_changed", &super::by()).await.unwrap();
+    world.oauth.end_target(&mut tx, world.target, "server_changed", &super::by()).await.unwrap();
     tx.commit().await.unwrap();
     world.issuer.gate.let_go();
-    let Finished::Return { to, .. } = finishing.await.unwrap() else { panic!("the starter is told") };
+    let CallbackOutcome::Return { to, .. } = finishing.await.unwrap() else { panic!("the starter is told") };
     assert_eq!(query_of(&to)["reason"], "registration_replaced");
     assert!(world.connection().await.is_none());
     // Registered anew, nothing of before is handed out.
-    world.register(world.tenant, world.server).await.unwrap();
+    world.register(world.tenant, world.target).await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NotConnected)));
     assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()), "what came late is revoked");
@@ -68,10 +68,10 @@ async fn l37_a_consent_that_is_exchanged_while_the_issuer_moves_is_not_used() {
     let finishing = finishing(&world).await;
     world.issuer.gate.reached.notified().await;
     let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
-    let client = ServerClient { discovered, ..world.server_client(world.server).await.unwrap() };
+    let client = ClientSettings { discovered, ..world.client_settings(world.target).await.unwrap() };
     world.register_client(world.tenant, client).await.unwrap();
     world.issuer.gate.let_go();
-    let Finished::Return { to, .. } = finishing.await.unwrap() else { panic!("the starter is told") };
+    let CallbackOutcome::Return { to, .. } = finishing.await.unwrap() else { panic!("the starter is told") };
     assert_eq!(query_of(&to)["reason"], "registration_replaced");
     assert!(matches!(world.token().await, Err(Error::NotConnected)));
 }
@@ -83,7 +83,7 @@ async fn l37_a_live_grant_of_another_issuer_is_not_handed_out() {
     world.connect().await;
     let other = super::Issuer::start().await;
     let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
-    let client = ServerClient { discovered, ..world.server_client(world.server).await.unwrap() };
+    let client = ClientSettings { discovered, ..world.client_settings(world.target).await.unwrap() };
     world.register_client(world.tenant, client).await.unwrap();
     let tx = world.db.write(world.tenant).await.unwrap();
     by_hand(&tx, "UPDATE connection SET status = 'connected'").await.unwrap();
@@ -98,9 +98,9 @@ async fn no_token_is_handed_out_after_its_end_or_suspension() {
         world.connect().await;
         let mut tx = world.db.write(world.tenant).await.unwrap();
         if ends {
-            world.oauth.end_server(&mut tx, world.server, "server_deleted", &super::by()).await.unwrap();
+            world.oauth.end_target(&mut tx, world.target, "server_deleted", &super::by()).await.unwrap();
         } else {
-            world.oauth.suspend_server(&mut tx, world.server, "issuer_changed", &super::by()).await.unwrap();
+            world.oauth.suspend_target(&mut tx, world.target, "issuer_changed", &super::by()).await.unwrap();
         }
         let asking = asking(&world);
         until_blocked(&world.database_url).await;
@@ -131,6 +131,12 @@ async fn the_refusal_of_an_old_refresh_leaves_a_new_grant_alive() {
     } else {
         format!("'{another}'")
     };
+    let sealed_anew = format!(
+        "INSERT INTO credential (id, tenant_id, owner_kind, owner_id, kind, version, created_at, rotated_at)
+         SELECT {another}, tenant_id, owner_kind, owner_id, kind, version, created_at, rotated_at FROM credential
+         WHERE kind = 'oauth_grant'"
+    );
+    by_hand(&tx, &sealed_anew).await.unwrap();
     by_hand(&tx, &format!("UPDATE connection SET credential_id = {another}")).await.unwrap();
     world.issuer.gate.let_go();
     until_blocked(&world.database_url).await;
@@ -146,10 +152,10 @@ async fn a_server_ends_also_when_an_owner_disconnects_at_that_moment() {
     let now = world.clock.now().micros();
     let tx = world.db.write(world.tenant).await.unwrap();
     by_hand(&tx, &format!("UPDATE connection SET ended_at = {now}")).await.unwrap();
-    let (db, oauth, tenant, server) = (world.db.clone(), world.oauth.clone(), world.tenant, world.server);
+    let (db, oauth, tenant, server) = (world.db.clone(), world.oauth.clone(), world.tenant, world.target);
     let ending = tokio::spawn(async move {
         let mut tx = db.write(tenant).await.unwrap();
-        oauth.end_server(&mut tx, server, "server_deleted", &super::by()).await.unwrap();
+        oauth.end_target(&mut tx, server, "server_deleted", &super::by()).await.unwrap();
         tx.commit().await.unwrap();
     });
     until_blocked(&world.database_url).await;
@@ -168,7 +174,7 @@ async fn l17_a_database_that_refuses_a_first_grant_loses_no_token() {
     } else {
         "CREATE TRIGGER full_disk BEFORE INSERT ON connection BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
     };
-    let database = sea_orm::Database::connect(&world.database_url).await.unwrap();
+    let database = sea_orm::Database::connect(crate::harness::owner_url(&world.database_url)).await.unwrap();
     database.execute_unprepared(full).await.unwrap();
     world.issuer.gate.close();
     let mut finishing = finishing(&world).await;
@@ -179,7 +185,7 @@ async fn l17_a_database_that_refuses_a_first_grant_loses_no_token() {
     let mended = if postgres { "DROP TRIGGER full_disk ON connection" } else { "DROP TRIGGER full_disk" };
     database.execute_unprepared(mended).await.unwrap();
     database.close().await.unwrap();
-    let Finished::Return { to, .. } = finishing.await.unwrap() else { panic!("connected") };
+    let CallbackOutcome::Return { to, .. } = finishing.await.unwrap() else { panic!("connected") };
     assert_eq!(query_of(&to)["status"], "connected");
     assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
     assert!(!world.issuer.gate.closed.load(Ordering::SeqCst));
@@ -192,7 +198,7 @@ async fn l13_the_database_takes_no_second_live_connection_of_a_person_at_a_serve
     let id = uuid::Uuid::now_v7();
     let id =
         if world.database_url.starts_with("sqlite") { format!("x'{}'", id.simple()) } else { format!("'{id}'::uuid") };
-    let rest = "tenant_id, user_id, mcp_server_id, oauth_client_id, credential_id, account, scopes, status, \
+    let rest = "tenant_id, user_id, target_kind, target_id, oauth_client_id, credential_id, account, scopes, status, \
                 has_refresh_token, created_at, connected_at";
     let second = |ended_at: &str| {
         format!("INSERT INTO connection (id, {rest}, ended_at) SELECT {id}, {rest}, {ended_at} FROM connection")
@@ -208,7 +214,7 @@ async fn l13_the_database_takes_no_second_live_connection_of_a_person_at_a_serve
 #[tokio::test]
 async fn l03_the_state_is_in_no_row_but_as_a_digest() {
     let world = World::new().await;
-    let started = world.start(world.tenant, world.ana, world.server).await;
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let state = query_of(&started.authorize_url)["state"].clone();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let column =
@@ -222,7 +228,7 @@ async fn s11_metadata_that_names_another_issuer_is_refused() {
     let world = World::new().await;
     for named in ["https://evil.test".to_owned(), format!("{}/tenant", world.issuer.base), String::new()] {
         world.issuer.set(|ways| ways.metadata = vec![("issuer", json!(named))]);
-        assert!(matches!(world.server_client(world.server).await, Err(Error::Refused(_))), "{named}");
+        assert!(matches!(world.client_settings(world.target).await, Err(Error::Refused(_))), "{named}");
     }
 }
 
@@ -232,5 +238,5 @@ async fn l56_an_authorization_endpoint_is_looked_up_before_a_browser_is_sent_the
     world.issuer.set(|ways| {
         ways.metadata = vec![("authorization_endpoint", json!("https://nowhere.invalid/authorize"))];
     });
-    assert!(world.server_client(world.server).await.is_err());
+    assert!(world.client_settings(world.target).await.is_err());
 }

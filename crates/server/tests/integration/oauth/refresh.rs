@@ -48,7 +48,7 @@ async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
     let mut callers = JoinSet::new();
     for number in 0..64 {
         let oauth = processes[number % 3].clone();
-        let (tenant, ana, server) = (world.tenant, world.ana, world.server);
+        let (tenant, ana, server) = (world.tenant, world.ana, world.target);
         callers.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
     }
     let mut tokens = Vec::new();
@@ -74,7 +74,7 @@ async fn l16_a_token_that_lives_shorter_than_a_minute_is_not_refreshed_by_every_
 #[tokio::test]
 async fn l15_refreshing_one_grant_leaves_the_users_others_alone() {
     let world = World::new().await;
-    let other = thinkwork_primitives::McpServerId::new();
+    let other = super::target();
     world.register(world.tenant, other).await.unwrap();
     world.connect().await;
     world.advance(1_800);
@@ -98,7 +98,7 @@ async fn l15_a_refresh_leaves_every_other_row_as_it_was() {
                 || coalesce(refresh_lease_until, 0) || ' ' || coalesce(refreshed_at, 0) FROM connection ORDER BY id";
     for answer in [None, Some((503, "{}")), Some((400, r#"{"error":"invalid_grant"}"#))] {
         let world = World::new().await;
-        let other = thinkwork_primitives::McpServerId::new();
+        let other = super::target();
         world.register(world.tenant, other).await.unwrap();
         world.connect().await;
         world.connect_as(world.tenant, world.ana, other).await;
@@ -139,12 +139,12 @@ async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
     world.connect().await;
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.server);
+    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
     let mut call = JoinSet::new();
     call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
     world.issuer.gate.reached.notified().await;
     // The disk is full when the answer comes, and is mended while it is tried again.
-    let database = sea_orm::Database::connect(&world.database_url).await.unwrap();
+    let database = sea_orm::Database::connect(crate::harness::owner_url(&world.database_url)).await.unwrap();
     let postgres = world.database_url.starts_with("postgres");
     let full = if postgres {
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
@@ -175,11 +175,11 @@ async fn killed_after_the_answer(world: &World) {
     let process = {
         // Its own pools on its own runtime: dropping that runtime is the kill.
         let (url, clock, vault) = world.process_parts();
-        let (tenant, ana, server) = (world.tenant, world.ana, world.server);
+        let (tenant, ana, server) = (world.tenant, world.ana, world.target);
         let gate = world.issuer.gate.clone();
         tokio::task::spawn_blocking(move || {
             dying.block_on(async move {
-                let oauth = super::slices(&super::open(&url).await, &clock, &vault).1;
+                let oauth = super::slices(&super::open(&url).await, &clock, &vault).2;
                 let use_ = super::use_of(ana);
                 tokio::select! {
                     _ = oauth.access_token(tenant, ana, server, &use_, None) => panic!("the gate is closed"),
@@ -395,7 +395,7 @@ async fn s16_a_holder_paused_past_its_lease_overwrites_nothing() {
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
     let mut slow = JoinSet::new();
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.server);
+    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
     slow.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
     world.issuer.gate.reached.notified().await;
     world.issuer.gate.closed.store(false, Ordering::SeqCst);

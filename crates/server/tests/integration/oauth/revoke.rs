@@ -3,17 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use thinkwork::oauth::{Error, Revocation};
-use thinkwork_primitives::{ConnectionId, Principal, Requester, UserId};
+use thinkwork_primitives::{Actor, AuthMethod, ConnectionId, Identity, Principal, Role, SessionId, UserId};
 use tokio::task::JoinSet;
 
 use super::{World, consent, text};
 
 fn words(revocations: &[Revocation]) -> Vec<(&'static str, &'static str)> {
-    revocations.iter().map(|one| (one.token, one.result.word())).collect()
+    revocations.iter().map(|one| (one.token, one.result.as_str())).collect()
 }
 
 fn principal(world: &World, user: UserId) -> Principal {
-    consent(world.tenant, user, &world.clock).principal
+    let auth = AuthMethod::Session { id: SessionId::new(), signed_in_at: world.clock.now() };
+    Principal { tenant: world.tenant, identity: Identity::User { id: user, role: Role::Member }, auth }
 }
 
 async fn sealed(world: &World, connection: ConnectionId, credential: thinkwork_primitives::CredentialId) -> bool {
@@ -80,9 +81,9 @@ async fn l23_members_end_their_own_only_and_operators_may_revoke_anybodys() {
     assert!(matches!(world.oauth.disconnect(&bo, id).await, Err(Error::NotFound)));
     assert!(world.token().await.is_ok());
     let other_tenant = thinkwork_primitives::TenantId::new();
-    let foreign = world.oauth.revoke(other_tenant, id, Requester::server()).await;
+    let foreign = world.oauth.revoke(other_tenant, id, Actor::server()).await;
     assert!(matches!(foreign, Err(Error::NotFound)));
-    let results = world.oauth.revoke(world.tenant, id, Requester::User(UserId::new())).await.unwrap();
+    let results = world.oauth.revoke(world.tenant, id, Actor::at_page(UserId::new(), SessionId::new())).await.unwrap();
     assert_eq!(results.len(), 2);
     assert!(matches!(world.oauth.disconnect(&principal(&world, world.ana), id).await, Err(Error::NotFound)));
 }
@@ -94,7 +95,7 @@ async fn tokens_that_come_after_the_disconnect_are_revoked_too() {
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
     let mut call = JoinSet::new();
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.server);
+    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
     call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
     world.issuer.gate.reached.notified().await;
     world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();
@@ -114,13 +115,13 @@ async fn a_server_that_goes_takes_its_grants_and_its_registration_with_it() {
     .await;
     world.connect().await;
     let mut tx = world.db.write(world.tenant).await.unwrap();
-    world.oauth.end_server(&mut tx, world.server, "server_deleted", &super::by()).await.unwrap();
+    world.oauth.end_target(&mut tx, world.target, "server_deleted", &super::by()).await.unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NotConnected)));
     assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
-    let ana = consent(world.tenant, world.ana, &world.clock);
-    assert!(matches!(world.oauth.start(&ana, world.server, "").await, Err(Error::NotFound)));
+    let ana = consent(&world.access, world.tenant, world.ana).await;
+    assert!(matches!(world.oauth.start(&ana, world.target, "").await, Err(Error::NotFound)));
 }
 
 #[tokio::test]
@@ -128,7 +129,7 @@ async fn a_server_whose_issuer_moved_needs_its_owners_and_revokes_nothing() {
     let world = World::new().await;
     world.connect().await;
     let mut tx = world.db.write(world.tenant).await.unwrap();
-    world.oauth.suspend_server(&mut tx, world.server, "issuer_changed", &super::by()).await.unwrap();
+    world.oauth.suspend_target(&mut tx, world.target, "issuer_changed", &super::by()).await.unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
     assert!(world.issuer.look(|seen| seen.revoked.is_empty()));

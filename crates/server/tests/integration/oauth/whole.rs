@@ -7,8 +7,8 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use thinkwork::commands::serve::serve;
-use thinkwork::oauth::{Error, ServerClient};
-use thinkwork_primitives::McpServerId;
+use thinkwork::oauth::{ClientSettings, Error};
+use thinkwork_primitives::GrantTarget;
 use tokio::net::TcpListener;
 
 use super::{Issuer, consent, consent_at_issuer, query_of, text, use_of};
@@ -18,15 +18,15 @@ use crate::harness::{Answer, Client, TestApp};
 struct Whole {
     app: TestApp,
     issuer: Issuer,
-    server: McpServerId,
+    target: GrantTarget,
 }
 
 impl Whole {
     async fn new() -> Self {
-        let (app, issuer, server) = (TestApp::new().await, Issuer::start().await, McpServerId::new());
+        let (app, issuer, target) = (TestApp::new().await, Issuer::start().await, super::target());
         let oauth = &app.app.oauth;
-        let client = ServerClient {
-            server,
+        let client = ClientSettings {
+            target,
             discovered: oauth.discover(&issuer.resource(), None).await.unwrap(),
             pre_registered: None,
             pkce_though_silent: false,
@@ -34,7 +34,7 @@ impl Whole {
             scopes: None,
         };
         super::register(&app.app.db, oauth, app.tenant, client).await.unwrap();
-        Self { app, issuer, server }
+        Self { app, issuer, target }
     }
 
     /// This person consents; the answer of the callback.
@@ -45,8 +45,8 @@ impl Whole {
 
     /// This person consents; their browser and the way back.
     async fn consented(&self, person: &Client) -> (Client, String) {
-        let consent = consent(self.app.tenant, person.user.unwrap(), &self.app.clock);
-        let started = self.app.app.oauth.start(&consent, self.server, "").await.unwrap();
+        let consent = consent(&self.app.app.access, self.app.tenant, person.user.unwrap()).await;
+        let started = self.app.app.oauth.start(&consent, self.target, "").await.unwrap();
         let (key, query) = consent_at_issuer(&started).await;
         let flow = started.set_cookie.split(';').next().unwrap();
         let mut browser = person.clone();
@@ -71,8 +71,8 @@ async fn l01_a_grant_is_its_starters_and_not_the_first_persons_of_the_tenant() {
 async fn l03_nothing_that_is_stored_says_the_state() {
     let whole = Whole::new().await;
     let ana = whole.app.member("ana").await;
-    let consent = consent(whole.app.tenant, ana.user.unwrap(), &whole.app.clock);
-    let started = whole.app.app.oauth.start(&consent, whole.server, "").await.unwrap();
+    let consent = consent(&whole.app.app.access, whole.app.tenant, ana.user.unwrap()).await;
+    let started = whole.app.app.oauth.start(&consent, whole.target, "").await.unwrap();
     let state = query_of(&started.authorize_url)["state"].clone();
     let hex: String = state.bytes().map(|byte| format!("{byte:02x}")).collect();
     for (table, rows) in crate::guards::tables::dump(&whole.app).await {
@@ -102,7 +102,7 @@ async fn l28_a_disabled_persons_grants_are_revoked_at_the_provider_and_erased() 
     let credential_of = async |person: &Client| {
         let mut tx = whole.app.app.db.read(whole.app.tenant).await.unwrap();
         let user = person.user.unwrap();
-        whole.app.app.oauth.connection(&mut tx, user, whole.server).await.unwrap().map(|found| found.credential)
+        whole.app.app.oauth.connection(&mut tx, user, whole.target).await.unwrap().map(|found| found.credential)
     };
     let credential = credential_of(&ana).await.unwrap();
     let path = format!("/v1/users/{}", ana.user.unwrap());
@@ -142,9 +142,9 @@ async fn l23_over_http_members_see_and_end_their_own_and_operators_see_metadata_
     let (hers, his) = (of(&ana).await, of(&bo).await);
     let user = ana.user.unwrap();
     let oauth = &whole.app.app.oauth;
-    oauth.access_token(whole.app.tenant, user, whole.server, &use_of(user), None).await.unwrap();
+    oauth.access_token(whole.app.tenant, user, whole.target, &use_of(user), None).await.unwrap();
     let by_owner = use_of(owner.user.unwrap());
-    let used = oauth.access_token(whole.app.tenant, user, whole.server, &by_owner, None).await;
+    let used = oauth.access_token(whole.app.tenant, user, whole.target, &by_owner, None).await;
     assert!(matches!(used, Err(Error::NotConnected)), "an operator may revoke it, never use it");
     let uses = ana.get(&format!("/v1/me/connections/{hers}/uses")).await.expect(200);
     assert_eq!(uses.json["items"][0]["tool"], "notes__search", "{}", uses.text);
@@ -195,7 +195,7 @@ async fn l70_a_refresh_that_has_begun_is_stored_before_the_server_ends() {
     whole.app.clock.advance(Duration::from_secs(3_590));
     let gate = Arc::clone(&whole.issuer.gate);
     gate.closed.store(true, Ordering::SeqCst);
-    let (app, tenant, user, server) = (Arc::clone(&whole.app.app), whole.app.tenant, ana.user.unwrap(), whole.server);
+    let (app, tenant, user, server) = (Arc::clone(&whole.app.app), whole.app.tenant, ana.user.unwrap(), whole.target);
     let oauth = app.oauth.clone();
     let call =
         tokio::spawn(async move { oauth.access_token(tenant, user, server, &use_of(user), None).await.map(drop) });
@@ -268,6 +268,6 @@ async fn l22_an_issuer_that_is_down_for_days_is_asked_until_it_answers_or_a_mont
         whole.app.clock.advance(Duration::from_secs(86_400));
         let mut tx = whole.app.app.db.read(whole.app.tenant).await.unwrap();
         let jobs = thinkwork_database::jobs::counts(&mut tx).await.unwrap();
-        assert_eq!(jobs.1, 0, "nothing is parked");
+        assert_eq!(jobs.parked, 0);
     }
 }

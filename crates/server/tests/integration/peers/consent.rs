@@ -63,12 +63,12 @@ async fn each_member_connects_uses_and_ends_their_own_grant_at_a_foreign_provide
 
     assert_eq!(seen["previewsForBen"], 0, "{seen:#}");
     has(&seen, "benTurn", "no personal credential");
-    has(&seen, "benTurn", "has not connected it");
+    has(&seen, "benTurn", "you have not connected it");
     assert_eq!(seen["benLink"], format!("/me/mcp-servers/{}/connect", notes.server), "{seen:#}");
     assert_eq!(seen["benRow"]["badge"], "needs_connection", "{seen:#}");
 
     has(&seen, "disconnected", "revoked at the provider");
-    has(&seen, "afterwards", "has not connected it");
+    has(&seen, "afterwards", "you have not connected it");
 
     let issuer = &notes.issuer;
     let granted = issuer.events("grant.success");
@@ -89,8 +89,8 @@ async fn s12_a_forwarded_link_exchanges_nothing_and_revokes_nothing() {
     let notes = Notes::new(&[]).await;
     let seen = drive("forwarded", notes.input().await).await;
 
-    has(&seen, "benPage", "This sign-in is not yours");
-    has(&seen, "benPage", "started by somebody else");
+    has(&seen, "benPage", "Sign-in does not match");
+    has(&seen, "benPage", "started by someone else");
     has(&seen, "benPage", "Nothing was connected");
     assert_eq!(seen["benRow"]["badge"], "needs_connection", "{seen:#}");
     assert_eq!(seen["anaRow"]["badge"], "connected", "{seen:#}");

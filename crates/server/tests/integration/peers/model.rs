@@ -66,7 +66,7 @@ async fn a_foreign_model_calls_a_tool_and_answers_and_its_outage_is_told_plainly
     let turn = place.turn_ended(&ana, &thread).await;
     assert_eq!(turn["status"], "failed", "{turn}");
     let page = ana.get(&format!("/me/threads/{thread}")).await.expect(200).text;
-    assert!(page.contains("The model did not answer."), "the page says that it was the model: {page}");
+    assert!(page.contains("The model did not respond."), "the page says that it was the model: {page}");
     assert!(!page.contains("model_failed"), "and no code: {page}");
     let said = place.messages(&ana, &thread).await;
     let said = said.iter().find(|one| one["role"] == "system").expect("the thread says what to do");

@@ -47,8 +47,8 @@ async fn every_page_is_whole_at_each_size_and_its_main_act_works() {
     let findings: Vec<&str> = found["findings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     assert!(findings.is_empty(), "{}", findings.join("\n"));
     let seen = |name: &str| found["seen"][name].as_str().unwrap_or_default();
-    assert!(seen("webhookProof").contains("A request arrived."), "{found:#}");
-    assert!(seen("leftOut").contains("has not connected it"), "{found:#}");
+    assert!(seen("webhookProof").contains("A request was received."), "{found:#}");
+    assert!(seen("leftOut").contains("you have not connected it"), "{found:#}");
     place.end().await;
     if updates_images() {
         keep_images(&images);

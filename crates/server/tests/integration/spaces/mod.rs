@@ -1,7 +1,7 @@
 //! Spaces through HTTP: who sees one, who changes it, who lets whom in.
 
 use serde_json::json;
-use thinkwork_primitives::{McpServerId, Principal, Role, SessionId, SpaceId, UserId, Via, Who};
+use thinkwork_primitives::{AuthMethod, Identity, McpServerId, Principal, Role, SessionId, SpaceId, UserId};
 
 use crate::harness::{Client, TestApp};
 
@@ -13,8 +13,8 @@ pub async fn space(operator: &Client, slug: &str, access: &str) -> String {
 
 async fn actions(app: &TestApp) -> Vec<String> {
     let mut tx = app.slices().db.read(app.tenant).await.unwrap();
-    let events = app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
-    events.into_iter().map(|event| event.action).collect()
+    let page = app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
+    page.events.into_iter().map(|event| event.action).collect()
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn pages_make_a_space_and_let_people_in() {
     let operator = app.operator().await;
     let ana = app.user("ana", Role::Member).await;
     assert!(operator.get("/me/spaces").await.expect(200).text.contains("No Spaces yet"));
-    assert!(operator.get("/admin/spaces").await.expect(200).text.contains("Make a Space"));
+    assert!(operator.get("/admin/spaces").await.expect(200).text.contains("Create a Space"));
     let fields = [("name", "Billing Team"), ("slug", ""), ("access", "private"), ("prompt", "")];
     let made = operator.form("/admin/spaces", &fields).await.expect(303);
     let page = made.header("location").to_owned();
@@ -136,7 +136,7 @@ async fn pages_make_a_space_and_let_people_in() {
     let shown = operator.get(&page).await.expect(200).text;
     assert!(shown.contains("billing-team") && shown.contains("ana"), "{shown}");
     let again = operator.form("/admin/spaces", &fields).await.expect(409);
-    assert!(again.text.contains("Another Space has this slug"), "{}", again.text);
+    assert!(again.text.contains("This slug is already taken"), "{}", again.text);
     app.session_of(ana).await.get("/admin/spaces").await.expect(403);
 }
 
@@ -150,8 +150,8 @@ async fn the_last_two_members_cannot_leave_at_the_same_time() {
     owner.put(&format!("/v1/spaces/{private}/members/{bo}"), json!({})).await.expect(200);
     let as_of = |user| Principal {
         tenant: app.tenant,
-        who: Who::User { id: user, role: Role::Operator },
-        via: Via::Session { id: SessionId::new(), signed_in_at: app.clock.now() },
+        identity: Identity::User { id: user, role: Role::Operator },
+        auth: AuthMethod::Session { id: SessionId::new(), signed_in_at: app.clock.now() },
     };
     let mut first = app.slices().db.write(app.tenant).await.unwrap();
     app.slices().spaces.member_remove(&mut first, private, bo, &as_of(bo)).await.unwrap();

@@ -1,5 +1,6 @@
 //! Threads through HTTP: lists, changes, exports, keys that make once, and the stream.
 
+mod lists;
 mod rest;
 mod stream;
 

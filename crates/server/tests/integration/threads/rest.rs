@@ -38,8 +38,24 @@ async fn a_list_shows_what_was_asked_for_and_nothing_of_other_peoples_spaces() {
     check(format!("requester={}", app.owner), &[]).await;
     check("q=INVOICE".to_owned(), &[&bill]).await;
     check("q=100%25".to_owned(), &[&bill]).await;
-    check("q=%25customer_".to_owned(), &[]).await;
+    check("q=%25custom_".to_owned(), &[&call]).await;
+    check("q=ustomer".to_owned(), &[]).await;
+    check("q=find+inv".to_owned(), &[&bill]).await;
+    check("q=else".to_owned(), &[]).await;
     check(format!("space={open}&status=todo"), &[]).await;
+    check("status=done&channel=CHAT".to_owned(), &[&bill]).await;
+    let by_ana = format!("requester={}", ana.user.unwrap());
+    check(format!("{by_ana}&status=done&channel=CHAT"), &[&bill]).await;
+    check(format!("{by_ana}&channel=HOOK"), &[]).await;
+    check(format!("{by_ana}&space={open}&q=the"), &[&bill]).await;
+    check(format!("{by_ana}&space={other}&q=the"), &[]).await;
+    check("q=the&status=todo".to_owned(), &[&call]).await;
+    check("q=the&channel=HOOK".to_owned(), &[]).await;
+    check("q=the".to_owned(), &[&call, &bill]).await;
+    ana.patch(&format!("/v1/threads/{call}"), json!({ "title": "Ring a bell" })).await.expect(200);
+    check("q=customer".to_owned(), &[]).await;
+    check("q=bell".to_owned(), &[&call]).await;
+    ana.patch(&format!("/v1/threads/{bill}"), json!({ "status": "done" })).await.expect(200);
     assert_eq!(listed(&owner, "").await.len(), 3);
     for wrong in ["status=finished", "channel=FAX", "space=open", "after=yesterday", "limit=0"] {
         ana.get(&format!("/v1/threads?{wrong}")).await.expect(422);

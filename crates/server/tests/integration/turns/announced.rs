@@ -10,19 +10,19 @@ async fn a_new_model_new_instructions_and_an_approved_server_are_told_on_every_h
     let world = World::new().await;
     let ana = world.app.member("ana").await;
     let home = async || ana.get("/me").await.expect(200).text;
-    assert!(!home().await.contains("What changed"));
+    assert!(!home().await.contains("Recent changes"));
     let model = Model::start(|_| answers("Hello.")).await;
     world.agent(&model).await;
-    assert!(home().await.contains("another model, at the address"), "the model");
+    assert!(home().await.contains("An operator changed the model"), "the model");
     let body = json!({ "model_base_url": model.url, "model": "any", "instructions": "Be long." });
     world.owner.put("/v1/agent", body).await.expect(200);
-    assert!(home().await.contains("The agent has new instructions from an operator."));
+    assert!(home().await.contains("An operator changed the instructions of the agent."));
     let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
     world.server(&upstream, "notes", tenant_key(), json!({})).await;
     assert!(home().await.contains("notes was approved"));
     world.app.clock.advance(std::time::Duration::from_secs(15 * 24 * 3_600));
     let later = world.app.session_of(ana.user.unwrap()).await;
-    assert!(!later.get("/me").await.expect(200).text.contains("What changed"));
+    assert!(!later.get("/me").await.expect(200).text.contains("Recent changes"));
 }
 
 #[tokio::test]

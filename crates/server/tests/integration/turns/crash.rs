@@ -44,7 +44,7 @@ async fn world() -> (World, Upstream, Client) {
 async fn begin(app: &Arc<App>, upstream: &Upstream) -> tokio::task::JoinHandle<()> {
     upstream.hold();
     let app = Arc::clone(app);
-    let work = tokio::spawn(async move { worker::settle(&app).await });
+    let work = tokio::spawn(async move { worker::run_until_idle(&app).await });
     upstream.arrived().await;
     work
 }
@@ -64,7 +64,7 @@ async fn a_kill_during_a_reading_call_repeats_it() {
     assert_eq!(words(&left, "status"), ["succeeded", "running"], "stored before it was sent");
     upstream.answer(2);
     world.app.clock.advance(PAST_THE_LEASE);
-    worker::settle(&*world.app.second().await).await;
+    worker::run_until_idle(&*world.app.second().await).await;
     assert_eq!(upstream.calls().len(), 2, "it only reads, so it is made again");
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(words(&turns, "status"), ["succeeded"]);
@@ -80,7 +80,7 @@ async fn a_kill_during_a_sending_call_leaves_its_outcome_unknown_and_repeats_not
     let _ = killed.await;
     upstream.answer(2);
     world.app.clock.advance(PAST_THE_LEASE);
-    worker::settle(&*world.app.second().await).await;
+    worker::run_until_idle(&*world.app.second().await).await;
     assert_eq!(upstream.calls().len(), 1, "it may have been sent, so it is not sent again");
     let turns = world.turns(&ana, &thread).await;
     assert_eq!((&turns[0]["status"], &turns[0]["failure"]), (&json!("failed"), &json!("outcome_unknown")));
@@ -99,7 +99,7 @@ async fn l83_a_worker_that_lost_its_lease_writes_nothing_of_the_turn() {
     // It is paused past its lease; another process takes the thread over and stands at the same call.
     world.app.clock.advance(PAST_THE_LEASE);
     let successor = world.app.second().await;
-    let next = tokio::spawn(async move { worker::settle(&successor).await });
+    let next = tokio::spawn(async move { worker::run_until_idle(&successor).await });
     upstream.arrived().await;
     // Its own call is answered first, and it wants to write that down.
     upstream.answer(1);
@@ -126,12 +126,12 @@ async fn one_turn_runs_and_what_is_written_meanwhile_queues_behind_it() {
     ana.post(&path, json!({ "text": "second" })).await.expect(201);
     bo.post(&path, json!({ "text": "third" })).await.expect(201);
     let another = world.app.second().await;
-    worker::settle(&another).await;
+    worker::run_until_idle(&another).await;
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(words(&turns, "status"), ["running", "queued", "queued"]);
     let tx = another.db.write(world.app.tenant).await.unwrap();
     let refused: thinkwork_database::Error =
-        by_hand(&tx, "UPDATE turn SET status = 'running'").await.expect_err("not even by hand").into();
+        by_hand(&tx, "UPDATE turn SET status = 'running', started_at = 1").await.expect_err("not even by hand").into();
     assert!(refused.is_unique_violation(), "{refused}");
     drop(tx);
     upstream.answer(3);

@@ -14,7 +14,7 @@ async fn l76_no_row_of_work_is_without_requester_and_subject() {
     let ana = world.app.member("ana").await;
     assert_eq!(world.turn(&ana, "/tool notes__look {}").await["status"], "succeeded");
     for table in ["thread", "message", "turn", "step"] {
-        for column in ["requester_kind", "requester_id", "subject_kind"] {
+        for column in ["requester_kind", "requester_id", "subject_kind", "client_kind"] {
             let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
             let same = format!("UPDATE {table} SET {column} = {column}");
             assert!(by_hand(&tx, &same).await.unwrap().rows_affected() > 0, "{table} holds rows");
@@ -35,8 +35,7 @@ async fn l58_long_names_that_begin_alike_stay_two_tools() {
     world.server(&upstream, "notes-2", tenant_key(), json!({})).await;
     let ana = world.app.member("ana").await;
     let turn = world.turn(&ana, "hello").await;
-    let mut offered: Vec<String> =
-        turn["tools_offered"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    let mut offered: Vec<String> = crate::mcp::offered(&turn).into_iter().map(str::to_owned).collect();
     offered.sort();
     offered.dedup();
     assert_eq!(offered.len(), 6, "{offered:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::json;
-use thinkwork::threads::{StepEnd, StepStatus, Threads, TurnStatus};
+use thinkwork::threads::{StepEnd, StepStatus, Threads, TurnEnd, TurnStatus};
 use thinkwork::worker;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Marks, StepId, ThreadId, TurnId};
@@ -33,8 +33,8 @@ async fn writing_stopping_and_working_on_one_thread_at_once_fails_nobody() {
                 }
             }
         };
-        let work = worker::settle(&world.app.app);
-        let more_work = worker::settle(&another);
+        let work = worker::run_until_idle(&world.app.app);
+        let more_work = worker::run_until_idle(&another);
         tokio::join!(write(&ana), write(&bo), write(&ana), work, stop, more_work);
     }
     world.app.settle().await;
@@ -56,7 +56,7 @@ async fn count(tx: &Tx, sql: &str) -> i64 {
 enum Write {
     Tools,
     Mark,
-    Finish,
+    End,
     StepFinish,
     IsRunning,
 }
@@ -64,9 +64,13 @@ enum Write {
 async fn write(threads: &Threads, tx: &mut Tx, what: Write, turn: TurnId, step: StepId) {
     let marks = Marks { private: true, untrusted: true };
     match what {
-        Write::Tools => threads.turn_tools(tx, turn, &[], &json!([])).await.unwrap(),
+        Write::Tools => threads.turn_tools(tx, turn, &[], &[]).await.unwrap(),
         Write::Mark => threads.turn_mark(tx, turn, marks).await.unwrap(),
-        Write::Finish => threads.turn_finish(tx, turn, TurnStatus::Failed, None).await.unwrap(),
+        Write::End => {
+            let turn = threads.turn(tx, turn).await.unwrap().unwrap();
+            let end = TurnEnd { status: TurnStatus::Failed, failure: None, messages: Vec::new() };
+            threads.turn_end(tx, &turn, end).await.unwrap();
+        }
         Write::StepFinish => {
             let end = StepEnd { status: StepStatus::Succeeded, output: None, output_preview: None, failure: None };
             threads.step_finish(tx, step, end).await.unwrap();
@@ -92,7 +96,7 @@ async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locke
     let turn: TurnId = id(&ended["id"]).parse().unwrap();
     let step: StepId = id(&ended["steps"][0]["id"]).parse().unwrap();
     let thread: ThreadId = id(&ended["thread_id"]).parse().unwrap();
-    for what in [Write::Tools, Write::Mark, Write::Finish, Write::StepFinish, Write::IsRunning] {
+    for what in [Write::Tools, Write::Mark, Write::End, Write::StepFinish, Write::IsRunning] {
         let holder = world.app.app.db.write(world.app.tenant).await.unwrap();
         let lock = format!("SELECT 1 FROM thread WHERE id = '{}' FOR UPDATE", thread.uuid());
         holder.orm().execute_unprepared(&lock).await.unwrap();
@@ -116,4 +120,17 @@ async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locke
         drop(holder);
         writer.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_turn_that_calls_nothing_takes_few_statements() {
+    let world = World::new().await;
+    let ana = world.app.member("ana").await;
+    let idle = world.app.settle_counted().await;
+    let thread = world.thread(&ana, "Is anybody there?").await;
+    let work = world.app.settle_counted().await;
+    assert_eq!(world.turns(&ana, &thread).await[0]["status"], "succeeded");
+    let statements = work.statements - idle.statements;
+    assert!(statements <= 24.0, "{statements} statements");
+    assert!(work.writes <= 3.0, "{} writing transactions", work.writes);
 }

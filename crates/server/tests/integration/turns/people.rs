@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use thinkwork::credentials::Opening;
-use thinkwork_primitives::{ConnectionId, CredentialId, CredentialSubject, Requester, Surface};
+use thinkwork::credentials::OpenRequest;
+use thinkwork::threads::StepUseRecorder;
+use thinkwork_primitives::{ActingClient, Actor, ConnectionId, CredentialId, CredentialSubject, Requester, Surface};
 
 use super::outside::{Model, Upstream, answers, asks_for};
 use super::{World, issuer, text};
@@ -140,14 +141,15 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
     drop(tx);
     let opened = async |user, step, subject| {
         let mut tx = app.db.write(world.app.tenant).await.unwrap();
-        let opening = Opening {
+        let recorder = StepUseRecorder(step);
+        let opening = OpenRequest {
             surface: Surface::ToolCall,
-            requester: Requester::User(user),
+            actor: Actor { requester: Requester::User(user), client: ActingClient::Agent },
             subject,
             thread: None,
             turn: None,
             tool: None,
-            step: Some(step),
+            recorder: Some(&recorder),
         };
         app.credentials.open(&mut tx, credential, opening).await.is_ok()
     };

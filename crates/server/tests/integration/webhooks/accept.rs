@@ -107,7 +107,7 @@ async fn l70_what_was_answered_with_202_is_there_at_once_and_survives_the_proces
     assert!(scene.threads().await.is_empty());
     // Nothing of the first process is asked: another one over the same database applies it.
     let second = scene.app.second().await;
-    thinkwork::worker::settle(&second).await;
+    thinkwork::worker::run_until_idle(&second).await;
     let applied = scene.delivery(&id).await;
     assert_eq!(applied["result"], "applied");
     assert_eq!(scene.threads().await[0]["id"], applied["thread_id"]);

@@ -1,7 +1,10 @@
 //! From the log to a thread: one transaction, attributed, checked again.
 
-use serde_json::json;
-use thinkwork_primitives::{CredentialSubject, Requester};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thinkwork_intake::Event;
+use thinkwork_primitives::{CredentialSubject, DeliveryId, Requester};
 
 use super::Scene;
 
@@ -11,20 +14,20 @@ async fn l63_thread_turn_and_delivery_come_together_and_once() {
     let id = scene.standard("evt_1", r#"{"n":1}"#).await.expect(202).text_of("delivery_id");
     let app = scene.app.slices();
     let claimed = app.intake.claim(10).await.unwrap();
-    let (event, _) = &claimed[0];
+    let event = &claimed[0].event;
     // The crash: everything was written, nothing was committed.
     let mut tx = app.db.write(event.tenant).await.unwrap();
-    app.webhooks.apply(&mut tx, event, app.clock.now()).await.unwrap();
+    app.webhooks.apply(&mut tx, &[event], app.clock.now()).await.unwrap();
     drop(tx);
     assert!(scene.threads().await.is_empty());
     assert_eq!(scene.delivery(&id).await["result"], "accepted");
     // L78: the same event applied twice changes nothing the second time.
     for _ in 0..2 {
         let mut tx = app.db.write(event.tenant).await.unwrap();
-        app.webhooks.apply(&mut tx, event, app.clock.now()).await.unwrap();
+        app.webhooks.apply(&mut tx, &[event], app.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
     }
-    scene.app.clock.advance(std::time::Duration::from_secs(31));
+    scene.app.clock.advance(Duration::from_secs(31));
     scene.app.settle().await;
     let thread = scene.threads().await[0]["id"].as_str().unwrap().to_owned();
     assert_eq!((scene.threads().await.len(), scene.messages(&thread).await.len()), (1, 1));
@@ -38,12 +41,12 @@ async fn l78_a_retry_of_the_dispatch_starts_nothing_anew() {
     scene.standard("evt_1", "{}").await.expect(202);
     let app = scene.app.slices();
     let claimed = app.intake.claim(10).await.unwrap();
-    scene.app.clock.advance(std::time::Duration::from_secs(31));
+    scene.app.clock.advance(Duration::from_secs(31));
     scene.app.settle().await;
     // The first claimer wakes up late and applies what another one has applied.
-    let (event, _) = &claimed[0];
+    let event = &claimed[0].event;
     let mut tx = app.db.write(event.tenant).await.unwrap();
-    app.webhooks.apply(&mut tx, event, app.clock.now()).await.unwrap();
+    app.webhooks.apply(&mut tx, &[event], app.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     scene.app.settle().await;
     assert_eq!(scene.threads().await.len(), 1);
@@ -90,6 +93,54 @@ async fn events_with_one_correlation_key_continue_one_thread() {
 }
 
 #[tokio::test]
+async fn l123_a_busy_order_is_applied_in_few_claims_and_in_its_order() {
+    let scene = Scene::with("standard_webhooks", json!({ "correlation": "/invoice" })).await;
+    for number in 0..5 {
+        scene.standard(&number.to_string(), &format!(r#"{{"invoice":"A","n":{number}}}"#)).await.expect(202);
+    }
+    assert_eq!(scene.app.slices().intake.claim(64).await.unwrap().len(), 5);
+    scene.app.clock.advance(thinkwork_intake::LEASE + Duration::from_secs(1));
+    scene.app.settle().await;
+    let thread = scene.threads().await[0]["id"].as_str().unwrap().to_owned();
+    let texts: Vec<Value> = scene.messages(&thread).await.iter().map(|message| message["text"].clone()).collect();
+    assert_eq!(texts, (0..5).map(|number| format!(r#"{{"invoice":"A","n":{number}}}"#)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn l123_nothing_overtakes_a_failing_event_of_its_order() {
+    let scene = Scene::with("standard_webhooks", json!({ "correlation": "/invoice" })).await;
+    let app = scene.app.slices();
+    let first = scene.standard("1", r#"{"invoice":"A"}"#).await.expect(202).text_of("delivery_id");
+    let first: DeliveryId = first.parse().unwrap();
+    let mut tx = app.db.read(scene.app.tenant).await.unwrap();
+    let first = app.intake.find_pending(&mut tx, first.uuid()).await.unwrap().unwrap();
+    drop(tx);
+    // Of a format that only a newer thinkwork knows.
+    let unreadable = Event { id: DeliveryId::new().uuid(), dedupe_key: b"2".to_vec(), body: b"?".to_vec(), ..first };
+    app.intake.append(unreadable).await.unwrap();
+    scene.standard("3", r#"{"invoice":"A"}"#).await.expect(202);
+    scene.standard("4", r#"{"invoice":"B"}"#).await.expect(202);
+    let messages = async || {
+        let mut count = 0;
+        for thread in scene.threads().await {
+            count += scene.messages(thread["id"].as_str().unwrap()).await.len();
+        }
+        count
+    };
+    for _ in 0..thinkwork_intake::ATTEMPTS_MAX {
+        scene.app.settle().await;
+        if messages().await == 3 {
+            break;
+        }
+        assert_eq!(messages().await, 2);
+        scene.app.clock.advance(Duration::from_secs(601));
+    }
+    assert_eq!(messages().await, 3, "a parked event holds nobody up");
+    let counts = app.intake.counts(&mut app.db.read_shared().await.unwrap()).await.unwrap();
+    assert_eq!((counts.waiting, counts.parked), (0, 1));
+}
+
+#[tokio::test]
 async fn l69_what_no_longer_holds_when_the_event_is_applied_fails_visibly_and_can_be_replayed() {
     let scene = Scene::new("standard_webhooks").await;
     let id = scene.standard("evt_1", "{}").await.expect(202).text_of("delivery_id");
@@ -116,16 +167,55 @@ async fn l63_an_event_that_could_not_be_applied_is_still_there() {
     let scene = Scene::new("standard_webhooks").await;
     scene.standard("evt_1", "{}").await.expect(202);
     let app = scene.app.slices();
-    let url = app.config.database_url.replace("sqlite:", "sqlite://");
+    let url = crate::harness::owner_url(&app.config.database_url);
     let database = sea_orm::Database::connect(url).await.unwrap();
     use sea_orm::ConnectionTrait as _;
     database.execute_unprepared("ALTER TABLE thread RENAME TO thread_away").await.unwrap();
     scene.app.settle().await;
     database.execute_unprepared("ALTER TABLE thread_away RENAME TO thread").await.unwrap();
-    let waiting = thinkwork_database::intake_log::counts(&mut app.db.read_shared().await.unwrap()).await;
-    assert_eq!(waiting.unwrap(), (1, 0), "it waits for its next try");
-    scene.app.clock.advance(std::time::Duration::from_secs(61));
+    let counts = app.intake.counts(&mut app.db.read_shared().await.unwrap()).await.unwrap();
+    assert_eq!((counts.waiting, counts.parked), (1, 0), "it waits for its next try");
+    scene.app.clock.advance(Duration::from_secs(61));
     scene.app.settle().await;
     assert_eq!(scene.threads().await.len(), 1);
     database.close().await.unwrap();
+}
+
+/// What the worker does per event is done per batch.
+#[tokio::test]
+async fn sixty_four_events_and_their_turns_take_few_statements() {
+    let scene = Scene::new("standard_webhooks").await;
+    let idle = scene.app.settle_counted().await;
+    for number in 0..64 {
+        scene.standard(&format!("evt_{number}"), &format!(r#"{{"n":{number}}}"#)).await.expect(202);
+    }
+    let work = scene.app.settle_counted().await;
+    let statements = work.statements - idle.statements;
+    let page = scene.operator.get(&format!("/v1/threads?space={}&limit=100", scene.space)).await.expect(200);
+    assert_eq!(page.json["items"].as_array().unwrap().len(), 64);
+    assert!(statements <= 60.0, "{statements} statements");
+    assert!(work.writes <= 4.0, "{} writing transactions", work.writes);
+}
+
+/// Events of one order continue one thread, also within one batch, and one that fails takes none of the others with it.
+#[tokio::test]
+async fn events_of_one_batch_keep_their_order_and_their_threads() {
+    let scene = Scene::with("standard_webhooks", json!({ "correlation": "/invoice" })).await;
+    let invoices = ["a", "b", "a", "c", "b", "a"];
+    for (number, invoice) in invoices.iter().enumerate() {
+        let body = json!({ "invoice": invoice, "number": number }).to_string();
+        scene.standard(&format!("evt_{number}"), &body).await.expect(202);
+    }
+    scene.app.settle().await;
+    let mut found = Vec::new();
+    for thread in scene.threads().await {
+        let messages = scene.messages(thread["id"].as_str().unwrap()).await;
+        let numbers = messages.iter().map(|message| {
+            let body: Value = serde_json::from_str(message["text"].as_str().unwrap()).unwrap();
+            body["number"].as_u64().unwrap()
+        });
+        found.push(numbers.collect::<Vec<_>>());
+    }
+    found.sort();
+    assert_eq!(found, [vec![0, 2, 5], vec![1, 4], vec![3]]);
 }

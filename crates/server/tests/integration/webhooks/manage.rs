@@ -74,7 +74,15 @@ async fn a_webhook_is_made_once_per_key_read_changed_and_tested() {
     assert_eq!(scene.threads().await.len(), 1);
     let unknown = json!({ "name": "x", "space_id": scene.space, "verification": { "scheme": "github" } });
     let refused = scene.operator.post("/v1/webhooks", unknown).await.expect(422);
-    assert!(refused.text.contains("bearer, standard_webhooks"));
+    assert!(
+        refused.text.contains("unknown value `github`, expected `standard_webhooks` or `bearer`"),
+        "{}",
+        refused.text
+    );
+    let unknown = json!({ "scheme": "bearer", "header": "x-proof" });
+    let unknown = json!({ "name": "x", "space_id": scene.space, "verification": unknown });
+    let refused = scene.operator.post("/v1/webhooks", unknown).await.expect(422);
+    assert!(refused.json["error"]["fields"]["verification.header"].is_string(), "{}", refused.text);
 }
 
 #[tokio::test]
@@ -126,9 +134,9 @@ async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
     let tested = scene.operator.form(&format!("{base}/test"), &[]).await.expect(303);
     scene.operator.get(tested.header("location")).await.expect(200);
     let rotated = scene.operator.form(&format!("{base}/rotate"), &[("overlap_hours", "1")]).await.expect(200);
-    assert!(rotated.text.contains("goes on working"));
+    assert!(rotated.text.contains("The previous secret expires"));
     scene.operator.form(&format!("{base}/disable"), &[]).await.expect(303);
-    assert!(scene.operator.get(&base).await.expect(200).text.contains("answers 404"));
+    assert!(scene.operator.get(&base).await.expect(200).text.contains("rejected with 404"));
     scene.operator.form(&format!("{base}/delete"), &[("confirm_name", "other")]).await.expect(422);
     scene.operator.form(&format!("{base}/delete"), &[("confirm_name", "paged")]).await.expect(303);
     scene.operator.get(&base).await.expect(404);

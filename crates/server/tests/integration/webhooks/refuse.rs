@@ -102,7 +102,7 @@ async fn unknown_and_disabled_are_404_too_large_is_413_and_a_foreign_type_is_415
     scene.bearer("{}").await.expect(202);
     scene.operator.delete(&path).await.expect(204);
     scene.bearer("{}").await.expect(404);
-    assert_eq!(scene.app.slices().webhooks.unknown_count(), 3);
+    assert_eq!(scene.app.slices().metrics.webhooks.unknown.get(), 3);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn the_page_replays_what_failed_and_a_second_press_changes_nothing() {
     let key = rest.split_once('"').unwrap().0;
     for _ in 0..2 {
         let answer = scene.operator.form(&format!("{base}/replay"), &[("key", key)]).await.expect(200);
-        assert!(answer.text.contains("3 deliveries come again."));
+        assert!(answer.text.contains("3 deliveries will be replayed."));
         scene.app.settle().await;
         assert_eq!(scene.threads().await.len(), 4);
     }

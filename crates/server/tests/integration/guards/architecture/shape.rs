@@ -1,12 +1,10 @@
 //! Sizes, names and words: what keeps a small code base small.
 
 use super::expect_none;
-use crate::guards::source::{Source, block_end, files, product, root, shown, sources};
+use crate::guards::source::{Source, files, product, root, shown, sources};
 
 /// Longer files hold two stories.
 const FILE_LINES_MAX: usize = 500;
-/// Longer functions do not fit a screen.
-const FUNCTION_LINES_MAX: usize = 70;
 
 #[test]
 fn files_hold_one_story() {
@@ -18,42 +16,6 @@ fn files_hold_one_story() {
         sources().iter().filter_map(long).collect(),
         &format!("A file has {FILE_LINES_MAX} lines at most; make a folder of its name and move a part there:"),
     );
-}
-
-/// Name, first line and length of every function in this code.
-fn functions(code: &str) -> Vec<(String, usize, usize)> {
-    let starts = code
-        .match_indices("fn ")
-        .filter(|(at, _)| code[..*at].chars().next_back().is_none_or(|char| char.is_whitespace() || char == '('));
-    let measured = starts.filter_map(|(at, _)| {
-        let name: String = code[at + 3..].chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
-        let end = block_end(code, at)?;
-        let first = code[..at].lines().count().max(1);
-        (!name.is_empty()).then(|| (name, first, code[at..end].lines().count()))
-    });
-    measured.collect()
-}
-
-#[test]
-fn functions_fit_a_screen() {
-    let mut long = Vec::new();
-    for source in sources() {
-        // Tests of the file itself count too, so the text with its test modules is measured.
-        let whole = Source::new(source.path.clone(), source.text.replace("#[cfg(test)]", "            "));
-        for (name, line, lines) in functions(&whole.code) {
-            if lines > FUNCTION_LINES_MAX {
-                long.push(format!("{}:{line} {name} has {lines} lines", source.path));
-            }
-        }
-    }
-    expect_none(long, &format!("A function has {FUNCTION_LINES_MAX} lines at most; give its steps names:"));
-}
-
-#[test]
-fn functions_are_measured_to_their_closing_brace() {
-    let code = "fn one() {\n  if x { y }\n}\npub async fn two<F: Fn() -> [u8; 2]>(f: F)\nwhere\n  F: Send,\n{\n}\ntrait T {\n  fn three();\n}\n";
-    let expect = [("one".to_owned(), 1, 3), ("two".to_owned(), 4, 5), ("three".to_owned(), 10, 1)];
-    assert_eq!(functions(code), expect);
 }
 
 #[test]

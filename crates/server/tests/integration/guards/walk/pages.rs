@@ -223,7 +223,7 @@ async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
         assert!(ours.text.contains(part), "{part}: {}", ours.text);
         assert!(!theirs.text.contains(part), "{part}: {}", theirs.text);
     }
-    let waiting = |count: u8| format!("Accepted events waiting</p><p class=\"tile-value\">{count}</p>");
+    let waiting = |count: u8| format!("Pending events</p><p class=\"tile-value\">{count}</p>");
     assert!(ours.text.contains(&waiting(1)), "{}", ours.text);
     assert!(theirs.text.contains(&waiting(0)), "{}", theirs.text);
 }

@@ -1,0 +1,296 @@
+//! Full-text search: FTS5 on SQLite, `tsvector` with a GIN index on PostgreSQL.
+//!
+//! Invariants: what somebody typed is split into words here and never read as a query; every entry has a group, and only
+//! entries of the groups that a search names are found, of its tenant; a search reads few entries where its words are rare
+//! and where they are common. Written by the slice that owns what is found, in the transaction of its change.
+
+use std::fmt::Write as _;
+
+use sea_orm::Value;
+use thinkwork_primitives::crypto;
+use uuid::Uuid;
+
+use crate::{Engine, Error, Tx};
+
+/// Words of a search; more narrow nothing down any more.
+const QUERY_WORDS_MAX: usize = 12;
+/// Groups of one query.
+const GROUPS_MAX: usize = 200;
+/// The entries that are looked through first: where a word is common, a page of hits is among them.
+const LATEST: i64 = 4_000;
+/// Hits that are sorted; with more, newer ones are not far from the latest entry.
+const SORTED_MAX: usize = 2_000;
+
+/// One thing that can be found.
+pub struct Entry<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// What a search names to find it.
+    pub group: Uuid,
+    /// What a search may be narrowed to; these do not change.
+    pub labels: &'a [String],
+    /// What it is found by.
+    pub text: &'a str,
+}
+
+/// What is looked for: everything with words that begin like all the words of `text`.
+pub struct Search<'a> {
+    /// What somebody typed.
+    pub text: &'a str,
+    /// Only in these groups.
+    pub groups: &'a [Uuid],
+    /// Only with all these labels.
+    pub labels: &'a [String],
+    /// Only older entries than this one, where a page ended.
+    pub before: Option<Uuid>,
+}
+
+/// Adds an entry, with the commit.
+pub fn add(tx: &mut Tx, entry: &Entry<'_>) {
+    let mut columns = vec![("id", None), ("tenant_id", None)];
+    let mut values = vec![entry.id.into(), tx.tenant().uuid().into()];
+    match tx.engine() {
+        Engine::Sqlite => {
+            columns.extend([("scope", None), ("words", None)]);
+            values.extend([scope(entry).into(), words(entry.text).join(" ").into()]);
+        }
+        Engine::Postgres => {
+            columns.push(("words", Some("tsvector")));
+            values.push(vector(entry).into());
+        }
+    }
+    tx.last.push_row("text_search", columns, values);
+}
+
+/// Finds an entry by its text from now on. Group and labels stay.
+///
+/// # Errors
+/// The driver's error.
+pub async fn change(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), Error> {
+    match tx.engine() {
+        Engine::Sqlite => {
+            let sql = "UPDATE text_search SET words = $1
+                       WHERE rowid IN (SELECT rowid FROM text_search WHERE text_search MATCH $2) AND tenant_id = $3";
+            let values = vec![words(entry.text).join(" ").into(), own_mark(entry.id).into(), tx.tenant().uuid().into()];
+            tx.execute(sql, values).await?;
+        }
+        Engine::Postgres => {
+            let sql = "UPDATE text_search SET words = $1::tsvector WHERE tenant_id = $2 AND id = $3";
+            tx.execute(sql, vec![vector(entry).into(), tx.tenant().uuid().into(), entry.id.into()]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// At most `count` entries that fit, the latest first.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find(tx: &mut Tx, search: &Search<'_>, count: u64) -> Result<Vec<Uuid>, Error> {
+    let mut words = words(search.text);
+    words.truncate(QUERY_WORDS_MAX);
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for groups in search.groups.chunks(GROUPS_MAX) {
+        let wanted = Wanted { words: &words, groups, labels: search.labels };
+        found.extend(match tx.engine() {
+            Engine::Sqlite => on_sqlite(tx, &wanted, search.before, count).await?,
+            Engine::Postgres => on_postgres(tx, &wanted, search.before, count).await?,
+        });
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    found.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(found.into_iter().map(|(_, id)| id).collect())
+}
+
+/// A search of which every part is known to be plain words and marks.
+struct Wanted<'a> {
+    words: &'a [String],
+    groups: &'a [Uuid],
+    labels: &'a [String],
+}
+
+/// Entries as the number that they have in their order, and their id.
+async fn on_sqlite(
+    tx: &mut Tx,
+    wanted: &Wanted<'_>,
+    before: Option<Uuid>,
+    count: u64,
+) -> Result<Vec<(Option<i64>, Uuid)>, Error> {
+    let tenant = Value::from(tx.tenant().uuid());
+    let mut below = i64::MAX;
+    if let Some(before) = before {
+        let sql = "SELECT rowid AS number FROM text_search WHERE text_search MATCH $1 AND tenant_id = $2";
+        if let Some(row) = tx.query(sql, vec![own_mark(before).into(), tenant.clone()]).await?.first() {
+            below = row.try_get("", "number")?;
+        }
+    }
+    let limit = Value::from(i64::try_from(count).unwrap_or(i64::MAX));
+
+    let groups: String = wanted.groups.iter().map(|group| group_mark(*group)).collect();
+    let mut sql = "SELECT number, id FROM (SELECT rowid AS number, id, tenant_id, scope, words FROM text_search
+                   WHERE rowid < ? ORDER BY rowid DESC LIMIT ?) AS latest WHERE tenant_id = ?"
+        .to_owned();
+    let mut values = vec![below.into(), LATEST.into(), tenant.clone()];
+    for word in wanted.words {
+        sql.push_str(" AND ' ' || words LIKE ?");
+        values.push(format!("% {word}%").into());
+    }
+    // The mark of its group is the first one.
+    sql.push_str(" AND instr(?, substr(scope, 1, 34)) > 0");
+    values.push(groups.into());
+    for label in wanted.labels {
+        sql.push_str(" AND instr(scope, ?) > 0");
+        values.push(label_mark(label).into());
+    }
+    sql.push_str(" ORDER BY number DESC LIMIT ?");
+    values.push(limit.clone());
+    let latest = numbered(tx, &sql, values).await?;
+    if u64::try_from(latest.len()).unwrap_or(u64::MAX) >= count {
+        return Ok(latest);
+    }
+
+    let sql = "SELECT rowid AS number, id FROM text_search WHERE text_search MATCH $1 AND rowid < $2 AND tenant_id = $3
+               ORDER BY rowid DESC LIMIT $4";
+    numbered(tx, sql, vec![wanted.expression(" AND ", " OR ", "*").into(), below.into(), tenant, limit]).await
+}
+
+async fn numbered(tx: &mut Tx, sql: &str, values: Vec<Value>) -> Result<Vec<(Option<i64>, Uuid)>, Error> {
+    let rows = tx.query(sql, values).await?;
+    rows.iter().map(|row| Ok((Some(row.try_get("", "number")?), row.try_get("", "id")?))).collect()
+}
+
+/// The same; there the id is the order.
+async fn on_postgres(
+    tx: &mut Tx,
+    wanted: &Wanted<'_>,
+    before: Option<Uuid>,
+    count: u64,
+) -> Result<Vec<(Option<i64>, Uuid)>, Error> {
+    let query = Value::from(wanted.expression(" & ", " | ", ":*"));
+    let before = before.unwrap_or(Uuid::max());
+    let limit = usize::try_from(count).unwrap_or(usize::MAX);
+    let values =
+        vec![tx.tenant().uuid().into(), before.into(), query.clone(), i64::try_from(count).unwrap_or(i64::MAX).into()];
+
+    let sql = "SELECT id FROM (SELECT id, words FROM text_search WHERE tenant_id = $1 AND id < $2
+                 ORDER BY id DESC LIMIT $5) AS latest WHERE words @@ $3::tsquery ORDER BY id DESC LIMIT $4";
+    let mut found = ids(tx, sql, values.iter().cloned().chain([LATEST.into()]).collect()).await?;
+    if found.len() < limit {
+        let most = i64::try_from(SORTED_MAX).unwrap_or(i64::MAX).saturating_add(1);
+        let all = ids(tx, "SELECT text_search_find($1::tsquery, $2) AS id", vec![query, most.into()]).await?;
+        if all.len() <= SORTED_MAX {
+            found = all.into_iter().filter(|id| *id < before).collect();
+        } else {
+            let sql = "SELECT id FROM text_search WHERE tenant_id = $1 AND id < $2 AND words @@ $3::tsquery
+                       ORDER BY id DESC LIMIT $4";
+            found = ids(tx, sql, values).await?;
+        }
+    }
+    Ok(found.into_iter().map(|id| (None, id)).collect())
+}
+
+async fn ids(tx: &mut Tx, sql: &str, values: Vec<Value>) -> Result<Vec<Uuid>, Error> {
+    let rows = tx.query(sql, values).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+impl Wanted<'_> {
+    /// In the engine's language. Every word and mark is of letters, digits and underlines, and quoted.
+    fn expression(&self, and: &str, or: &str, begins: &str) -> String {
+        let quote = if begins == "*" { '"' } else { '\'' };
+        let quoted = |text: &str| format!("{quote}{text}{quote}");
+        let groups: Vec<String> = self.groups.iter().map(|group| quoted(&group_mark(*group))).collect();
+        let mut all = vec![format!("({})", groups.join(or))];
+        all.extend(self.labels.iter().map(|label| quoted(&label_mark(label))));
+        all.extend(self.words.iter().map(|word| quoted(word) + begins));
+        all.join(and)
+    }
+}
+
+/// What text is found by: its words in small letters, each once. Scripts without spaces are found by each character.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut word = String::new();
+    let mut end = |word: &mut String| {
+        let word = std::mem::take(word);
+        if !word.is_empty() && !words.contains(&word) {
+            words.push(word);
+        }
+    };
+    for char in text.chars().flat_map(char::to_lowercase) {
+        if is_word_alone(char) {
+            end(&mut word);
+            word.push(char);
+            end(&mut word);
+        } else if char.is_alphanumeric() {
+            word.push(char);
+        } else {
+            end(&mut word);
+        }
+    }
+    end(&mut word);
+    words
+}
+
+/// Kana and ideographs: words of these are written without spaces.
+const fn is_word_alone(char: char) -> bool {
+    matches!(char, '\u{3040}'..='\u{30FF}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{20000}'..='\u{323AF}')
+}
+
+/// No word has an underline, so a mark is never taken for one.
+fn group_mark(group: Uuid) -> String {
+    format!("_g{}", group.simple())
+}
+
+fn own_mark(id: Uuid) -> String {
+    format!("_i{}", id.simple())
+}
+
+/// Labels are whatever somebody asks for, so their digest stands for them.
+fn label_mark(label: &str) -> String {
+    let mut mark = "_l".to_owned();
+    for byte in crypto::sha256(label.as_bytes()).iter().take(16) {
+        // Writing to a string cannot fail.
+        let _ = write!(mark, "{byte:02x}");
+    }
+    mark
+}
+
+fn scope(entry: &Entry<'_>) -> String {
+    let labels = entry.labels.iter().map(|label| label_mark(label));
+    let marks: Vec<String> = [group_mark(entry.group), own_mark(entry.id)].into_iter().chain(labels).collect();
+    marks.join(" ")
+}
+
+/// As PostgreSQL reads a vector.
+fn vector(entry: &Entry<'_>) -> String {
+    let labels = entry.labels.iter().map(|label| label_mark(label));
+    let marks = std::iter::once(group_mark(entry.group)).chain(labels).chain(words(entry.text));
+    marks.map(|mark| format!("'{mark}'")).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_words_and_nothing_else() {
+        let check = |text: &str, expect: &[&str]| assert_eq!(words(text), expect, "{text}");
+        check("Invoice #42: re-sent, invoice", &["invoice", "42", "re", "sent"]);
+        check("a_b \"c\" d* OR (e) NEAR/2 'f'", &["a", "b", "c", "d", "or", "e", "near", "2", "f"]);
+        check("ÄÖ ∑ été", &["äö", "été"]);
+        check("東京 2", &["東", "京", "2"]);
+        check(" _g% -- \\", &["g"]);
+        check("!?", &[]);
+    }
+
+    #[test]
+    fn a_label_is_a_mark_of_its_own() {
+        assert_eq!(label_mark("a").len(), 34);
+        assert_ne!(label_mark("a"), label_mark("b"));
+        assert!(label_mark("' | x").chars().all(|char| char.is_ascii_alphanumeric() || char == '_'));
+    }
+}

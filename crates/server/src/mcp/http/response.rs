@@ -1,0 +1,278 @@
+//! What the routes of MCP servers answer.
+
+use serde::Serialize;
+use serde_json::Value;
+use thinkwork_primitives::{Effect, McpServerId, Timestamp};
+use utoipa::ToSchema;
+
+use crate::credentials::CredentialInfo;
+use crate::mcp::{Auth, Server, ServerTool, TestResult, rules};
+
+/// An MCP server.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServerResponse {
+    #[schema(value_type = String, example = "mcp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
+    id: McpServerId,
+    /// What people call it.
+    #[schema(example = "Notes")]
+    name: String,
+    /// The short name in its tools' names.
+    #[schema(example = "notes")]
+    slug: String,
+    /// The address of its MCP endpoint.
+    #[schema(example = "https://mcp.example.com/mcp")]
+    url: String,
+    /// `streamable_http`, the only one.
+    #[schema(example = "streamable_http")]
+    transport: &'static str,
+    /// How calls to it are authorised.
+    auth: ServerAuthResponse,
+    /// `pending`, `approved` or `rejected`.
+    #[schema(example = "approved")]
+    status: &'static str,
+    /// The hash of its present definition, which an approval must name.
+    definition_hash: String,
+    /// The hash of the definition that was approved; null if none was.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    approved_hash: Option<String>,
+    /// The issuer of its authorization server, if it has one.
+    #[schema(example = "https://id.example.com")]
+    issuer: Option<String>,
+    /// The upstream names of the tools that may be used; null for all.
+    #[schema(example = json!(["search"]))]
+    tool_allowlist: Option<Vec<String>>,
+    /// The names in the allowlist that the server does not have; only when one server is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([]))]
+    tool_allowlist_missing: Option<Vec<String>>,
+    /// Whether its tools may also be used outside of Spaces.
+    #[schema(example = false)]
+    outside_spaces: bool,
+    /// Why it was rejected; null otherwise.
+    #[schema(example = "Not reviewed by security.")]
+    reason: Option<String>,
+    /// Who approved or rejected it.
+    #[schema(example = "usr_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
+    decided_by: Option<String>,
+    /// When it was approved or rejected, RFC 3339.
+    #[schema(value_type = Option<String>)]
+    decided_at: Option<Timestamp>,
+    /// What went wrong when it was last asked; null if nothing did.
+    #[schema(example = "The server did not answer in time.")]
+    last_error: Option<String>,
+    /// When it was last asked for its tools, RFC 3339.
+    #[schema(value_type = Option<String>)]
+    checked_at: Option<Timestamp>,
+    #[schema(value_type = String)]
+    created_at: Timestamp,
+    version: i64,
+    /// Its tools; only when one server is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tools: Option<Vec<ServerToolResponse>>,
+}
+
+/// How a server is authorised, without its secret.
+#[derive(Serialize, ToSchema)]
+struct ServerAuthResponse {
+    /// `none`, `tenant_key` or `user_oauth`.
+    #[schema(example = "user_oauth")]
+    mode: &'static str,
+    /// Whether a secret is stored.
+    #[schema(example = false)]
+    has_secret: bool,
+    /// `tenant_key`: the header that carries the bare key; absent for `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "x-api-key")]
+    header: Option<String>,
+    /// `user_oauth`: the client that was registered by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "thinkwork")]
+    client_id: Option<String>,
+    /// `user_oauth`: PKCE is used although the metadata does not name `S256`.
+    #[schema(example = false)]
+    pkce_though_silent: bool,
+    /// `user_oauth`: the `resource` of RFC 8707 is not sent.
+    #[schema(example = false)]
+    without_resource: bool,
+    /// `user_oauth`: the scopes that are asked for instead of those of the metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["notes.read"]))]
+    scopes: Option<Vec<String>>,
+    /// What may be shown of the secret; only when one server is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<ServerSecretResponse>,
+}
+
+/// What may be shown of a secret.
+#[derive(Serialize, ToSchema)]
+struct ServerSecretResponse {
+    /// How many secrets there have been, this one included.
+    #[schema(example = 2)]
+    version: i64,
+    last_four: Option<String>,
+    #[schema(value_type = String)]
+    rotated_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    last_used_at: Option<Timestamp>,
+}
+
+/// A tool of a server.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServerToolResponse {
+    /// Its upstream name.
+    #[schema(example = "search")]
+    name: String,
+    /// What it does, as the server claims; not trusted.
+    #[schema(example = "Searches your notes")]
+    description: String,
+    /// The JSON Schema of its arguments.
+    #[schema(value_type = Object)]
+    input_schema: Value,
+    /// Its hints, as the server claims; not trusted.
+    #[schema(value_type = Object)]
+    annotations: Value,
+    /// The hash of its present definition.
+    definition_hash: String,
+    /// What it does, as an operator decided: `read`, `write` or `send`; null counts as `send`.
+    #[schema(value_type = Option<String>, example = "read")]
+    effect: Option<Effect>,
+    /// What the server's own hints suggest: `read`, `write` or `send`.
+    #[schema(value_type = String, example = "read")]
+    effect_suggested: Effect,
+    /// Whether repeating a call changes nothing more.
+    #[schema(example = true)]
+    idempotent: bool,
+    /// Whether it is held back because its definition is not the approved one.
+    #[schema(example = false)]
+    on_hold: bool,
+    /// Whether the server no longer has it.
+    #[schema(example = false)]
+    gone: bool,
+}
+
+impl From<&ServerTool> for ServerToolResponse {
+    fn from(tool: &ServerTool) -> Self {
+        Self {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            input_schema: tool.input_schema.clone(),
+            annotations: tool.annotations.clone(),
+            definition_hash: tool.definition_hash.clone(),
+            effect: tool.effect,
+            effect_suggested: rules::effect_suggested(&tool.annotations),
+            idempotent: tool.idempotent,
+            on_hold: tool.is_held(),
+            gone: tool.gone_at.is_some(),
+        }
+    }
+}
+
+impl From<Server> for ServerResponse {
+    fn from(server: Server) -> Self {
+        let mut auth = ServerAuthResponse {
+            mode: server.auth.mode(),
+            has_secret: server.credential.is_some(),
+            header: None,
+            client_id: None,
+            pkce_though_silent: false,
+            without_resource: false,
+            scopes: None,
+            secret: None,
+        };
+        match server.auth {
+            Auth::None => {}
+            Auth::TenantKey { header } => auth.header = header,
+            Auth::UserOauth(settings) => {
+                auth.client_id = settings.client_id;
+                auth.pkce_though_silent = settings.pkce_though_silent;
+                auth.without_resource = settings.without_resource;
+                auth.scopes = settings.scopes;
+            }
+        }
+        Self {
+            id: server.id,
+            name: server.name,
+            slug: server.slug,
+            url: server.url,
+            transport: "streamable_http",
+            auth,
+            status: server.status.as_str(),
+            definition_hash: server.definition_hash,
+            approved_hash: server.approved_hash,
+            issuer: server.issuer,
+            tool_allowlist: server.tool_allowlist,
+            tool_allowlist_missing: None,
+            outside_spaces: server.outside_spaces,
+            reason: server.reason,
+            decided_by: server.decided_by,
+            decided_at: server.decided_at,
+            last_error: server.last_error,
+            checked_at: server.checked_at,
+            created_at: server.created_at,
+            version: server.version,
+            tools: None,
+        }
+    }
+}
+
+impl ServerResponse {
+    /// The detail.
+    pub(super) fn whole(server: Server, tools: &[ServerTool], secret: Option<CredentialInfo>) -> Self {
+        let missing = rules::names_missing(&server.tool_allowlist, tools);
+        let mut out = Self::from(server);
+        out.tool_allowlist_missing = Some(missing);
+        out.tools = Some(tools.iter().map(ServerToolResponse::from).collect());
+        out.auth.secret = secret.map(|secret| ServerSecretResponse {
+            version: secret.version,
+            last_four: secret.last_four,
+            rotated_at: secret.rotated_at,
+            last_used_at: secret.last_used_at,
+        });
+        out
+    }
+}
+
+/// How a test ended.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServerTestResponse {
+    /// Whether the server could be used.
+    #[schema(example = true)]
+    ok: bool,
+    /// The MCP protocol version that it answered with.
+    #[schema(example = "2025-11-25")]
+    protocol_version: Option<String>,
+    /// The tools that it has.
+    tools: Vec<TestedToolResponse>,
+    /// What went wrong, and the next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "The server did not answer in time; check its address.")]
+    error: Option<String>,
+    /// Where to connect, if that solves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://thinkwork.example.com/me/mcp-servers/mcp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30/connect")]
+    connect_url: Option<String>,
+}
+
+/// One tool that a test found.
+#[derive(Serialize, ToSchema)]
+struct TestedToolResponse {
+    /// Its upstream name.
+    #[schema(example = "search")]
+    name: String,
+    /// What it does, as the server claims; not trusted.
+    #[schema(example = "Searches your notes")]
+    description: String,
+}
+
+impl From<TestResult> for ServerTestResponse {
+    fn from(result: TestResult) -> Self {
+        let tools = result.tools.into_iter();
+        Self {
+            ok: result.ok,
+            protocol_version: result.protocol_version,
+            tools: tools.map(|tool| TestedToolResponse { name: tool.name, description: tool.description }).collect(),
+            error: result.error,
+            connect_url: result.connect_url,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Handing out access tokens: looks, waits or has them refreshed, then opens one and records it.
+//!
+//! Invariants: only work that the owner asked for gets a token; it is opened in the transaction that also reads the
+//! grant's state, and never after its end.
+
+use std::time::Duration;
+
+use thinkwork_database::{Topic, Tx, WakeUp};
+use thinkwork_primitives::{CredentialId, GrantTarget, Surface, TenantId, UserId};
+use tokio::sync::broadcast::Receiver;
+
+use super::refresh::{Refreshed, gone_is_not_connected, subject};
+use super::rules::{self, Step, Wanted};
+use super::store::{self, ConnectionRow};
+use super::tokens::Grant;
+use super::{AccessToken, Error, Oauth, TokenUse};
+use crate::credentials::OpenRequest;
+use crate::credentials::UseRecorder;
+
+/// How long a caller waits for a refresh, its own or another's: a little more than one request takes.
+const WAIT_MAX: Duration = Duration::from_secs(25);
+/// How often a waiter looks at the row where no hint comes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Oauth {
+    pub(super) async fn token(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        target: GrantTarget,
+        wanted: Wanted,
+        use_: &TokenUse,
+        recorder: Option<&dyn UseRecorder>,
+    ) -> Result<AccessToken, Error> {
+        if !rules::may_use(&use_.actor.requester, user) {
+            return Err(Error::NotConnected);
+        }
+        let ready = self.token_ready(tenant, user, target, wanted, use_);
+        match tokio::time::timeout(WAIT_MAX, ready).await {
+            Ok(result) => result?,
+            Err(_) => return Err(Error::Unreachable("a refresh is still running; try again".to_owned())),
+        }
+        self.token_open(tenant, user, target, wanted, use_, recorder).await
+    }
+
+    /// Looks, refreshes or waits until there is a token to open or a reason why not.
+    async fn token_ready(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        target: GrantTarget,
+        wanted: Wanted,
+        use_: &TokenUse,
+    ) -> Result<(), Error> {
+        // Before the first look, so that no hint falls between look and wait.
+        let mut hints = self.db.wake_ups().subscribe();
+        let (mut first, mut client_refused) = (None, None);
+        loop {
+            let mut tx = self.db.read(tenant).await?;
+            let row = store::connection_at(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
+            let sealed = self.credentials.describe(&mut tx, row.credential()).await?.ok_or(Error::NotConnected)?;
+            drop(tx);
+            let now = self.clock.now();
+            let seen = (row.credential(), sealed.version);
+            let alive = row.expires_at().is_none_or(|end| end > now);
+            if *first.get_or_insert(seen) != seen && alive && row.dead().is_none() {
+                // Fresh while we waited, however short it lives.
+                return Ok(());
+            }
+            match rules::next_step(&row.facts(sealed.version), wanted, now) {
+                Step::Use => return Ok(()),
+                Step::Wait => wait(&mut hints, row.credential()).await,
+                Step::Pause => {
+                    if let Some(code) = client_refused {
+                        return Err(Error::ClientRefused(code));
+                    }
+                    return Err(Error::Unreachable("it failed a moment ago; try again in a minute".to_owned()));
+                }
+                Step::Dead(reason) => {
+                    self.note_refused_for_good(tenant, &row, sealed.version, &reason).await?;
+                    return Err(Error::NeedsReauth(reason));
+                }
+                Step::Refresh => {
+                    let (this, forced, use_) = (self.clone(), wanted != Wanted::ForCall, use_.clone());
+                    let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &use_).await };
+                    if let Refreshed::ClientRefused(code) = self.to_its_end(refresh).await? {
+                        client_refused = Some(code);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A 401 for a token that nothing can replace is final; the page must not go on saying "connected".
+    async fn note_refused_for_good(
+        &self,
+        tenant: TenantId,
+        row: &ConnectionRow,
+        version: i64,
+        reason: &str,
+    ) -> Result<(), Error> {
+        if reason == "token_refused" && !row.has_refresh_token && row.dead().is_none() {
+            self.mark_dead(tenant, row, version, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// A grant is its issuer's: it serves the target only while we are registered there for it (L37).
+    async fn check_issuer(&self, tx: &mut Tx, row: &ConnectionRow, target: GrantTarget) -> Result<(), Error> {
+        let current = store::client_current(tx, target).await?.ok_or(Error::NotConnected)?;
+        if current.client() == row.client() {
+            return Ok(());
+        }
+        match store::client_find(tx, row.client()).await? {
+            Some(own) if own.issuer == current.issuer => Ok(()),
+            _ => Err(Error::NeedsReauth("issuer_changed".to_owned())),
+        }
+    }
+
+    /// Opens the token in the transaction that also reads the grant's state; never one that has ended (L20).
+    async fn token_open(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        target: GrantTarget,
+        wanted: Wanted,
+        use_: &TokenUse,
+        recorder: Option<&dyn UseRecorder>,
+    ) -> Result<AccessToken, Error> {
+        let now = self.clock.now();
+        let mut tx = self.db.write(tenant).await?;
+        let row = store::connection_at_kept(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
+        if let Some(reason) = row.dead() {
+            return Err(Error::NeedsReauth(reason.to_owned()));
+        }
+        self.check_issuer(&mut tx, &row, target).await?;
+        let opening = OpenRequest {
+            surface: Surface::ToolCall,
+            actor: use_.actor.clone(),
+            subject: subject(&row),
+            thread: use_.thread,
+            turn: use_.turn,
+            tool: use_.tool.clone(),
+            recorder,
+        };
+        // The connection's row before the credential's, as in a refresh: two orders would wait for each other.
+        store::connection_used(&mut tx, row.connection(), now).await?;
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
+        let grant = Grant::from_secret(&opened.secret)?;
+        if grant.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::NeedsReauth("expired".to_owned()));
+        }
+        if wanted == Wanted::Instead(opened.version) {
+            return Err(Error::NeedsReauth("token_refused".to_owned()));
+        }
+        tx.commit().await?;
+        Ok(AccessToken {
+            secret: grant.access_token,
+            connection: row.connection(),
+            credential: opened.credential,
+            version: opened.version,
+        })
+    }
+}
+
+/// Waits for a hint about this credential, or for the next look.
+async fn wait(hints: &mut Receiver<WakeUp>, credential: CredentialId) {
+    let hint = async {
+        loop {
+            match hints.recv().await {
+                Ok(WakeUp { topic: Topic::Credential, id }) if id == credential.uuid() => return,
+                Ok(_) => {}
+                // Lagged or closed: look for ourselves.
+                Err(_) => return std::future::pending().await,
+            }
+        }
+    };
+    // Without a hint in time the loop looks again.
+    drop(tokio::time::timeout(LOOK_EVERY, hint).await);
+}

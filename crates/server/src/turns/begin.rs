@@ -1,0 +1,130 @@
+//! Begins the next turns of many threads in one transaction. Those that need neither a model nor a tool end in it, with
+//! their jobs.
+//!
+//! Invariants: a turn begins only while its job is ours; what a turn was offered is what an assembly within the same
+//! transaction gave for its requester, its credential subject and its Space.
+
+use std::collections::HashMap;
+
+use thinkwork_database::Tx;
+use thinkwork_database::jobs::{self, Job};
+use thinkwork_primitives::{CredentialSubject, Requester, SpaceId, ThreadId};
+
+use super::agent::Agent;
+use super::execution::{no_model, tool_context};
+use super::{Error, Turns, rules, store};
+use crate::threads::{MessageRole, NewReply, NextTurn, RunThread, Turn, TurnEnd, TurnQueues, TurnStatus};
+use crate::tools::OfferedTools;
+
+/// What became of a job when the next turn of its thread was begun.
+#[derive(Debug)]
+pub enum Begun {
+    /// This turn runs now and is to be worked on.
+    Run(Box<Turn>),
+    /// Its turn has ended and others are queued behind it.
+    Again,
+    /// Nothing is left to do, and the job is over.
+    Done,
+}
+
+/// What turns of one transaction share, read when the first of them asks for it.
+#[derive(Default)]
+struct Shared {
+    agent: Option<Agent>,
+    /// `None` where a source has to be asked for its tools first.
+    offered: HashMap<(SpaceId, Requester, CredentialSubject), Option<OfferedTools>>,
+}
+
+impl Turns {
+    /// Begins the next turn of each of these jobs' threads, all of one tenant, and says in their order what became of them.
+    ///
+    /// # Errors
+    /// Where one of them cannot begin none of them has; [`Error::TakenOver`] where one is another process's by now.
+    pub async fn begin(&self, jobs: &[Job]) -> Result<Vec<Begun>, Error> {
+        let Some(first) = jobs.first() else { return Ok(Vec::new()) };
+        let threads: Vec<ThreadId> =
+            jobs.iter().map(|job| job.payload::<RunThread>()).collect::<Result<_, thinkwork_database::Error>>()?;
+        let mut tx = self.db.write(first.tenant).await?;
+        let mut queues = self.threads.turn_queues(&mut tx, &threads).await?;
+        let mut shared = Shared::default();
+        let mut begun = Vec::with_capacity(jobs.len());
+        for thread in threads {
+            begun.push(self.begin_next(&mut tx, &mut queues, &mut shared, thread).await?);
+        }
+        queues.save(&mut tx).await?;
+        let (mut done, mut held) = (Vec::new(), Vec::new());
+        for (job, begun) in jobs.iter().zip(&begun) {
+            match begun {
+                Begun::Done => done.push(job),
+                Begun::Run(_) | Begun::Again => held.push(job),
+            }
+        }
+        // Asked last, because a job's row is locked after its thread's everywhere.
+        if !jobs::finish(&mut tx, &done, &held).await? {
+            return Err(Error::TakenOver);
+        }
+        tx.commit().await?;
+        Ok(begun)
+    }
+
+    async fn begin_next(
+        &self,
+        tx: &mut Tx,
+        queues: &mut TurnQueues<'_>,
+        shared: &mut Shared,
+        thread: ThreadId,
+    ) -> Result<Begun, Error> {
+        let (turn, has_more) = match queues.next(thread) {
+            NextTurn::Nothing => return Ok(Begun::Done),
+            NextTurn::Resume(turn) => return Ok(Begun::Run(Box::new(turn))),
+            NextTurn::Begin { turn, has_more } => (turn, has_more),
+        };
+        if let Some(reason) = queues.refusal(tx, &turn).await? {
+            let end = TurnEnd { status: TurnStatus::Failed, failure: Some(reason), messages: Vec::new() };
+            queues.end(tx, turn, end)?;
+        } else if let Some(offered) = self.offered_without_work(tx, shared, &turn).await? {
+            let mut turn = queues.start(turn)?;
+            turn.tools_offered = Some(offered.by_source());
+            turn.tools_left_out = Some(offered.left_out.clone());
+            let messages = vec![NewReply::system(no_model(offered))];
+            queues.end(tx, turn, TurnEnd { status: TurnStatus::Succeeded, failure: None, messages })?;
+        } else {
+            return Ok(Begun::Run(Box::new(queues.start(turn)?)));
+        }
+        Ok(if has_more { Begun::Again } else { Begun::Done })
+    }
+
+    /// What a turn is offered that has nothing to work on: no model is set up, and its requester wrote no command. `None`
+    /// where there is work, or where a source has to be asked for its tools first.
+    async fn offered_without_work<'a>(
+        &self,
+        tx: &mut Tx,
+        shared: &'a mut Shared,
+        turn: &Turn,
+    ) -> Result<Option<&'a OfferedTools>, Error> {
+        let agent = match shared.agent.take() {
+            Some(agent) => agent,
+            None => store::agent_find(tx).await?,
+        };
+        let has_model = shared.agent.insert(agent).model.is_some();
+        if has_model || self.is_command(tx, turn).await? {
+            return Ok(None);
+        }
+        let key = (turn.space, turn.requester.clone(), turn.subject);
+        if !shared.offered.contains_key(&key) {
+            let offered = self.tools.assemble_known(tx, &tool_context(tx.tenant(), turn, None)).await?;
+            shared.offered.insert(key.clone(), offered);
+        }
+        Ok(shared.offered.get(&key).and_then(Option::as_ref))
+    }
+
+    /// Whether its requester wrote `/tool`, well formed or not.
+    async fn is_command(&self, tx: &mut Tx, turn: &Turn) -> Result<bool, Error> {
+        if turn.requester.user().is_none() {
+            return Ok(false);
+        }
+        let answered = self.threads.message(tx, turn.message).await?;
+        let answered = answered.ok_or(Error::Record("the message it answers is gone"))?;
+        Ok(answered.role == MessageRole::User && rules::parse_command(&answered.text).is_some())
+    }
+}

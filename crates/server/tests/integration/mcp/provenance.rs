@@ -1,0 +1,153 @@
+//! Where offered tools come from, who granted them and what narrowed them: in the turn, and for whoever asks before one.
+
+use serde_json::{Value, json};
+use thinkwork_primitives::{Role, UserId};
+
+use super::{Upstream, World, decide, offered, register, text};
+use crate::harness::{Client, by_hand};
+
+fn path(world: &World, rest: &str) -> String {
+    format!("/v1/spaces/{}/effective-tools{rest}", world.space)
+}
+
+/// What the inspector says, which must be what a turn of that person gets.
+async fn effective(world: &World, who: &Client) -> Value {
+    let shown = who.get(&path(world, "")).await.expect(200).json;
+    let turn = world.turn(who, "hello").await;
+    assert_eq!((&turn["tools_offered"], &turn["tools_left_out"]), (&shown["offered"], &shown["left_out"]));
+    shown
+}
+
+#[tokio::test]
+async fn a_tool_says_its_source_granter_limits_effect_and_approval() {
+    let world = World::new().await;
+    let mine = world.personal("mine").await;
+    let open = world.usable("open", json!({ "mode": "tenant_key", "secret": "a-key-of-the-company" })).await;
+    let change = json!({ "tool_allowlist": ["echo", "wait"] });
+    world.owner.patch(&format!("/v1/mcp-servers/{open}"), change).await.expect(200);
+    decide(&world.owner, &open).await;
+    let operator = world.app.operator().await;
+    let policy = json!({ "tool_allowlist": ["echo"], "approvals": { "echo": "always" } });
+    operator.put(&format!("/v1/spaces/{}/mcp-servers/{open}", world.space), policy).await.expect(200);
+    let shown = effective(&world, &world.owner).await;
+    assert_eq!(
+        offered(&json!({ "tools_offered": shown["offered"] })),
+        ["mine__echo", "mine__wait", "mine__whoami", "open__echo"]
+    );
+    assert_eq!(shown["left_out"], json!([]));
+    let (own, companys) = (&shown["offered"][0], &shown["offered"][3]);
+    assert_eq!(own["source"], json!({ "kind": "mcp_server", "id": mine, "slug": "mine" }));
+    assert_eq!((&own["effect"], &own["approval"]), (&json!("read"), &json!("never")));
+    assert_eq!(own["granted_by"]["act"], "space");
+    assert_eq!(own["granted_by"]["requester"], json!({ "kind": "user", "id": world.app.owner }));
+    let connection = text(&world.owner.get("/v1/me/connections").await.expect(200).json["items"][0], "id");
+    let subject = json!({ "kind": "user", "user_id": world.app.owner, "connection_id": connection });
+    assert_eq!(own["granted_by"]["credential_subject"], subject);
+    assert!(own.get("narrowed_by").is_none(), "{own}");
+    assert_eq!(companys["granted_by"]["requester"]["id"], json!(operator.user.unwrap()));
+    assert_eq!(companys["granted_by"]["credential_subject"], json!({ "kind": "tenant" }));
+    assert_eq!(companys["narrowed_by"], json!(["registration", "space"]));
+    assert_eq!((&companys["effect"], &companys["approval"]), (&json!("read"), &json!("always")));
+    // The same server offers another person nothing, and says what mends it.
+    let ana = world.app.member("ana").await;
+    let shown = effective(&world, &ana).await;
+    assert_eq!(offered(&json!({ "tools_offered": shown["offered"] })), ["open__echo"]);
+    let link = world.app.url(&format!("/me/mcp-servers/{mine}/connect"));
+    let missing = json!({ "source": mine, "server": "mine", "reason": "needs_connection", "connect_url": link });
+    assert_eq!(shown["left_out"], json!([missing]));
+}
+
+#[tokio::test]
+async fn looking_opens_asks_and_records_nothing() {
+    let world = World::new().await;
+    world.personal("mine").await;
+    let fresh = Upstream::start(&world.issuer).await;
+    let id = text(&register(&world.owner, &fresh, "fresh", json!({ "mode": "user_oauth" })).await, "id");
+    decide(&world.owner, &id).await;
+    world.serve(&id, json!({})).await;
+    world.connect(&world.owner, &id).await;
+    let seen = async || (world.actions().await.len(), world.upstream.seen().len(), fresh.seen().len());
+    let before = seen().await;
+    let shown = world.owner.get(&path(&world, "?scope=read")).await.expect(200).json;
+    let page = world.owner.get(&format!("/me/spaces/{}/tools", world.space)).await.expect(200);
+    assert_eq!(seen().await, before);
+    assert_eq!(shown["offered"][0]["narrowed_by"], json!(["read_scope"]));
+    assert_eq!(shown["left_out"], json!([{ "source": id, "server": "fresh", "reason": "not_discovered" }]));
+    assert!(page.text.contains("when the agent first needs them"), "{}", page.text);
+    // The first turn asks the server, and from then on both say the same.
+    world.turn(&world.owner, "hello").await;
+    assert_eq!(effective(&world, &world.owner).await["offered"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn members_ask_for_themselves_and_operators_for_whom_they_may() {
+    let world = World::new().await;
+    world.usable("open", json!({ "mode": "none" })).await;
+    let (ana, operator) = (world.app.member("ana").await, world.app.operator().await);
+    let of = |user: UserId| path(&world, &format!("?user={user}"));
+    let (ana_id, operator_id) = (ana.user.unwrap(), operator.user.unwrap());
+    ana.get(&of(ana_id)).await.expect(200);
+    assert_eq!(ana.get(&of(operator_id)).await.expect(403).code(), "needs_operator");
+    operator.get(&of(ana_id)).await.expect(200);
+    operator.get(&of(UserId::new())).await.expect(404);
+    operator.get(&path(&world, "?user=ana")).await.expect(422);
+    let disabled = world.app.user("cy", Role::Member).await;
+    world.owner.patch(&format!("/v1/users/{disabled}"), json!({ "disabled": true })).await.expect(200);
+    assert_eq!(operator.get(&of(disabled)).await.expect(409).code(), "not_admitted");
+    // A private Space is there for its members alone, operators included.
+    let space = crate::spaces::space(&world.owner, "private", "private").await;
+    let private = |user: UserId| format!("/v1/spaces/{space}/effective-tools?user={user}");
+    operator.get(&private(operator_id)).await.expect(404);
+    operator.get(&private(ana_id)).await.expect(404);
+    operator.get(&format!("/admin/spaces/{space}/tools?user={ana_id}")).await.expect(404);
+    ana.get(&format!("/me/spaces/{space}/tools")).await.expect(404);
+    assert_eq!(world.owner.get(&private(ana_id)).await.expect(409).code(), "not_admitted");
+    let page = world.owner.get(&format!("/admin/spaces/{space}/tools?user={ana_id}")).await.expect(200);
+    assert!(page.text.contains("Add them as a member"), "{}", page.text);
+    ana.get(&format!("/admin/spaces/{}/tools", world.space)).await.expect(403);
+}
+
+#[tokio::test]
+async fn the_page_says_it_in_words_with_the_link_that_mends_it() {
+    let world = World::new().await;
+    let mine = world.personal("mine").await;
+    let waiting = text(&world.register("waiting", json!({ "mode": "none" })).await, "id");
+    world.serve(&waiting, json!({})).await;
+    let ana = world.app.member("ana").await;
+    let (connect, review) = (format!("/me/mcp-servers/{mine}/connect"), format!("/admin/mcp-servers/{waiting}"));
+    let page = ana.get(&format!("/me/spaces/{}/tools", world.space)).await.expect(200).text;
+    assert!(page.contains(&connect) && page.contains("You have not connected it."), "{page}");
+    assert!(page.contains("An operator has not approved it yet.") && !page.contains(&review), "{page}");
+    let path = format!("/admin/spaces/{}/tools", world.space);
+    let page = world.owner.get(&format!("{path}?user={}", ana.user.unwrap())).await.expect(200).text;
+    assert!(page.contains("Only they can do this.") && !page.contains(&connect) && page.contains(&review), "{page}");
+    let page = world.owner.get(&path).await.expect(200).text;
+    assert!(page.contains("mine__echo") && page.contains("Uses your own account."), "{page}");
+    assert!(page.contains("Added to this Space by") && page.contains("Read-only"), "{page}");
+    // The pages of Space and thread lead here.
+    let thread = text(&world.turn(&ana, "hello").await, "thread_id");
+    let here = format!("/me/spaces/{}/tools", world.space);
+    for from in [format!("/me/spaces/{}", world.space), format!("/me/threads/{thread}")] {
+        assert!(ana.get(&from).await.expect(200).text.contains(&here), "{from}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_read_back_offers_nothing() {
+    let world = World::new().await;
+    world.usable("open", json!({ "mode": "none" })).await;
+    let damaged = [
+        "approvals = '{\"echo\":\"Never\"}'",
+        "tool_allowlist = 'echo'",
+        "source_kind = 'mcp_servers'",
+        "granted_by_id = 'nobody'",
+    ];
+    for change in damaged {
+        let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
+        by_hand(&tx, &format!("UPDATE space_tool_source SET {change}")).await.unwrap();
+        let refused = world.app.slices().spaces.sources(&mut { tx }, world.space.parse().unwrap()).await.unwrap_err();
+        let (column, _) = change.split_once(' ').unwrap();
+        let column = column.replace("_id", "_kind");
+        assert!(refused.to_string().contains(&format!("space_tool_source.{column}")), "{refused}");
+    }
+}
