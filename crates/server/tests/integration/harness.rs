@@ -125,6 +125,12 @@ impl TestApp {
         Self::over(folder, database_url, trusted_proxies).await
     }
 
+    /// Moves time to the begin of a window of so many seconds, so that what follows is counted in one.
+    pub fn begin_window(&self, seconds: i64) {
+        let left = seconds - self.clock.now().seconds().rem_euclid(seconds);
+        self.clock.advance(Duration::from_secs(left.unsigned_abs()));
+    }
+
     async fn over(folder: TempDir, database_url: String, trusted_proxies: &str) -> Self {
         let clock = Clock::system();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -55,11 +55,9 @@ async fn l65_tries_are_limited_across_processes() {
     with_password(&app).await;
     let body = json!({ "email": "owner@acme.test", "password": "not the password" });
     let mut last = 0;
-    for _ in 0..21 {
+    app.begin_window(300);
+    for _ in 0..11 {
         last = app.anyone().post("/v1/sessions", body.clone()).await.status;
-        if last == 429 {
-            break;
-        }
     }
     assert_eq!(last, 429);
     let answer = app.anyone().post("/v1/sessions", body).await.expect(429);
@@ -104,11 +102,9 @@ async fn l65_tries_at_one_process_count_at_the_other() {
     with_password(&app).await;
     let body = json!({ "email": "owner@acme.test", "password": "not the password" });
     let mut last = 0;
-    for _ in 0..21 {
+    app.begin_window(300);
+    for _ in 0..11 {
         last = app.anyone().post("/v1/sessions", body.clone()).await.status;
-        if last == 429 {
-            break;
-        }
     }
     assert_eq!(last, 429);
     let second = app.second().await;

@@ -8,8 +8,6 @@ mod refuse;
 mod replay;
 mod sweep;
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::RequestBuilder;
@@ -82,8 +80,7 @@ impl Scene {
 
     /// Moves time to the begin of a minute, so that what follows lies in one.
     fn begin_minute(&self) {
-        let seconds = self.app.clock.now().seconds().rem_euclid(60);
-        self.app.clock.advance(Duration::from_secs(60_u64.saturating_sub(seconds.unsigned_abs())));
+        self.app.begin_window(60);
     }
 
     async fn delivery(&self, id: &str) -> Value {

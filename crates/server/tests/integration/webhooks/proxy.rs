@@ -47,6 +47,7 @@ async fn l68_only_trusted_proxies_may_say_where_a_request_comes_from() {
 async fn l68_a_stranger_cannot_walk_around_the_throttle_by_a_header() {
     for (trusted, expected) in [("", 429), ("127.0.0.1/32", 401)] {
         let app = TestApp::behind(trusted).await;
+        app.begin_window(300);
         let mut last = 0;
         for number in 0..11 {
             let body = json!({ "email": "owner@acme.test", "password": "not-the-password" });
