@@ -198,12 +198,12 @@ impl Filler<'_> {
                 ("client_kind", format!("'{kind}'")),
             ]
         };
-        let words = "CASE i * 31 % 8 WHEN 0 THEN 'invoice' WHEN 1 THEN 'order' WHEN 2 THEN 'refund' WHEN 3 THEN 'alert' \
+        let words = "CASE i / 40 * 31 % 8 WHEN 0 THEN 'invoice' WHEN 1 THEN 'order' WHEN 2 THEN 'refund' WHEN 3 THEN 'alert' \
                      WHEN 4 THEN 'deploy' WHEN 5 THEN 'question' WHEN 6 THEN 'report' ELSE 'contract' END";
         let age = format!("CASE WHEN i < {} THEN 'legacy' ELSE 'current' END", THREADS / 2);
         let title =
             format!("'The ' || {words} || ' ' || (i % 9973) || ' of customer ' || (i * 7 % 499) || ' ' || {age}");
-        let status = "CASE WHEN i % 20 < 12 THEN 'done' WHEN i % 20 < 17 THEN 'todo' WHEN i % 20 < 19 \
+        let status = "CASE WHEN i / 40 % 20 < 12 THEN 'done' WHEN i / 40 % 20 < 17 THEN 'todo' WHEN i / 40 % 20 < 19 \
                       THEN 'in_progress' ELSE 'cancelled' END";
         let mut columns = vec![
             ("id", thread.clone()),
@@ -239,6 +239,7 @@ impl Filler<'_> {
             ("thread_id", thread.clone()),
             ("space_id", space),
             ("message_id", message),
+            ("message_sequence", "1".to_owned()),
             ("status", "'succeeded'".to_owned()),
             ("created_at", micros.clone()),
             ("started_at", micros.clone()),

@@ -3,17 +3,23 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
+use crate::engine::Engine;
 use crate::place::{House, Place, text};
 use crate::process::Process;
 use crate::{Failure, figure, median};
 
 const ROUNDS: usize = 20;
 const CALLS: usize = 50;
+/// Connections that call side by side, each once in so long.
+const MANY: u32 = 32;
+const PACE: Duration = Duration::from_millis(100);
+const MANY_CALLS: usize = 60;
 const WARM_UP: usize = 100;
 /// Servers of the Space with many, thirty tools each.
 const FULL_SERVERS: usize = 10;
@@ -23,8 +29,8 @@ const SYNCED_BYTES: usize = 8_192;
 /// Calls through the gateway against calls of the echo server, in turns over one connection each, and a sync of the
 /// same disk between them: the audit event is committed before the call. Beside it the same call in a Space of many
 /// servers, which is only reported.
-pub(crate) async fn overhead(binary: &Path, folder: &Path) -> Result<(), Failure> {
-    let house = Place::make(binary, folder, "gateway")?.serve("web,worker").await?;
+pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
+    let house = Place::make(binary, folder, engine, "gateway").await?.serve("web,worker").await?;
     let (_echo, echo_base) = Process::peer("echo")?;
     let direct = Caller::new(format!("{echo_base}/mcp"), None, "echo")?;
     let token = token(&house).await?;
@@ -52,6 +58,9 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path) -> Result<(), Failure
             syncs.push(milliseconds(began));
         }
     }
+    let (direct_many, through_many) = (side_by_side(&direct).await?, side_by_side(&through).await?);
+    figure("gateway_many_added_p99_ms", p99(through_many.clone())? - p99(direct_many)?);
+    figure("gateway_many_call_p99_ms", p99(through_many)?);
     let (direct, through, sync) = (median(directs)?, median(throughs)?, median(syncs)?);
     figure("gateway_added_beside_a_sync_ms", through - direct - sync);
     figure("gateway_call_ms", through);
@@ -59,6 +68,31 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path) -> Result<(), Failure
     figure("direct_call_ms", direct);
     figure("sync_ms", sync);
     house.process.stop()
+}
+
+/// How long each call takes when many connections call at a steady pace: an agent's tool calls come one after another,
+/// with the model's time between them.
+async fn side_by_side(caller: &Caller) -> Result<Vec<f64>, Failure> {
+    let mut connections = JoinSet::new();
+    for number in 0..MANY {
+        let caller = caller.another()?;
+        connections.spawn(async move {
+            tokio::time::sleep(PACE * number / MANY).await;
+            let mut ticks = tokio::time::interval(PACE);
+            let mut took = Vec::with_capacity(MANY_CALLS);
+            caller.calls(1).await?;
+            for _ in 0..MANY_CALLS {
+                ticks.tick().await;
+                took.extend(caller.calls(1).await?);
+            }
+            Ok::<_, Failure>(took)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(took) = connections.join_next().await {
+        all.extend(took??);
+    }
+    Ok(all)
 }
 
 /// Registers and approves the server for the Space, with `echo` as a tool that reads.
@@ -102,6 +136,12 @@ impl Caller {
         Ok(Self { client, url, token, body: body.to_string() })
     }
 
+    /// The same calls over a connection of their own.
+    fn another(&self) -> Result<Self, Failure> {
+        let client = Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        Ok(Self { client, url: self.url.clone(), token: self.token.clone(), body: self.body.clone() })
+    }
+
     /// How many milliseconds each of so many calls took.
     async fn calls(&self, count: usize) -> Result<Vec<f64>, Failure> {
         let mut took = Vec::with_capacity(count);
@@ -132,6 +172,11 @@ impl Caller {
         }
         Err(format!("a call was answered {status}: {}", String::from_utf8_lossy(&bytes)).into())
     }
+}
+
+fn p99(mut values: Vec<f64>) -> Result<f64, Failure> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() * 99 / 100).copied().ok_or_else(|| "nothing was measured".into())
 }
 
 fn milliseconds(began: Instant) -> f64 {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use thinkwork_database::{Db, Options};
 use thinkwork_primitives::{Clock, Timestamp};
 
+use crate::engine::{Database, Engine};
 use crate::fill::{self, Known};
 use crate::place::{House, Place, text};
 use crate::{Failure, figure};
@@ -20,14 +21,14 @@ const STARTS: usize = 7;
 const PAGES_DEEP: usize = 20;
 
 /// Fills a fresh database and prints `name p50 p99` in milliseconds for each list, and the starts.
-pub(crate) async fn figures(binary: &Path, folder: &Path, database: &str) -> Result<(), Failure> {
-    let place = Place::over(binary, folder, "lists", Some(database))?;
+pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
+    let place = Place::make(binary, folder, engine, "lists").await?;
     let house = place.serve("web").await?;
     let known = known(&house).await?;
     house.process.stop()?;
     let began = Instant::now();
-    fill::fill(database, &known).await?;
-    tidy(database).await?;
+    fill::fill(&place.database.url, &known).await?;
+    tidy(&place.database).await?;
     eprintln!("filled in {} s", began.elapsed().as_secs());
 
     let mut starts = Vec::new();
@@ -85,16 +86,16 @@ async fn known(house: &House) -> Result<Known, Failure> {
 }
 
 /// What a server's own housekeeping would have done by then.
-async fn tidy(database: &str) -> Result<(), Failure> {
+async fn tidy(database: &Database) -> Result<(), Failure> {
     use sea_orm::ConnectionTrait as _;
-    if database.starts_with("postgres") {
-        let connection = sea_orm::Database::connect(database).await?;
+    if let Some(owner) = &database.migration_url {
+        let connection = sea_orm::Database::connect(owner).await?;
         connection.execute_unprepared("VACUUM ANALYZE").await?;
         connection.close().await?;
     } else {
         // Takes the log of what was written into the file.
         Db::open(&Options {
-            url: database.to_owned(),
+            url: database.url.clone(),
             migration_url: None,
             connections_max: 1,
             subscribers: |_| Vec::new(),
@@ -113,8 +114,12 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
     let spaces = house.ask(Method::GET, "/v1/spaces?limit=200", Value::Null).await?;
     let of_access = |access: &str| {
         let all = spaces.get("items").and_then(Value::as_array).into_iter().flatten();
-        let mut fitting = all.filter(|space| space.get("access").and_then(Value::as_str) == Some(access));
-        fitting.next_back().map(|space| text(space, "id")).unwrap_or_else(|| Err("there is no such Space".into()))
+        let is_filled = |space: &&Value| space.get("slug").and_then(Value::as_str) != Some("bench");
+        let has_access = |space: &&Value| space.get("access").and_then(Value::as_str) == Some(access);
+        all.filter(is_filled)
+            .find(has_access)
+            .map(|space| text(space, "id"))
+            .unwrap_or_else(|| Err("there is no such Space".into()))
     };
     let (open, private) = (of_access("public")?, of_access("private")?);
     let list = house.ask(Method::GET, "/v1/threads?limit=1", Value::Null).await?;
@@ -187,7 +192,6 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
         ("members of a Space", format!("/v1/spaces/{private}/members")),
         ("users", "/v1/users".to_owned()),
         ("tokens", "/v1/tokens".to_owned()),
-        ("own tokens", "/v1/me/tokens".to_owned()),
         ("connections", "/v1/connections".to_owned()),
         ("MCP servers", "/v1/mcp-servers".to_owned()),
         ("page /me", "/me".to_owned()),

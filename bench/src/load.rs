@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 
 use crate::Failure;
 
-const CONNECTIONS: usize = 64;
 const BODY_BYTES: usize = 1_024;
 
 /// When a load ends.
@@ -49,17 +48,22 @@ impl Sender {
         Ok(Arc::new(Self { key, run: crypto::hex(&crypto::random::<8>()?), sent: AtomicU64::new(0) }))
     }
 
-    /// Sends events to `url` from all connections and counts what was accepted; any other answer is a failure.
-    pub(crate) async fn send(self: &Arc<Self>, url: &str, until: Until) -> Result<Counted, Failure> {
+    /// Sends events to `url` from so many connections and counts what was accepted; any other answer is a failure.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        url: &str,
+        connections: usize,
+        until: Until,
+    ) -> Result<Counted, Failure> {
         let first = self.sent.load(Ordering::Relaxed);
         let began = Instant::now();
-        let mut connections = JoinSet::new();
-        for _ in 0..CONNECTIONS {
+        let mut senders = JoinSet::new();
+        for _ in 0..connections {
             let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
-            connections.spawn(Arc::clone(self).connection(client, url.to_owned(), until, (first, began)));
+            senders.spawn(Arc::clone(self).connection(client, url.to_owned(), until, (first, began)));
         }
         let mut events: u32 = 0;
-        while let Some(ended) = connections.join_next().await {
+        while let Some(ended) = senders.join_next().await {
             events = events.saturating_add(ended??);
         }
         Ok(Counted { events: f64::from(events), took: began.elapsed() })

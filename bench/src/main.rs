@@ -1,8 +1,11 @@
-//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance BINARY FOLDER`, `drain` and `gateway` print a
-//! line `name value` for each figure, and `lists BINARY FOLDER DATABASE` a line for each list. The peers it compares with are the same program in another process: `bare` and `echo`.
+//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance|drain|gateway|lists BINARY FOLDER` prints a
+//! line `name value` for each figure, and `lists` one for each list. With the address of a PostgreSQL server behind it,
+//! the deployment keeps its rows there. The peers it compares with are the same program in another process: `bare` and
+//! `echo`.
 //!
 //! Invariant: server, load and peer are three processes, and both sides of a ratio get the same load, in turns.
 
+mod engine;
 mod fill;
 mod gateway;
 mod lists;
@@ -15,6 +18,10 @@ mod webhook;
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::Engine;
+
+const USAGE: &str = "say acceptance, drain, gateway or lists with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
+
 /// What went wrong, in one sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -23,23 +30,30 @@ async fn main() -> ExitCode {
     thinkwork_outbound::install_crypto_provider();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome =
-        match words.as_slice() {
-            ["bare"] => peers::bare().await,
-            ["echo"] => peers::echo().await,
-            ["acceptance", binary, folder] => webhook::acceptance(Path::new(binary), Path::new(folder)).await,
-            ["drain", binary, folder] => webhook::drain(Path::new(binary), Path::new(folder)).await,
-            ["gateway", binary, folder] => gateway::overhead(Path::new(binary), Path::new(folder)).await,
-            ["lists", binary, folder, database] => lists::figures(Path::new(binary), Path::new(folder), database).await,
-            _ => Err("say acceptance, drain or gateway with BINARY FOLDER, lists with a database too, or bare or echo"
-                .into()),
-        };
+    let outcome = match words.as_slice() {
+        ["bare"] => peers::bare().await,
+        ["echo"] => peers::echo().await,
+        [part, binary, folder] => measure(part, binary, folder, &Engine::of(None)).await,
+        [part, binary, folder, server] => measure(part, binary, folder, &Engine::of(Some(server))).await,
+        _ => Err(USAGE.into()),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("thinkwork-bench: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn measure(part: &str, binary: &str, folder: &str, engine: &Engine) -> Result<(), Failure> {
+    let (binary, folder) = (Path::new(binary), Path::new(folder));
+    match part {
+        "acceptance" => webhook::acceptance(binary, folder, engine).await,
+        "drain" => webhook::drain(binary, folder, engine).await,
+        "gateway" => gateway::overhead(binary, folder, engine).await,
+        "lists" => lists::figures(binary, folder, engine).await,
+        _ => Err(USAGE.into()),
     }
 }
 

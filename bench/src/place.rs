@@ -1,4 +1,4 @@
-//! A fresh deployment of the release binary on SQLite, and its owner in a browser session.
+//! A fresh deployment of the release binary, and its owner in a browser session.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use thinkwork_primitives::crypto;
 
 use crate::Failure;
+use crate::engine::{Database, Engine};
 use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -22,20 +23,16 @@ const OWNER_EMAIL: &str = "owner@bench.test";
 pub(crate) struct Place {
     binary: PathBuf,
     data: PathBuf,
-    database: Option<String>,
+    pub(crate) database: Database,
     password: String,
 }
 
 impl Place {
-    /// Made by `thinkwork setup`, with its database in the data folder.
-    pub(crate) fn make(binary: &Path, folder: &Path, name: &str) -> Result<Self, Failure> {
-        Self::over(binary, folder, name, None)
-    }
-
-    /// The same over this database, where one is named.
-    pub(crate) fn over(binary: &Path, folder: &Path, name: &str, database: Option<&str>) -> Result<Self, Failure> {
+    /// Made by `thinkwork setup`, with a fresh database.
+    pub(crate) async fn make(binary: &Path, folder: &Path, engine: &Engine, name: &str) -> Result<Self, Failure> {
         let password = crypto::hex(&crypto::random::<16>()?);
-        let (data, database) = (folder.join(name), database.map(str::to_owned));
+        let data = folder.join(name);
+        let database = engine.database(name, &data).await?;
         let place = Self { binary: binary.to_owned(), data, database, password };
         let mut setup = place.command(&["setup", "--tenant", "bench", "--owner-email", OWNER_EMAIL, "--json"]);
         let mut child = setup.arg("--owner-password-stdin").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
@@ -47,7 +44,8 @@ impl Place {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--data-dir").arg(&self.data).env("THINKWORK_LOG", "error");
-        command.envs(self.database.iter().map(|url| ("THINKWORK_DATABASE_URL", url)));
+        command.env("THINKWORK_DATABASE_URL", &self.database.url);
+        command.envs(self.database.migration_url.iter().map(|url| ("THINKWORK_DATABASE_MIGRATION_URL", url)));
         command
     }
 

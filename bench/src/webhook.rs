@@ -1,11 +1,13 @@
 //! How fast signed events are accepted, durably, and how fast they are worked on.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
 
+use crate::engine::Engine;
 use crate::load::{Sender, Until};
 use crate::place::{House, Place, text};
 use crate::process::Process;
@@ -16,6 +18,7 @@ const ROUND: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Events that are sent while the worker runs.
 const DRAINED: u64 = 5_000;
+const DRAIN_CONNECTIONS: usize = 64;
 const POLL: Duration = Duration::from_millis(200);
 const RATE_LIMIT_MAX: u32 = 6_000_000;
 
@@ -32,20 +35,32 @@ async fn webhook(house: &House) -> Result<(String, String), Failure> {
 }
 
 /// Accepted events against the same requests at a bare handler, in turns; nothing works on them meanwhile.
-pub(crate) async fn acceptance(binary: &Path, folder: &Path) -> Result<(), Failure> {
-    let house = Place::make(binary, folder, "acceptance")?.serve("web").await?;
+pub(crate) async fn acceptance(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
+    let house = Place::make(binary, folder, engine, "acceptance").await?.serve("web").await?;
     let (path, secret) = webhook(&house).await?;
-    let (bare, bare_base) = Process::peer("bare")?;
     let sender = Sender::new(&secret)?;
+    for connections in [64, 256] {
+        accepted_beside_bare(&house, &path, &sender, connections).await?;
+    }
+    house.process.stop()
+}
+
+async fn accepted_beside_bare(
+    house: &House,
+    path: &str,
+    sender: &Arc<Sender>,
+    connections: usize,
+) -> Result<(), Failure> {
+    let (bare, bare_base) = Process::peer("bare")?;
     let (ours, theirs) = (format!("{}{path}", house.base), format!("{bare_base}{path}"));
     let (mut ratios, mut rates, mut bare_rates, mut cost_ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for url in [&ours, &theirs] {
-        sender.send(url, Until::Elapsed(WARM_UP)).await?;
+        sender.send(url, connections, Until::Elapsed(WARM_UP)).await?;
     }
     for _ in 0..ROUNDS {
         let before = (house.process.processor_time()?, bare.processor_time()?);
-        let accepted = sender.send(&ours, Until::Elapsed(ROUND)).await?;
-        let read = sender.send(&theirs, Until::Elapsed(ROUND)).await?;
+        let accepted = sender.send(&ours, connections, Until::Elapsed(ROUND)).await?;
+        let read = sender.send(&theirs, connections, Until::Elapsed(ROUND)).await?;
         let spent = house.process.processor_time()?.saturating_sub(before.0).as_secs_f64() / accepted.events;
         let bare_spent = bare.processor_time()?.saturating_sub(before.1).as_secs_f64() / read.events;
         ratios.push(accepted.per_second() / read.per_second());
@@ -53,20 +68,20 @@ pub(crate) async fn acceptance(binary: &Path, folder: &Path) -> Result<(), Failu
         bare_rates.push(read.per_second());
         cost_ratios.push(spent / bare_spent);
     }
-    figure("webhook_ratio", median(ratios)?);
-    figure("webhook_accepted_per_second", median(rates)?);
-    figure("bare_per_second", median(bare_rates)?);
-    figure("webhook_processor_time_ratio", median(cost_ratios)?);
-    house.process.stop()
+    figure(&format!("webhook_ratio_{connections}"), median(ratios)?);
+    figure(&format!("webhook_accepted_per_second_{connections}"), median(rates)?);
+    figure(&format!("bare_per_second_{connections}"), median(bare_rates)?);
+    figure(&format!("webhook_processor_time_ratio_{connections}"), median(cost_ratios)?);
+    Ok(())
 }
 
 /// The same with the worker on: how fast events are accepted, and how fast all are applied and their turns have ended.
-pub(crate) async fn drain(binary: &Path, folder: &Path) -> Result<(), Failure> {
-    let house = Place::make(binary, folder, "drain")?.serve("web,worker").await?;
+pub(crate) async fn drain(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
+    let house = Place::make(binary, folder, engine, "drain").await?.serve("web,worker").await?;
     let (path, secret) = webhook(&house).await?;
     let sender = Sender::new(&secret)?;
     let began = Instant::now();
-    let accepted = sender.send(&format!("{}{path}", house.base), Until::Sent(DRAINED)).await?;
+    let accepted = sender.send(&format!("{}{path}", house.base), DRAIN_CONNECTIONS, Until::Sent(DRAINED)).await?;
     figure("webhook_accepted_with_worker_per_second", accepted.per_second());
     for (figure_name, metric) in [
         ("webhook_applied_per_second", "thinkwork_intake_events{state=\"waiting\"}"),

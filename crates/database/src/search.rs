@@ -17,7 +17,10 @@ const QUERY_WORDS_MAX: usize = 12;
 /// Groups of one query.
 const GROUPS_MAX: usize = 200;
 /// The entries that are looked through first: where a word is common, a page of hits is among them.
-const LATEST: i64 = 4_000;
+const LATEST: i64 = 2_000;
+/// Words with one beginning that a search on SQLite names one by one. It reads their entries as far as they are needed,
+/// those of a beginning all at once.
+const BEGINNING_WORDS_MAX: usize = 20;
 /// Hits that are sorted; with more, newer ones are not far from the latest entry.
 const SORTED_MAX: usize = 2_000;
 
@@ -152,9 +155,27 @@ async fn on_sqlite(
         return Ok(latest);
     }
 
+    let mut words = Vec::with_capacity(wanted.words.len());
+    for word in wanted.words {
+        let beginning_so = words_beginning(tx, word).await?;
+        words.push(match beginning_so.len() {
+            0 => return Ok(Vec::new()),
+            1..=BEGINNING_WORDS_MAX => format!("({})", quoted(&beginning_so, '"').join(" OR ")),
+            _ => format!("\"{word}\"*"),
+        });
+    }
     let sql = "SELECT rowid AS number, id FROM text_search WHERE text_search MATCH $1 AND rowid < $2 AND tenant_id = $3
                ORDER BY rowid DESC LIMIT $4";
-    numbered(tx, sql, vec![wanted.expression(" AND ", " OR ", "*").into(), below.into(), tenant, limit]).await
+    numbered(tx, sql, vec![wanted.expression(" AND ", " OR ", '"', words).into(), below.into(), tenant, limit]).await
+}
+
+/// The words of all entries that begin like this, one more than [`BEGINNING_WORDS_MAX`] at most.
+async fn words_beginning(tx: &mut Tx, beginning: &str) -> Result<Vec<String>, Error> {
+    let sql = "SELECT term FROM text_search_word WHERE term >= $1 AND term < $2 LIMIT $3";
+    let behind_all = format!("{beginning}\u{10FFFF}");
+    let limit = i64::try_from(BEGINNING_WORDS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = tx.query(sql, vec![beginning.into(), behind_all.into(), limit.into()]).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "term")?)).collect()
 }
 
 async fn numbered(tx: &mut Tx, sql: &str, values: Vec<Value>) -> Result<Vec<(Option<i64>, Uuid)>, Error> {
@@ -169,7 +190,8 @@ async fn on_postgres(
     before: Option<Uuid>,
     count: u64,
 ) -> Result<Vec<(Option<i64>, Uuid)>, Error> {
-    let query = Value::from(wanted.expression(" & ", " | ", ":*"));
+    let words = wanted.words.iter().map(|word| format!("'{word}':*")).collect();
+    let query = Value::from(wanted.expression(" & ", " | ", '\'', words));
     let before = before.unwrap_or(Uuid::max());
     let limit = usize::try_from(count).unwrap_or(usize::MAX);
     let values =
@@ -198,16 +220,20 @@ async fn ids(tx: &mut Tx, sql: &str, values: Vec<Value>) -> Result<Vec<Uuid>, Er
 }
 
 impl Wanted<'_> {
-    /// In the engine's language. Every word and mark is of letters, digits and underlines, and quoted.
-    fn expression(&self, and: &str, or: &str, begins: &str) -> String {
-        let quote = if begins == "*" { '"' } else { '\'' };
-        let quoted = |text: &str| format!("{quote}{text}{quote}");
-        let groups: Vec<String> = self.groups.iter().map(|group| quoted(&group_mark(*group))).collect();
-        let mut all = vec![format!("({})", groups.join(or))];
-        all.extend(self.labels.iter().map(|label| quoted(&label_mark(label))));
-        all.extend(self.words.iter().map(|word| quoted(word) + begins));
+    /// In the engine's language, in which the words are given.
+    fn expression(&self, and: &str, or: &str, quote: char, words: Vec<String>) -> String {
+        let groups: Vec<String> = self.groups.iter().map(|group| group_mark(*group)).collect();
+        let labels: Vec<String> = self.labels.iter().map(|label| label_mark(label)).collect();
+        let mut all = vec![format!("({})", quoted(&groups, quote).join(or))];
+        all.extend(quoted(&labels, quote));
+        all.extend(words);
         all.join(and)
     }
+}
+
+/// Every word and mark is of letters, digits and underlines, so a quote ends it.
+fn quoted(words: &[String], quote: char) -> Vec<String> {
+    words.iter().map(|word| format!("{quote}{word}{quote}")).collect()
 }
 
 /// What text is found by: its words in small letters, each once. Scripts without spaces are found by each character.

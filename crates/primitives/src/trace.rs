@@ -8,8 +8,6 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::crypto;
-
 /// A `traceparent`: which trace, which span of it is the parent, and whether the caller records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -52,9 +50,9 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// A random id that is not zero, which would mean that there is none.
+/// The random half of a UUID: its variant keeps it from being zero, which would mean that there is none.
 fn span_id() -> u64 {
-    crypto::random::<8>().map_or(1, u64::from_be_bytes).max(1)
+    Uuid::now_v7().as_u64_pair().1
 }
 
 impl FromStr for TraceContext {

@@ -138,8 +138,11 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, StartError> {
+        // Reading the system's CA certificates takes as long as opening the database, so both are done side by side.
+        let policy = policy(&config)?;
+        let outbound = tokio::task::spawn_blocking(move || Outbound::new(policy));
         let (db, credentials, vault) = open_foundation(&config, &clock).await?;
-        let outbound = Outbound::new(policy(&config)?)?;
+        let outbound = outbound.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         let metrics = Metrics::new()?;
         metrics.add(db.collectors())?;
         metrics.add([outbound.collector()])?;

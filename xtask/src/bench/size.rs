@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 const MEBIBYTE: f64 = 1_048_576.0;
 
-pub(super) fn figures(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
+pub(super) fn figures(bench: &mut Bench<'_>) -> Result<Vec<Figure>, Failure> {
     let file = fs::metadata(&bench.binary).map_err(Failure::file(&bench.binary))?;
     let packages = dependencies::package_count(bench.session)?;
     Ok(vec![

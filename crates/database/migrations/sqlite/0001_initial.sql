@@ -91,6 +91,8 @@ CREATE INDEX intake_event_applied_by_age ON intake_event (tenant_id, source, rec
 CREATE VIRTUAL TABLE text_search USING fts5(
   id UNINDEXED, tenant_id UNINDEXED, scope, words, tokenize = "ascii tokenchars '_'", detail = none, columnsize = 0
 );
+-- Its words, to be looked up by how they begin.
+CREATE VIRTUAL TABLE text_search_word USING fts5vocab('text_search', 'row');
 
 -- People ----------------------------------------------------------------------------------------
 

@@ -112,11 +112,12 @@ async fn pages_join_without_gap_or_overlap_however_hits_lie() {
         rare.extend(stage.add(stage.group, &[], ["rare common"]).await);
         old.extend(stage.add(stage.group, &[], std::iter::repeat_n("old common", 1_000)).await);
     }
+    // More words with one beginning than are looked for one by one.
+    let texts: Vec<String> = (0..30).map(|number| format!("begin{number} common")).collect();
+    let many = stage.add(stage.group, &[], texts.iter().map(String::as_str)).await;
     let fresh = stage.add(stage.group, &[], std::iter::repeat_n("fresh common", 4_500)).await;
-    for (text, expect) in
-        [("rare", rare.clone()), ("old", old.clone()), ("fresh", fresh.clone()), ("comm", [rare, old, fresh].concat())]
-    {
-        let mut expect = expect;
+    let all = [rare.clone(), old.clone(), many.clone(), fresh.clone()].concat();
+    for (text, mut expect) in [("rare", rare), ("old", old), ("begin", many), ("fresh", fresh), ("comm", all)] {
         expect.sort_unstable();
         expect.reverse();
         let mut found: Vec<Uuid> = Vec::new();

@@ -20,7 +20,7 @@ use thinkwork_primitives::{ThreadId, Timestamp};
 /// Threads that are read at once where some may not fit.
 const LOOKED_AT: u64 = 250;
 /// Threads that one page looks at where some may not fit.
-const LOOKED_AT_MAX: u64 = 1_000;
+const LOOKED_AT_MAX: u64 = 500;
 
 /// Threads of these Spaces, at most `count`: the latest first, or those that were begun last where words are searched.
 pub(in crate::threads) async fn thread_list(
@@ -38,8 +38,11 @@ pub(in crate::threads) async fn thread_list(
     let mut page = ThreadPage::default();
     let mut looked_at = 0_u64;
     loop {
-        let places = places(tx, &spaces, filter, at_once, after).await?;
+        let mut places = places(tx, &spaces, filter, at_once, after).await?;
         let is_end = u64::try_from(places.len()).is_ok_and(|found| found < at_once);
+        let last = places.last().copied();
+        // A thread's id tells its channel, so the others need not be read.
+        places.retain(|(_, id)| filter.channel.is_none_or(|channel| channel == id.channel()));
         for (place, thread) in threads_at(tx, &places).await? {
             if fits(&thread, filter) {
                 if page.threads.len() == whole {
@@ -50,6 +53,7 @@ pub(in crate::threads) async fn thread_list(
             }
             after = Some(place);
         }
+        after = last.or(after);
         looked_at = looked_at.saturating_add(at_once);
         if is_end {
             return Ok(page);
@@ -72,7 +76,6 @@ const fn is_exact(filter: &ThreadFilter) -> bool {
 
 fn fits(thread: &Thread, filter: &ThreadFilter) -> bool {
     filter.status.is_none_or(|status| status == thread.status)
-        && filter.channel.is_none_or(|channel| channel == thread.id.channel())
         && filter.requester.as_ref().is_none_or(|requester| *requester == thread.requester.id())
 }
 
