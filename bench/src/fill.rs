@@ -63,7 +63,7 @@ impl Filler<'_> {
                 format!("unhex(printf('%012x7{kind:03x}8000%012x', ({seconds}) * 1000, {number}))")
             }
             Engine::Postgres => format!(
-                "(lpad(to_hex((({seconds}) * 1000)::bigint), 12, '0') || '7{kind:03x}8000' || \
+                "(lpad(to_hex(({seconds})::bigint * 1000), 12, '0') || '7{kind:03x}8000' || \
                  lpad(to_hex(({number})::bigint), 12, '0'))::uuid"
             ),
         }
@@ -124,7 +124,7 @@ impl Filler<'_> {
 
     async fn people_and_spaces(&self) -> Result<(), Failure> {
         let began = self.known.now - PERIOD_SECONDS;
-        let at = format!("{began} * 1000000");
+        let at = (began * 1_000_000).to_string();
         let text = |text: &str| format!("'{text}'");
         self.insert(
             "user_account",

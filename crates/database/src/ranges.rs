@@ -32,9 +32,6 @@ pub struct Ranges<'a> {
 }
 
 /// The newest `count` rows of these ranges in the transaction's tenant, as time and id, newest first.
-///
-/// # Errors
-/// The driver's error.
 pub async fn newest(tx: &mut Tx, ranges: &Ranges<'_>, count: u64) -> Result<Vec<(Timestamp, Uuid)>, Error> {
     let mut found = Vec::new();
     for keys in ranges.keys.chunks(RANGES_MAX) {
@@ -142,9 +139,6 @@ pub struct Sum {
 
 /// What `summed` sums up to in each of these ranges with one of these values in a further column: of at most `rows_max`
 /// rows of each range.
-///
-/// # Errors
-/// The driver's error.
 pub async fn sums(
     tx: &mut Tx,
     ranges: &Ranges<'_>,
@@ -182,9 +176,6 @@ pub async fn sums(
 
 /// The words that a text column has in the transaction's tenant and that begin like this, by steps through an index
 /// (tenant, columns of `key`, column): for columns with few words in however many rows.
-///
-/// # Errors
-/// The driver's error.
 pub async fn words(
     tx: &mut Tx,
     table: &'static str,

@@ -58,17 +58,14 @@ pub fn add(tx: &mut Tx, entry: &Entry<'_>) {
             values.extend([scope(entry).into(), words(entry.text).join(" ").into()]);
         }
         Engine::Postgres => {
-            columns.push(("words", Some("tsvector")));
-            values.push(vector(entry).into());
+            columns.extend([("group_id", None), ("words", Some("tsvector"))]);
+            values.extend([entry.group.into(), vector(entry).into()]);
         }
     }
     tx.last.push_row("text_search", columns, values);
 }
 
 /// Finds an entry by its text from now on. Group and labels stay.
-///
-/// # Errors
-/// The driver's error.
 pub async fn change(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), Error> {
     match tx.engine() {
         Engine::Sqlite => {
@@ -86,9 +83,6 @@ pub async fn change(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), Error> {
 }
 
 /// At most `count` entries that fit, the latest first.
-///
-/// # Errors
-/// The driver's error.
 pub async fn find(tx: &mut Tx, search: &Search<'_>, count: u64) -> Result<Vec<Uuid>, Error> {
     let mut words = words(search.text);
     words.truncate(QUERY_WORDS_MAX);
@@ -166,7 +160,12 @@ async fn on_sqlite(
     }
     let sql = "SELECT rowid AS number, id FROM text_search WHERE text_search MATCH $1 AND rowid < $2 AND tenant_id = $3
                ORDER BY rowid DESC LIMIT $4";
-    numbered(tx, sql, vec![wanted.expression(" AND ", " OR ", '"', words).into(), below.into(), tenant, limit]).await
+    let groups: Vec<String> = wanted.groups.iter().map(|group| group_mark(*group)).collect();
+    let labels: Vec<String> = wanted.labels.iter().map(|label| label_mark(label)).collect();
+    let mut query = vec![format!("({})", quoted(&groups, '"').join(" OR "))];
+    query.extend(quoted(&labels, '"'));
+    query.extend(words);
+    numbered(tx, sql, vec![query.join(" AND ").into(), below.into(), tenant, limit]).await
 }
 
 /// The words of all entries that begin like this, one more than [`BEGINNING_WORDS_MAX`] at most.
@@ -190,24 +189,38 @@ async fn on_postgres(
     before: Option<Uuid>,
     count: u64,
 ) -> Result<Vec<(Option<i64>, Uuid)>, Error> {
-    let words = wanted.words.iter().map(|word| format!("'{word}':*")).collect();
-    let query = Value::from(wanted.expression(" & ", " | ", '\'', words));
+    // The groups are compared apart, since the index would read all that is in them, and their list is read once, by a
+    // query of its own.
+    let labels: Vec<String> = wanted.labels.iter().map(|label| label_mark(label)).collect();
+    let mut query = quoted(&labels, '\'');
+    query.extend(wanted.words.iter().map(|word| format!("'{word}':*")));
+    let query = Value::from(query.join(" & "));
+    let groups: Vec<String> = wanted.groups.iter().map(Uuid::to_string).collect();
+    let groups = Value::from(format!("{{{}}}", groups.join(",")));
     let before = before.unwrap_or(Uuid::max());
     let limit = usize::try_from(count).unwrap_or(usize::MAX);
-    let values =
-        vec![tx.tenant().uuid().into(), before.into(), query.clone(), i64::try_from(count).unwrap_or(i64::MAX).into()];
+    let values = vec![
+        tx.tenant().uuid().into(),
+        before.into(),
+        query.clone(),
+        groups.clone(),
+        i64::try_from(count).unwrap_or(i64::MAX).into(),
+    ];
 
-    let sql = "SELECT id FROM (SELECT id, words FROM text_search WHERE tenant_id = $1 AND id < $2
-                 ORDER BY id DESC LIMIT $5) AS latest WHERE words @@ $3::tsquery ORDER BY id DESC LIMIT $4";
+    let sql = "SELECT id FROM (SELECT id, group_id, words FROM text_search WHERE tenant_id = $1 AND id < $2
+                 ORDER BY id DESC LIMIT $6) AS latest
+               WHERE words @@ $3::tsquery AND group_id = ANY ((SELECT $4::uuid[])::uuid[]) ORDER BY id DESC LIMIT $5";
     let mut found = ids(tx, sql, values.iter().cloned().chain([LATEST.into()]).collect()).await?;
     if found.len() < limit {
         let most = i64::try_from(SORTED_MAX).unwrap_or(i64::MAX).saturating_add(1);
-        let all = ids(tx, "SELECT text_search_find($1::tsquery, $2) AS id", vec![query, most.into()]).await?;
+        let all =
+            ids(tx, "SELECT text_search_find($1::tsquery, $2::uuid[], $3) AS id", vec![query, groups, most.into()])
+                .await?;
         if all.len() <= SORTED_MAX {
             found = all.into_iter().filter(|id| *id < before).collect();
         } else {
             let sql = "SELECT id FROM text_search WHERE tenant_id = $1 AND id < $2 AND words @@ $3::tsquery
-                       ORDER BY id DESC LIMIT $4";
+                         AND group_id = ANY ((SELECT $4::uuid[])::uuid[]) ORDER BY id DESC LIMIT $5";
             found = ids(tx, sql, values).await?;
         }
     }
@@ -217,18 +230,6 @@ async fn on_postgres(
 async fn ids(tx: &mut Tx, sql: &str, values: Vec<Value>) -> Result<Vec<Uuid>, Error> {
     let rows = tx.query(sql, values).await?;
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
-}
-
-impl Wanted<'_> {
-    /// In the engine's language, in which the words are given.
-    fn expression(&self, and: &str, or: &str, quote: char, words: Vec<String>) -> String {
-        let groups: Vec<String> = self.groups.iter().map(|group| group_mark(*group)).collect();
-        let labels: Vec<String> = self.labels.iter().map(|label| label_mark(label)).collect();
-        let mut all = vec![format!("({})", quoted(&groups, quote).join(or))];
-        all.extend(quoted(&labels, quote));
-        all.extend(words);
-        all.join(and)
-    }
 }
 
 /// Every word and mark is of letters, digits and underlines, so a quote ends it.
@@ -294,7 +295,7 @@ fn scope(entry: &Entry<'_>) -> String {
 /// As PostgreSQL reads a vector.
 fn vector(entry: &Entry<'_>) -> String {
     let labels = entry.labels.iter().map(|label| label_mark(label));
-    let marks = std::iter::once(group_mark(entry.group)).chain(labels).chain(words(entry.text));
+    let marks = labels.chain(words(entry.text));
     marks.map(|mark| format!("'{mark}'")).collect::<Vec<_>>().join(" ")
 }
 

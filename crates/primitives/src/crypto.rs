@@ -56,9 +56,6 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A fresh opaque token: `prefix` and 256 random bits in base64url, with the SHA-256 that is stored in its place.
-///
-/// # Errors
-/// [`RandomError`] when no randomness is to be had.
 pub fn token(prefix: &str) -> Result<(Secret, [u8; 32]), RandomError> {
     let text = format!("{prefix}{}", base64url(&random::<32>()?));
     let hash = sha256(text.as_bytes());

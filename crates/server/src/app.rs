@@ -108,9 +108,6 @@ pub(crate) fn database_options(config: &Config) -> thinkwork_database::Options {
 }
 
 /// Opens and migrates the database. Returns it, and how many migrations that took.
-///
-/// # Errors
-/// [`StartError`].
 pub async fn open_database(config: &Config) -> Result<(Db, usize), StartError> {
     let db = Db::open(&database_options(config)).await?;
     let applied = migrate(&db).await?;
@@ -119,9 +116,6 @@ pub async fn open_database(config: &Config) -> Result<(Db, usize), StartError> {
 }
 
 /// Opens and migrates the database, checks the keys against it.
-///
-/// # Errors
-/// [`StartError`].
 pub async fn open_foundation(config: &Config, clock: &Clock) -> Result<(Db, Credentials, Vault), StartError> {
     let (db, _) = open_database(config).await?;
     // A database that was sealed under other keys must not get a fresh key file: nothing would open any more.
@@ -134,9 +128,6 @@ pub async fn open_foundation(config: &Config, clock: &Clock) -> Result<(Db, Cred
 
 impl App {
     /// Builds everything.
-    ///
-    /// # Errors
-    /// [`StartError`].
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, StartError> {
         // Reading the system's CA certificates takes as long as opening the database, so both are done side by side.
         let policy = policy(&config)?;

@@ -43,9 +43,6 @@ impl Vault {
     }
 
     /// A ring of fresh keys that no file holds, for tests.
-    ///
-    /// # Errors
-    /// [`Error::Random`] when there is no randomness.
     pub fn in_memory() -> Result<Self, Error> {
         // A text of our own making always parses, unless the cipher library has nothing to give.
         Self::from_text(&fresh_text()?, None).map_err(|_| Error::Random)

@@ -91,11 +91,12 @@ CREATE INDEX intake_event_parked ON intake_event (tenant_id) WHERE parked_at IS 
 -- Which dedupe keys are old enough to be forgotten.
 CREATE INDEX intake_event_applied_by_age ON intake_event (tenant_id, source, received_at) WHERE body IS NULL;
 
--- The words by which something is found, and among them the marks that say who may find it: `_g…` its group, `_l…` what
--- it is filtered by. The code splits text into words, so no dictionary is asked.
+-- The words by which something is found, and among them the marks `_l…` of what it is filtered by. The group says who may
+-- find it. The code splits text into words, so no dictionary is asked.
 CREATE TABLE text_search (
   id UUID NOT NULL,
   tenant_id UUID NOT NULL REFERENCES tenant (id),
+  group_id UUID NOT NULL,
   words TSVECTOR NOT NULL,
   PRIMARY KEY (tenant_id, id)
 );
@@ -794,12 +795,13 @@ $$;
 -- owner asks, since behind a policy only operators that cannot leak what they compare may use an index, and that of words
 -- is none of them (https://www.postgresql.org/docs/current/ddl-rowsecurity.html). So the owner sees this one table whole.
 CREATE POLICY finder ON text_search FOR SELECT TO CURRENT_USER USING (true);
-CREATE FUNCTION text_search_find(query tsquery, most bigint) RETURNS SETOF uuid
+CREATE FUNCTION text_search_find(query tsquery, groups uuid[], most bigint) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = public, pg_temp SET enable_seqscan = off SET enable_indexscan = off
 AS $$
   SELECT id FROM text_search
-  WHERE tenant_id = nullif(current_setting('tw.tenant', true), '')::uuid AND words @@ query LIMIT most
+  WHERE tenant_id = nullif(current_setting('tw.tenant', true), '')::uuid AND words @@ query AND group_id = ANY (groups)
+  LIMIT most
 $$;
 REVOKE EXECUTE ON FUNCTION text_search_find FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION text_search_find TO thinkwork_app;

@@ -152,13 +152,13 @@ async fn on_postgres_row_security_holds_below_the_search() {
         let found = tx.orm().query_all_raw(Statement::from_string(backend, sql)).await;
         found.map(|rows| rows.len()).map_err(Error::from)
     };
-    let found = "SELECT text_search_find('plan'::tsquery, 10) AS id";
+    let found = format!("SELECT text_search_find('plan'::tsquery, '{{{}}}', 10) AS id", one.group);
     for (tx, expect) in [
         (db.read(one.tenant).await.unwrap(), 1),
         (db.read(two.tenant).await.unwrap(), 0),
         (db.read_shared().await.unwrap(), 0),
     ] {
-        assert_eq!(rows(tx, found).await.unwrap(), expect);
+        assert_eq!(rows(tx, &found).await.unwrap(), expect);
     }
     for (tx, expect) in [
         (db.read(one.tenant).await.unwrap(), 1),
@@ -169,7 +169,7 @@ async fn on_postgres_row_security_holds_below_the_search() {
     }
     // And whoever has nothing to do with the tables may not ask it.
     let owner = connect(&url).await;
-    let sql = "SELECT has_function_privilege('public', 'text_search_find(tsquery, bigint)', 'EXECUTE') AS may";
+    let sql = "SELECT has_function_privilege('public', 'text_search_find(tsquery, uuid[], bigint)', 'EXECUTE') AS may";
     let row = owner.query_one_raw(Statement::from_string(owner.get_database_backend(), sql)).await.unwrap().unwrap();
     assert!(!row.try_get::<bool>("", "may").unwrap());
     owner.close().await.unwrap();

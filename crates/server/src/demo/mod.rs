@@ -65,9 +65,6 @@ pub struct Outside {
 impl Outside {
     /// Opens the three listeners on free ports of 127.0.0.1. They share the server's clock, so that an expiry can be
     /// brought about.
-    ///
-    /// # Errors
-    /// [`Error::Listen`].
     pub async fn open(clock: &Clock) -> Result<Self, Error> {
         let (id_listener, sample_id) = listen().await?;
         let (notes_listener, notes) = listen().await?;

@@ -30,9 +30,6 @@ impl Person {
 }
 
 /// A password for the demonstration: 16 characters that nobody can guess.
-///
-/// # Errors
-/// Where there is no randomness.
 pub fn password() -> Result<String, Error> {
     let random = crypto::random::<12>().map_err(|error| Error::Wrong(error.to_string()))?;
     Ok(crypto::base64url(&random))
@@ -62,9 +59,6 @@ pub struct House {
 
 impl House {
     /// Nothing in it yet but the owner, who has this password.
-    ///
-    /// # Errors
-    /// Where there is no randomness.
     pub fn new(url: Url, owner_password: String) -> Result<Self, Error> {
         let olivia = Person::new("Olivia", OWNER_EMAIL, owner_password);
         let ben = Person::new("Ben", "ben@demo.test", password()?);

@@ -59,9 +59,6 @@ pub trait Verifier {
     fn description(&self) -> &'static Description;
 
     /// A fresh secret as this scheme writes it.
-    ///
-    /// # Errors
-    /// [`RandomError`].
     fn secret(&self) -> Result<Secret, RandomError>;
 
     /// Refuses a dictated secret that could not work, with what to do.
@@ -71,9 +68,6 @@ pub trait Verifier {
     fn check_secret(&self, secret: &Secret) -> Result<(), &'static str>;
 
     /// Verifies a request against every live secret.
-    ///
-    /// # Errors
-    /// [`Unverified`].
     fn verify(
         &self,
         headers: &HeaderMap,
