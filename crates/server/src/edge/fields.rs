@@ -228,8 +228,10 @@ fn example(schema: &RefOr<Schema>, schemas: &Schemas, depth: u32) -> Option<Valu
         }
     };
     match schema {
-        Schema::Object(object) => object.example.clone().or_else(|| example_of_fields(object, schemas, depth)),
-        Schema::Array(array) => array.example.clone().or_else(|| match &array.items {
+        Schema::Object(object) => {
+            first(&object.example, &object.examples).or_else(|| example_of_fields(object, schemas, depth))
+        }
+        Schema::Array(array) => first(&array.example, &array.examples).or_else(|| match &array.items {
             ArrayItems::RefOrSchema(items) => Some(Value::Array(vec![example(items, schemas, depth)?])),
             _ => None,
         }),
@@ -239,6 +241,11 @@ fn example(schema: &RefOr<Schema>, schemas: &Schemas, depth: u32) -> Option<Valu
         }
         _ => None,
     }
+}
+
+/// The example that a type gives itself.
+fn first(example: &Option<Value>, examples: &[Value]) -> Option<Value> {
+    example.as_ref().or(examples.first()).cloned()
 }
 
 fn example_of_fields(object: &Object, schemas: &Schemas, depth: u32) -> Option<Value> {

@@ -10,14 +10,14 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::Surface;
 
 use super::grant::{Grant, Problem};
-use super::list::{inside, needs_of};
+use super::list::inside;
 use super::upstream::Peer;
-use super::{Auth, Error, Failure, Mcp, Server, server_of_source, store};
+use super::{Error, Failure, Mcp, Server, server_of_source, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseRecorder;
 use crate::oauth::TokenUse;
 use crate::threads::StepUseRecorder;
-use crate::tools::{self, Call, LeftOutReason, Outcome, Receipt};
+use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Outcome, Receipt};
 
 /// How long a tool of a turn may work.
 const TURN_CALL_DEADLINE: Duration = Duration::from_secs(120);
@@ -79,20 +79,20 @@ impl Mcp {
         let is_step = matches!(call.receipt, Receipt::Step(_));
         let mut tx = match (call.tool.needs, is_step) {
             // The record is written by `oauth`, with the opening; here is only to be read.
-            (tools::CredentialRequirement::UserGrant, true) => self.db.read(tenant).await?,
+            (CredentialRequirement::UserGrant, true) => self.db.read(tenant).await?,
             _ => self.db.write(tenant).await?,
         };
         let server = self.still_approved(&mut tx, call).await?;
         let use_ = use_of(call);
         let recorder = recorder_of(call);
         let recorder = recorder.as_ref().map(as_dyn);
-        match &server.auth {
-            Auth::None => {
+        match server.auth.needs() {
+            CredentialRequirement::Nothing => {
                 self.record_call(&mut tx, call).await?;
                 tx.commit().await?;
                 Ok((server, Grant::Nothing))
             }
-            Auth::TenantKey { .. } => {
+            CredentialRequirement::TenantKey => {
                 let opened = self.key_open(&mut tx, &server, &use_, recorder).await?;
                 if !is_step {
                     self.record_call(&mut tx, call).await?;
@@ -100,7 +100,7 @@ impl Mcp {
                 tx.commit().await?;
                 Ok((server, Grant::Key(opened)))
             }
-            Auth::UserOauth(_) => {
+            CredentialRequirement::UserGrant => {
                 let user = call.context.may_use.user().ok_or(Problem::Barred(LeftOutReason::NoUser))?;
                 if is_step {
                     drop(tx);
@@ -120,7 +120,7 @@ impl Mcp {
         let found = store::tool_find(tx, server, &call.tool.upstream_name).await?;
         let (server, tool) = found.ok_or(Error::NotFound)?;
         let same = server.is_usable() && tool.is_usable() && tool.definition_hash == call.tool.definition_hash;
-        if same && needs_of(&server) == call.tool.needs { Ok(server) } else { Err(Error::NotFound) }
+        if same && server.auth.needs() == call.tool.needs { Ok(server) } else { Err(Error::NotFound) }
     }
 
     /// The record of a call that opens nothing here, or that belongs to no step.
@@ -129,7 +129,7 @@ impl Mcp {
             .on(call.tool.source.kind(), call.tool.source)
             .within(call.context.thread, call.context.turn)
             .detail("tool", call.tool.name.clone());
-        if call.tool.needs != tools::CredentialRequirement::Nothing {
+        if call.tool.needs != CredentialRequirement::Nothing {
             event = event.using(call.context.may_use, Surface::ToolCall);
         }
         audit::record(tx, self.clock.now(), event)?;

@@ -2,13 +2,14 @@
 //!
 //! Invariant: a look uses the operator's own grant, never another person's.
 
+use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
 use super::grant::Problem;
 use super::{Auth, Error, Failure, Mcp, Server, ServerTool, Status, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::oauth::TokenUse;
-use crate::tools::LeftOutReason;
+use crate::tools::{CredentialRequirement, LeftOutReason};
 
 /// One tool that a test found.
 #[derive(Clone, Debug)]
@@ -103,7 +104,7 @@ impl Mcp {
     pub(super) async fn first_look(&self, tenant: TenantId, id: McpServerId, by: &Actor) {
         let looked = async {
             let server = self.find(tenant, id).await?;
-            if matches!(server.auth, Auth::UserOauth(_)) {
+            if server.auth.uses_oauth() {
                 return match self.discover(tenant, &server, None, by).await {
                     Ok(_) => Ok(()),
                     Err(error) => self.note_problem(tenant, &server, sentence_of(&error)).await,
@@ -152,7 +153,7 @@ impl Mcp {
         let discovered = self.oauth.discover(&server.url, challenge.as_deref()).await?;
         let mut tx = self.db.write(tenant).await?;
         let mut current = registry::find(&mut tx, server.id).await?;
-        if current.url != server.url || !matches!(current.auth, Auth::UserOauth(_)) {
+        if current.url != server.url || !current.auth.uses_oauth() {
             return Err(Error::NotNow("The server was changed in the meantime. Reload and try again.".to_owned()));
         }
         let moved = current.issuer.as_ref().is_some_and(|issuer| *issuer != discovered.issuer);
@@ -191,7 +192,7 @@ impl Mcp {
 
     /// What is in the way, for the operator, with the next step.
     pub(super) fn sentence(&self, server: &Server, problem: &Problem) -> String {
-        match (problem, &server.auth) {
+        match (problem, server.auth.needs()) {
             (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) if server.is_usable() => {
                 "This server requires each person to connect. Connect your account, then test again.".to_owned()
             }
@@ -207,12 +208,13 @@ impl Mcp {
                 "The authorization server rejected the OAuth client ({code}). Enter its client secret again, or \
                  approve the server again."
             ),
-            (Problem::Failed(Failure::Unauthorized { .. }), Auth::None) => {
-                "The server requires authentication. Change its authentication to a shared API key or per-user OAuth."
-                    .to_owned()
+            (Problem::Failed(Failure::Unauthorized { .. }), CredentialRequirement::Nothing) => {
+                let modes = Auth::iter().filter(|auth| auth.needs() != CredentialRequirement::Nothing);
+                let names: Vec<&str> = modes.map(|auth| auth.description().name).collect();
+                format!("The server requires authentication. Change its authentication to: {}.", names.join(" or "))
             }
-            (Problem::Failed(Failure::Unauthorized { .. }), Auth::TenantKey { .. }) => {
-                "The server rejected the API key. Enter a new one.".to_owned()
+            (Problem::Failed(Failure::Unauthorized { .. }), CredentialRequirement::TenantKey) => {
+                "The server rejected its secret. Enter a new one.".to_owned()
             }
             (Problem::Failed(failure), _) => rules::sentence(&failure.to_string()),
             (Problem::Inside(error), _) => sentence_of(error),

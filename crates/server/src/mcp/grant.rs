@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use thinkwork_primitives::{CredentialSubject, McpServerId, Secret, TenantId, UserId};
+use thinkwork_primitives::{CredentialSubject, McpServerId, TenantId, UserId};
 
 use super::upstream::{Peer, Presents, SessionKey};
-use super::{Auth, Error, Failure, Mcp, Server};
+use super::{Error, Failure, Mcp, Server};
 use crate::credentials::UseRecorder;
 use crate::credentials::{OpenRequest, OpenedCredential};
 use crate::oauth::{AccessToken, Error as OauthError, TokenUse};
-use crate::tools::{LeftOut, LeftOutReason, Used};
+use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, Used};
 
 /// What may be presented, opened and recorded.
 pub(super) enum Grant {
@@ -29,7 +29,9 @@ impl Grant {
     pub(super) fn peer<'a>(&'a self, tenant: TenantId, server: &'a Server, deadline: Duration) -> Peer<'a> {
         let (presents, user, credential): (Presents<'a>, _, _) = match self {
             Self::Nothing => (Presents::Nothing, None, None),
-            Self::Key(opened) => (header(server, &opened.secret), None, Some((opened.credential, opened.version))),
+            Self::Key(opened) => {
+                (server.auth.presents(&opened.secret), None, Some((opened.credential, opened.version)))
+            }
             Self::Token(user, token) => {
                 (Presents::Bearer(&token.secret), Some(*user), Some((token.credential, token.version)))
             }
@@ -53,13 +55,6 @@ impl Grant {
                 version: Some(token.version),
             },
         }
-    }
-}
-
-fn header<'a>(server: &'a Server, secret: &'a Secret) -> Presents<'a> {
-    match &server.auth {
-        Auth::TenantKey { header: Some(header) } => Presents::Header(header, secret),
-        _ => Presents::Bearer(secret),
     }
 }
 
@@ -101,15 +96,15 @@ impl Mcp {
         user: Option<UserId>,
         use_: &TokenUse,
     ) -> Result<Grant, Problem> {
-        match &server.auth {
-            Auth::None => Ok(Grant::Nothing),
-            Auth::TenantKey { .. } => {
+        match server.auth.needs() {
+            CredentialRequirement::Nothing => Ok(Grant::Nothing),
+            CredentialRequirement::TenantKey => {
                 let mut tx = self.db.write(tenant).await?;
                 let opened = self.key_open(&mut tx, server, use_, None).await?;
                 tx.commit().await?;
                 Ok(Grant::Key(opened))
             }
-            Auth::UserOauth(_) => {
+            CredentialRequirement::UserGrant => {
                 let user = user.ok_or(Problem::Barred(LeftOutReason::NoUser))?;
                 self.person_token(tenant, server, user, None, use_, None).await
             }
@@ -148,7 +143,7 @@ impl Mcp {
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<OpenedCredential, Error> {
-        let missing = || Error::NotNow("No API key is stored for this server. Ask an operator to add one.".to_owned());
+        let missing = || Error::NotNow("No secret is stored for this server. Ask an operator to add one.".to_owned());
         let opening = OpenRequest {
             surface: thinkwork_primitives::Surface::ToolCall,
             actor: use_.actor.clone(),

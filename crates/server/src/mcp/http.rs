@@ -1,5 +1,6 @@
 //! JSON routes of MCP servers for operators. A member's own are in `http/me.rs`, those of a Space in `http/spaces.rs`.
 
+mod auth;
 mod me;
 mod response;
 mod spaces;

@@ -4,11 +4,11 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{Chain, McpServerId, Requester, ToolSourceId, UserId};
 
 use super::grant::Problem;
-use super::{Auth, Error, Mcp, Server, ServerTool, rules, server_of_source, server_of_target, store};
+use super::{Error, Mcp, Server, ServerTool, rules, server_of_source, server_of_target, store};
 use crate::oauth::{Connection, ConnectionStatus, TokenUse};
 use crate::spaces::SpaceSource;
 use crate::tools::facts::{Grant, KnownTools, OutsideSpaces, SourceFacts, ToolFacts};
-use crate::tools::{self, CredentialRequirement, LeftOutReason, ToolContext};
+use crate::tools::{self, LeftOutReason, ToolContext};
 
 /// How long an empty answer of a server is believed before it is asked again.
 const EMPTY_FOR: std::time::Duration = std::time::Duration::from_secs(60);
@@ -34,7 +34,7 @@ impl Mcp {
             None => outside_spaces(tx).await?,
         };
         let servers = store::servers_with_tools(tx, &ids, only).await?;
-        let needs_user = servers.iter().any(|(server, _)| matches!(server.auth, Auth::UserOauth(_)));
+        let needs_user = servers.iter().any(|(server, _)| server.auth.uses_oauth());
         let connections = match user.filter(|_| needs_user) {
             Some(user) => self.oauth.connections_of(tx, user).await?,
             None => Vec::new(),
@@ -43,10 +43,10 @@ impl Mcp {
             tools: self.known_tools(&server, tools, user),
             source: server.id.into(),
             is_approved: server.is_usable(),
-            needs: needs_of(&server),
+            needs: server.auth.needs(),
             grant: grant_at(server.id, &connections),
             outside_spaces: mark_of(&server),
-            connect_url: matches!(server.auth, Auth::UserOauth(_)).then(|| self.connect_url(server.id)),
+            connect_url: server.auth.uses_oauth().then(|| self.connect_url(server.id)),
             slug: server.slug,
             tool_allowlist: server.tool_allowlist,
         });
@@ -127,15 +127,6 @@ fn mark_of(server: &Server) -> Option<OutsideSpaces> {
     let granted_by = by.parse().map_or_else(|_| Requester::System(by.clone()), Requester::User);
     let granted_at = server.decided_at.unwrap_or(server.created_at);
     server.outside_spaces.then_some(OutsideSpaces { granted_by, granted_at })
-}
-
-/// Whose credential a server's tools need.
-pub(super) const fn needs_of(server: &Server) -> CredentialRequirement {
-    match &server.auth {
-        Auth::None => CredentialRequirement::Nothing,
-        Auth::TenantKey { .. } => CredentialRequirement::TenantKey,
-        Auth::UserOauth(_) => CredentialRequirement::UserGrant,
-    }
 }
 
 /// The person's grant at a server among all of theirs.

@@ -3,7 +3,7 @@
 use thinkwork_database::Tx;
 use thinkwork_primitives::{McpServerId, Principal, UserId};
 
-use super::{Auth, Error, Mcp, MyServer, Server, registry, rules, store};
+use super::{Error, Mcp, MyServer, Server, registry, rules, store};
 use crate::edge::Consent;
 use crate::oauth::{ConnectionStatus, Revocation, Started};
 
@@ -19,7 +19,7 @@ impl Mcp {
         let tools = store::tool_list_of(tx, &ids).await?;
         let connections = self.oauth.connections_of(tx, user).await?;
         let mine = servers.into_iter().map(|server| {
-            let connection = matches!(server.auth, Auth::UserOauth(_)).then(|| {
+            let connection = server.auth.uses_oauth().then(|| {
                 let found = connections.iter().find(|connection| connection.target == server.id.into());
                 found.map_or(ConnectionStatus::NotConnected, |connection| connection.status)
             });
@@ -38,7 +38,7 @@ impl Mcp {
     /// [`Error::NotFound`], [`Error::NotNow`] where there is nothing to connect, and those of the OAuth core.
     pub async fn connect(&self, consent: &Consent, id: McpServerId, return_to: Option<&str>) -> Result<Started, Error> {
         let server = self.find(consent.principal.tenant, id).await?;
-        if !matches!(server.auth, Auth::UserOauth(_)) {
+        if !server.auth.uses_oauth() {
             return Err(Error::NotNow("This server does not require you to connect an account.".to_owned()));
         }
         if !server.is_usable() {

@@ -4,6 +4,7 @@
 //! definition is the one that was approved; a user's grant is looked up by (tenant, user, server, issuer) and nothing
 //! else; nothing of an inbound request is passed on to an upstream; no transaction is held across a call.
 
+pub mod auth;
 mod call;
 mod checks;
 pub mod gateway;
@@ -34,8 +35,9 @@ use crate::spaces::{SpaceSource, Spaces};
 use crate::tools::facts::{SourceFacts, ToolFacts};
 use crate::tools::{Call, LeftOutReason, Outcome, ToolContext, ToolSource};
 
+pub use auth::{Auth, NewAuth};
 pub use checks::{TestResult, TestedTool};
-pub use registry::{Change, NewAuth, NewServer};
+pub use registry::{Change, NewServer};
 pub use review::Decision;
 pub use upstream::Failure;
 
@@ -119,48 +121,6 @@ impl Status {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
-}
-
-/// How a server is authorised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Anybody may call it.
-    None,
-    /// One key of the tenant; in which header. `None`: `Authorization: Bearer …`.
-    TenantKey {
-        /// The header that carries the bare key.
-        header: Option<String>,
-    },
-    /// Each person's own grant.
-    UserOauth(OauthSettings),
-}
-
-impl Auth {
-    /// The word of the API.
-    pub const fn mode(&self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::TenantKey { .. } => "tenant_key",
-            Self::UserOauth(_) => "user_oauth",
-        }
-    }
-}
-
-/// What the operator decided about a server's OAuth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct OauthSettings {
-    /// A client that the operator registered by hand; else dynamic registration.
-    #[serde(default)]
-    pub client_id: Option<String>,
-    /// "Supports PKCE though silent": the metadata lacks `S256` and the operator accepts that.
-    #[serde(default)]
-    pub pkce_though_silent: bool,
-    /// "Leave out `resource`" (RFC 8707): a named deviation.
-    #[serde(default)]
-    pub without_resource: bool,
-    /// Scopes to ask for instead of those of the metadata.
-    #[serde(default)]
-    pub scopes: Option<Vec<String>>,
 }
 
 /// A tenant's registration of a remote MCP endpoint.

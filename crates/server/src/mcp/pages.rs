@@ -75,8 +75,3 @@ fn names_typed(text: Option<&str>) -> Option<Vec<String>> {
         text?.split(['\n', ',']).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     (!names.is_empty()).then_some(names)
 }
-
-/// A field that was left empty is not there.
-fn filled(text: Option<String>) -> Option<String> {
-    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-}

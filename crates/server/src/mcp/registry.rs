@@ -8,7 +8,8 @@ use std::time::Duration;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Actor, CredentialId, McpServerId, Principal, Secret, TenantId};
 
-use super::{Auth, Error, Mcp, OauthSettings, Server, ServerTool, Status, rules, store};
+use super::auth::{NewAuth, check_secret};
+use super::{Error, Mcp, Server, ServerTool, Status, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
 use crate::edge::Idempotency;
@@ -30,26 +31,6 @@ pub struct NewServer {
     pub tool_allowlist: Option<Vec<String>>,
     /// Whether `/mcp` without a Space offers it.
     pub outside_spaces: bool,
-}
-
-/// How a server is to be authorised, with the secret itself where there is one: never a reference to a stored one.
-pub enum NewAuth {
-    /// Anybody may call it.
-    None,
-    /// One key of the tenant.
-    TenantKey {
-        /// The key; absent in a change that keeps the stored one.
-        secret: Option<Secret>,
-        /// The header that carries the bare key; else `Authorization: Bearer`.
-        header: Option<String>,
-    },
-    /// Each person's own grant.
-    UserOauth {
-        /// What the operator decided.
-        settings: OauthSettings,
-        /// The secret of a client registered by hand.
-        client_secret: Option<Secret>,
-    },
 }
 
 /// What to change; absent parts stay.
@@ -79,9 +60,9 @@ impl Mcp {
         let now = self.clock.now();
         let actor = by.actor();
         let url = self.check_address(&new.url)?;
-        let (auth, secret) = new_auth(new.auth)?;
-        if matches!(auth, Auth::TenantKey { .. }) && secret.is_none() {
-            return Err(Error::Field { field: "auth.secret", problem: "enter the API key.".to_owned() });
+        let NewAuth { auth, secret } = new.auth;
+        if auth.requires_secret() && secret.is_none() {
+            return Err(Error::Field { field: "auth.secret", problem: "enter the secret.".to_owned() });
         }
         let mut server = Server {
             id: McpServerId::new(),
@@ -117,7 +98,7 @@ impl Mcp {
         server.credential = self.secret_keep(&mut tx, &server, secret.as_ref(), &actor).await?;
         store::server_insert(&mut tx, &server).await?;
         let event = Event::by(actor.clone(), "mcp_server.registered").on("mcp_server", server.id);
-        audit::record(&mut tx, now, event.detail("auth_mode", server.auth.mode()))?;
+        audit::record(&mut tx, now, event.detail("auth_mode", server.auth.as_str()))?;
         let id = server.id.to_string();
         idempotency.keep(&mut tx, &id).await.map_err(|error| Error::Idempotency(Box::new(error)))?;
         tx.commit().await?;
@@ -156,7 +137,6 @@ impl Mcp {
     /// [`Error::NotFound`], [`Error::Field`], [`Error::VersionChanged`].
     pub async fn change(&self, id: McpServerId, change: Change, by: &Principal) -> Result<Server, Error> {
         let url = change.url.as_deref().map(|url| self.check_address(url)).transpose()?;
-        let auth = change.auth.map(new_auth).transpose()?;
         let actor = by.actor();
         let mut tx = self.access.write_as(by).await?;
         let before = find(&mut tx, id).await?;
@@ -172,13 +152,11 @@ impl Mcp {
         }
         server.outside_spaces = change.outside_spaces.unwrap_or(server.outside_spaces);
         server.url = url.unwrap_or(server.url);
-        let secret = match auth {
-            Some((auth, secret)) => {
-                server.auth = auth;
-                secret
-            }
-            None => None,
-        };
+        let mut secret = None;
+        if let Some(new) = change.auth {
+            server.auth = new.auth;
+            secret = new.secret;
+        }
         let moved = server.url != before.url;
         if moved || server.auth != before.auth {
             self.auth_change(&mut tx, &before, &mut server, secret.as_ref(), &actor).await?;
@@ -197,8 +175,7 @@ impl Mcp {
         store::server_update(&mut tx, &server).await?;
         let event = Event::by(actor.clone(), "mcp_server.changed").on("mcp_server", id);
         audit::record(&mut tx, self.clock.now(), event.detail("status", server.status.as_str()))?;
-        let was_oauth = matches!(before.auth, Auth::UserOauth(_));
-        if was_oauth && (moved || !matches!(server.auth, Auth::UserOauth(_))) {
+        if before.auth.uses_oauth() && (moved || server.auth.as_str() != before.auth.as_str()) {
             self.oauth.end_target(&mut tx, id.into(), "server_changed", &actor).await?;
         }
         tx.commit().await?;
@@ -222,19 +199,14 @@ impl Mcp {
         by: &Actor,
     ) -> Result<(), Error> {
         server.discovered = None;
-        if server.url != before.url || !matches!((&server.auth, &before.auth), (Auth::UserOauth(_), Auth::UserOauth(_)))
-        {
+        let same_mode = server.auth.as_str() == before.auth.as_str();
+        if server.url != before.url || !same_mode {
             server.issuer = None;
         }
-        let same_client =
-            server.auth.mode() == before.auth.mode() && client_id(&server.auth) == client_id(&before.auth);
+        let same_client = same_mode && server.auth.client_id() == before.auth.client_id();
         let keeps = same_client && server.url == before.url;
-        let asks = match &server.auth {
-            Auth::None => false,
-            Auth::TenantKey { .. } => !keeps,
-            Auth::UserOauth(_) => !keeps && same_client && before.credential.is_some(),
-        };
-        if asks && secret.is_none() {
+        let lost = same_client && before.credential.is_some();
+        if !keeps && (server.auth.requires_secret() || lost) && secret.is_none() {
             return Err(Error::Field {
                 field: "auth.secret",
                 problem: "enter the secret again: a stored secret is only sent to the address it was entered for."
@@ -256,14 +228,10 @@ impl Mcp {
     pub async fn secret_put(&self, id: McpServerId, secret: &Secret, by: &Principal) -> Result<Server, Error> {
         let mut tx = self.access.write_as(by).await?;
         let mut server = find(&mut tx, id).await?;
-        match &server.auth {
-            Auth::TenantKey { .. } => {}
-            Auth::UserOauth(settings) if settings.client_id.is_some() => {}
-            _ => {
-                return Err(Error::NotNow(
-                    "This server has no secret of the tenant; change how it signs in first.".to_owned(),
-                ));
-            }
+        if !server.auth.takes_secret() {
+            return Err(Error::NotNow(
+                "This server has no secret of the tenant; change how it signs in first.".to_owned(),
+            ));
         }
         server.credential = self.secret_keep(&mut tx, &server, Some(secret), &by.actor()).await?;
         store::server_update(&mut tx, &server).await?;
@@ -276,7 +244,7 @@ impl Mcp {
     /// Gives a new secret to the client registration that proves itself with it, where there is one already.
     async fn secret_pass_on(&self, id: McpServerId, by: &Principal) -> Result<Server, Error> {
         let server = self.find(by.tenant, id).await?;
-        if matches!(server.auth, Auth::UserOauth(_)) && server.is_usable() {
+        if server.auth.uses_oauth() && server.is_usable() {
             self.client_register(&server, by).await?;
         }
         Ok(server)
@@ -305,12 +273,12 @@ impl Mcp {
         by: &Actor,
     ) -> Result<Option<CredentialId>, Error> {
         let Some(secret) = secret else { return Ok(server.credential) };
-        rules::check_header_secret(secret)?;
+        check_secret(secret)?;
         if let Some(known) = server.credential {
             self.credentials.rotate(tx, known, secret, Duration::ZERO, by).await?;
             return Ok(Some(known));
         }
-        let kind = if matches!(server.auth, Auth::UserOauth(_)) { "client_secret" } else { "tenant_key" };
+        let kind = if server.auth.uses_oauth() { "client_secret" } else { "tenant_key" };
         Ok(Some(self.credentials.create(tx, Owner::ToolSource(server.id.into()), kind, secret, by).await?))
     }
 
@@ -350,32 +318,4 @@ async fn slug_free(tx: &mut Tx, name: &str) -> Result<String, Error> {
         }
     }
     Err(Error::SlugTaken(rules::slug_from(name, 1)))
-}
-
-fn client_id(auth: &Auth) -> Option<&str> {
-    match auth {
-        Auth::UserOauth(settings) => settings.client_id.as_deref(),
-        Auth::None | Auth::TenantKey { .. } => None,
-    }
-}
-
-/// The authorisation and its secret, both checked.
-fn new_auth(new: NewAuth) -> Result<(Auth, Option<Secret>), Error> {
-    let (auth, secret) = match new {
-        NewAuth::None => (Auth::None, None),
-        NewAuth::TenantKey { secret, header } => {
-            (Auth::TenantKey { header: rules::check_header(header.as_deref())? }, secret)
-        }
-        NewAuth::UserOauth { settings, client_secret } => {
-            if client_secret.is_some() && settings.client_id.is_none() {
-                let problem = "a client secret requires auth.client_id.".to_owned();
-                return Err(Error::Field { field: "auth.client_id", problem });
-            }
-            (Auth::UserOauth(settings), client_secret)
-        }
-    };
-    if let Some(secret) = &secret {
-        rules::check_header_secret(secret)?;
-    }
-    Ok((auth, secret))
 }

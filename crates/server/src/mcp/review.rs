@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Surface};
 
-use super::{Auth, Error, Mcp, Server, ServerTool, Status, registry, rules, store};
+use super::{Error, Mcp, Server, ServerTool, Status, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::OpenRequest;
-use crate::oauth::{ClientSettings, PreRegistered};
 
 /// What an operator decided of one tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ impl Mcp {
     pub async fn approve(&self, id: McpServerId, decision: Decision, by: &Principal) -> Result<Server, Error> {
         let server = self.find(by.tenant, id).await?;
         same_hash(&server, &decision)?;
-        if matches!(server.auth, Auth::UserOauth(_)) {
+        if server.auth.uses_oauth() {
             if server.discovered.is_none() {
                 let found = self.discover(by.tenant, &server, None, &by.actor()).await?;
                 return Err(Error::DefinitionChanged { current: found.definition_hash });
@@ -97,7 +96,7 @@ impl Mcp {
 
     /// Registers us as a client at the reviewed authorization server.
     pub(super) async fn client_register(&self, server: &Server, by: &Principal) -> Result<(), Error> {
-        let (Auth::UserOauth(settings), Some(discovered)) = (&server.auth, &server.discovered) else { return Ok(()) };
+        let Some(discovered) = &server.discovered else { return Ok(()) };
         let client_secret = match server.credential {
             Some(credential) => {
                 let opening = OpenRequest {
@@ -116,15 +115,7 @@ impl Mcp {
             }
             None => None,
         };
-        let pre_registered = settings.client_id.clone().map(|client_id| PreRegistered { client_id, client_secret });
-        let client = ClientSettings {
-            target: server.id.into(),
-            discovered: discovered.clone(),
-            pre_registered,
-            pkce_though_silent: settings.pkce_though_silent,
-            without_resource: settings.without_resource,
-            scopes: settings.scopes.clone(),
-        };
+        let Some(client) = server.auth.client(server.id.into(), discovered, client_secret) else { return Ok(()) };
         let made = self.oauth.registration(by.tenant, client).await?;
         let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.

@@ -1,9 +1,9 @@
 //! Pure decisions: what a definition's hash covers, what is taken as input, how tools are named, which are held.
 
 use serde_json::{Value, json};
-use thinkwork_primitives::{Effect, Secret, Timestamp, crypto, limits};
+use thinkwork_primitives::{Effect, Timestamp, crypto, limits};
 
-use super::{Auth, Error, Server, ServerTool};
+use super::{Error, Server, ServerTool};
 
 /// A slug at most: leaves 38 characters of a full tool name for the tool.
 const SLUG_CHARS_MAX: usize = 24;
@@ -14,30 +14,8 @@ pub(super) const UPSTREAM_NAME_BYTES_MAX: usize = 128;
 /// One tool's whole definition as JSON: a longer one is not meant for a model.
 const TOOL_DEFINITION_BYTES_MAX: usize = 65_536;
 
-/// Headers that an upstream request of ours has anyway, or that belong to the connection.
-const HEADERS_RESERVED: &[&str] = &[
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "last-event-id",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-fn refused(field: &'static str, problem: impl Into<String>) -> Error {
+/// What is wrong with a field.
+pub(super) fn refused(field: &'static str, problem: impl Into<String>) -> Error {
     Error::Field { field, problem: problem.into() }
 }
 
@@ -63,21 +41,10 @@ fn canonical(value: &Value) -> String {
 /// The hash of what the operator decides about a server, and of nothing else: no secret, no client registration, no
 /// name, no tools.
 pub(super) fn definition_hash(server: &Server) -> String {
-    let auth = match &server.auth {
-        Auth::None => json!({ "mode": "none" }),
-        Auth::TenantKey { header } => json!({ "mode": "tenant_key", "header": header }),
-        Auth::UserOauth(settings) => json!({
-            "mode": "user_oauth",
-            "issuer": server.issuer,
-            "pkce_though_silent": settings.pkce_though_silent,
-            "without_resource": settings.without_resource,
-            "scopes": sorted(settings.scopes.as_deref()),
-        }),
-    };
     let decided = json!({
         "url": server.url,
         "transport": "streamable_http",
-        "auth": auth,
+        "auth": server.auth.definition(server.issuer.as_deref()),
         "tool_allowlist": sorted(server.tool_allowlist.as_deref()),
         "outside_spaces": server.outside_spaces,
     });
@@ -131,31 +98,6 @@ pub(super) fn slug_from(name: &str, number: usize) -> String {
         cut.push_str("server");
     }
     cut + &suffix
-}
-
-/// The header that carries a tenant's key, in lower case; `None` for `Authorization: Bearer`.
-pub(super) fn check_header(header: Option<&str>) -> Result<Option<String>, Error> {
-    let Some(header) = header.map(str::trim).filter(|header| !header.is_empty()) else { return Ok(None) };
-    let name = header.to_ascii_lowercase();
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.len() > 64 || !name.bytes().all(token) {
-        return Err(refused("auth.header", "enter a header name, for example X-Api-Key."));
-    }
-    if HEADERS_RESERVED.contains(&name.as_str()) {
-        return Err(refused("auth.header", "this header is reserved; enter the header that carries the key."));
-    }
-    Ok(Some(name))
-}
-
-/// A secret that goes into a header: visible ASCII, no line break.
-pub(super) fn check_header_secret(secret: &Secret) -> Result<(), Error> {
-    if secret.is_empty() || secret.expose().iter().all(u8::is_ascii_whitespace) {
-        return Err(refused("auth.secret", "enter the key."));
-    }
-    if secret.expose().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
-        return Ok(());
-    }
-    Err(refused("auth.secret", "the key contains a line break or another invalid character; paste it again."))
 }
 
 /// The names of an allowlist, without doubles.

@@ -4,54 +4,26 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use serde_json::Value;
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{CredentialId, McpServerId, Timestamp};
 use uuid::Uuid;
 
-use super::{Auth, Error, OauthSettings, Server, ServerTool};
-use crate::oauth::Discovered;
+use super::{Error, Server, ServerTool};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
 }
 
-/// The `auth` column.
-#[derive(Default, serde::Serialize, serde::Deserialize)]
-struct AuthColumn {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    header: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    oauth: Option<OauthSettings>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    discovered: Option<Discovered>,
-}
-
-fn auth_column(server: &Server) -> String {
-    let mut column = AuthColumn { discovered: server.discovered.clone(), ..AuthColumn::default() };
-    match &server.auth {
-        Auth::None => {}
-        Auth::TenantKey { header } => column.header.clone_from(header),
-        Auth::UserOauth(settings) => column.oauth = Some(settings.clone()),
-    }
-    serde_json::to_string(&column).unwrap_or_default()
-}
-
 fn server_from(row: server::Model) -> Result<Server, Error> {
     let stored = StoredRow::new("mcp_server", row.id);
-    let column: AuthColumn = stored.json("auth", &row.auth)?;
-    let auth = match row.auth_mode.as_str() {
-        "none" => Auth::None,
-        "tenant_key" => Auth::TenantKey { header: column.header },
-        "user_oauth" => Auth::UserOauth(stored.require("auth", column.oauth)?),
-        _ => return Err(stored.unreadable("auth_mode").into()),
-    };
     Ok(Server {
         id: McpServerId::from_uuid(row.id),
         name: row.name,
         slug: row.slug,
         url: row.url,
-        auth,
-        discovered: column.discovered,
+        auth: stored.json("auth", &row.auth)?,
+        discovered: stored.json_or_null("discovered", row.discovered.as_deref())?,
         tool_allowlist: stored.json_or_null("tool_allowlist", row.tool_allowlist.as_deref())?,
         credential: row.credential_id.map(CredentialId::from_uuid),
         status: stored.parse("status", &row.status)?,
@@ -78,8 +50,8 @@ fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
         slug: Set(server.slug.clone()),
         url: Set(server.url.clone()),
         transport: Set("streamable_http".to_owned()),
-        auth_mode: Set(server.auth.mode().to_owned()),
-        auth: Set(auth_column(server)),
+        auth: Set(Value::from(server.auth.to_json()).to_string()),
+        discovered: Set(server.discovered.as_ref().and_then(|found| serde_json::to_string(found).ok())),
         tool_allowlist: Set(server.tool_allowlist.as_ref().and_then(|list| serde_json::to_string(list).ok())),
         credential_id: Set(server.credential.map(|id| id.uuid())),
         status: Set(server.status.as_str().to_owned()),
@@ -362,8 +334,8 @@ mod server {
         pub slug: String,
         pub url: String,
         pub transport: String,
-        pub auth_mode: String,
         pub auth: String,
+        pub discovered: Option<String>,
         pub tool_allowlist: Option<String>,
         pub credential_id: Option<Uuid>,
         pub status: String,

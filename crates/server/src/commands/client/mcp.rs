@@ -1,12 +1,15 @@
 //! `thinkwork mcp`: register, review and approve MCP servers, and let them serve Spaces.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{McpServerId, SpaceId};
 
 use super::super::Failure;
 use super::api::{Api, only_given, secret_from_stdin};
 use super::{Part, Seen, show};
+use crate::mcp::auth::{Auth, Setting, SettingKind};
 
 /// What to do with MCP servers.
 #[derive(Subcommand)]
@@ -60,27 +63,6 @@ pub enum Mcp {
     },
 }
 
-/// How a server is authorised.
-#[derive(Clone, Copy, ValueEnum)]
-enum AuthMode {
-    /// No authentication.
-    None,
-    /// Shared API key, read from standard input.
-    TenantKey,
-    /// Per-user OAuth.
-    UserOauth,
-}
-
-impl AuthMode {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::TenantKey => "tenant_key",
-            Self::UserOauth => "user_oauth",
-        }
-    }
-}
-
 /// A server to register.
 #[derive(Args)]
 pub struct Add {
@@ -91,12 +73,12 @@ pub struct Add {
     /// Prefix of the tool names [default: derived from the name].
     #[arg(long)]
     slug: Option<String>,
-    /// Authentication. With tenant-key, the key is read from standard input.
-    #[arg(long, value_enum, default_value = "none")]
-    auth: AuthMode,
+    /// Authentication. The secret that it requires is read from standard input.
+    #[arg(long, value_parser = auth_mode(), default_value = "none")]
+    auth: String,
     /// Authentication options.
     #[command(flatten)]
-    proof: Proof,
+    options: AuthOptions,
     /// Limit to this tool (repeatable).
     #[arg(long = "tool", value_name = "TOOL")]
     tools: Vec<String>,
@@ -116,12 +98,12 @@ pub struct Edit {
     /// URL of the MCP endpoint (streamable HTTP). A stored key is not sent to a new URL: pass --auth as well.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// Authentication, replaced as a whole. With tenant-key, the key is read from standard input.
-    #[arg(long, value_enum)]
-    auth: Option<AuthMode>,
+    /// Authentication, replaced as a whole. The secret that it requires is read from standard input.
+    #[arg(long, value_parser = auth_mode())]
+    auth: Option<String>,
     /// Authentication options.
     #[command(flatten)]
-    proof: Proof,
+    options: AuthOptions,
     /// Limit to this tool (repeatable).
     #[arg(long = "tool", value_name = "TOOL")]
     tools: Vec<String>,
@@ -136,48 +118,88 @@ pub struct Edit {
     seen: Seen,
 }
 
-/// What belongs to a way of authorising.
-#[derive(Args)]
-struct Proof {
-    /// tenant-key: header for the key [default: Authorization: Bearer].
-    #[arg(long, requires = "auth")]
-    header: Option<String>,
-    /// user-oauth: ID of an OAuth client you registered. Pass its secret with --client-secret-stdin.
-    #[arg(long, requires = "auth")]
-    client_id: Option<String>,
-    /// user-oauth: read the client secret from standard input.
-    #[arg(long, requires = "client_id")]
-    client_secret_stdin: bool,
-    /// user-oauth: request this scope instead of the server defaults (repeatable).
-    #[arg(long = "scope", value_name = "SCOPE", requires = "auth")]
-    scopes: Vec<String>,
-    /// user-oauth: use PKCE even if the issuer does not advertise it.
-    #[arg(long, requires = "auth")]
-    pkce_though_silent: bool,
-    /// user-oauth: omit the resource parameter (RFC 8707).
-    #[arg(long, requires = "auth")]
-    without_resource: bool,
+/// An authentication mode, as the API names it.
+fn auth_mode() -> impl TypedValueParser<Value = String> {
+    let words = Auth::iter().map(|auth| dashed(auth.as_str()));
+    PossibleValuesParser::new(words).map(|word| word.replace('-', "_"))
 }
 
-impl Proof {
-    /// This way of authorising with what belongs to it; secrets come from standard input.
-    fn body(self, mode: AuthMode) -> Result<Value, Failure> {
-        let secret = match mode {
-            AuthMode::TenantKey => Some(secret_from_stdin("the API key")?.into()),
-            AuthMode::None | AuthMode::UserOauth => None,
-        };
-        let client_secret =
-            if self.client_secret_stdin { Some(secret_from_stdin("the client's secret")?.into()) } else { None };
-        Ok(Value::Object(only_given(&[
-            ("mode", Some(mode.as_str().into())),
-            ("secret", secret),
-            ("client_secret", client_secret),
-            ("header", self.header.map(Value::from)),
-            ("client_id", self.client_id.map(Value::from)),
-            ("scopes", named(self.scopes)),
-            ("pkce_though_silent", self.pkce_though_silent.then_some(true.into())),
-            ("without_resource", self.without_resource.then_some(true.into())),
-        ])))
+fn dashed(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+/// What was entered for an authentication mode: an option for each setting, made from what the mode says of it.
+struct AuthOptions {
+    settings: Map<String, Value>,
+    secret_stdin: bool,
+}
+
+/// The settings of all modes that are options, each with the mode's name here. Secrets come from standard input.
+fn settings() -> impl Iterator<Item = (String, &'static Setting)> {
+    let all = Auth::iter()
+        .flat_map(|auth| auth.description().settings.iter().map(move |setting| (dashed(auth.as_str()), setting)));
+    all.filter(|(_, setting)| !matches!(setting.kind, SettingKind::Secret(_)))
+}
+
+impl Args for AuthOptions {
+    fn augment_args(command: Command) -> Command {
+        let secret_stdin = Arg::new("client_secret_stdin")
+            .long("client-secret-stdin")
+            .help("user-oauth: Read the client secret from standard input")
+            .action(ArgAction::SetTrue)
+            .requires("client_id");
+        let command = command.arg(secret_stdin);
+        settings().fold(command, |command, (mode, setting)| {
+            let argument = Arg::new(setting.name).help(format!("{mode}: {}", setting.help)).requires("auth");
+            let name = dashed(setting.name);
+            command.arg(match setting.kind {
+                // One word each time: --scope for `scopes`.
+                SettingKind::List(_) => argument.long(name.trim_end_matches('s').to_owned()).action(ArgAction::Append),
+                SettingKind::Flag => argument.long(name).action(ArgAction::SetTrue),
+                SettingKind::Text(_) | SettingKind::Secret(_) => argument.long(name),
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for AuthOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Map::new();
+        for (_, setting) in settings() {
+            let value = match setting.kind {
+                SettingKind::Flag => matches.get_flag(setting.name).then_some(Value::Bool(true)),
+                SettingKind::List(_) => matches.get_many::<String>(setting.name).map(|words| words.cloned().collect()),
+                SettingKind::Text(_) | SettingKind::Secret(_) => {
+                    matches.get_one::<String>(setting.name).cloned().map(Value::from)
+                }
+            };
+            given.extend(value.map(|value| (setting.name.to_owned(), value)));
+        }
+        Ok(Self { settings: given, secret_stdin: matches.get_flag("client_secret_stdin") })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl AuthOptions {
+    /// This mode with what was entered for it.
+    fn body(self, mode: &str) -> Result<Value, Failure> {
+        let mut body = self.settings;
+        body.insert("mode".to_owned(), mode.into());
+        if let Some(auth) = Auth::iter().find(|auth| auth.as_str() == mode)
+            && let Some(secret) = auth.description().secret()
+            && (auth.requires_secret() || self.secret_stdin)
+        {
+            body.insert(secret.name.to_owned(), secret_from_stdin(&format!("the {}", secret.label))?.into());
+        }
+        Ok(body.into())
     }
 }
 
@@ -298,7 +320,7 @@ async fn add(api: &Api, new: Add) -> Result<(), Failure> {
         ("name", Some(new.name.into())),
         ("url", Some(new.endpoint.into())),
         ("transport", Some("streamable_http".into())),
-        ("auth", Some(new.proof.body(new.auth)?)),
+        ("auth", Some(new.options.body(&new.auth)?)),
         ("outside_spaces", Some(new.outside_spaces.into())),
         ("slug", new.slug.map(Value::from)),
         ("tool_allowlist", named(new.tools)),
@@ -309,7 +331,7 @@ async fn add(api: &Api, new: Add) -> Result<(), Failure> {
 }
 
 async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
-    let auth = edit.auth.map(|mode| edit.proof.body(mode)).transpose()?;
+    let auth = edit.auth.map(|mode| edit.options.body(&mode)).transpose()?;
     let fields = [
         ("name", edit.name.map(Value::from)),
         ("url", edit.endpoint.map(Value::from)),

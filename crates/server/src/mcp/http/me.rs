@@ -29,7 +29,7 @@ struct MyServerResponse {
     /// What people call it.
     #[schema(example = "Notes")]
     name: String,
-    /// How calls to it are authorised: `none`, `tenant_key` or `user_oauth`.
+    /// How calls to it are authorised: the mode of its registration's `auth`.
     #[schema(example = "user_oauth")]
     auth_mode: &'static str,
     /// Your connection: `active`, `expired`, `needs_connection` or `not_required`.
@@ -55,7 +55,7 @@ impl From<MyServer> for MyServerResponse {
         Self {
             id: mine.server.id,
             name: mine.server.name,
-            auth_mode: mine.server.auth.mode(),
+            auth_mode: mine.server.auth.as_str(),
             status: status_word(mine.connection),
             tool_count: mine.tool_count,
         }

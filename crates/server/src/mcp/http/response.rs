@@ -5,8 +5,9 @@ use serde_json::Value;
 use thinkwork_primitives::{Effect, McpServerId, Timestamp};
 use utoipa::ToSchema;
 
+use super::auth::{ServerAuthResponse, ServerSecretResponse};
 use crate::credentials::CredentialInfo;
-use crate::mcp::{Auth, Server, ServerTool, TestResult, rules};
+use crate::mcp::{Server, ServerTool, TestResult, rules};
 
 /// An MCP server.
 #[derive(Serialize, ToSchema)]
@@ -71,51 +72,6 @@ pub(super) struct ServerResponse {
     pub(super) tools: Option<Vec<ServerToolResponse>>,
 }
 
-/// How a server is authorised, without its secret.
-#[derive(Serialize, ToSchema)]
-struct ServerAuthResponse {
-    /// `none`, `tenant_key` or `user_oauth`.
-    #[schema(example = "user_oauth")]
-    mode: &'static str,
-    /// Whether a secret is stored.
-    #[schema(example = false)]
-    has_secret: bool,
-    /// `tenant_key`: the header that carries the bare key; absent for `Authorization: Bearer`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "x-api-key")]
-    header: Option<String>,
-    /// `user_oauth`: the client that was registered by hand.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "thinkwork")]
-    client_id: Option<String>,
-    /// `user_oauth`: PKCE is used although the metadata does not name `S256`.
-    #[schema(example = false)]
-    pkce_though_silent: bool,
-    /// `user_oauth`: the `resource` of RFC 8707 is not sent.
-    #[schema(example = false)]
-    without_resource: bool,
-    /// `user_oauth`: the scopes that are asked for instead of those of the metadata.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["notes.read"]))]
-    scopes: Option<Vec<String>>,
-    /// What may be shown of the secret; only when one server is read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<ServerSecretResponse>,
-}
-
-/// What may be shown of a secret.
-#[derive(Serialize, ToSchema)]
-struct ServerSecretResponse {
-    /// How many secrets there have been, this one included.
-    #[schema(example = 2)]
-    version: i64,
-    last_four: Option<String>,
-    #[schema(value_type = String)]
-    rotated_at: Timestamp,
-    #[schema(value_type = Option<String>)]
-    last_used_at: Option<Timestamp>,
-}
-
 /// A tool of a server.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ServerToolResponse {
@@ -169,26 +125,7 @@ impl From<&ServerTool> for ServerToolResponse {
 
 impl From<Server> for ServerResponse {
     fn from(server: Server) -> Self {
-        let mut auth = ServerAuthResponse {
-            mode: server.auth.mode(),
-            has_secret: server.credential.is_some(),
-            header: None,
-            client_id: None,
-            pkce_though_silent: false,
-            without_resource: false,
-            scopes: None,
-            secret: None,
-        };
-        match server.auth {
-            Auth::None => {}
-            Auth::TenantKey { header } => auth.header = header,
-            Auth::UserOauth(settings) => {
-                auth.client_id = settings.client_id;
-                auth.pkce_though_silent = settings.pkce_though_silent;
-                auth.without_resource = settings.without_resource;
-                auth.scopes = settings.scopes;
-            }
-        }
+        let auth = ServerAuthResponse::of(&server);
         Self {
             id: server.id,
             name: server.name,
@@ -222,12 +159,7 @@ impl ServerResponse {
         let mut out = Self::from(server);
         out.tool_allowlist_missing = Some(missing);
         out.tools = Some(tools.iter().map(ServerToolResponse::from).collect());
-        out.auth.secret = secret.map(|secret| ServerSecretResponse {
-            version: secret.version,
-            last_four: secret.last_four,
-            rotated_at: secret.rotated_at,
-            last_used_at: secret.last_used_at,
-        });
+        out.auth.secret = secret.map(ServerSecretResponse::from);
         out
     }
 }

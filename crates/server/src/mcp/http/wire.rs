@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use thinkwork_primitives::{Effect, Secret, crypto};
+use thinkwork_primitives::{Effect, Secret};
 use utoipa::ToSchema;
 
+use super::auth::ServerAuthRequest;
 use crate::edge::ApiError;
 use crate::mcp::review::EffectChoice;
-use crate::mcp::{Change, NewAuth, NewServer, OauthSettings};
+use crate::mcp::{Change, NewServer};
 
 /// A server to register.
 #[derive(Deserialize, ToSchema)]
@@ -37,45 +38,9 @@ pub(super) struct CreateServerRequest {
     outside_spaces: bool,
 }
 
-/// How a server is authorised; secrets themselves, never references to stored ones.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({ "mode": "tenant_key", "secret": "key-example-4f8a", "header": "x-api-key" }))]
-pub(super) struct ServerAuthRequest {
-    /// `none`, `tenant_key` or `user_oauth`.
-    #[schema(example = "user_oauth")]
-    mode: String,
-    /// `tenant_key`: the key.
-    #[schema(value_type = Option<String>, example = "key-example-4f8a")]
-    secret: Option<Secret>,
-    /// `tenant_key`: the header that carries the bare key; `Authorization: Bearer` if absent.
-    #[schema(example = "x-api-key")]
-    header: Option<String>,
-    /// `user_oauth`: a client that was registered by hand.
-    #[schema(example = "thinkwork")]
-    client_id: Option<String>,
-    /// `user_oauth`: the secret of that client.
-    #[schema(value_type = Option<String>, example = "secret-example-4f8a")]
-    client_secret: Option<Secret>,
-    /// `user_oauth`: use PKCE although the metadata does not name `S256`.
-    #[serde(default)]
-    #[schema(example = false)]
-    pkce_though_silent: bool,
-    /// `user_oauth`: do not send the `resource` of RFC 8707.
-    #[serde(default)]
-    #[schema(example = false)]
-    without_resource: bool,
-    /// `user_oauth`: the scopes to ask for instead of those of the metadata.
-    #[schema(example = json!(["notes.read"]))]
-    scopes: Option<Vec<String>>,
-}
-
 impl CreateServerRequest {
     /// The body in words, for the idempotency key; of secrets their hash.
     pub(super) fn described(&self) -> String {
-        let hash =
-            |secret: &Option<Secret>| secret.as_ref().map(|secret| crypto::hex(&crypto::sha256(secret.expose())));
-        let auth = &self.auth;
         serde_json::json!([
             self.name,
             self.slug,
@@ -83,14 +48,7 @@ impl CreateServerRequest {
             self.transport,
             self.tool_allowlist,
             self.outside_spaces,
-            auth.mode,
-            hash(&auth.secret),
-            auth.header,
-            auth.client_id,
-            hash(&auth.client_secret),
-            auth.pkce_though_silent,
-            auth.without_resource,
-            auth.scopes,
+            self.auth.described(),
         ])
         .to_string()
     }
@@ -116,37 +74,6 @@ fn check_transport(transport: Option<&str>) -> Result<(), ApiError> {
             "the sse transport is not supported; most servers also support streamable_http, often at /mcp.",
         )),
         Some(_) => Err(ApiError::invalid("transport", "use streamable_http.")),
-    }
-}
-
-impl ServerAuthRequest {
-    fn parse(self) -> Result<NewAuth, ApiError> {
-        let key = self.secret.is_some() || self.header.is_some();
-        let oauth = self.client_id.is_some()
-            || self.client_secret.is_some()
-            || self.pkce_though_silent
-            || self.without_resource
-            || self.scopes.is_some();
-        match self.mode.as_str() {
-            "none" if !key && !oauth => Ok(NewAuth::None),
-            "tenant_key" if !oauth => Ok(NewAuth::TenantKey { secret: self.secret, header: self.header }),
-            "user_oauth" if !key => Ok(NewAuth::UserOauth {
-                settings: OauthSettings {
-                    client_id: self.client_id.filter(|id| !id.is_empty()),
-                    pkce_though_silent: self.pkce_though_silent,
-                    without_resource: self.without_resource,
-                    scopes: self.scopes,
-                },
-                client_secret: self.client_secret,
-            }),
-            "none" | "tenant_key" | "user_oauth" => {
-                Err(ApiError::invalid("auth", "it contains fields of another mode; remove them."))
-            }
-            "user_headers" => {
-                Err(ApiError::invalid("auth.mode", "per-user headers are not supported; use tenant_key or user_oauth."))
-            }
-            _ => Err(ApiError::invalid("auth.mode", "use none, tenant_key or user_oauth.")),
-        }
     }
 }
 

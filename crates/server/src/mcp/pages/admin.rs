@@ -12,7 +12,7 @@ use super::review::{Shown, page};
 use super::{Done, bad, names_typed};
 use crate::edge::{CheckedForm, Id, Layout, List, Page, PageError, PageOperator, Paging};
 use crate::mcp::review::EffectChoice;
-use crate::mcp::{Change, Decision, Error, Mcp, Server};
+use crate::mcp::{Change, Decision, Error, Mcp};
 use crate::spaces::SourcePolicy;
 
 struct Row {
@@ -20,7 +20,7 @@ struct Row {
     name: String,
     url: String,
     status: &'static str,
-    sign_in: &'static str,
+    authentication: &'static str,
     last_error: String,
 }
 
@@ -30,15 +30,6 @@ struct ListPage {
     layout: Layout,
     rows: Vec<Row>,
     next: String,
-}
-
-/// How a server signs in, in words.
-pub(super) fn sign_in_words(server: &Server) -> &'static str {
-    match server.auth.mode() {
-        "tenant_key" => "Shared API key",
-        "user_oauth" => "Per-user OAuth",
-        _ => "None",
-    }
 }
 
 /// Every server of the tenant.
@@ -53,7 +44,7 @@ pub(super) async fn list(
     let rows = page.items.into_iter().map(|server| Row {
         id: server.id.to_string(),
         status: server.status.as_str(),
-        sign_in: sign_in_words(&server),
+        authentication: server.auth.description().name,
         last_error: server.last_error.unwrap_or_default(),
         name: server.name,
         url: server.url,

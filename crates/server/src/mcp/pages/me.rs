@@ -9,7 +9,7 @@ use url::Url;
 use super::admin::Nothing;
 use super::{Done, bad};
 use crate::edge::{CheckedForm, Id, Layout, Page, PageCaller, PageError, PageMember};
-use crate::mcp::{Auth, Error, Mcp, Server};
+use crate::mcp::{Error, Mcp, Server};
 use crate::oauth::{self, ConnectionStatus};
 
 struct Row {
@@ -92,11 +92,14 @@ pub(super) async fn ask(
     let server = mcp.find(caller.tenant(), id).await?;
     let mut tx = mcp.db.read(caller.tenant()).await?;
     let connection = mcp.oauth.connection(&mut tx, caller.user, id.into()).await.map_err(Error::from)?;
-    let state = match (&server.auth, server.is_usable(), connection.map(|connection| connection.status)) {
-        (_, false, _) => "not_yet",
-        (Auth::None | Auth::TenantKey { .. }, true, _) => "not_needed",
-        (Auth::UserOauth(_), true, Some(ConnectionStatus::Connected)) => "connected",
-        (Auth::UserOauth(_), true, _) => "connect",
+    let state = if !server.is_usable() {
+        "not_yet"
+    } else if !server.auth.uses_oauth() {
+        "not_needed"
+    } else if connection.is_some_and(|connection| connection.status == ConnectionStatus::Connected) {
+        "connected"
+    } else {
+        "connect"
     };
     Ok(connect_page(&caller, &server, state).into_response())
 }

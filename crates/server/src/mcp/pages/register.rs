@@ -1,36 +1,20 @@
 //! `/admin/mcp-servers/new`: the form that registers a server, and its first look.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Secret;
 
-use super::{bad, filled, names_typed};
-use crate::edge::{CheckedForm, Idempotency, Layout, Notice, Page, PageError, PageOperator};
-use crate::mcp::{Error, Mcp, NewAuth, NewServer, OauthSettings};
-
-/// What is shown again in the form; never a secret.
-#[derive(Default)]
-struct Filled {
-    name: String,
-    url: String,
-    mode: String,
-    header: String,
-    client_id: String,
-    scopes: String,
-    tool_allowlist: String,
-    pkce_though_silent: bool,
-    without_resource: bool,
-}
-
-#[derive(Template)]
-#[template(path = "mcp/templates/register.html")]
-struct RegisterPage {
-    layout: Layout,
-    form: Filled,
-}
+use super::{bad, names_typed};
+use crate::edge::{CheckedForm, Idempotency, Layout, Page, PageError, PageOperator};
+use crate::mcp::auth::SettingKind;
+use crate::mcp::{Auth, Error, Mcp, NewAuth, NewServer};
 
 /// The form's fields as they are sent.
 #[derive(Deserialize)]
@@ -38,75 +22,127 @@ pub(super) struct RegisterForm {
     name: String,
     url: String,
     mode: String,
-    secret: Option<Secret>,
-    header: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<Secret>,
-    scopes: Option<String>,
-    tool_allowlist: Option<String>,
-    pkce_though_silent: Option<String>,
-    without_resource: Option<String>,
+    #[serde(default)]
+    tool_allowlist: String,
+    /// All other fields. What belongs to a mode has a name that begins with its word: `tenant_key.header`. Secrets are
+    /// among them.
+    #[serde(flatten)]
+    entered: BTreeMap<String, Secret>,
+}
+
+#[derive(Template)]
+#[template(path = "mcp/templates/register.html")]
+struct RegisterPage {
+    layout: Layout,
+    name: String,
+    url: String,
+    mode: String,
+    tool_allowlist: String,
+    /// The settings that were entered, by the names of their fields; never a secret.
+    settings: BTreeMap<String, String>,
+}
+
+impl RegisterPage {
+    fn modes(&self) -> impl Iterator<Item = Auth> {
+        Auth::iter()
+    }
+
+    /// What was entered for a setting.
+    fn entered(&self, control: &str) -> &str {
+        self.settings.get(control).map_or("", String::as_str)
+    }
+}
+
+/// The name of the field for something of a mode.
+fn control(mode: &str, name: &str) -> String {
+    format!("{mode}.{name}")
+}
+
+impl RegisterForm {
+    /// What is shown again.
+    fn settings(&self) -> BTreeMap<String, String> {
+        let all = Auth::iter().flat_map(|auth| auth.description().settings.iter().map(move |one| (auth.as_str(), one)));
+        let shown = all.filter(|(_, setting)| !matches!(setting.kind, SettingKind::Secret(_)));
+        let entered = shown.filter_map(|(mode, setting)| {
+            let control = control(mode, setting.name);
+            let text = self.entered.get(&control)?.expose_str()?.to_owned();
+            Some((control, text))
+        });
+        entered.collect()
+    }
+
+    /// The chosen mode with what was entered for it.
+    fn auth(&mut self) -> Result<NewAuth, Error> {
+        let mut json = Map::from_iter([("mode".to_owned(), json!(self.mode))]);
+        let mut secret = None;
+        let chosen = Auth::iter().find(|auth| auth.as_str() == self.mode);
+        for setting in chosen.iter().flat_map(|auth| auth.description().settings) {
+            let entered = self.entered.remove(&control(&self.mode, setting.name));
+            let text = entered.as_ref().and_then(Secret::expose_str).unwrap_or_default().trim();
+            if text.is_empty() {
+                continue;
+            }
+            let value = match setting.kind {
+                SettingKind::Text(_) => json!(text),
+                SettingKind::List(_) => json!(names_typed(Some(&text.replace(' ', ",")))),
+                SettingKind::Flag => Value::Bool(true),
+                SettingKind::Secret(_) => {
+                    secret = entered;
+                    continue;
+                }
+            };
+            json.insert(setting.name.to_owned(), value);
+        }
+        NewAuth::new(Auth::parse(json)?, secret)
+    }
 }
 
 /// The empty form.
 pub(super) async fn form(PageOperator(caller): PageOperator) -> impl IntoResponse {
-    let form = Filled { mode: "user_oauth".to_owned(), ..Filled::default() };
-    Page(RegisterPage { layout: Layout::admin(&caller, "Register MCP server", "mcp-servers"), form })
+    Page(RegisterPage {
+        layout: Layout::admin(&caller, "Register MCP server", "mcp-servers"),
+        name: String::new(),
+        url: String::new(),
+        mode: Auth::iter().next().map_or("", |suggested| suggested.as_str()).to_owned(),
+        tool_allowlist: String::new(),
+        settings: BTreeMap::new(),
+    })
 }
 
 /// Registers and goes on to the review; a refused form is shown again with what was wrong.
 pub(super) async fn register(
     State(mcp): State<Mcp>,
-    CheckedForm { caller, form }: CheckedForm<RegisterForm>,
+    CheckedForm { caller, mut form }: CheckedForm<RegisterForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let again = Filled {
-        name: form.name.clone(),
-        url: form.url.clone(),
-        mode: form.mode.clone(),
-        header: form.header.clone().unwrap_or_default(),
-        client_id: form.client_id.clone().unwrap_or_default(),
-        scopes: form.scopes.clone().unwrap_or_default(),
-        tool_allowlist: form.tool_allowlist.clone().unwrap_or_default(),
-        pkce_though_silent: form.pkce_though_silent.is_some(),
-        without_resource: form.without_resource.is_some(),
+    let settings = form.settings();
+    let registered = match form.auth() {
+        Ok(auth) => {
+            let new = NewServer {
+                name: form.name.clone(),
+                slug: None,
+                url: form.url.clone(),
+                auth,
+                tool_allowlist: names_typed(Some(&form.tool_allowlist)),
+                outside_spaces: false,
+            };
+            mcp.register(new, &caller.principal, &Idempotency::unkeyed(mcp.clock.now())).await
+        }
+        Err(error) => Err(error),
     };
-    let refused = |notice: Notice| {
-        let layout = Layout::admin(&caller, "Register MCP server", "mcp-servers").with_notice(Some(notice));
-        (StatusCode::UNPROCESSABLE_ENTITY, Page(RegisterPage { layout, form: again })).into_response()
-    };
-    let Some(new) = new_server(form) else {
-        return Ok(refused(Notice { kind: "bad", text: "Choose an authentication method.".to_owned() }));
-    };
-    let once = Idempotency::unkeyed(mcp.clock.now());
-    match mcp.register(new, &caller.principal, &once).await {
+    match registered {
         Ok(server) => Ok(Redirect::to(&format!("/admin/mcp-servers/{}?done=registered", server.id)).into_response()),
         Err(error @ Error::Access(_)) => Err(error.into()),
-        Err(error) => Ok(refused(bad(error))),
+        Err(error) => {
+            let page = RegisterPage {
+                layout: Layout::admin(&caller, "Register MCP server", "mcp-servers").with_notice(Some(bad(error))),
+                name: form.name,
+                url: form.url,
+                mode: form.mode,
+                tool_allowlist: form.tool_allowlist,
+                settings,
+            };
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
+        }
     }
-}
-
-fn new_server(form: RegisterForm) -> Option<NewServer> {
-    let auth = match form.mode.as_str() {
-        "none" => NewAuth::None,
-        "tenant_key" => NewAuth::TenantKey { secret: form.secret, header: filled(form.header) },
-        "user_oauth" => NewAuth::UserOauth {
-            settings: OauthSettings {
-                client_id: filled(form.client_id),
-                pkce_though_silent: form.pkce_though_silent.is_some(),
-                without_resource: form.without_resource.is_some(),
-                scopes: names_typed(form.scopes.map(|scopes| scopes.replace(' ', ",")).as_deref()),
-            },
-            client_secret: form.client_secret.filter(|secret| !secret.is_empty()),
-        },
-        _ => return None,
-    };
-    Some(NewServer {
-        name: form.name,
-        slug: None,
-        url: form.url,
-        auth,
-        tool_allowlist: names_typed(form.tool_allowlist.as_deref()),
-        outside_spaces: false,
-    })
 }

@@ -3,12 +3,13 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use thinkwork_primitives::McpServerId;
 
 use super::Done;
-use super::admin::{Nothing, sign_in_words};
+use super::admin::Nothing;
 use crate::edge::{CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageOperator};
-use crate::mcp::{Auth, Mcp, Server, ServerTool, Status, TestResult, rules};
+use crate::mcp::{Mcp, Server, ServerTool, Status, TestResult, rules};
 
 /// Spaces offered in the choice: more than one operator sees at once.
 const SPACES_MAX: u64 = 200;
@@ -127,8 +128,8 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         id: id.to_string(),
         status: server.status.as_str(),
         is_approved: server.status == Status::Approved,
-        needs_issuer: matches!(server.auth, Auth::UserOauth(_)) && server.issuer.is_none(),
-        takes_secret: takes_secret(&server),
+        needs_issuer: server.auth.uses_oauth() && server.issuer.is_none(),
+        takes_secret: server.auth.takes_secret(),
         hash: server.definition_hash.clone(),
         facts: facts(&server),
         reason: server.reason.clone().unwrap_or_default(),
@@ -152,34 +153,22 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
     .into_response())
 }
 
-fn takes_secret(server: &Server) -> bool {
-    match &server.auth {
-        Auth::None => false,
-        Auth::TenantKey { .. } => true,
-        Auth::UserOauth(settings) => settings.client_id.is_some(),
-    }
-}
-
 /// What the hash covers, in words.
 fn facts(server: &Server) -> Vec<Fact> {
     let fact = |label, value: &str| Fact { label, value: value.to_owned() };
-    let mut facts = vec![fact("URL", &server.url), fact("Authentication", sign_in_words(server))];
-    match &server.auth {
-        Auth::None => {}
-        Auth::TenantKey { header } => {
-            facts.push(fact("Header", header.as_deref().unwrap_or("Authorization: Bearer")));
-        }
-        Auth::UserOauth(settings) => {
-            facts.push(fact("Authorization server", server.issuer.as_deref().unwrap_or("Not found yet")));
-            if let Some(scopes) = &settings.scopes {
-                facts.push(fact("Scopes", &scopes.join(" ")));
-            }
-            if settings.pkce_though_silent {
-                facts.push(fact("PKCE", "Assumed to be supported, though not advertised"));
-            }
-            if settings.without_resource {
-                facts.push(fact("Resource parameter", "Omitted from token requests (RFC 8707)"));
-            }
+    let mut facts = vec![fact("URL", &server.url), fact("Authentication", server.auth.description().name)];
+    if server.auth.uses_oauth() {
+        facts.push(fact("Authorization server", server.issuer.as_deref().unwrap_or("Not found yet")));
+    }
+    for (setting, value) in server.auth.settings().filter(|(setting, _)| setting.is_reviewed) {
+        let value = match value {
+            Value::String(text) => text,
+            Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+            Value::Bool(true) => "Yes".to_owned(),
+            _ => setting.unset.to_owned(),
+        };
+        if !value.is_empty() {
+            facts.push(Fact { label: setting.label, value });
         }
     }
     let allowed = server.tool_allowlist.as_ref().map_or_else(|| "All".to_owned(), |names| names.join(", "));
@@ -189,7 +178,7 @@ fn facts(server: &Server) -> Vec<Fact> {
 }
 
 fn tool_row(tool: &ServerTool) -> ToolRow {
-    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     let effect = tool.effect.unwrap_or_else(|| rules::effect_suggested(&tool.annotations));
     ToolRow {
         name: tool.name.clone(),

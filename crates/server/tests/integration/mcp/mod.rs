@@ -1,5 +1,6 @@
 //! MCP servers through HTTP: a real upstream and a real issuer on loopback, people, tokens, the gateway and turns.
 
+mod auth;
 mod calls;
 mod clients;
 mod gateway;

@@ -132,7 +132,7 @@ async fn l48_a_server_that_asks_only_when_a_tool_is_called_leads_to_the_page_whe
     let page = world.owner.get(&link).await.expect(200).text;
     assert!(page.contains("operator"), "{page}");
     let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
-    assert!(text(&shown, "last_error").contains("per-user OAuth"), "{shown}");
+    assert!(text(&shown, "last_error").contains("Per-user OAuth"), "{shown}");
     let change = json!({ "auth": { "mode": "user_oauth" } });
     let changed = world.owner.patch(&format!("/v1/mcp-servers/{id}"), change).await.expect(200).json;
     assert_eq!((&changed["status"], &changed["issuer"]), (&json!("pending"), &json!(world.issuer.base)));

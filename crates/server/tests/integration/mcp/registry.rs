@@ -202,24 +202,31 @@ async fn a_stored_word_that_does_not_read_back_opens_nothing() {
     world.call(&agent, "keyed__echo").await.expect(200);
     let calls = world.upstream.calls().len();
     let damages = [
-        ("mcp_server", "auth_mode", "tenant_key"),
-        ("mcp_server", "status", "approved"),
-        ("mcp_tool", "effect", "read"),
-        ("space", "access", "public"),
-        ("token", "scope", "write"),
-        ("user_account", "role", "owner"),
+        ("mcp_server", "auth", r#"{"mode":"tenant_key"}"#, r#"{"mode":"damaged"}"#),
+        ("mcp_server", "auth", r#"{"mode":"tenant_key"}"#, r#"{"mode":"tenant_key","damaged":1}"#),
+        ("mcp_server", "status", "approved", "damaged"),
+        ("mcp_tool", "effect", "read", "damaged"),
+        ("space", "access", "public", "damaged"),
+        ("token", "scope", "write", "damaged"),
+        ("user_account", "role", "owner", "damaged"),
     ];
-    for (table, column, good) in damages {
+    for (table, column, good, damaged) in damages {
         let write = async |word: &str| {
             let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
             by_hand(&tx, &format!("UPDATE {table} SET {column} = '{word}'")).await.unwrap();
             tx.commit().await.unwrap();
         };
-        write("damaged").await;
+        write(damaged).await;
         let answer = world.call(&agent, "keyed__echo").await;
         assert!(answer.status == 500 || answer.json["error"].is_object(), "{table}.{column}: {}", answer.text);
         assert!(!answer.text.contains("damaged") && !answer.text.contains(column), "{}", answer.text);
         assert_eq!(world.upstream.calls().len(), calls, "{table}.{column}");
+        if table == "mcp_server" {
+            let id = keyed.parse::<thinkwork_primitives::McpServerId>().unwrap();
+            let error = world.app.slices().mcp.find(world.app.tenant, id).await.unwrap_err();
+            let expected = thinkwork_database::Error::Unreadable { table, column, row: id.uuid() };
+            assert_eq!(error.to_string(), expected.to_string());
+        }
         write(good).await;
     }
 }

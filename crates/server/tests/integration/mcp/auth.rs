@@ -1,0 +1,92 @@
+//! Authentication modes through the API and the form: what is entered, what is shown of it, and what is refused.
+
+use serde_json::{Value, json};
+
+use super::{World, text};
+
+/// The `auth` of the server that a form led to.
+async fn registered(world: &World, fields: &[(&str, &str)]) -> Value {
+    let url = world.upstream.url();
+    let fields: Vec<(&str, &str)> =
+        [("name", "Notes"), ("url", &url)].into_iter().chain(fields.iter().copied()).collect();
+    let answer = world.owner.form("/admin/mcp-servers", &fields).await.expect(303);
+    let (page, _) = answer.header("location").split_once('?').unwrap();
+    let id = page.rsplit('/').next().unwrap().to_owned();
+    let mut server = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    world.owner.delete(&format!("/v1/mcp-servers/{id}")).await.expect(204);
+    server["auth"].take()
+}
+
+#[tokio::test]
+async fn the_form_reads_what_belongs_to_the_chosen_mode() {
+    let world = World::new().await;
+    let none = registered(&world, &[("mode", "none"), ("tenant_key.header", "x-left-over")]).await;
+    assert_eq!(
+        none,
+        json!({ "mode": "none", "has_secret": false, "pkce_though_silent": false, "without_resource": false })
+    );
+    let fields = [("mode", "tenant_key"), ("tenant_key.secret", "the-key-of-the-form"), ("tenant_key.header", "X-Key")];
+    let key = registered(&world, &fields).await;
+    assert_eq!(
+        (&key["mode"], &key["header"], &key["has_secret"]),
+        (&json!("tenant_key"), &json!("x-key"), &json!(true))
+    );
+    let fields = [
+        ("mode", "user_oauth"),
+        ("user_oauth.client_id", "by-hand"),
+        ("user_oauth.client_secret", "the-secret-of-the-client"),
+        ("user_oauth.scopes", "read list"),
+        ("user_oauth.pkce_though_silent", "yes"),
+    ];
+    let oauth = registered(&world, &fields).await;
+    assert_eq!((&oauth["client_id"], &oauth["scopes"]), (&json!("by-hand"), &json!(["read", "list"])));
+    assert_eq!((&oauth["pkce_though_silent"], &oauth["without_resource"]), (&json!(true), &json!(false)));
+    assert_eq!((&oauth["has_secret"], &oauth["secret"]["version"]), (&json!(true), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_refused_form_keeps_what_was_entered_but_the_secret() {
+    let world = World::new().await;
+    let url = world.upstream.url();
+    let key = "the-key-that-is-not-shown";
+    let fields = [
+        ("name", "Notes"),
+        ("url", url.as_str()),
+        ("mode", "tenant_key"),
+        ("tenant_key.secret", key),
+        ("tenant_key.header", "Host"),
+        ("user_oauth.scopes", "entered-as-well"),
+    ];
+    let refused = world.owner.form("/admin/mcp-servers", &fields).await.expect(422);
+    assert!(refused.text.contains("reserved") && refused.text.contains(r#"value="Host""#), "{}", refused.text);
+    assert!(refused.text.contains("entered-as-well") && !refused.text.contains(key), "{}", refused.text);
+    for mode in ["", "user_headers"] {
+        let fields = [("name", "Notes"), ("url", &url), ("mode", mode), ("tenant_key.secret", key)];
+        let refused = world.owner.form("/admin/mcp-servers", &fields).await.expect(422);
+        assert!(refused.text.contains("use one of: user_oauth, tenant_key, none"), "{}", refused.text);
+        assert!(!refused.text.contains(key), "{}", refused.text);
+    }
+    let missing = [("name", "Notes"), ("url", url.as_str()), ("mode", "tenant_key"), ("tenant_key.secret", "")];
+    assert!(world.owner.form("/admin/mcp-servers", &missing).await.expect(422).text.contains("enter the secret"));
+    assert_eq!(world.owner.get("/v1/mcp-servers").await.expect(200).json["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_secret_under_another_modes_name_is_refused_and_not_repeated() {
+    let world = World::new().await;
+    let key = "the-key-that-is-not-shown";
+    for (auth, field) in [
+        (json!({ "mode": "none", "secret": key }), "auth"),
+        (json!({ "mode": "tenant_key", "client_secret": key }), "auth"),
+        (json!({ "mode": "user_oauth", "client_id": "x", "secret": key }), "auth"),
+        (json!({ "mode": "user_oauth", "client_secret": key }), "auth.client_id"),
+        (json!({ "mode": "tenant_key" }), "auth.secret"),
+        (json!({ "mode": "tenant_key", "key": key }), "auth"),
+        (json!({ "mode": "user_headers", "secret": key }), "auth.mode"),
+    ] {
+        let body = json!({ "name": "Notes", "url": world.upstream.url(), "auth": auth });
+        let refused = world.owner.post("/v1/mcp-servers", body).await.expect(422);
+        assert!(!text(&refused.json["error"]["fields"], field).is_empty(), "{}", refused.text);
+        assert!(!refused.text.contains(key), "{}", refused.text);
+    }
+}
