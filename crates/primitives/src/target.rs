@@ -1,7 +1,8 @@
 //! What may be one of several kinds of record: what a grant is for, and where a tool comes from.
 //!
 //! Invariant: stored in two columns, kind and id; printed as the id, whose prefix says the kind. A further kind is one
-//! line here. Matches on these types are exhaustive, so the compiler names every place that has to decide about it.
+//! line here. Matches on these types are exhaustive, so the compiler names every place that has to decide about it;
+//! whoever knows one kind alone asks for it with `try_from`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,6 +48,14 @@ macro_rules! targets {
         $(impl From<$id> for $name {
             fn from(id: $id) -> Self {
                 Self::$variant(id)
+            }
+        }
+
+        impl TryFrom<$name> for $id {
+            type Error = ParseIdError;
+
+            fn try_from(one: $name) -> Result<Self, ParseIdError> {
+                if let $name::$variant(id) = one { Ok(id) } else { Err(ParseIdError { expected: $kind }) }
             }
         })*
 
@@ -130,6 +139,7 @@ mod tests {
         let provider = GrantTarget::from(ProviderId::new());
         assert_eq!(provider.to_string().parse(), Ok(provider));
         assert!(provider.to_string().parse::<ToolSourceId>().is_err());
+        assert!(ProviderId::try_from(provider).is_ok() && McpServerId::try_from(provider).is_err());
         assert_ne!(Some(provider), GrantTarget::from_columns("mcp_server", provider.uuid()));
     }
 }

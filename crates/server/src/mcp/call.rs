@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thinkwork_database::Tx;
-use thinkwork_primitives::Surface;
+use thinkwork_primitives::{McpServerId, Surface};
 
 use super::grant::{Grant, Problem};
 use super::list::inside;
 use super::upstream::Peer;
-use super::{Error, Failure, Mcp, Server, server_of_source, store};
+use super::{Error, Failure, Mcp, Server, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseRecorder;
 use crate::oauth::TokenUse;
@@ -116,7 +116,7 @@ impl Mcp {
 
     /// The server, if it and the tool are still what the assembly saw.
     async fn still_approved(&self, tx: &mut Tx, call: &Call) -> Result<Server, Error> {
-        let server = server_of_source(call.tool.source).ok_or(Error::NotFound)?;
+        let server = McpServerId::try_from(call.tool.source).map_err(|_| Error::NotFound)?;
         let found = store::tool_find(tx, server, &call.tool.upstream_name).await?;
         let (server, tool) = found.ok_or(Error::NotFound)?;
         let same = server.is_usable() && tool.is_usable() && tool.definition_hash == call.tool.definition_hash;
@@ -148,9 +148,9 @@ impl Mcp {
     }
 
     fn error(&self, call: &Call, problem: Problem) -> tools::Error {
-        let left_out = |reason| match server_of_source(call.tool.source) {
-            Some(server) => tools::Error::LeftOut(self.left_out(server, &call.tool.source_slug, reason)),
-            None => tools::Error::Unknown,
+        let left_out = |reason| match call.tool.source.try_into() {
+            Ok(server) => tools::Error::LeftOut(self.left_out(server, &call.tool.source_slug, reason)),
+            Err(_) => tools::Error::Unknown,
         };
         match problem {
             Problem::Barred(reason) => left_out(reason),

@@ -4,7 +4,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{Chain, McpServerId, Requester, ToolSourceId, UserId};
 
 use super::grant::Problem;
-use super::{Error, Mcp, Server, ServerTool, rules, server_of_source, server_of_target, store};
+use super::{Error, Mcp, Server, ServerTool, rules, store};
 use crate::oauth::{Connection, ConnectionStatus, TokenUse};
 use crate::spaces::SpaceSource;
 use crate::tools::facts::{Grant, KnownTools, OutsideSpaces, SourceFacts, ToolFacts};
@@ -30,7 +30,7 @@ impl Mcp {
     ) -> Result<Vec<SourceFacts>, Error> {
         let user = context.may_use.user();
         let ids = match policies {
-            Some(policies) => policies.iter().filter_map(|policy| server_of_source(policy.source)).collect(),
+            Some(policies) => policies.iter().filter_map(|policy| policy.source.try_into().ok()).collect(),
             None => outside_spaces(tx).await?,
         };
         let servers = store::servers_with_tools(tx, &ids, only).await?;
@@ -71,9 +71,9 @@ impl Mcp {
         source: ToolSourceId,
     ) -> Result<Vec<ToolFacts>, LeftOutReason> {
         let user = context.may_use.user();
-        let server = match server_of_source(source) {
-            Some(id) => self.find(context.tenant, id).await,
-            None => Err(Error::NotFound),
+        let server = match source.try_into() {
+            Ok(id) => self.find(context.tenant, id).await,
+            Err(_) => Err(Error::NotFound),
         };
         let server = server.map_err(|error| reason_of(source, &Problem::Inside(error)))?;
         match self.look_for(context, &server, user).await {
@@ -131,7 +131,7 @@ fn mark_of(server: &Server) -> Option<OutsideSpaces> {
 
 /// The person's grant at a server among all of theirs.
 fn grant_at(server: McpServerId, connections: &[Connection]) -> Grant {
-    let found = connections.iter().find(|connection| server_of_target(connection.target) == Some(server));
+    let found = connections.iter().find(|connection| connection.target == server.into());
     match found.map(|connection| (connection.status, connection.id)) {
         Some((ConnectionStatus::Connected, id)) => Grant::Connected(id),
         Some((ConnectionStatus::NeedsReauth | ConnectionStatus::Expired, _)) => Grant::Expired,

@@ -23,7 +23,7 @@ mod upstream;
 use strum::{EnumString, IntoStaticStr};
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Clock, CredentialId, Effect, GrantTarget, McpServerId, Timestamp, ToolSourceId, UserId};
+use thinkwork_primitives::{Clock, CredentialId, Effect, McpServerId, Timestamp, ToolSourceId, UserId};
 use url::Url;
 
 use crate::access::Access;
@@ -248,8 +248,8 @@ pub fn names<'a>(
     found: &'a mut NameMap,
 ) -> BoxFuture<'a, Result<(), thinkwork_database::Error>> {
     Box::pin(async move {
-        let sources = ids.tool_sources.iter().copied().filter_map(server_of_source);
-        let targets = ids.grant_targets.iter().copied().filter_map(server_of_target);
+        let sources = ids.tool_sources.iter().copied().filter_map(|source| source.try_into().ok());
+        let targets = ids.grant_targets.iter().copied().filter_map(|target| target.try_into().ok());
         let servers: Vec<McpServerId> = sources.chain(targets).collect();
         for (id, name) in store::server_names(tx, &servers).await? {
             found.insert(Named::ToolSource(id.into()), name.clone());
@@ -297,25 +297,9 @@ impl Mcp {
     }
 }
 
-/// The MCP server behind a source of tools, if it is one.
-const fn server_of_source(source: ToolSourceId) -> Option<McpServerId> {
-    match source {
-        ToolSourceId::McpServer(id) => Some(id),
-        ToolSourceId::BuiltInSet(_) | ToolSourceId::Extension(_) => None,
-    }
-}
-
-/// The MCP server that a grant is for, if it is for one.
-const fn server_of_target(target: GrantTarget) -> Option<McpServerId> {
-    match target {
-        GrantTarget::McpServer(id) => Some(id),
-        GrantTarget::Provider(_) => None,
-    }
-}
-
 impl ToolSource for Mcp {
     fn serves(&self, source: ToolSourceId) -> bool {
-        server_of_source(source).is_some()
+        McpServerId::try_from(source).is_ok()
     }
 
     fn facts<'a>(

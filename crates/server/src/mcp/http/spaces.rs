@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::edge::{ApiError, Caller, Id, Json, List, Operator, Paging};
-use crate::mcp::{Mcp, registry, server_of_source};
+use crate::mcp::{Mcp, registry};
 use crate::spaces::{Approval, SourcePolicy};
 
 pub(super) fn routes(mcp: &Mcp) -> OpenApiRouter {
@@ -65,7 +65,7 @@ async fn list(
     mcp.spaces.visible(&mut tx, id, &caller).await?;
     let sources = mcp.spaces.sources(&mut tx, id).await?;
     let servers =
-        sources.into_iter().filter_map(|one| Some(SpaceServerResponse::of(server_of_source(one.source)?, one.policy)));
+        sources.into_iter().filter_map(|one| Some(SpaceServerResponse::of(one.source.try_into().ok()?, one.policy)));
     Ok(Json(List::oldest_first(servers.collect(), &paging, |server| server.mcp_server_id)?))
 }
 
