@@ -134,7 +134,7 @@ struct AuthOptions {
     secret_stdin: bool,
 }
 
-/// The settings of all modes that are options, each with the mode's name here. Secrets come from standard input.
+/// The settings of all modes, each with the name of its mode here. Secrets are no options: they come from standard input.
 fn settings() -> impl Iterator<Item = (String, &'static Setting)> {
     let all = Auth::iter()
         .flat_map(|auth| auth.description().settings.iter().map(move |setting| (dashed(auth.as_str()), setting)));
@@ -150,13 +150,23 @@ impl Args for AuthOptions {
             .requires("client_id");
         let command = command.arg(secret_stdin);
         settings().fold(command, |command, (mode, setting)| {
-            let argument = Arg::new(setting.name).help(format!("{mode}: {}", setting.help)).requires("auth");
-            let name = dashed(setting.name);
+            if command.get_arguments().any(|known| known.get_id() == setting.name) {
+                return command;
+            }
+            // One word each time: --scope for `scopes`.
+            let name = match setting.kind {
+                SettingKind::List(_) => setting.name.trim_end_matches('s'),
+                _ => setting.name,
+            };
+            let argument = Arg::new(setting.name)
+                .long(dashed(name))
+                .value_name(name.to_ascii_uppercase())
+                .help(format!("{mode}: {}", setting.help.trim_end_matches('.')))
+                .requires("auth");
             command.arg(match setting.kind {
-                // One word each time: --scope for `scopes`.
-                SettingKind::List(_) => argument.long(name.trim_end_matches('s').to_owned()).action(ArgAction::Append),
-                SettingKind::Flag => argument.long(name).action(ArgAction::SetTrue),
-                SettingKind::Text(_) | SettingKind::Secret(_) => argument.long(name),
+                SettingKind::List(_) => argument.action(ArgAction::Append),
+                SettingKind::Flag => argument.action(ArgAction::SetTrue),
+                SettingKind::Text(_) | SettingKind::Secret(_) => argument,
             })
         })
     }
