@@ -189,13 +189,8 @@ async fn create(
     let space = match existing {
         Some(id) => spaces.visible(&mut tx, id, &operator.0).await?,
         None => {
-            let new = NewSpace {
-                slug: body.slug,
-                name: body.name,
-                access: body.access.into(),
-                prompt: body.prompt,
-                reopen: body.reopen.unwrap_or(true),
-            };
+            let new = NewSpace::new(body.slug, body.name, body.access.into());
+            let new = NewSpace { prompt: body.prompt, reopen: body.reopen.unwrap_or(new.reopen), ..new };
             let space = spaces.create(&mut tx, new, &operator.0).await?;
             idempotency.keep(&mut tx, &space.id.to_string()).await?;
             space

@@ -149,6 +149,13 @@ pub struct NewSpace {
     pub reopen: bool,
 }
 
+impl NewSpace {
+    /// With the defaults of everything else.
+    pub const fn new(slug: String, name: String, access: SpaceAccess) -> Self {
+        Self { slug, name, access, prompt: None, reopen: true }
+    }
+}
+
 /// What changes in a Space; `None` leaves it.
 #[derive(Default)]
 pub struct SpaceChange {

@@ -135,13 +135,8 @@ async fn create(
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let slug = if form.slug.trim().is_empty() { rules::slug_of(&form.name) } else { form.slug.trim().to_owned() };
-    let new = NewSpace {
-        slug,
-        name: form.name.clone(),
-        access: if form.access == "public" { SpaceAccess::Public } else { SpaceAccess::Private },
-        prompt: Some(form.prompt.clone()),
-        reopen: true,
-    };
+    let access = if form.access == "public" { SpaceAccess::Public } else { SpaceAccess::Private };
+    let new = NewSpace { prompt: Some(form.prompt.clone()), ..NewSpace::new(slug, form.name.clone(), access) };
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.create(&mut tx, new, &caller.principal).await {
         Ok(space) => {
