@@ -23,6 +23,8 @@ const MANY_CALLS: usize = 60;
 const WARM_UP: usize = 100;
 /// Servers of the Space with many, thirty tools each.
 const FULL_SERVERS: usize = 10;
+/// Servers of the large Space, forty tools each.
+const LARGE_SERVERS: usize = 50;
 /// What a small transaction appends to SQLite's log: two pages.
 const SYNCED_BYTES: usize = 8_192;
 
@@ -42,6 +44,7 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> R
         serve_space(&house, &full, &format!("many-{number}"), &format!("{echo_base}/many")).await?;
     }
     let full = Caller::new(format!("{}/mcp/spaces/{full}", house.base), Some(token), "many-0__echo")?;
+    figure("effective_tools_ms", effective_tools(&house, &echo_base).await?);
     let mut synced = File::create(folder.join("synced"))?;
     for caller in [&direct, &through, &full] {
         caller.calls(WARM_UP).await?;
@@ -68,6 +71,24 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> R
     figure("direct_call_ms", direct);
     figure("sync_ms", sync);
     house.process.stop()
+}
+
+/// What a member's look at all tools of a large Space takes: the assembly of a turn, and its answer as JSON.
+async fn effective_tools(house: &House, echo_base: &str) -> Result<f64, Failure> {
+    let space = house.space("large").await?;
+    for number in 0..LARGE_SERVERS {
+        serve_space(house, &space, &format!("large-{number}"), &format!("{echo_base}/large")).await?;
+    }
+    let me = house.ask(Method::GET, "/v1/me", Value::Null).await?;
+    let user = text(me.get("user").unwrap_or(&Value::Null), "id")?;
+    let path = format!("/v1/spaces/{space}/effective-tools?user={user}");
+    let mut took = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let began = Instant::now();
+        house.read(&path).await?;
+        took.push(milliseconds(began));
+    }
+    median(took)
 }
 
 /// How long each call takes when many connections call at a steady pace: an agent's tool calls come one after another,

@@ -33,9 +33,10 @@ pub(crate) async fn bare() -> Result<(), Failure> {
     serve(Router::new().route("/hooks/{id}", post(|_: Bytes| async { StatusCode::ACCEPTED }))).await
 }
 
-/// An MCP server without sessions: at `/mcp` with one tool, `echo`, and at `/many` with [`MORE_TOOLS`] beside it.
+/// An MCP server without sessions: at `/mcp` with one tool, `echo`, at `/many` with thirty and at `/large` with forty.
 pub(crate) async fn echo() -> Result<(), Failure> {
-    serve(Router::new().route("/mcp", mcp_server(0)).route("/many", mcp_server(MORE_TOOLS))).await
+    let routes = Router::new().route("/mcp", mcp_server(0));
+    serve(routes.route("/many", mcp_server(29)).route("/large", mcp_server(39))).await
 }
 
 fn mcp_server(more_tools: usize) -> MethodRouter {
@@ -48,9 +49,7 @@ fn mcp_server(more_tools: usize) -> MethodRouter {
     })
 }
 
-/// Tools beside `echo` of a server like those that people connect.
-const MORE_TOOLS: usize = 29;
-/// Arguments of each of them.
+/// Arguments of each tool beside `echo`, as of a server like those that people connect.
 const ARGUMENTS: usize = 6;
 
 struct Echo {

@@ -5,6 +5,8 @@
 //! Used by `app` and by the short commands.
 
 use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
@@ -128,6 +130,7 @@ impl Db {
             std::fs::create_dir_all(folder)
                 .map_err(|source| Error::DataDir { path: folder.display().to_string(), source })?;
         }
+        make_private(path).map_err(|source| Error::DataDir { path: path.display().to_string(), source })?;
         let base = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -319,6 +322,11 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.task);
     }
+}
+
+/// Makes the file, if there is none, for its owner alone; SQLite gives the files beside it the same mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 async fn look_at_sqlite(path: &Path) -> Result<Option<Connections>, Error> {

@@ -45,6 +45,7 @@ const GATEWAY: &[Row] = &[
     ("gateway_many_added_p99_ms", "added by the gateway, p99 of 32 connections", "ms", Goal::AtMost(2.0)),
     ("gateway_call_ms", "tool call through the gateway, p50", "ms", Goal::Reported),
     ("gateway_full_space_call_ms", "the same in a Space of ten servers with thirty tools each", "ms", Goal::Reported),
+    ("effective_tools_ms", "all tools of a Space of 50 servers with 40 tools each, p50", "ms", Goal::Reported),
     ("direct_call_ms", "the same call at the server itself, p50", "ms", Goal::Reported),
     ("sync_ms", "sync of 8 KiB, p50", "ms", Goal::Reported),
 ];

@@ -1,5 +1,6 @@
 //! The SQLite that is built in.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 
 use sea_orm::ConnectionTrait as _;
@@ -24,6 +25,19 @@ async fn sqlite_is_built_to_keep_its_compiled_statements() {
     }
     for slow in ["ENABLE_STAT4", "ENABLE_MEMORY_MANAGEMENT"] {
         assert!(!options.contains(&slow.to_owned()), "{options:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_files_are_for_their_owner_alone() {
+    if on_postgres() {
+        return;
+    }
+    let (_db, folder) = fresh().await;
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
+    assert!(files.len() > 1, "the log is beside the database");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
     }
 }
 
