@@ -1,6 +1,7 @@
 //! Which database a deployment under measurement has: a file of its own, or a fresh database of a PostgreSQL server.
 
 use sea_orm::ConnectionTrait as _;
+use thinkwork_database::{Db, Options};
 
 use crate::Failure;
 
@@ -62,4 +63,26 @@ pub(crate) struct Database {
     pub(crate) url: String,
     /// As the owner of the tables logs in; none on SQLite.
     pub(crate) migration_url: Option<String>,
+}
+
+impl Database {
+    /// Opens it beside the server.
+    pub(crate) async fn open(&self) -> Result<Db, Failure> {
+        let subscribers = |_: &_| Vec::new();
+        let url = self.url.clone();
+        Ok(Db::open(&Options { url, migration_url: None, connections_max: 2, subscribers }).await?)
+    }
+
+    /// What a server's own housekeeping would have done by then.
+    pub(crate) async fn tidy(&self) -> Result<(), Failure> {
+        if let Some(owner) = &self.migration_url {
+            let connection = sea_orm::Database::connect(owner).await?;
+            connection.execute_unprepared("VACUUM ANALYZE").await?;
+            connection.close().await?;
+            return Ok(());
+        }
+        // Closing takes the log of what was written into the file.
+        self.open().await?.close().await;
+        Ok(())
+    }
 }

@@ -5,11 +5,12 @@
 
 use sea_orm::{ConnectionTrait as _, Statement, Value};
 use thinkwork_database::search::{self, Entry};
-use thinkwork_database::{Db, Engine, Options};
+use thinkwork_database::{Db, Engine};
 use thinkwork_primitives::{TenantId, ThreadId, UserId, WebhookId};
 use uuid::Uuid;
 
 use crate::Failure;
+use crate::engine::Database;
 
 pub(crate) const THREADS: i64 = 200_000;
 pub(crate) const DELIVERIES: i64 = 300_000;
@@ -37,15 +38,8 @@ struct Filler<'a> {
 }
 
 /// Fills the database.
-pub(crate) async fn fill(url: &str, known: &Known) -> Result<(), Failure> {
-    let db = Db::open(&Options {
-        url: url.to_owned(),
-        migration_url: None,
-        connections_max: 2,
-        subscribers: |_| Vec::new(),
-    })
-    .await?;
-    let filler = Filler { db, known };
+pub(crate) async fn fill(database: &Database, known: &Known) -> Result<(), Failure> {
+    let filler = Filler { db: database.open().await?, known };
     filler.people_and_spaces().await?;
     filler.threads().await?;
     filler.search().await?;

@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use thinkwork_database::{Db, Options};
 use thinkwork_primitives::{Clock, Timestamp};
 
-use crate::engine::{Database, Engine};
+use crate::engine::Engine;
 use crate::fill::{self, Known};
 use crate::place::{House, Place, text};
 use crate::{Failure, figure};
@@ -27,8 +26,8 @@ pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Re
     let known = known(&house).await?;
     house.process.stop()?;
     let began = Instant::now();
-    fill::fill(&place.database.url, &known).await?;
-    tidy(&place.database).await?;
+    fill::fill(&place.database, &known).await?;
+    place.database.tidy().await?;
     eprintln!("filled in {} s", began.elapsed().as_secs());
 
     let mut starts = Vec::new();
@@ -83,28 +82,6 @@ async fn known(house: &House) -> Result<Known, Failure> {
     let id = |of: &str| text(me.get(of).unwrap_or(&Value::Null), "id");
     let (tenant, owner) = (id("tenant")?.parse()?, id("user")?.parse()?);
     Ok(Known { tenant, owner, webhooks, now })
-}
-
-/// What a server's own housekeeping would have done by then.
-async fn tidy(database: &Database) -> Result<(), Failure> {
-    use sea_orm::ConnectionTrait as _;
-    if let Some(owner) = &database.migration_url {
-        let connection = sea_orm::Database::connect(owner).await?;
-        connection.execute_unprepared("VACUUM ANALYZE").await?;
-        connection.close().await?;
-    } else {
-        // Takes the log of what was written into the file.
-        Db::open(&Options {
-            url: database.url.clone(),
-            migration_url: None,
-            connections_max: 1,
-            subscribers: |_| Vec::new(),
-        })
-        .await?
-        .close()
-        .await;
-    }
-    Ok(())
 }
 
 /// Everything that is measured.

@@ -136,14 +136,6 @@ impl House {
         let body = json!({ "slug": slug, "name": slug, "access": "public" });
         text(&self.ask(Method::POST, "/v1/spaces", body).await?, "id")
     }
-
-    /// One number of `/metrics`.
-    pub(crate) async fn metric(&self, name: &str) -> Result<f64, Failure> {
-        let answer = self.client.get(format!("{}/metrics", self.base)).send().await?.bytes().await?;
-        let text = String::from_utf8_lossy(&answer);
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.ok_or_else(|| format!("/metrics has no {name}").into())
-    }
 }
 
 /// A text field of an answer.
