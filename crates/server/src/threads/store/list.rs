@@ -17,8 +17,6 @@ use crate::threads::{Error, Thread, ThreadFilter, ThreadPage, ThreadPlace, Threa
 use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, Timestamp};
 
-/// Threads that are read at once where some may not fit.
-const LOOKED_AT: u64 = 250;
 /// Threads that one page looks at where some may not fit.
 const LOOKED_AT_MAX: u64 = 500;
 
@@ -28,41 +26,33 @@ pub(in crate::threads) async fn thread_list(
     spaces: &[SpaceId],
     filter: &ThreadFilter,
     count: u64,
-    mut after: Option<ThreadPlace>,
+    after: Option<ThreadPlace>,
 ) -> Result<ThreadPage, Error> {
     let spaces: Vec<Uuid> =
         spaces.iter().filter(|id| filter.space.is_none_or(|space| space == **id)).map(|id| id.uuid()).collect();
     let whole = usize::try_from(count).unwrap_or(usize::MAX);
     // One more tells whether there is another page.
-    let at_once = if is_exact(filter) { count.saturating_add(1) } else { LOOKED_AT };
+    let at_once = if is_exact(filter) { count.saturating_add(1) } else { LOOKED_AT_MAX };
+    let mut places = places(tx, &spaces, filter, at_once, after).await?;
+    let is_end = u64::try_from(places.len()).is_ok_and(|found| found < at_once);
+    let last = places.last().copied();
+    // A thread's id tells its channel, so the others need not be read.
+    places.retain(|(_, id)| filter.channel.is_none_or(|channel| channel == id.channel()));
     let mut page = ThreadPage::default();
-    let mut looked_at = 0_u64;
-    loop {
-        let mut places = places(tx, &spaces, filter, at_once, after).await?;
-        let is_end = u64::try_from(places.len()).is_ok_and(|found| found < at_once);
-        let last = places.last().copied();
-        // A thread's id tells its channel, so the others need not be read.
-        places.retain(|(_, id)| filter.channel.is_none_or(|channel| channel == id.channel()));
-        for (place, thread) in threads_at(tx, &places).await? {
-            if fits(&thread, filter) {
-                if page.threads.len() == whole {
-                    page.next = after;
-                    return Ok(page);
-                }
-                page.threads.push(thread);
-            }
-            after = Some(place);
+    let mut shown = after;
+    for (place, thread) in threads_at(tx, &places).await? {
+        if !fits(&thread, filter) {
+            continue;
         }
-        after = last.or(after);
-        looked_at = looked_at.saturating_add(at_once);
-        if is_end {
+        if page.threads.len() == whole {
+            page.next = shown;
             return Ok(page);
         }
-        if looked_at >= LOOKED_AT_MAX {
-            page.next = after;
-            return Ok(page);
-        }
+        page.threads.push(thread);
+        shown = Some(place);
     }
+    page.next = if is_end { None } else { last };
+    Ok(page)
 }
 
 /// Whether what is found below fits in everything.
