@@ -49,7 +49,7 @@ impl AuthMode for TenantKey {
     fn description(&self) -> &'static Description {
         &Description {
             name: "Shared API key",
-            help: "One key for everyone. Enter it below.",
+            help: "One key for everyone.",
             needs: CredentialRequirement::TenantKey,
             settings: &[
                 Setting {
