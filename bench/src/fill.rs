@@ -216,7 +216,8 @@ impl Filler<'_> {
         columns.extend(who("system"));
         self.insert("thread", THREADS, &columns).await?;
 
-        let (message, turn) = (self.id(&made, 6, "i"), self.id(&made, 7, "i"));
+        let message = self.id(&made, 6, "i");
+        let turn = self.id(&made, 7, "i");
         let marks = [("mark_private", "false".to_owned()), ("mark_untrusted", "true".to_owned())];
         let mut columns = vec![
             ("id", message.clone()),
@@ -273,9 +274,10 @@ impl Filler<'_> {
         for some in rows.chunks(FOUND_AT_ONCE) {
             let mut tx = self.db.write(self.known.tenant).await?;
             for row in some {
-                let (id, group): (Uuid, Uuid) = (row.try_get("", "id")?, row.try_get("", "space_id")?);
-                let (requester, title): (String, String) =
-                    (row.try_get("", "requester_id")?, row.try_get("", "title")?);
+                let id: Uuid = row.try_get("", "id")?;
+                let group: Uuid = row.try_get("", "space_id")?;
+                let requester: String = row.try_get("", "requester_id")?;
+                let title: String = row.try_get("", "title")?;
                 let channel = ThreadId::from_uuid(id).channel().as_str();
                 let labels = [format!("channel {channel}"), format!("requester {requester}")];
                 search::add(&mut tx, &Entry { id, group, labels: &labels, text: &title });

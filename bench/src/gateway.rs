@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time;
 
 use crate::engine::Engine;
 use crate::place::{House, Place, text};
@@ -49,7 +50,10 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> R
     for caller in [&direct, &through, &full] {
         caller.calls(WARM_UP).await?;
     }
-    let (mut directs, mut throughs, mut fulls, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut directs = Vec::new();
+    let mut throughs = Vec::new();
+    let mut fulls = Vec::new();
+    let mut syncs = Vec::new();
     for _ in 0..ROUNDS {
         directs.extend(direct.calls(CALLS).await?);
         throughs.extend(through.calls(CALLS).await?);
@@ -61,10 +65,13 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> R
             syncs.push(milliseconds(began));
         }
     }
-    let (direct_many, through_many) = (side_by_side(&direct).await?, side_by_side(&through).await?);
+    let direct_many = side_by_side(&direct).await?;
+    let through_many = side_by_side(&through).await?;
     figure("gateway_many_added_p99_ms", p99(through_many.clone())? - p99(direct_many)?);
     figure("gateway_many_call_p99_ms", p99(through_many)?);
-    let (direct, through, sync) = (median(directs)?, median(throughs)?, median(syncs)?);
+    let direct = median(directs)?;
+    let through = median(throughs)?;
+    let sync = median(syncs)?;
     figure("gateway_added_beside_a_sync_ms", through - direct - sync);
     figure("gateway_call_ms", through);
     figure("gateway_full_space_call_ms", median(fulls)?);
@@ -98,8 +105,7 @@ async fn side_by_side(caller: &Caller) -> Result<Vec<f64>, Failure> {
     for number in 0..MANY {
         let caller = caller.another()?;
         connections.spawn(async move {
-            tokio::time::sleep(PACE * number / MANY).await;
-            let mut ticks = tokio::time::interval(PACE);
+            let mut ticks = time::interval_at(time::Instant::now() + PACE * number / MANY, PACE);
             let mut took = Vec::with_capacity(MANY_CALLS);
             caller.calls(1).await?;
             for _ in 0..MANY_CALLS {

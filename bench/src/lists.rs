@@ -38,7 +38,8 @@ pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Re
     }
     let house = place.serve("web,worker").await?;
     for (name, path) in paths(&house, &known).await? {
-        let (mut took, mut shown) = (Vec::with_capacity(READS), 0);
+        let mut took = Vec::with_capacity(READS);
+        let mut shown = 0;
         for read in 0..WARM_UP + READS {
             let began = Instant::now();
             let answer = house.read(&path).await?;
@@ -80,14 +81,16 @@ async fn known(house: &House) -> Result<Known, Failure> {
     let me = house.ask(Method::GET, "/v1/me", Value::Null).await?;
     let now = Clock::system().now().seconds();
     let id = |of: &str| text(me.get(of).unwrap_or(&Value::Null), "id");
-    let (tenant, owner) = (id("tenant")?.parse()?, id("user")?.parse()?);
+    let tenant = id("tenant")?.parse()?;
+    let owner = id("user")?.parse()?;
     Ok(Known { tenant, owner, webhooks, now })
 }
 
 /// Everything that is measured.
 async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Failure> {
     let webhook = known.webhooks.first().ok_or("there is no webhook")?;
-    let (owner, now) = (known.owner, known.now);
+    let owner = known.owner;
+    let now = known.now;
     let spaces = house.ask(Method::GET, "/v1/spaces?limit=200", Value::Null).await?;
     let of_access = |access: &str| {
         let all = spaces.get("items").and_then(Value::as_array).into_iter().flatten();
@@ -98,12 +101,16 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
             .map(|space| text(space, "id"))
             .unwrap_or_else(|| Err("there is no such Space".into()))
     };
-    let (open, private) = (of_access("public")?, of_access("private")?);
+    let open = of_access("public")?;
+    let private = of_access("private")?;
     let list = house.ask(Method::GET, "/v1/threads?limit=1", Value::Null).await?;
     let first = list.get("items").and_then(|items| items.get(0)).ok_or("there is no thread")?;
     let thread = text(first, "id")?;
     let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000).to_string();
-    let (hour, day, month, tomorrow) = (at(now - 3_600), at(now - 86_400), at(now - 30 * 86_400), at(now + 86_400));
+    let hour = at(now - 3_600);
+    let day = at(now - 86_400);
+    let month = at(now - 30 * 86_400);
+    let tomorrow = at(now + 86_400);
     let nobody = "usr_01KG9Z8V3M7Q2R4T6W8X0Y1Z30";
     let deliveries = format!("/v1/webhooks/{webhook}/deliveries");
     let mut paths: Vec<(String, String)> = [

@@ -13,6 +13,7 @@ mod load;
 mod peers;
 mod place;
 mod process;
+mod wait;
 mod webhook;
 
 use std::path::Path;
@@ -47,7 +48,8 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(part: &str, binary: &str, folder: &str, engine: &Engine) -> Result<(), Failure> {
-    let (binary, folder) = (Path::new(binary), Path::new(folder));
+    let binary = Path::new(binary);
+    let folder = Path::new(folder);
     match part {
         "acceptance" => webhook::acceptance(binary, folder, engine).await,
         "drain" => webhook::drain(binary, folder, engine).await,

@@ -14,9 +14,8 @@ use thinkwork_primitives::crypto;
 use crate::Failure;
 use crate::engine::{Database, Engine};
 use crate::process::Process;
+use crate::wait::until;
 
-const START_LIMIT: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(1);
 const OWNER_EMAIL: &str = "owner@bench.test";
 
 /// A data folder with a tenant and its owner.
@@ -85,15 +84,11 @@ pub(crate) struct House {
 
 impl House {
     async fn wait_ready(&self) -> Result<(), Failure> {
-        let began = Instant::now();
-        while began.elapsed() < START_LIMIT {
+        until("`thinkwork serve` is ready", async || {
             let answer = self.client.get(format!("{}/readyz", self.base)).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err("`thinkwork serve` did not get ready".into())
+            Ok(answer.is_ok_and(|answer| answer.status().is_success()))
+        })
+        .await
     }
 
     async fn sign_in(&mut self, password: &str) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::load::{Sender, Until};
 use crate::place::{House, Place, text};
 use crate::process::Process;
+use crate::wait::until;
 use crate::{Failure, figure, median};
 
 const ROUNDS: usize = 5;
@@ -23,7 +24,6 @@ const DRAINED: u64 = 5_000;
 /// Events that are there already.
 const DRAINED_BEFORE: u64 = 2_000;
 const DRAIN_CONNECTIONS: usize = 64;
-const POLL: Duration = Duration::from_millis(10);
 const RATE_LIMIT_MAX: u32 = 6_000_000;
 
 /// A webhook of the house: its address there and its secret.
@@ -56,8 +56,12 @@ async fn accepted_beside_bare(
     connections: usize,
 ) -> Result<(), Failure> {
     let (bare, bare_base) = Process::peer("bare")?;
-    let (ours, theirs) = (format!("{}{path}", house.base), format!("{bare_base}{path}"));
-    let (mut ratios, mut rates, mut bare_rates, mut cost_ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let ours = format!("{}{path}", house.base);
+    let theirs = format!("{bare_base}{path}");
+    let mut ratios = Vec::new();
+    let mut rates = Vec::new();
+    let mut bare_rates = Vec::new();
+    let mut cost_ratios = Vec::new();
     for url in [&ours, &theirs] {
         sender.send(url, connections, Until::Elapsed(WARM_UP)).await?;
     }
@@ -105,17 +109,11 @@ pub(crate) async fn drain(binary: &Path, folder: &Path, engine: &Engine) -> Resu
 
 /// Waits until every accepted event is applied.
 async fn events_applied(db: &Db) -> Result<(), Failure> {
-    while intake_log::oldest(db).await?.is_some() {
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(())
+    until("every event is applied", async || Ok(intake_log::oldest(db).await?.is_none())).await
 }
 
 /// The same until their turns have ended, each of which is a job.
 async fn turns_ended(db: &Db) -> Result<(), Failure> {
     events_applied(db).await?;
-    while jobs::due(db, Clock::system().now()).await? > 0 {
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(())
+    until("every turn has ended", async || Ok(jobs::due(db, Clock::system().now()).await? == 0)).await
 }

@@ -28,7 +28,8 @@ impl LastWrites {
     /// Adds a row. Columns that are not set keep their default.
     pub(crate) fn push<A: ActiveModelTrait>(&mut self, row: &A) {
         let table = A::Entity::default().table_name();
-        let (mut columns, mut values) = (Vec::new(), Vec::new());
+        let mut columns = Vec::new();
+        let mut values = Vec::new();
         for column in <A::Entity as EntityTrait>::Column::iter() {
             if let ActiveValue::Set(value) = row.get(column) {
                 columns.push((column.as_str(), None));

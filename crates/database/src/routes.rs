@@ -72,7 +72,8 @@ async fn look(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Option<Route
 }
 
 fn route(row: &QueryResult) -> Result<Route, Error> {
-    let (tenant, row) = (row.try_get::<Uuid>("", "tenant_id")?, row.try_get::<Uuid>("", "row_id")?);
+    let tenant = row.try_get::<Uuid>("", "tenant_id")?;
+    let row = row.try_get::<Uuid>("", "row_id")?;
     Ok(Route { tenant: TenantId::from_uuid(tenant), row })
 }
 

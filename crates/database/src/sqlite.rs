@@ -139,7 +139,8 @@ impl Held {
         if last.is_empty() && *state != Transaction::Open {
             return Ok(());
         }
-        let (mut sql, mut values) = (String::new(), Vec::new());
+        let mut sql = String::new();
+        let mut values = Vec::new();
         if *state == Transaction::Due {
             sql.push_str(BEGIN);
         }
@@ -174,7 +175,8 @@ impl Drop for Held {
     fn drop(&mut self) {
         let (connection, state) = self.session.get_mut();
         let Some(mut connection) = connection.take() else { return };
-        let (lane, room) = (self.lane.clone(), self.room.take());
+        let lane = self.lane.clone();
+        let room = self.room.take();
         if *state != Transaction::Open {
             lane.idle().push(connection);
         } else if Handle::try_current().is_ok() {

@@ -102,7 +102,9 @@ impl Outbound {
     pub async fn send(&self, request: Request) -> Result<Response, Error> {
         let url = self.check_url(&request.url)?;
         let host = target::host_shown(&url).to_owned();
-        let (purpose, deadline, bytes_max) = (request.purpose, request.deadline, request.body_bytes_max);
+        let purpose = request.purpose;
+        let deadline = request.deadline;
+        let bytes_max = request.body_bytes_max;
         let work = async {
             let answer = self.begin(&host, url, request).await?;
             read_whole(&host, answer, bytes_max).await

@@ -350,7 +350,8 @@ mod tests {
             let flags = [("database_url", url.to_owned()), ("database_migration_url", migration_url.to_owned())];
             load(None, &[], &flags)
         };
-        let (serving, owner) = ("postgres://serving@db/work", "postgresql://owner@db/work");
+        let serving = "postgres://serving@db/work";
+        let owner = "postgresql://owner@db/work";
         assert_eq!(load(serving, owner).unwrap().database_migration_url.as_deref(), Some(owner));
         assert_eq!(load(serving, "").unwrap().database_migration_url, None);
         assert!(load("sqlite:x.db", owner).unwrap_err().to_string().contains("only for PostgreSQL"));

@@ -101,7 +101,8 @@ async fn metrics(State(health): State<Health>) -> Response {
 
 /// Reads what is not counted as it happens.
 async fn read_gauges(app: &App) {
-    let (metrics, now) = (&app.metrics, app.clock.now());
+    let metrics = &app.metrics;
+    let now = app.clock.now();
     let jobs_all = async { jobs::counts(&mut app.db.read_shared().await?).await }.await;
     let events = async {
         let mut tx = app.db.read_shared().await?;

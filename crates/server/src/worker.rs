@@ -97,7 +97,8 @@ impl Worker {
         name: &'static str,
         run: impl Fn(Arc<App>, CancellationToken) -> R + Send + Sync + 'static,
     ) {
-        let (app, stop) = (Arc::clone(app), self.stop.clone());
+        let app = Arc::clone(app);
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let begin = || run(Arc::clone(&app), stop.clone());
             let pause = || async { drop(tokio::time::timeout(SWEEP, stop.cancelled()).await) };

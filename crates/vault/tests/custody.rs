@@ -45,8 +45,10 @@ fn refused(vault: &Vault, context: &Context, sealed: &Sealed) -> bool {
 
 #[test]
 fn what_is_sealed_opens_again_and_never_seals_to_the_same_bytes() -> Outcome {
-    let (vault, context) = (Vault::in_memory()?, context());
-    let (one, two) = (vault.seal(&context, &secret())?, vault.seal(&context, &secret())?);
+    let vault = Vault::in_memory()?;
+    let context = context();
+    let one = vault.seal(&context, &secret())?;
+    let two = vault.seal(&context, &secret())?;
     assert!(opens(&vault, &context, &one) && opens(&vault.clone(), &context, &two));
     assert_eq!((one.wrapped_key.len(), one.ciphertext.len()), (61, 29 + secret().expose().len()));
     assert_ne!(one.wrapped_key, two.wrapped_key);
@@ -57,7 +59,8 @@ fn what_is_sealed_opens_again_and_never_seals_to_the_same_bytes() -> Outcome {
 
 #[test]
 fn s25_a_row_with_any_field_swapped_does_not_open() -> Outcome {
-    let (vault, right) = (Vault::in_memory()?, context());
+    let vault = Vault::in_memory()?;
+    let right = context();
     let sealed = vault.seal(&right, &secret())?;
     let wrongs = [
         ("tenant", Context { tenant: TenantId::new(), ..right.clone() }),
@@ -77,8 +80,11 @@ fn s25_a_row_with_any_field_swapped_does_not_open() -> Outcome {
 
 #[test]
 fn s25_halves_of_two_rows_do_not_open_together() -> Outcome {
-    let (vault, context, other) = (Vault::in_memory()?, context(), context());
-    let (here, there) = (vault.seal(&context, &secret())?, vault.seal(&other, &secret())?);
+    let vault = Vault::in_memory()?;
+    let other = context();
+    let context = context();
+    let here = vault.seal(&context, &secret())?;
+    let there = vault.seal(&other, &secret())?;
     let again = vault.seal(&context, &secret())?;
     for from in [&there, &again] {
         let key_moved = Sealed { wrapped_key: from.wrapped_key.clone(), ..here.clone() };
@@ -94,7 +100,8 @@ fn s25_halves_of_two_rows_do_not_open_together() -> Outcome {
 
 #[test]
 fn l32_every_shorter_row_is_an_error_with_the_credential() -> Outcome {
-    let (vault, context) = (Vault::in_memory()?, context());
+    let vault = Vault::in_memory()?;
+    let context = context();
     let sealed = vault.seal(&context, &secret())?;
     for length in 0..sealed.wrapped_key.len() {
         let wrapped_key = sealed.wrapped_key.iter().take(length).copied().collect();
@@ -109,7 +116,8 @@ fn l32_every_shorter_row_is_an_error_with_the_credential() -> Outcome {
 
 #[test]
 fn l32_every_changed_bit_and_every_longer_row_is_an_error_with_the_credential() -> Outcome {
-    let (vault, context) = (Vault::in_memory()?, context());
+    let vault = Vault::in_memory()?;
+    let context = context();
     let sealed = vault.seal(&context, &secret())?;
     let changed = |bytes: &[u8], place: usize, bit: u8| -> Vec<u8> {
         let flip = |(at, byte): (usize, &u8)| if at == place { byte ^ (1 << bit) } else { *byte };
@@ -137,7 +145,9 @@ fn l32_every_changed_bit_and_every_longer_row_is_an_error_with_the_credential() 
 
 #[test]
 fn s25_another_ring_says_which_key_it_lacks_and_shows_no_other_text() -> Outcome {
-    let (vault, other, context) = (Vault::in_memory()?, Vault::in_memory()?, context());
+    let vault = Vault::in_memory()?;
+    let other = Vault::in_memory()?;
+    let context = context();
     let sealed = vault.seal(&context, &secret())?;
     let error = other.open(&context, &sealed).err().ok_or("it opened")?;
     assert!(matches!(&error, Error::UnknownKey { credential, kek_id }
@@ -194,7 +204,8 @@ fn rotation_rewraps_the_data_key_only_and_the_old_key_is_then_needless() -> Outc
 
 #[test]
 fn derived_keys_differ_by_purpose_and_by_ring() -> Outcome {
-    let (one, two) = (Vault::in_memory()?, Vault::in_memory()?);
+    let one = Vault::in_memory()?;
+    let two = Vault::in_memory()?;
     assert_eq!(one.mac("csrf", b"m"), one.mac("csrf", b"m"));
     assert_ne!(one.mac("csrf", b"m"), one.mac("flow", b"m"));
     assert_ne!(one.mac("csrf", b"m"), one.mac("csrf", b"n"));
@@ -251,7 +262,8 @@ proptest! {
 
     #[test]
     fn l32_arbitrary_bytes_never_open_and_never_panic(wrapped_key: Vec<u8>, ciphertext: Vec<u8>) {
-        let (vault, context) = (Vault::in_memory()?, context());
+        let vault = Vault::in_memory()?;
+        let context = context();
         let kek_id = vault.active_key_id().to_owned();
         let real = vault.seal(&context, &secret())?;
         let sealed = Sealed { kek_id: kek_id.clone(), wrapped_key, ciphertext: ciphertext.clone() };

@@ -14,7 +14,8 @@ const START_MS: f64 = 100.0;
 pub(super) fn print(bench: &mut Bench<'_>, engine: Engine) -> Result<(), Failure> {
     let printed = measure(bench, "lists", engine)?;
     println!("| List | Items | p50 | p99 |\n|---|---|---|---|");
-    let (mut lists, mut slow) = (0, 0);
+    let mut lists = 0;
+    let mut slow = 0;
     for line in printed.lines() {
         match line.split('|').collect::<Vec<_>>().as_slice() {
             [name, items, p50, p99] => {

@@ -209,10 +209,8 @@ async fn a_database_with_rows_in_every_table_is_brought_up_to_date() {
     check_row_security(&stage.db).await.unwrap();
 
     let upgraded = stage.rows(&tables).await;
-    let (gone, new): (Vec<&String>, Vec<&String>) = (
-        rows.iter().filter(|row| !upgraded.contains(row)).collect(),
-        upgraded.iter().filter(|row| !rows.contains(row)).collect(),
-    );
+    let gone: Vec<&String> = rows.iter().filter(|row| !upgraded.contains(row)).collect();
+    let new: Vec<&String> = upgraded.iter().filter(|row| !rows.contains(row)).collect();
     // The one value that the migration changes: a Space's missing prompt.
     assert_eq!((gone.len(), new.len(), upgraded.len()), (1, 1, rows.len()), "{gone:?} {new:?}");
     assert!(gone[0].starts_with("space: ") && new[0].starts_with("space: "), "{gone:?} {new:?}");

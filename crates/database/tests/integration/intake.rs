@@ -27,7 +27,8 @@ pub fn event(tenant: TenantId, key: &str, body: &str, clock: &Clock) -> Event {
 #[tokio::test]
 async fn one_commit_stores_many_and_tells_duplicates_from_conflicts() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = TenantId::new();
     let events = vec![
         event(tenant, "a", "one", &clock),
         event(tenant, "b", "two", &clock),
@@ -50,7 +51,8 @@ async fn one_commit_stores_many_and_tells_duplicates_from_conflicts() {
 #[tokio::test]
 async fn a_large_batch_is_stored_whole_and_a_larger_one_not_at_all() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = TenantId::new();
     let events: Vec<Event> = (0..513).map(|number| event(tenant, &number.to_string(), "body", &clock)).collect();
     let refused = intake_log::append(&db, events.clone()).await;
     assert!(matches!(refused, Err(Error::TooManyRows { most: 512 })), "{refused:?}");
@@ -63,7 +65,8 @@ async fn a_large_batch_is_stored_whole_and_a_larger_one_not_at_all() {
 #[tokio::test]
 async fn l70_what_a_dead_process_claimed_is_claimed_again_after_its_lease() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = TenantId::new();
     intake_log::append(&db, vec![event(tenant, "a", "one", &clock)]).await.unwrap();
     assert_eq!(intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap().len(), 1);
     clock.advance(Duration::from_secs(31));
@@ -78,7 +81,8 @@ async fn l122_a_claim_keeps_its_limit_whatever_the_statistics_say() {
     let url = fresh_url(&folder).await;
     let db = open(&url).await;
     migrate(&db).await.unwrap();
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = TenantId::new();
     let append = async |batch: usize| {
         let events = (0..500).map(|number| event(tenant, &format!("{batch} {number}"), "body", &clock)).collect();
         intake_log::append(&db, events).await.unwrap();
@@ -103,7 +107,8 @@ async fn l122_a_claim_keeps_its_limit_whatever_the_statistics_say() {
 #[tokio::test]
 async fn l123_what_follows_a_locked_event_is_not_claimed_without_it() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = TenantId::new();
     if !on_postgres() {
         return;
     }
@@ -125,13 +130,15 @@ async fn l123_what_follows_a_locked_event_is_not_claimed_without_it() {
 #[tokio::test]
 async fn two_processes_that_store_the_same_events_in_opposite_order_both_succeed() {
     let (db, _folder) = fresh().await;
-    let (clock, tenant) = (Clock::system(), TenantId::new());
+    let clock = Clock::system();
+    let tenant = TenantId::new();
     for round in 0..10 {
         let events: Vec<Event> =
             (0..200).map(|number| event(tenant, &format!("{round} {number}"), "body", &clock)).collect();
         let mut writers = tokio::task::JoinSet::new();
         for number in 0..4 {
-            let (db, mut events) = (db.clone(), events.clone());
+            let db = db.clone();
+            let mut events = events.clone();
             events.iter_mut().for_each(|row| row.id = Uuid::now_v7());
             if number % 2 == 0 {
                 events.reverse();

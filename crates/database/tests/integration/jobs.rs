@@ -40,7 +40,8 @@ async fn l83_of_many_claimers_in_several_processes_one_gets_each_job() {
         }
         let mut claims = tokio::task::JoinSet::new();
         for number in 0..16 {
-            let (db, now) = (if number % 2 == 0 { first.clone() } else { second.clone() }, clock.now());
+            let db = if number % 2 == 0 { first.clone() } else { second.clone() };
+            let now = clock.now();
             claims.spawn(async move { jobs::claim(&db, now, LEASE, 5).await.unwrap() });
         }
         let keys: Vec<String> = claims.join_all().await.into_iter().flatten().map(|job| job.key).collect();

@@ -128,7 +128,8 @@ async fn a_role_that_row_security_does_not_bind_is_refused() {
         let said = refusal(&url, &role).await;
         assert!(said.starts_with(problem), "{attribute}: {said}");
         // A member can become it, however far away, and even if it does not inherit from it.
-        let (between, member) = (fresh_role(), fresh_role());
+        let between = fresh_role();
+        let member = fresh_role();
         let made = [
             format!("CREATE ROLE {between} IN ROLE {role}"),
             format!("CREATE ROLE {member} LOGIN NOINHERIT IN ROLE {between}"),
@@ -206,7 +207,8 @@ async fn an_owner_without_other_rights_migrates() {
     let url = fresh_url(&folder).await;
     open(&url).await.close().await;
     let database = url::Url::parse(&url).unwrap().path().trim_start_matches('/').to_owned();
-    let (owner, serving) = (fresh_role(), fresh_role());
+    let owner = fresh_role();
+    let serving = fresh_role();
     let made = [
         format!("CREATE ROLE {owner} LOGIN"),
         format!("CREATE ROLE {serving} LOGIN IN ROLE thinkwork_app"),

@@ -145,7 +145,8 @@ async fn on_postgres_row_security_holds_below_the_search() {
     let url = fresh_url(&folder).await;
     let db = open(&url).await;
     thinkwork_database::schema::migrate(&db).await.unwrap();
-    let (one, two) = (Stage::new(&db).await, Stage::new(&db).await);
+    let one = Stage::new(&db).await;
+    let two = Stage::new(&db).await;
     one.add(one.group, &[], ["secret plan"]).await;
     let rows = async |tx: Tx, sql: &str| {
         let backend = tx.orm().get_database_backend();

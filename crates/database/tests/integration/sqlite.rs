@@ -47,11 +47,13 @@ async fn an_event_that_a_sender_waits_for_is_stored_before_those_who_stand_in_li
         return;
     }
     let (db, _folder) = fresh().await;
-    let (tenant, order) = (TenantId::new(), Arc::new(Mutex::new(Vec::new())));
+    let tenant = TenantId::new();
+    let order = Arc::new(Mutex::new(Vec::new()));
     let holder = db.write(tenant).await.unwrap();
     let mut others = JoinSet::new();
     for name in ["first", "second", "third"] {
-        let (db, order) = (db.clone(), Arc::clone(&order));
+        let db = db.clone();
+        let order = Arc::clone(&order);
         others.spawn(async move {
             let tx = db.write(tenant).await.unwrap();
             order.lock().unwrap().push(name);
@@ -63,7 +65,8 @@ async fn an_event_that_a_sender_waits_for_is_stored_before_those_who_stand_in_li
     // On this runtime of one thread, all of them stand in line after that.
     tokio::task::yield_now().await;
     let event = {
-        let (db, order) = (db.clone(), Arc::clone(&order));
+        let db = db.clone();
+        let order = Arc::clone(&order);
         others.spawn(async move {
             let event = crate::intake::event(tenant, "a", "body", &Clock::system());
             intake_log::append(&db, vec![event]).await.unwrap();

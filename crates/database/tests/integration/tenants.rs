@@ -37,7 +37,8 @@ async fn a_write_inside_a_write_of_the_same_task_fails_at_once() {
 #[tokio::test]
 async fn row_security_holds_below_the_code() {
     let (db, _folder) = fresh_with_notes().await;
-    let (one, two) = (TenantId::new(), TenantId::new());
+    let one = TenantId::new();
+    let two = TenantId::new();
     add_note(&db, one, "of one").await.unwrap();
     add_note(&db, two, "of two").await.unwrap();
     schema::check_row_security(&db).await.unwrap();
@@ -59,16 +60,20 @@ async fn l80_on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused()
         return;
     }
     let (db, _folder) = fresh_with_notes().await;
-    let (one, two) = (TenantId::new(), TenantId::new());
+    let one = TenantId::new();
+    let two = TenantId::new();
     add_note(&db, two, "of two").await.unwrap();
     let run = async |sql: &str, values: &[Uuid]| {
         let tx = db.write(one).await.unwrap();
         let values = values.iter().map(|value| (*value).into());
         let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-        let (found, done) = (tx.orm().query_one_raw(statement.clone()).await, tx.orm().execute_raw(statement).await);
+        let found = tx.orm().query_one_raw(statement.clone()).await;
+        let done = tx.orm().execute_raw(statement).await;
         [found.err(), done.err()].map(|error| error.map(|error| error.to_string()))
     };
-    let (one, two, id) = (one.uuid(), two.uuid(), Uuid::now_v7());
+    let one = one.uuid();
+    let two = two.uuid();
+    let id = Uuid::now_v7();
     let compared = r#" WHERE "note"."tenant_id" = ?"#;
     for (sql, values) in [
         ("SELECT text FROM note".to_owned(), vec![]),
@@ -117,7 +122,8 @@ async fn an_append_only_table_refuses_update_and_delete() {
         tx.commit().await.unwrap();
         done
     };
-    let (id, bytes): (Value, Value) = (tenant.uuid().into(), vec![7_u8].into());
+    let id: Value = tenant.uuid().into();
+    let bytes: Value = vec![7_u8].into();
     let carve =
         "INSERT INTO audit_checkpoint (id, tenant_id, sequence, head, at, signature) VALUES ($1, $1, 1, $2, 0, $2)";
     assert_eq!(run(carve, vec![id.clone(), bytes]).await.unwrap(), 1);

@@ -60,7 +60,8 @@ impl Committer {
 async fn run(db: Db, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let (mut events, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let mut events = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
         for Waiting { event, answer, _room } in batch.drain(..) {
             events.push(event);
             answers.push((answer, _room));

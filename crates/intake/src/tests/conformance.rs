@@ -140,7 +140,8 @@ async fn a_claim_takes_the_oldest_up_to_its_count(subject: &Subject) {
     let rest = subject.claim(100).await;
     assert_eq!(names(&rest), ["4", "5", "6", "7", "8", "9"]);
     assert!(subject.claim(100).await.is_empty(), "a claimed event is leased");
-    let (claimed, stored) = (&rest[0].event, &events[4]);
+    let claimed = &rest[0].event;
+    let stored = &events[4];
     assert_eq!((claimed.id, claimed.tenant, &claimed.source), (stored.id, stored.tenant, &stored.source));
     assert_eq!((&claimed.body, claimed.body_hash), (&stored.body, stored.body_hash));
     assert_eq!((&claimed.dedupe_key, claimed.received_at), (&stored.dedupe_key, stored.received_at));
@@ -251,7 +252,9 @@ async fn orders_hold_while_many_claim_and_apply(subject: &Subject) {
     let applied: Arc<Mutex<Vec<Event>>> = Arc::default();
     let mut claimers = JoinSet::new();
     for _ in 0..4 {
-        let (intake, db, clock) = (subject.intake.clone(), subject.db.clone(), subject.clock.clone());
+        let intake = subject.intake.clone();
+        let db = subject.db.clone();
+        let clock = subject.clock.clone();
         let applied = Arc::clone(&applied);
         claimers.spawn(async move {
             while intake.counts(&mut db.read(tenant).await.unwrap()).await.unwrap().waiting > 0 {
@@ -316,7 +319,8 @@ async fn only_old_keys_of_applied_events_are_forgotten(subject: &Subject) {
 }
 
 async fn counts_are_of_a_tenant_or_of_all(subject: &Subject) {
-    let (one, other) = (TenantId::new(), TenantId::new());
+    let one = TenantId::new();
+    let other = TenantId::new();
     assert_eq!(subject.intake.oldest().await.unwrap(), None);
     let first = subject.event(one, "first");
     subject.intake.append(first.clone()).await.unwrap();
@@ -335,7 +339,8 @@ async fn counts_are_of_a_tenant_or_of_all(subject: &Subject) {
 }
 
 async fn what_is_not_applied_is_found_by_its_tenant_alone(subject: &Subject) {
-    let (tenant, source) = (TenantId::new(), "webhook:test");
+    let tenant = TenantId::new();
+    let source = "webhook:test";
     let all = Pending { before: None, since: None, until: None, count: 10 };
     let events = ["one", "two", "three"].map(|key| {
         subject.clock.advance(Duration::from_secs(1));

@@ -25,7 +25,9 @@ impl Authenticate for Access {
 impl Access {
     async fn by_session(&self, cookie: &str) -> Result<Option<Known>, Error> {
         let Some((mut tx, row)) = routes::read(&self.db, sessions::ROUTE, cookie).await? else { return Ok(None) };
-        let (now, tenant, id) = (self.now(), tx.tenant(), SessionId::from_uuid(row));
+        let now = self.now();
+        let tenant = tx.tenant();
+        let id = SessionId::from_uuid(row);
         let Some(found) = proof::session_find(&mut tx, id).await? else { return Ok(None) };
         let genuine = crypto::equal(&found.hash, &crypto::sha256(cookie.as_bytes()));
         if !genuine || !rules::session_lives(now, found.session.last_seen_at, found.session.expires_at) {
@@ -59,7 +61,9 @@ impl Access {
             return Ok(None);
         };
         let Some((mut tx, row)) = routes::read(&self.db, tokens::ROUTE, text).await? else { return Ok(None) };
-        let (now, tenant, id) = (self.now(), tx.tenant(), TokenId::from_uuid(row));
+        let now = self.now();
+        let tenant = tx.tenant();
+        let id = TokenId::from_uuid(row);
         let Some(found) = proof::token_find(&mut tx, Whose::Tenant, id).await? else { return Ok(None) };
         let token = found.token;
         let genuine = token.kind == kind && crypto::equal(&found.hash, &crypto::sha256(text.as_bytes()));

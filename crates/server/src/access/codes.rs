@@ -54,7 +54,8 @@ pub(super) async fn code_insert(
     purpose: Purpose,
     now: Timestamp,
 ) -> Result<(Secret, Timestamp), Error> {
-    let (id, expires_at) = (InvitationId::new(), now.plus(purpose.lifetime()));
+    let id = InvitationId::new();
+    let expires_at = now.plus(purpose.lifetime());
     let (code, hash) = crypto::token("")?;
     store::invitation_insert(tx, id, user, purpose.as_str(), &hash, now, expires_at).await?;
     routes::add(tx, ROUTE, code.expose_str().unwrap_or_default(), id.uuid()).await?;

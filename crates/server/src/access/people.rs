@@ -37,7 +37,8 @@ impl Access {
         owner_name: &str,
     ) -> Result<NewTenant, Error> {
         rules::check_slug(slug)?;
-        let (now, tenant) = (self.now(), TenantId::new());
+        let now = self.now();
+        let tenant = TenantId::new();
         let mut tx = self.db.write(tenant).await?;
         store::tenant_insert(&mut tx, slug, &rules::check_name(name)?, now).await?;
         let owner = NewUser { email: owner_email.to_owned(), name: owner_name.to_owned(), role: Role::Owner };

@@ -143,9 +143,8 @@ impl Access {
     /// [`Error::Invalid`] where a password does not fit, [`Error::TooManyTries`], [`Error::NeedsSession`], the
     /// database's.
     pub async fn password_change(&self, by: &Principal, current: &Secret, new: &Secret) -> Result<(), Error> {
-        let (Some(user), AuthMethod::Session { id: this, .. }) = (by.user(), by.auth) else {
-            return Err(Error::NeedsSession);
-        };
+        let Some(user) = by.user() else { return Err(Error::NeedsSession) };
+        let AuthMethod::Session { id: this, .. } = by.auth else { return Err(Error::NeedsSession) };
         rules::check_password(new)?;
         let key = rules::throttle_of_change(user);
         let window = rules::throttle_window(self.now());

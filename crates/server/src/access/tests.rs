@@ -63,7 +63,8 @@ async fn a_code_works_once_and_only_until_its_end() {
     let code = made.setup_code.expose_str().unwrap();
     assert_eq!(stage.access.code_look(code).await.unwrap().unwrap().email, "ana@acme.test");
     let accept = |password: &'static str| {
-        let (access, code) = (stage.access.clone(), code.to_owned());
+        let access = stage.access.clone();
+        let code = code.to_owned();
         async move { access.code_accept(&code, None, &secret(password), &Client::default()).await }
     };
     assert!(matches!(accept("short").await, Err(Error::Invalid { field: "password", .. })));

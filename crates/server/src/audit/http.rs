@@ -132,7 +132,8 @@ async fn list(
     paging: Paging,
     Query(filter): Query<AuditEventQuery>,
 ) -> Result<Json<List<AuditEventResponse>>, ApiError> {
-    let (filter, after) = (filter.parse()?, paging.after_place()?);
+    let filter = filter.parse()?;
+    let after = paging.after_place()?;
     let mut tx = audit.db.read(caller.tenant).await?;
     let page = audit.list(&mut tx, &filter, paging.limit, after).await?;
     let clients: Vec<_> = page.events.iter().map(|event| event.client).collect();

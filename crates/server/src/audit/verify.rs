@@ -78,7 +78,8 @@ impl Audit {
             }
             verified.checkpoints = verified.checkpoints.saturating_add(1);
         }
-        let (mut sequence, mut head) = (0_i64, rules::GENESIS.to_vec());
+        let mut sequence = 0_i64;
+        let mut head = rules::GENESIS.to_vec();
         loop {
             let mut tx = self.db.read(tenant).await?;
             let links = store::seal_list(&mut tx, sequence, BATCH).await?;

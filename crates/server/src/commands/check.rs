@@ -62,7 +62,8 @@ pub async fn run(shared: &Shared) -> Result<(), Failure> {
     let config = shared.load(&[])?;
     let found = look(&config).await.map_err(Failure::failed)?;
     let engine = if config.database_url.starts_with("sqlite:") { Engine::Sqlite } else { Engine::Postgres };
-    let (listen, public) = (listen(&config).await, public(&config).await);
+    let listen = listen(&config).await;
+    let public = public(&config).await;
     if shared.json {
         let (schema, pending) = match found.database {
             DatabaseState::Missing => ("missing", None),

@@ -94,7 +94,8 @@ async fn start(shared: &Shared) -> Result<Running, Failure> {
     ];
     let config = config::load(None, &[], &flags).map_err(Failure::wrong_use)?;
     super::start_log(&config);
-    let (url, clock) = (config.public_url.clone(), Clock::system());
+    let url = config.public_url.clone();
+    let clock = Clock::system();
     let outside = Outside::open(&clock).await.map_err(Failure::failed)?;
     let app = App::build(config, clock.clone()).await.map_err(Failure::failed)?;
     let made =
@@ -132,7 +133,8 @@ async fn show(stage: &Stage) -> Result<(), Failure> {
     let mut narrator = Narrator::default();
     narrator.begin(&mut house).await.map_err(Failure::failed)?;
     say!("{}", welcome(&house, &stage.outside));
-    let (mut enter, mut look) = (lines(), interval(LOOK_EVERY));
+    let mut enter = lines();
+    let mut look = interval(LOOK_EVERY);
     let mut next_event = Instant::now() + FIRST_EVENT_AFTER;
     let mut left: u32 = EVENTS_BY_THEMSELVES_MAX;
     let mut stopped = std::pin::pin!(super::serve::stopped());
@@ -163,7 +165,8 @@ async fn sent(sending: impl Future<Output = Option<crate::demo::Sent>>) -> Strin
     match sending.await {
         Some(sent) => {
             let time = sent.at.to_string();
-            let (time, status) = (time.get(11..19).unwrap_or_default(), sent.status.unwrap_or_default());
+            let time = time.get(11..19).unwrap_or_default();
+            let status = sent.status.unwrap_or_default();
             format!("{time}  Sample Billing sent {} (signed): response {status}", sent.about)
         }
         None => "Sample Billing has no endpoint".to_owned(),
@@ -185,8 +188,10 @@ fn lines() -> mpsc::Receiver<()> {
 }
 
 fn welcome(house: &House, outside: &Outside) -> String {
-    let (admin, me) = (house.at("/admin"), house.at("/me"));
-    let (olivia, ben) = (&house.olivia, &house.ben);
+    let admin = house.at("/admin");
+    let me = house.at("/me");
+    let olivia = &house.olivia;
+    let ben = &house.ben;
     let qr = QrCode::new(me.as_str()).map(|code| {
         // Light on dark, as most terminals are.
         code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build()

@@ -81,7 +81,8 @@ pub async fn run(shared: &Shared, command: Setup) -> Result<(), Failure> {
         app.access.password_set(made.tenant, made.owner, &password).await.map_err(refused)?;
     }
     let token = app.access.setup_token(made.tenant, made.owner).await.map_err(refused)?;
-    let (token, url) = (token.expose_str().unwrap_or_default(), link(&app.config, &made.setup_code));
+    let token = token.expose_str().unwrap_or_default();
+    let url = link(&app.config, &made.setup_code);
     if shared.json {
         say!("{}", json!({ "tenant_id": made.tenant, "user_id": made.owner, "token": token, "url": url }));
     } else {

@@ -27,7 +27,8 @@ pub struct SetupLink {
 /// # Errors
 /// Where there is no such person or the database does not answer.
 pub async fn run(shared: &Shared, command: SetupLink) -> Result<(), Failure> {
-    let (config, clock) = (shared.load(&[])?, Clock::system());
+    let config = shared.load(&[])?;
+    let clock = Clock::system();
     let (db, _, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
     let access = Access::new(db.clone(), clock, config.public_url.clone());
     let code = access.setup_code_of(&command.tenant, &command.email).await.map_err(Failure::failed)?;

@@ -225,7 +225,8 @@ impl Credentials {
         by: &Actor,
     ) -> Result<CredentialId, Error> {
         rules::check_secret(secret)?;
-        let (id, now) = (CredentialId::new(), self.clock.now());
+        let id = CredentialId::new();
+        let now = self.clock.now();
         store::credential_insert(tx, id, owner, kind, now).await?;
         self.seal_version(tx, id, owner, kind, 1, secret, now).await?;
         let event = Event::by(by.clone(), "credential.created").on("credential", id);
@@ -358,7 +359,8 @@ impl Credentials {
         let mut tx = self.db.read(tenant).await?;
         let row = store::credential_find(&mut tx, id).await?.ok_or(Error::Gone(id))?;
         let Owner::Webhook(webhook) = row.owner else { return Err(Error::Gone(id)) };
-        let (mut secrets, mut counts) = (Vec::new(), Vec::new());
+        let mut secrets = Vec::new();
+        let mut counts = Vec::new();
         for (version, material) in store::versions_live(&mut tx, id, self.clock.now()).await? {
             secrets.push(self.vault.open(&context(tenant, &row, version), &material)?);
             counts.push(self.openings.of(Counted { tenant, webhook, credential: id, version }));

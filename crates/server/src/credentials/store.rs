@@ -264,7 +264,8 @@ pub(super) async fn versions_under_other_keys(
         .map_err(db)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let (id, number) = (CredentialId::from_uuid(row.credential_id), row.version);
+        let id = CredentialId::from_uuid(row.credential_id);
+        let number = row.version;
         if let (Some(credential), Some(material)) = (credential_find(tx, id).await?, sealed(row)) {
             found.push((credential, number, material));
         }

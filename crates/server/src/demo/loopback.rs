@@ -95,7 +95,8 @@ impl Reply {
 /// One request and its answer, over a connection of its own.
 pub async fn exchange(method: &str, url: &Url, headers: &[(&str, String)], body: &[u8]) -> Result<Reply, Error> {
     let address = loopback(url).ok_or_else(|| Error::Elsewhere(url.to_string()))?;
-    let (path, query) = (url.path(), url.query().map(|query| format!("?{query}")).unwrap_or_default());
+    let path = url.path();
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     let asked = format!("{method} {path}");
     let mut request = format!("{method} {path}{query} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {

@@ -165,7 +165,8 @@ impl Names {
 
     /// What happened, in a few words.
     fn what(&self, event: &Value) -> String {
-        let (thread, target) = (short(text(event, "/thread_id")), text(event, "/target/id"));
+        let thread = short(text(event, "/thread_id"));
+        let target = text(event, "/target/id");
         let name = self.name(target);
         let grant = self.grants.get(target).map_or("an account", |(server, _)| server.as_str());
         match text(event, "/action") {

@@ -136,7 +136,8 @@ impl House {
         });
         let made = self.owner_posts("/v1/webhooks", &body, 201).await?;
         self.webhook = text(&made, "/id")?;
-        let (url, secret) = (text(&made, "/url")?, text(&made, "/secret")?);
+        let url = text(&made, "/url")?;
+        let secret = text(&made, "/secret")?;
         let endpoint = at(&outside.billing, "/endpoint");
         self.olivia.browser.form(&endpoint, &[("url", &url), ("secret", &secret)]).await?.require(303)?;
         Ok(())

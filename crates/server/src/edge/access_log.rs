@@ -56,7 +56,8 @@ impl AccessLine {
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
-        let (elapsed, route) = (self.started.elapsed(), self.route.as_ref().map_or("unmatched", MatchedPath::as_str));
+        let elapsed = self.started.elapsed();
+        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
         let labels = [self.method, route, class_of(self.status)];
         self.durations.with_label_values(&labels).observe(elapsed.as_secs_f64());
         let _entered = self.span.enter();

@@ -83,7 +83,8 @@ pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
 }
 
 fn service(tools: &Tools, public_url: &Url, base: &str) -> Service {
-    let (tools, base) = (tools.clone(), base.to_owned());
+    let tools = tools.clone();
+    let base = base.to_owned();
     // Host and Origin are checked for every route before this; here they are checked once more, as the SDK advises.
     let mut hosts: Vec<String> = public_url.host_str().map(str::to_owned).into_iter().collect();
     if matches!(public_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {

@@ -121,7 +121,8 @@ impl Mcp {
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<Grant, Problem> {
-        let (oauth, target) = (&self.oauth, server.id.into());
+        let oauth = &self.oauth;
+        let target = server.id.into();
         let token = match refused {
             None => oauth.access_token(tenant, user, target, use_, recorder).await,
             Some(version) => oauth.access_token_after_refusal(tenant, user, target, version, use_, recorder).await,

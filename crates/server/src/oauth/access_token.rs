@@ -54,7 +54,8 @@ impl Oauth {
     ) -> Result<(), Error> {
         // Before the first look, so that no hint falls between look and wait.
         let mut hints = self.db.wake_ups().subscribe();
-        let (mut first, mut client_refused) = (None, None);
+        let mut first = None;
+        let mut client_refused = None;
         loop {
             let mut tx = self.db.read(tenant).await?;
             let row = store::connection_at(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
@@ -81,7 +82,9 @@ impl Oauth {
                     return Err(Error::NeedsReauth(reason));
                 }
                 Step::Refresh => {
-                    let (this, forced, use_) = (self.clone(), wanted != Wanted::ForCall, use_.clone());
+                    let this = self.clone();
+                    let forced = wanted != Wanted::ForCall;
+                    let use_ = use_.clone();
                     let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &use_).await };
                     if let Refreshed::ClientRefused(code) = self.to_its_end(refresh).await? {
                         client_refused = Some(code);

@@ -105,7 +105,8 @@ impl Oauth {
             return Ok(Err(CallbackOutcome::Unknown));
         };
         let Some(answer) = rules::callback_answer(query) else { return Ok(Err(CallbackOutcome::Unknown)) };
-        let (now, tenant) = (self.clock.now(), route.tenant);
+        let now = self.clock.now();
+        let tenant = route.tenant;
         let mut tx = self.db.write(tenant).await?;
         let of_key = OauthClientId::from_uuid(route.row);
         let hash = crypto::sha256(answer.state.as_bytes());
@@ -306,7 +307,8 @@ impl Oauth {
         by: &Actor,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (id, client) = (row.connection(), given.client);
+        let id = row.connection();
+        let client = given.client;
         if row.client() != client.client() {
             let owner = Owner::Connection(id);
             let credential = self.credentials.create(tx, owner, "oauth_grant", &given.secret, by).await?;
@@ -357,7 +359,9 @@ impl IssuedGrant<'_> {
         credential: CredentialId,
         ended_at: Option<Timestamp>,
     ) -> Result<NewConnection, Error> {
-        let (user, target, client) = (self.flow.starter(), self.flow.target()?, self.client.client());
+        let user = self.flow.starter();
+        let target = self.flow.target()?;
+        let client = self.client.client();
         Ok(NewConnection { id, user, target, client, credential, ended_at })
     }
 }

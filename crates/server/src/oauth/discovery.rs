@@ -224,7 +224,8 @@ pub(super) fn challenge_parameter(challenge: &str, name: &str) -> Option<String>
 }
 
 fn quoted_value(text: &str) -> (String, &str) {
-    let (mut value, mut escaped) = (String::new(), false);
+    let mut value = String::new();
+    let mut escaped = false;
     for (at, char) in text.char_indices() {
         match (char, escaped) {
             ('\\', false) => escaped = true,

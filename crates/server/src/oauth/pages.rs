@@ -265,7 +265,8 @@ async fn uses(
     paging: Paging,
 ) -> Result<Page<UsesPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
-    let (count, after) = (paging.limit.saturating_add(1), paging.after_place::<AuditId>()?);
+    let count = paging.limit.saturating_add(1);
+    let after = paging.after_place::<AuditId>()?;
     let found = audit::uses_of(&mut tx, caller.user, None, count, after).await.map_err(Error::Audit)?;
     let list = crate::edge::List::cut(found, &paging, |one| crate::edge::place(one.at, one.id));
     let next = list.next.map(|after| format!("/me/uses?after={after}")).unwrap_or_default();

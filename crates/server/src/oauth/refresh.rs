@@ -100,7 +100,9 @@ impl Oauth {
         forced: bool,
         use_: &TokenUse,
     ) -> Result<Option<Begun>, Error> {
-        let (now, lease, id) = (self.clock.now(), Uuid::now_v7(), seen.connection());
+        let now = self.clock.now();
+        let lease = Uuid::now_v7();
+        let id = seen.connection();
         let mut tx = self.db.write(tenant).await?;
         let Some(row) = store::connection_kept(&mut tx, id).await? else { return Ok(None) };
         if row.credential_id != seen.credential_id || !store::refresh_begin(&mut tx, id, lease, forced, now).await? {
@@ -244,7 +246,9 @@ impl Oauth {
         granted: &Granted,
         use_: &TokenUse,
     ) -> Result<(), Error> {
-        let (now, id, secret) = (self.clock.now(), row.connection(), grant.to_secret()?);
+        let now = self.clock.now();
+        let id = row.connection();
+        let secret = grant.to_secret()?;
         let mut tx = self.db.write(tenant).await?;
         let Some(current) = store::connection_kept(&mut tx, id).await? else { return Ok(()) };
         if current.ended_at.is_some() {

@@ -186,7 +186,9 @@ impl Oauth {
         by: &Actor,
     ) -> Result<(), Error> {
         let Fresh { kind, key, registered } = fresh;
-        let (id, now, found) = (OauthClientId::new(), self.clock.now(), &client.discovered);
+        let id = OauthClientId::new();
+        let now = self.clock.now();
+        let found = &client.discovered;
         if let Some(before) = &before {
             store::client_replace(tx, before.client(), now).await?;
         }

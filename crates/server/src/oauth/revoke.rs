@@ -56,7 +56,9 @@ pub(super) async fn leave_to_revoke(
         expires_at: row.expires_at(),
         has_refresh_token: row.has_refresh_token,
     };
-    let (user, target, client) = (row.owner(), row.target()?, row.client());
+    let user = row.owner();
+    let target = row.target()?;
+    let client = row.client();
     let new = NewConnection { id, user, target, client, credential, ended_at: Some(now) };
     insert_to_revoke(tx, &new, &kept, now).await
 }

@@ -190,7 +190,8 @@ pub(super) fn account_label(named: Option<&str>, issuer: &str) -> String {
 
 /// Whether a new consent is of another account than the one before, as far as the issuer names them.
 pub(super) fn another_account(before: &str, named: Option<&str>, issuer: &str) -> bool {
-    let (after, unnamed) = (account_label(named, issuer), account_label(None, issuer));
+    let after = account_label(named, issuer);
+    let unnamed = account_label(None, issuer);
     before != after && before != unnamed && after != unnamed
 }
 

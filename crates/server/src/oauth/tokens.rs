@@ -98,7 +98,8 @@ fn prove<'a>(proof: &'a ClientProof, request: Request, mut fields: Vec<(&'a str,
             let encode = |bytes: &[u8]| -> Zeroizing<String> {
                 Zeroizing::new(url::form_urlencoded::byte_serialize(bytes).collect())
             };
-            let (id, secret) = (encode(proof.client_id.as_bytes()), encode(secret.expose()));
+            let id = encode(proof.client_id.as_bytes());
+            let secret = encode(secret.expose());
             let pair = Zeroizing::new(format!("{}:{}", *id, *secret));
             let basic = Secret::from_text(STANDARD.encode(pair.as_bytes()));
             request.secret_header("authorization", "Basic ", &basic).form(&fields)

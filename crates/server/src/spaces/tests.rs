@@ -25,7 +25,9 @@ fn a_private_space_shows_to_its_members_alone() {
 
 #[test]
 fn operators_let_in_whom_they_may_and_members_nobody() {
-    let (operator, member, other) = (UserId::new(), UserId::new(), UserId::new());
+    let operator = UserId::new();
+    let member = UserId::new();
+    let other = UserId::new();
     let check = |sees, members, by: &Principal, user, expect| {
         assert_eq!(rules::may_let_in(SpaceAccess::Private, sees, members, by, user), expect);
     };
@@ -43,7 +45,8 @@ fn operators_let_in_whom_they_may_and_members_nobody() {
 
 #[test]
 fn s07_no_token_widens_a_space() {
-    let (private, public) = (SpaceAccess::Private, SpaceAccess::Public);
+    let private = SpaceAccess::Private;
+    let public = SpaceAccess::Public;
     let operator = person(UserId::new(), Role::Operator);
     let admin = by_token(operator, Scope::Admin);
     assert!(rules::check_widening(private, Some(public), &operator).is_ok());

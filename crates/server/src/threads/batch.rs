@@ -87,7 +87,9 @@ impl ThreadBatch {
         let locked = self.locked(new.thread)?;
         locked.message_sequence = locked.message_sequence.saturating_add(1);
         new.sequence = locked.message_sequence;
-        let (thread, id, sequence) = (new.thread, new.id, new.sequence);
+        let thread = new.thread;
+        let id = new.id;
+        let sequence = new.sequence;
         self.changed(thread, Changed::Message(id));
         self.messages.push((new, source_event));
         Ok(sequence)

@@ -128,7 +128,8 @@ async fn list(
     Query(query): Query<FilterQuery>,
     paging: Paging,
 ) -> Result<Json<List<ThreadResponse>>, ApiError> {
-    let (filter, after) = (query.filter()?, paging.after_place()?);
+    let filter = query.filter()?;
+    let after = paging.after_place()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     let page = threads.list(&mut tx, &caller, &filter, paging.limit, after).await?;
     let clients: Vec<_> = page.threads.iter().map(|thread| thread.client).collect();

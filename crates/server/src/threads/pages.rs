@@ -222,7 +222,8 @@ async fn all(
     Query(query): Query<FilterQuery>,
     paging: Paging,
 ) -> Result<Response, PageError> {
-    let (again, after) = (query.again(), paging.after_place()?);
+    let again = query.again();
+    let after = paging.after_place()?;
     let (filter, notice) = match query.filter() {
         Ok(filter) => (filter, None),
         Err(error) => (ThreadFilter::default(), Some(Notice { kind: "bad", text: error.message })),

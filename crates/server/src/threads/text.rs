@@ -79,7 +79,8 @@ fn inline<'a>(text: &'a str, mark: &str, tag: &str) -> Option<(String, &'a str)>
     let body = text.strip_prefix(mark)?;
     let line = body.lines().next().unwrap_or("");
     let end = line.find(mark).filter(|end| *end > 0)?;
-    let (inner, after) = (body.get(..end)?, body.get(end..)?.strip_prefix(mark)?);
+    let inner = body.get(..end)?;
+    let after = body.get(end..)?.strip_prefix(mark)?;
     if inner.trim().is_empty() {
         return None;
     }

@@ -158,7 +158,8 @@ fn configuration() -> impl Strategy<Value = Vec<Generated>> {
 }
 
 fn context() -> impl Strategy<Value = ToolContext> {
-    let (ana, bo) = (UserId::new(), UserId::new());
+    let ana = UserId::new();
+    let bo = UserId::new();
     let own = |user| CredentialSubject::User { user, connection: None };
     let who = select(vec![
         (Requester::User(ana), own(ana)),
@@ -267,7 +268,9 @@ fn check(context: &ToolContext, configuration: Vec<Generated>) {
     let reasons = |offered: &OfferedTools| -> BTreeMap<ToolSourceId, LeftOutReason> {
         offered.left_out.iter().map(|left_out| (left_out.source, left_out.reason)).collect()
     };
-    let (reasons_before, reasons_assembled, reasons_after) = (reasons(&before), reasons(&assembled), reasons(&after));
+    let reasons_before = reasons(&before);
+    let reasons_assembled = reasons(&assembled);
+    let reasons_after = reasons(&after);
     let unknown = reasons_before.values().filter(|reason| **reason == LeftOutReason::NotDiscovered).count();
     assert_eq!(asked, unknown, "asked are those of which the inspector says that nothing is known");
     for one in &configuration {

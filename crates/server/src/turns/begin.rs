@@ -52,7 +52,8 @@ impl Turns {
             begun.push(self.begin_next(&mut tx, &mut queues, &mut shared, thread).await?);
         }
         queues.save(&mut tx).await?;
-        let (mut done, mut held) = (Vec::new(), Vec::new());
+        let mut done = Vec::new();
+        let mut held = Vec::new();
         for (job, begun) in jobs.iter().zip(&begun) {
             match begun {
                 Begun::Done => done.push(job),

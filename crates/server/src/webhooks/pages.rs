@@ -87,7 +87,8 @@ async fn list(
     State(webhooks): State<Webhooks>,
     paging: Paging,
 ) -> Result<Response, PageError> {
-    let (spaces, now) = (spaces(&webhooks, &caller).await?, webhooks.parts.clock.now());
+    let spaces = spaces(&webhooks, &caller).await?;
+    let now = webhooks.parts.clock.now();
     let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
     let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
@@ -161,7 +162,8 @@ async fn show(
     filter: Filter,
     notice: Option<Notice>,
 ) -> Result<Response, PageError> {
-    let (spaces, now) = (spaces(webhooks, caller).await?, webhooks.parts.clock.now());
+    let spaces = spaces(webhooks, caller).await?;
+    let now = webhooks.parts.clock.now();
     let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
     let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
@@ -275,7 +277,8 @@ async fn replay_failed(
     CheckedForm { caller, form }: CheckedForm<Replay>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let (principal, now) = (&caller.principal, webhooks.parts.clock.now());
+    let principal = &caller.principal;
+    let now = webhooks.parts.clock.now();
     let idempotency = Idempotency::new(IdempotencyKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
     let filter = Filter { result: Some(super::Outcome::Failed), ..Filter::default() };
     let replayed = webhooks.replay_all(id, filter, ReplayMode::Execute(&idempotency), principal).await;

@@ -25,7 +25,9 @@ pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
     tick: impl Fn() -> W + Send + Sync + 'static,
     work: impl Future<Output = T>,
 ) -> Option<T> {
-    let (db, clock, job) = (db.clone(), clock.clone(), job.clone());
+    let db = db.clone();
+    let clock = clock.clone();
+    let job = job.clone();
     let mut keeper = JoinSet::new();
     keeper.spawn(async move {
         loop {
@@ -85,7 +87,8 @@ mod tests {
     #[tokio::test]
     async fn l83_work_writes_while_its_lease_is_extended() {
         const TICKS: usize = 3;
-        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
         let (db, job) = job(&folder, &clock).await;
         // In a task, as the worker's; its lease is due three times, one right after the other.
         let mut running = JoinSet::new();
@@ -114,7 +117,8 @@ mod tests {
 
     #[tokio::test]
     async fn l83_a_lost_lease_ends_the_work() {
-        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
         let (db, job) = job(&folder, &clock).await;
         clock.advance(JOB_LEASE * 2);
         assert_eq!(jobs::claim(&db, clock.now(), JOB_LEASE, 1).await.unwrap().len(), 1);

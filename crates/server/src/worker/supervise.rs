@@ -60,7 +60,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_panics_begins_again_and_is_told_of_until_it_is_well() {
-        let (loops, clock, runs) = (Loops::default(), Clock::system(), AtomicUsize::new(0));
+        let loops = Loops::default();
+        let clock = Clock::system();
+        let runs = AtomicUsize::new(0);
         let run = || async {
             assert!(runs.fetch_add(1, Ordering::SeqCst) > 1, "a bug of the loop");
         };

@@ -74,7 +74,8 @@ async fn l82_each_tenant_has_a_record_of_its_own() {
         verified.links
     };
     seal(&app, &sealer).await;
-    let (ours, theirs) = (links(app.tenant).await, links(other).await);
+    let ours = links(app.tenant).await;
+    let theirs = links(other).await;
     add_events(&app, 3).await;
     seal(&app, &sealer).await;
     assert_eq!((links(app.tenant).await, links(other).await), (ours + 3, theirs), "theirs did not grow by ours");

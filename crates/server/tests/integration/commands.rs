@@ -111,7 +111,8 @@ async fn an_mcp_server_is_registered_and_serves_a_space_until_it_is_stopped() {
     let said = operator.says(&add, "a-key-of-the-second-0123456789-EFGH\n").await;
     assert_eq!((line(&said, "Slug"), line(&said, "Secret ends with")), ("second", "EFGH"));
     assert!(said.contains("Approval required. Review it"), "{said}");
-    let (id, space) = (line(&said, "Id"), scene.id("open-space"));
+    let id = line(&said, "Id");
+    let space = scene.id("open-space");
     let kept = scene.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     assert_eq!((&kept["auth"]["header"], &kept["tool_allowlist"]), (&json!("x-key"), &json!(["echo"])));
     scene.approve(id).await;
@@ -214,7 +215,8 @@ async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
 async fn a_space_is_shown_changed_and_closed() {
     let scene = Scene::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
-    let (closed, open) = (scene.id("spaces"), scene.id("open-space"));
+    let closed = scene.id("spaces");
+    let open = scene.id("open-space");
     let said = operator.says(&["space", "show", closed], "").await;
     assert_eq!((line(&said, "Name"), line(&said, "Instructions")), ("Marker room", "Marker prompt"));
     let said =
@@ -239,7 +241,8 @@ async fn a_space_is_shown_changed_and_closed() {
 async fn a_member_changes_their_thread_and_stops_its_turn() {
     let scene = Scene::new().await;
     let ana = Terminal::of(&scene, &scene.ana, "write").await;
-    let (thread, turn) = (scene.id("threads"), scene.id("turns"));
+    let thread = scene.id("threads");
+    let turn = scene.id("turns");
     let changed = ["thread", "edit", thread, "--title", "Renamed", "--status", "in_review", "--priority", "urgent"];
     let said = ana.says(&changed, "").await;
     assert_eq!(

@@ -93,7 +93,8 @@ async fn a_list_is_walked_by_its_cursor_to_the_end_without_gap_or_repetition() {
         let whole = scene.owner.get(&format!("{path}?limit=200")).await.expect(200);
         let whole: Vec<Value> = items(&whole).iter().map(|item| item["id"].clone()).collect();
         assert!(whole.len() >= least, "{path}");
-        let (mut walked, mut after) = (Vec::new(), String::new());
+        let mut walked = Vec::new();
+        let mut after = String::new();
         loop {
             let page = scene.owner.get(&format!("{path}?limit=2{after}")).await.expect(200);
             assert!(items(&page).len() <= 2);

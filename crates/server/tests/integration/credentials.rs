@@ -110,7 +110,8 @@ async fn a_rotation_at_the_moment_of_a_revocation_leaves_no_material() {
     let by = Actor::server();
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();
     app.slices().credentials.revoke(&mut tx, id, &by).await.unwrap();
-    let (other, tenant) = (std::sync::Arc::clone(&app.app), app.tenant);
+    let other = std::sync::Arc::clone(&app.app);
+    let tenant = app.tenant;
     let rotation = tokio::spawn(async move {
         let mut tx = other.db.write(tenant).await.unwrap();
         let secret = Secret::from_text("another-secret".to_owned());
@@ -171,7 +172,8 @@ async fn s25_a_row_that_was_moved_or_rolled_back_does_not_open() {
 async fn s25_material_of_one_credential_does_not_open_as_another() {
     let app = TestApp::new().await;
     let owner = Owner::Webhook(WebhookId::new());
-    let (one, two) = (create(&app, owner).await, create(&app, owner).await);
+    let one = create(&app, owner).await;
+    let two = create(&app, owner).await;
     let of = |id: CredentialId, column: &str| {
         let id = if app.slices().config.database_url.starts_with("sqlite") {
             format!("x'{}'", id.uuid().simple())

@@ -17,7 +17,8 @@ fn the_whole_demonstration_works_without_a_person() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let (printed, log) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    let log = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(0), "{printed}\n{log}");
     let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<&str> = lines.iter().map(|line| line["step"].as_str().unwrap()).collect();

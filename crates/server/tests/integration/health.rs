@@ -35,7 +35,8 @@ async fn s23_a_form_without_a_named_origin_is_ours_only_where_the_browser_says_s
 
 /// The samples of an exposition, each with its labels; fails where a line is none of the format's.
 fn samples(text: &str) -> std::collections::HashMap<String, f64> {
-    let (mut kinds, mut found) = (std::collections::HashMap::new(), std::collections::HashMap::new());
+    let mut kinds = std::collections::HashMap::new();
+    let mut found = std::collections::HashMap::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
@@ -99,7 +100,8 @@ async fn metrics_tell_how_requests_jobs_and_events_end() {
     let world = World::new().await;
     world.usable("notes", json!({ "mode": "none" })).await;
     world.turn(&world.owner, "/tool notes__echo {}").await;
-    let (app, stranger) = (&world.app, world.app.anyone());
+    let app = &world.app;
+    let stranger = world.app.anyone();
     stranger.send(stranger.request("BREW", "/v1/nowhere/at/all")).await.expect(404);
     stranger.get("/v1/me").await.expect(401);
     app.clock.advance(std::time::Duration::from_secs(1));
@@ -123,7 +125,8 @@ async fn metrics_tell_how_requests_jobs_and_events_end() {
 
 #[tokio::test]
 async fn two_servers_in_one_process_measure_apart() {
-    let (busy, idle) = (TestApp::new().await, TestApp::new().await);
+    let busy = TestApp::new().await;
+    let idle = TestApp::new().await;
     busy.anyone().get("/v1/me").await.expect(401);
     let text = idle.anyone().get("/metrics").await.expect(200).text;
     assert!(!text.contains("/v1/me"), "{text}");

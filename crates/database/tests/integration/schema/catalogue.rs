@@ -154,7 +154,8 @@ impl Catalogue {
         let mut primary_key = String::new();
         let mut rules = Vec::new();
         for row in &rows.await {
-            let (name, columns): (String, String) = (get(row, "name"), get(row, "columns"));
+            let name: String = get(row, "name");
+            let columns: String = get(row, "columns");
             if get(row, "is_primary") {
                 primary_key = columns;
                 continue;
@@ -233,7 +234,8 @@ impl Catalogue {
                    '') AS policies FROM pg_class WHERE oid = $table::regclass";
         let rows = self.rows("", sql, table).await;
         let row = rows.first().unwrap();
-        let (active, policies): (bool, String) = (get(row, "active"), get(row, "policies"));
+        let active: bool = get(row, "active");
+        let policies: String = get(row, "policies");
         let is_kept_apart = active && policies == POLICY;
         if !is_kept_apart && (active || !policies.is_empty()) {
             rules.push(format!("row security, active: {active}, policies: {policies}"));

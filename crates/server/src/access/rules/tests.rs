@@ -123,7 +123,8 @@ fn only_owners_touch_owners_and_one_stays() {
     };
     let to = |role: Role| UserChange { role: Some(role), ..UserChange::default() };
     let disable = || UserChange { disabled: Some(true), ..UserChange::default() };
-    let (owner, operator) = (session(Role::Owner, 0), session(Role::Operator, 0));
+    let owner = session(Role::Owner, 0);
+    let operator = session(Role::Operator, 0);
     check(&operator, Role::Member, to(Role::Operator), 1, "ok");
     check(&operator, Role::Member, to(Role::Owner), 1, "OnlyOwners");
     check(&operator, Role::Owner, to(Role::Member), 1, "OnlyOwners");

@@ -294,7 +294,8 @@ fn effective_tools(answer: &Value) {
     }
     for left in show::list(answer, "left_out") {
         let link = left.get("connect_url").and_then(Value::as_str).map(|url| format!("; connect it at {url}"));
-        let (source, reason) = (show::plain(text(left, "/server")), text(left, "/reason"));
+        let source = show::plain(text(left, "/server"));
+        let reason = text(left, "/reason");
         say!("Unavailable: {source}, because {reason}{}", link.unwrap_or_default());
     }
 }

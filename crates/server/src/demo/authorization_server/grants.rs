@@ -200,8 +200,11 @@ impl Grants {
             return refuse("invalid_target", "the resource is another one");
         }
         row.used = Some(index);
-        let (asked, account) = (row.asked.clone(), row.account.clone());
-        let (access, refresh, scope) = (fresh("at_")?, fresh("rt_")?, asked.scope.clone());
+        let asked = row.asked.clone();
+        let account = row.account.clone();
+        let access = fresh("at_")?;
+        let refresh = fresh("rt_")?;
+        let scope = asked.scope.clone();
         let tokens = vec![(access.clone(), now.plus(self.access_life))];
         let issued = Issued { access, refresh: refresh.clone(), scope, account: account.clone() };
         self.grants.push(Grant { asked, account, access: tokens, refresh, spent: Vec::new(), ended: false });
@@ -231,11 +234,13 @@ impl Grants {
         if resource.is_some_and(|resource| resource != grant.asked.resource) {
             return refuse("invalid_target", "the resource is another one");
         }
-        let (access, refresh) = (fresh("at_")?, fresh("rt_")?);
+        let access = fresh("at_")?;
+        let refresh = fresh("rt_")?;
         grant.access.retain(|(_, until)| now < *until);
         grant.access.push((access.clone(), now.plus(self.access_life)));
         grant.spent.push(std::mem::replace(&mut grant.refresh, refresh.clone()));
-        let (scope, account) = (grant.asked.scope.clone(), grant.account.clone());
+        let scope = grant.asked.scope.clone();
+        let account = grant.account.clone();
         more(&mut self.counts.refreshes);
         Ok(Issued { access, refresh, scope, account })
     }

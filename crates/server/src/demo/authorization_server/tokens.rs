@@ -27,7 +27,8 @@ pub(super) struct TokenRequest {
 }
 
 pub(super) async fn token(State(id): State<SampleId>, Form(asked): Form<TokenRequest>) -> Result<Response, Refusal> {
-    let (now, resource) = (id.clock.now(), asked.resource.as_deref());
+    let now = id.clock.now();
+    let resource = asked.resource.as_deref();
     let mut books = id.books();
     let issued = match asked.grant_type.as_str() {
         "authorization_code" => {

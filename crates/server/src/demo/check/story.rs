@@ -146,11 +146,13 @@ impl Check<'_> {
         let step = step.ok_or_else(|| Error::Wrong(format!("no step called the tool: {turn}")))?;
         let subject = field(step, "/credential_subject").clone();
         let owner_and_grant = (field(&subject, "/user_id"), field(&subject, "/connection_id"));
-        let (owner, grant) = (json!(self.house.olivia.id), json!(self.mine.connection));
+        let owner = json!(self.house.olivia.id);
+        let grant = json!(self.mine.connection);
         must(owner_and_grant == (&owner, &grant), || format!("another credential subject: {step}"))?;
         let answer = self.answer_of(Who::Olivia, turn).await?;
         must(answer.contains(ONLY_ANAS), || format!("the answer is not in the thread: {answer}"))?;
-        let (thread, id) = (field(turn, "/thread_id"), field(turn, "/id"));
+        let thread = field(turn, "/thread_id");
+        let id = field(turn, "/id");
         let detail = json!({ "thread": thread, "turn": id, "tool": "notes__search" });
         Ok(Fact { requester: self.named(field(turn, "/requester")), subject, detail })
     }
@@ -180,8 +182,8 @@ impl Check<'_> {
         must(reason == "no_user", || format!("notes is left out for {reason}"))?;
         let calls = self.upstream_calls().await?.len();
         must(calls == calls_before, || "a webhook's turn reached Notes".to_owned())?;
-        let (requester, subject) =
-            (self.named(field(&turn, "/requester")), field(&turn, "/credential_subject").clone());
+        let requester = self.named(field(&turn, "/requester"));
+        let subject = field(&turn, "/credential_subject").clone();
         must(field(&subject, "/kind") == "none", || format!("somebody's credential in a webhook's turn: {turn}"))?;
         let detail =
             json!({ "status": 202, "thread": thread, "turn": field(&turn, "/id"), "left_out": { "notes": reason } });
@@ -215,7 +217,8 @@ impl Check<'_> {
         must(!answer.contains(ONLY_ANAS), || "somebody else's notes reached the second member".to_owned())?;
         let calls = self.upstream_calls().await?.len();
         must(calls == calls_before, || "an unconnected person's turn reached Notes".to_owned())?;
-        let (requester, subject) = (self.named(field(&turn, "/requester")), used_subject(&turn));
+        let requester = self.named(field(&turn, "/requester"));
+        let subject = used_subject(&turn);
         let detail = json!({ "turn": field(&turn, "/id"), "left_out": { "notes": reason }, "connect_url": link });
         Ok(Fact { requester, subject, detail })
     }
@@ -279,7 +282,8 @@ impl Check<'_> {
 
     /// Waits until everything is sealed, then verifies the chain as `thinkwork audit verify` does.
     pub(super) async fn audit_verifies(&mut self) -> Result<Fact, Error> {
-        let (audit, tenant) = (self.stage.audit.clone(), self.stage.tenant);
+        let audit = self.stage.audit.clone();
+        let tenant = self.stage.tenant;
         let failed = |error: crate::audit::Error| Error::Wrong(error.to_string());
         self.until("sealing the record", async |_| {
             Ok(audit.sealing_behind().await.map_err(failed)?.is_zero().then_some(()))

@@ -212,7 +212,8 @@ async fn space_rows(
     let mut tx = mcp.db.read(caller.tenant()).await?;
     let all = mcp.spaces.list(&mut tx, &caller.principal, SPACES_MAX, None).await.map_err(crate::mcp::Error::from)?;
     let serves = mcp.spaces.spaces_of_source(&mut tx, id.into()).await.map_err(crate::mcp::Error::from)?;
-    let (mut served, mut others) = (Vec::new(), Vec::new());
+    let mut served = Vec::new();
+    let mut others = Vec::new();
     for space in all {
         let mut row = SpaceRow { id: space.id.to_string(), name: space.name, tools: String::new() };
         if serves.contains(&space.id) {

@@ -30,7 +30,8 @@ pub(in crate::threads) struct LockedThread {
 
 fn locked_of(row: Model) -> Result<LockedThread, Error> {
     let correlation = row.correlation_source.clone().zip(row.correlation_key.clone());
-    let (message_sequence, event_sequence) = (row.message_sequence, row.event_sequence);
+    let message_sequence = row.message_sequence;
+    let event_sequence = row.event_sequence;
     Ok(LockedThread {
         thread: thread_of(row)?,
         correlation,

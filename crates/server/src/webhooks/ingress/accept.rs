@@ -111,7 +111,9 @@ async fn take(
     body: Body,
     bytes: &mut Bytes,
 ) -> Result<Taken, Refusal> {
-    let (parts, webhook, headers) = (&webhooks.parts, &endpoint.webhook, arrived.headers);
+    let parts = &webhooks.parts;
+    let webhook = &endpoint.webhook;
+    let headers = arrived.headers;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits::WEBHOOK_BODY_BYTES_MAX) {
         return Err(Refusal::TooLarge);
@@ -196,7 +198,8 @@ fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
 /// Reads the body. One that came in one piece is not copied; others are gathered in a buffer as large as was announced,
 /// which was checked to be within the limit. What was read stays in `bytes` also where the request is refused.
 async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Refusal> {
-    let (mut chunks, mut gathered) = (body.into_data_stream(), BytesMut::new());
+    let mut chunks = body.into_data_stream();
+    let mut gathered = BytesMut::new();
     let ended = loop {
         let chunk = match chunks.next().await {
             Some(Ok(chunk)) => chunk,

@@ -96,7 +96,8 @@ pub(super) struct MadePage {
 
 impl MadePage {
     pub(super) fn new(webhooks: &Webhooks, caller: &PageCaller, shown: WebhookWithSecret, fresh: bool) -> Self {
-        let (webhook, now) = (shown.webhook, webhooks.parts.clock.now());
+        let webhook = shown.webhook;
+        let now = webhooks.parts.clock.now();
         let scheme = webhook.scheme.verifier().description();
         let base = format!("/admin/webhooks/{}", webhook.id);
         Self {

@@ -76,7 +76,8 @@ async fn l28_a_disabled_person_loses_everything_at_once() {
 #[tokio::test]
 async fn roles_take_effect_with_the_next_request() {
     let app = TestApp::new().await;
-    let (owner, ana) = (app.owner().await, app.member("ana").await);
+    let owner = app.owner().await;
+    let ana = app.member("ana").await;
     ana.get("/v1/users").await.expect(403);
     let path = format!("/v1/users/{}", ana.user.unwrap());
     owner.patch(&path, json!({ "role": "operator" })).await.expect(200);
@@ -122,7 +123,8 @@ async fn l80_people_of_another_tenant_do_not_exist() {
 async fn a_person_changes_their_password_with_the_present_one_and_is_signed_out_elsewhere() {
     let app = TestApp::new().await;
     with_password(&app).await;
-    let (here, elsewhere) = (app.owner().await, app.owner().await);
+    let here = app.owner().await;
+    let elsewhere = app.owner().await;
     let change = |current: &str, new: &str| json!({ "current_password": current, "new_password": new });
     let wrong = here.put("/v1/me/password", change("not my password", "another good password")).await.expect(422);
     assert!(wrong.text.contains("current_password"), "{}", wrong.text);

@@ -98,7 +98,8 @@ async fn l85_no_platform_token() {
     let made = app.slices().access.tenant_create("other", "Other", "owner@other.test", "Otto").await.unwrap();
     let ours = app.slices().access.setup_token(app.tenant, app.owner).await.unwrap();
     let theirs = app.slices().access.setup_token(made.tenant, made.owner).await.unwrap();
-    let (ours, theirs) = (app.bearer(ours.expose_str().unwrap()), app.bearer(theirs.expose_str().unwrap()));
+    let ours = app.bearer(ours.expose_str().unwrap());
+    let theirs = app.bearer(theirs.expose_str().unwrap());
     let service = mint(&theirs, "service", "api", "admin").await.expect(201);
     ours.delete(&format!("/v1/tokens/{}", service.text_of("id"))).await.expect(404);
     let service = app.bearer(&service.text_of("token"));

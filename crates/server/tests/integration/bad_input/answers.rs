@@ -101,7 +101,8 @@ const ELSEWHERE: [&str; 14] = [
 #[tokio::test]
 async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
     let scene = Scene::new().await;
-    let (app, carl) = (&scene.app, scene.carl.user.unwrap());
+    let app = &scene.app;
+    let carl = scene.carl.user.unwrap();
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
     app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
     let connect = format!("/v1/me/mcp-servers/{}/connect", scene.id("me/mcp-servers"));

@@ -49,7 +49,8 @@ fn a_missing_configuration_file_and_an_unknown_command_are_wrong_use() {
 #[test]
 fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_nothing() {
     let place = Place::new();
-    let (key, before) = (place.key_file(), place.database());
+    let key = place.key_file();
+    let before = place.database();
     let away = key.with_extension("away");
     std::fs::rename(&key, &away).unwrap();
     check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["key", "--key-file"]);

@@ -107,7 +107,8 @@ async fn no_write_of_an_operator_outruns_the_end_of_their_authority() {
 #[tokio::test]
 async fn no_form_of_an_operator_outruns_the_end_of_their_authority() {
     let scene = Scene::new().await;
-    let (space, server) = (scene.id("open-space").to_owned(), scene.id("mcp-servers").to_owned());
+    let space = scene.id("open-space").to_owned();
+    let server = scene.id("mcp-servers").to_owned();
     let carl = scene.carl.user.unwrap().to_string();
     let forms = [
         ("/admin/spaces".to_owned(), vec![("name", "Marker cellar"), ("access", "public"), ("prompt", "")]),

@@ -44,7 +44,8 @@ impl Lived {
     }
 
     async fn people(&mut self) {
-        let (app, carl) = (&self.scene.app, self.scene.carl.user.unwrap());
+        let app = &self.scene.app;
+        let carl = self.scene.carl.user.unwrap();
         let password = Secret::from_text(PASSWORD.to_owned());
         app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
         let sign_in = |password: &str| json!({ "email": "carl@acme.test", "password": password });
@@ -64,7 +65,8 @@ impl Lived {
             "name": "bearer", "space_id": scene.id("open-space"), "verification": { "scheme": "bearer" },
         });
         let made = scene.owner.post("/v1/webhooks", body).await.expect(201);
-        let (id, secret) = (made.text_of("id"), made.text_of("secret"));
+        let id = made.text_of("id");
+        let secret = made.text_of("secret");
         for (bearer, status) in [(secret.as_str(), 202), (WRONG_SECRET, 401)] {
             let request = scene.app.anyone().request("POST", &format!("/hooks/{id}")).bearer_auth(bearer);
             let request = request.header("content-type", "application/json").header("cookie", format!("a={secret}"));

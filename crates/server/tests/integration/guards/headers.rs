@@ -209,7 +209,8 @@ async fn s23_a_foreign_origin_is_403_on_every_unsafe_method_and_on_mcp() {
 #[tokio::test]
 async fn s23_cookies_are_for_this_host_https_and_no_script() {
     let scene = Scene::new().await;
-    let (app, carl) = (&scene.app, scene.carl.user.unwrap());
+    let app = &scene.app;
+    let carl = scene.carl.user.unwrap();
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
     app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
     let body = json!({ "email": "carl@acme.test", "password": "a long enough password" });

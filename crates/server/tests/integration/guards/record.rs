@@ -185,7 +185,8 @@ async fn people(life: &mut Life) {
     let accept = json!({ "code": code, "password": "marker of a long password" });
     let anyone = life.scene.app.anyone();
     life.act_with(&anyone, "POST /v1/invitations/accept", accept, 200).await;
-    let (tenant, user) = (life.scene.app.tenant, life.scene.carl.user.unwrap());
+    let tenant = life.scene.app.tenant;
+    let user = life.scene.carl.user.unwrap();
     let password = Secret::from_text("marker of carls password".to_owned());
     life.scene.app.slices().access.password_set(tenant, user, &password).await.unwrap();
     let sign_in = json!({ "email": "carl@acme.test", "password": "marker of carls password" });
@@ -200,7 +201,8 @@ async fn people(life: &mut Life) {
 }
 
 async fn work(life: &mut Life) {
-    let (owner, ana) = (life.scene.owner.clone(), life.scene.ana.clone());
+    let owner = life.scene.owner.clone();
+    let ana = life.scene.ana.clone();
     life.act(&owner, "POST /v1/spaces", 201).await;
     life.act(&owner, "PATCH /v1/spaces/{id}", 200).await;
     life.act(&owner, "PUT /v1/spaces/{id}/members/{user_id}", 200).await;
@@ -229,7 +231,8 @@ async fn servers(life: &mut Life) {
 }
 
 async fn connections(life: &mut Life) {
-    let (owner, ana) = (life.scene.owner.clone(), life.scene.ana.clone());
+    let owner = life.scene.owner.clone();
+    let ana = life.scene.ana.clone();
     let server = life.scene.id("me/mcp-servers").to_owned();
     life.act(&ana, "POST /v1/me/mcp-servers/{id}/connect", 200).await;
     life.act(&ana, "DELETE /v1/me/connections/{id}", 200).await;

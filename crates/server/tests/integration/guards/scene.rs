@@ -49,10 +49,13 @@ impl Scene {
             ways.auth_methods = vec!["client_secret_post"];
             ways.secret = Some(CLIENT_SECRET);
         });
-        let (owner, ana, carl) = (app.owner().await, app.member("ana").await, app.member("carl").await);
+        let owner = app.owner().await;
+        let ana = app.member("ana").await;
+        let carl = app.member("carl").await;
         let (other, other_space) = other_tenant(&app).await;
         let tools = ToolServer::start().await;
-        let (ids, shown) = (BTreeMap::new(), BTreeMap::new());
+        let ids = BTreeMap::new();
+        let shown = BTreeMap::new();
         let mut scene = Self { app, owner, ana, carl, other, other_space, issuer, tools, ids, shown };
         scene.people_and_spaces().await;
         scene.servers().await;

@@ -36,7 +36,8 @@ impl Source {
             line.match_indices(words).any(|(at, _)| {
                 let before = at.checked_sub(1).map(|at| line.as_bytes()[at]);
                 let after = line.as_bytes().get(at + words.len()).copied();
-                let (first, last) = (words.bytes().next(), words.bytes().last());
+                let first = words.bytes().next();
+                let last = words.bytes().last();
                 !(is_word(first) && is_word(before) || is_word(last) && is_word(after))
             })
         };

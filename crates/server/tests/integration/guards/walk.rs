@@ -82,7 +82,8 @@ async fn l80_every_operation_says_who_may_call_it_and_is_known_here() {
 
 #[tokio::test]
 async fn l80_a_stranger_gets_nowhere() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     let mut forged = scene.app.anyone();
     forged.cookie = Some("__Host-tw_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned());
@@ -102,7 +103,8 @@ async fn l80_a_stranger_gets_nowhere() {
 
 #[tokio::test]
 async fn l80_a_session_without_its_csrf_token_changes_nothing() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let mut owner = scene.owner.clone();
     for csrf in [None, Some("wrong".to_owned()), scene.ana.csrf.clone()] {
         owner.csrf = csrf;
@@ -118,7 +120,8 @@ async fn l80_a_session_without_its_csrf_token_changes_nothing() {
 
 #[tokio::test]
 async fn l80_a_member_is_refused_what_operators_do_and_sees_nothing_of_others() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let token = serde_json::json!({ "name": "x", "kind": "personal", "audience": "api", "scopes": ["write"] });
     let token = scene.carl.post("/v1/tokens", token).await.expect(201).text_of("token");
     let before = tables::dump(&scene.app).await;
@@ -149,7 +152,8 @@ fn is_of_the_tenant(operation: &Described) -> bool {
 
 #[tokio::test]
 async fn l80_another_tenants_owner_finds_nothing_here_and_changes_nothing() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for operation in described(&scene.app).await {
         let mut paths = Vec::new();
@@ -205,7 +209,8 @@ async fn l80_no_list_of_another_tenant_names_anything_here() {
 
 #[tokio::test]
 async fn l81_what_is_no_id_is_not_found_and_never_an_error_inside() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let wrong = [
         "closed",
         "1",

@@ -214,7 +214,8 @@ async fn l50_a_call_that_takes_long_holds_up_no_other() {
     decide(&world.owner, &id).await;
     world.serve(&id, json!({})).await;
     let agent = world.agent(&world.owner).await;
-    let (waiter, gateway) = (agent.clone(), world.gateway());
+    let waiter = agent.clone();
+    let gateway = world.gateway();
     let mut slow = tokio::task::JoinSet::new();
     slow.spawn(async move { call(&waiter, &gateway, "slow__wait", json!({})).await });
     world.upstream.reached().await;

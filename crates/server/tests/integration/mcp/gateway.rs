@@ -73,8 +73,8 @@ async fn s09_the_gateway_keeps_membership() {
     let agent = world.agent(&ana).await;
     let private = crate::spaces::space(&world.owner, "secret", "private").await;
     world.owner.put(&format!("/v1/spaces/{private}/mcp-servers/{id}"), json!({})).await.expect(200);
-    let (gateway, member) =
-        (format!("/mcp/spaces/{private}"), format!("/v1/spaces/{private}/members/{}", ana.user.unwrap()));
+    let gateway = format!("/mcp/spaces/{private}");
+    let member = format!("/v1/spaces/{private}/members/{}", ana.user.unwrap());
     let shut = async || {
         for method in ["initialize", "tools/list", "tools/call"] {
             assert_eq!(rpc(&agent, &gateway, method, json!({ "name": "open__echo" })).await.status, 404, "{method}");

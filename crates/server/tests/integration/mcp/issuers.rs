@@ -116,7 +116,8 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
         assert!(registered[0].as_str().unwrap().starts_with(configured.as_str()), "{registered}");
         let registered = registered[0].as_str().unwrap().to_owned();
         // The start of a flow.
-        let (connect, page) = (format!("/v1/me/mcp-servers/{id}/connect"), format!("/me/mcp-servers/{id}/connect"));
+        let connect = format!("/v1/me/mcp-servers/{id}/connect");
+        let page = format!("/me/mcp-servers/{id}/connect");
         for host in [evil, "evil.example:443", &format!("{evil}:{port}"), &format!("127.0.0.1.{evil}:{port}")] {
             let refused = by(&connect, &json!({}), &[("host", host)]).await.expect(421);
             assert_eq!((refused.code(), refused.header("set-cookie")), ("misdirected", ""), "{host}");
@@ -124,7 +125,8 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
             world.owner.send(form.body("")).await.expect(421);
         }
         // Names that a server on loopback answers to are let by, and are in no redirect URI either.
-        let (localhost, bare) = (format!("localhost:{port}"), format!("localhost:{}", port.wrapping_add(1)));
+        let localhost = format!("localhost:{port}");
+        let bare = format!("localhost:{}", port.wrapping_add(1));
         let mut let_by = told;
         let_by.extend([vec![("host", localhost.as_str())], vec![("host", bare.as_str())], vec![("host", "[::1]")]]);
         for headers in &let_by {
@@ -176,7 +178,8 @@ async fn a_consent_under_way_does_not_outlive_the_move_rejection_or_deletion_of_
 async fn a_registration_under_way_is_not_kept_for_a_server_that_goes_meanwhile() {
     let world = World::new().await;
     let server = world.register("notes", json!({ "mode": "user_oauth" })).await;
-    let (id, path) = (text(&server, "id"), format!("/v1/mcp-servers/{}", text(&server, "id")));
+    let id = text(&server, "id");
+    let path = format!("/v1/mcp-servers/{id}");
     let shown = world.owner.get(&path).await.expect(200).json;
     world.issuer.gate.close();
     let change = async {

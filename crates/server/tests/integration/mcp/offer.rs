@@ -32,7 +32,8 @@ async fn left_out_servers(world: &World) -> Vec<(&'static str, &'static str, Opt
     let pending = text(&world.register("waiting", json!({ "mode": "none" })).await, "id");
     world.serve(&pending, json!({})).await;
     let lonely = world.usable("lonely", json!({ "mode": "user_oauth" })).await;
-    let (down, old) = (Upstream::start(&world.issuer).await, Upstream::start(&world.issuer).await);
+    let down = Upstream::start(&world.issuer).await;
+    let old = Upstream::start(&world.issuer).await;
     down.set(|ways| ways.broken = Some(503));
     old.set(|ways| ways.protocol = "1999-01-01");
     for (slug, upstream) in [("down", &down), ("old", &old)] {
@@ -160,7 +161,8 @@ async fn l48_a_401_that_says_nothing_else_and_one_for_a_fresh_token_lead_there_t
     let agent = world.agent(&world.owner).await;
     let link = |id: &str| world.app.url(&format!("/me/mcp-servers/{id}/connect"));
     world.upstream.set(|ways| (ways.guarded, ways.challenges) = (Guarded::CallsForGood, false));
-    let (before, refreshed) = (world.upstream.calls().len(), world.issuer.look(|seen| seen.refreshes()));
+    let before = world.upstream.calls().len();
+    let refreshed = world.issuer.look(|seen| seen.refreshes());
     for (name, id) in [("open__echo", &open), ("mine__echo", &mine)] {
         let answer = world.call(&agent, name).await;
         assert_eq!(answer.json["result"]["isError"], true);

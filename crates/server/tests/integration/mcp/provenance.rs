@@ -35,7 +35,8 @@ async fn a_tool_says_its_source_granter_limits_effect_and_approval() {
         ["mine__echo", "mine__wait", "mine__whoami", "open__echo"]
     );
     assert_eq!(shown["left_out"], json!([]));
-    let (own, companys) = (&shown["offered"][0], &shown["offered"][3]);
+    let own = &shown["offered"][0];
+    let companys = &shown["offered"][3];
     assert_eq!(own["source"], json!({ "kind": "mcp_server", "id": mine, "slug": "mine" }));
     assert_eq!((&own["effect"], &own["approval"]), (&json!("read"), &json!("never")));
     assert_eq!(own["granted_by"]["act"], "space");
@@ -83,9 +84,11 @@ async fn looking_opens_asks_and_records_nothing() {
 async fn members_ask_for_themselves_and_operators_for_whom_they_may() {
     let world = World::new().await;
     world.usable("open", json!({ "mode": "none" })).await;
-    let (ana, operator) = (world.app.member("ana").await, world.app.operator().await);
+    let ana = world.app.member("ana").await;
+    let operator = world.app.operator().await;
     let of = |user: UserId| path(&world, &format!("?user={user}"));
-    let (ana_id, operator_id) = (ana.user.unwrap(), operator.user.unwrap());
+    let ana_id = ana.user.unwrap();
+    let operator_id = operator.user.unwrap();
     ana.get(&of(ana_id)).await.expect(200);
     assert_eq!(ana.get(&of(operator_id)).await.expect(403).code(), "needs_operator");
     operator.get(&of(ana_id)).await.expect(200);
@@ -114,7 +117,8 @@ async fn the_page_says_it_in_words_with_the_link_that_mends_it() {
     let waiting = text(&world.register("waiting", json!({ "mode": "none" })).await, "id");
     world.serve(&waiting, json!({})).await;
     let ana = world.app.member("ana").await;
-    let (connect, review) = (format!("/me/mcp-servers/{mine}/connect"), format!("/admin/mcp-servers/{waiting}"));
+    let connect = format!("/me/mcp-servers/{mine}/connect");
+    let review = format!("/admin/mcp-servers/{waiting}");
     let page = ana.get(&format!("/me/spaces/{}/tools", world.space)).await.expect(200).text;
     assert!(page.contains(&connect) && page.contains("You have not connected it."), "{page}");
     assert!(page.contains("An operator has not approved it yet.") && !page.contains(&review), "{page}");

@@ -112,7 +112,8 @@ async fn l30_a_reference_in_any_place_of_any_body_is_refused_before_anything_hap
     let before = tables::dump(&scene.app).await;
     let mut tried = 0;
     for operation in described(&scene.app).await.into_iter().filter(|operation| operation.takes_body) {
-        let (path, valid) = (scene.fill(&operation.path), body(&operation.name, &scene));
+        let path = scene.fill(&operation.path);
+        let valid = body(&operation.name, &scene);
         let mut objects = Vec::new();
         places(&valid, "", &mut objects);
         for (place, name) in objects.iter().flat_map(|place| REFERENCES.map(|name| (place, name))) {
@@ -157,7 +158,8 @@ async fn l30_a_stored_secret_goes_nowhere_but_where_it_was_entered_for() {
     let first = world.usable("first", json!({ "mode": "tenant_key", "secret": key })).await;
     let id = first.parse().unwrap();
     let stored = world.app.slices().mcp.find(world.app.tenant, id).await.unwrap().credential.unwrap().to_string();
-    let (url, listing) = (world.upstream.url(), world.owner.get("/v1/mcp-servers").await.expect(200).text);
+    let url = world.upstream.url();
+    let listing = world.owner.get("/v1/mcp-servers").await.expect(200).text;
     assert!(!listing.contains(&stored), "not even its id is shown");
     for auth in [
         json!({ "mode": "tenant_key", "secret_ref": stored }),

@@ -19,7 +19,8 @@ fn shape(answer: &crate::harness::Answer, name: &str) -> String {
 async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_approves_nothing() {
     let world = World::new().await;
     let server = world.register("notes", json!({ "mode": "none" })).await;
-    let (id, hash) = (text(&server, "id"), text(&server, "definition_hash"));
+    let id = text(&server, "id");
+    let hash = text(&server, "definition_hash");
     assert_eq!((&server["status"], hash.len()), (&json!("pending"), 64));
     world.serve(&id, json!({})).await;
     let agent = world.agent(&world.owner).await;
@@ -173,7 +174,8 @@ async fn l42_an_allow_list_holds_when_listing_and_when_calling_and_hides_without
         world.serve(&id, json!({ "tool_allowlist": of_space })).await;
         assert_eq!(world.listed(&agent).await, offered);
         let before = world.upstream.calls().len();
-        let (hidden, absent) = (format!("notes__{hidden}"), "notes__absent");
+        let hidden = format!("notes__{hidden}");
+        let absent = "notes__absent";
         let answers = [world.call(&agent, &hidden).await, world.call(&agent, absent).await];
         assert!(answers[0].json["error"].is_object(), "{}", answers[0].text);
         assert_eq!(shape(&answers[0], &hidden), shape(&answers[1], absent));

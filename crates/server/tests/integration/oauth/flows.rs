@@ -60,7 +60,8 @@ async fn l07_the_right_person_in_another_browser_finishes_nothing() {
 #[tokio::test]
 async fn l02_user_and_tenant_in_a_callback_change_nothing() {
     let world = World::new().await;
-    let (bo, started) = (UserId::new(), world.start(world.tenant, world.ana, world.target).await);
+    let bo = UserId::new();
+    let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let query = format!("{query}&user={bo}&user_id={bo}&tenant={}", TenantId::new());
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
@@ -320,10 +321,8 @@ async fn l22_reconnecting_another_account_revokes_the_tokens_of_the_one_before()
 #[tokio::test]
 async fn l09_two_taps_make_two_flows_and_one_connection() {
     let world = World::new().await;
-    let (one, two) = (
-        world.start(world.tenant, world.ana, world.target).await,
-        world.start(world.tenant, world.ana, world.target).await,
-    );
+    let one = world.start(world.tenant, world.ana, world.target).await;
+    let two = world.start(world.tenant, world.ana, world.target).await;
     let mut connections = Vec::new();
     for started in [&two, &one] {
         let (key, query) = world.consent_at_issuer(started).await;

@@ -202,7 +202,8 @@ async fn resource_metadata(State(served): State<Served>) -> Response {
 
 async fn server_metadata(State(served): State<Served>) -> Response {
     served.seen.lock().unwrap().metadata_requests += 1;
-    let (ways, base) = (served.ways.lock().unwrap(), &served.base);
+    let ways = served.ways.lock().unwrap();
+    let base = &served.base;
     let mut metadata = json!({
         "issuer": base,
         "authorization_endpoint": format!("{base}/authorize?tenant=common"),
@@ -239,7 +240,8 @@ async fn register(State(served): State<Served>, axum::Json(body): axum::Json<Val
 }
 
 async fn authorize(State(served): State<Served>, Query(sent): Query<HashMap<String, String>>) -> Response {
-    let (ways, mut seen) = (served.ways.lock().unwrap(), served.seen.lock().unwrap());
+    let ways = served.ways.lock().unwrap();
+    let mut seen = served.seen.lock().unwrap();
     assert_eq!(sent["code_challenge_method"], "S256");
     assert_eq!(sent["response_type"], "code");
     assert_eq!(sent["tenant"], "common", "the endpoint's own query is kept");
@@ -286,7 +288,8 @@ async fn token(State(served): State<Served>, headers: HeaderMap, body: Bytes) ->
 }
 
 fn token_answer(served: &Served, headers: &HeaderMap, body: &Bytes) -> Response {
-    let (mut ways, mut seen) = (served.ways.lock().unwrap(), served.seen.lock().unwrap());
+    let mut ways = served.ways.lock().unwrap();
+    let mut seen = served.seen.lock().unwrap();
     let fields = form(body);
     seen.token_requests.push(fields.clone());
     if let Some((status, body)) = ways.token_script.pop_front() {
@@ -364,7 +367,8 @@ fn grant(ways: &Ways, seen: &mut Seen, with_refresh_token: bool) -> Response {
 }
 
 async fn revoke(State(served): State<Served>, body: Bytes) -> Response {
-    let (mut ways, mut seen) = (served.ways.lock().unwrap(), served.seen.lock().unwrap());
+    let mut ways = served.ways.lock().unwrap();
+    let mut seen = served.seen.lock().unwrap();
     let fields = form(&body);
     if let Some(status) = ways.revoke_script.pop_front() {
         return refusal(status, "unsupported_token_type");

@@ -103,7 +103,8 @@ impl World {
         let database_url = crate::harness::fresh_database(folder.path()).await;
         let db = open(&database_url).await;
         migrate(&db).await.unwrap();
-        let (clock, vault) = (Clock::system(), Vault::in_memory().unwrap());
+        let clock = Clock::system();
+        let vault = Vault::in_memory().unwrap();
         let (access, credentials, oauth) = slices(&db, &clock, &vault);
         let issuer = Issuer::start().await;
         issuer.set(change);

@@ -66,7 +66,8 @@ async fn grants_for_two_kinds_of_target_with_one_id_stay_apart() {
     assert!(matches!(token(provider).await, Err(Error::NotConnected)));
     world.register(world.tenant, provider).await.unwrap();
     world.connect_as(world.tenant, world.ana, provider).await;
-    let (one, other) = (token(world.target).await.unwrap(), token(provider).await.unwrap());
+    let one = token(world.target).await.unwrap();
+    let other = token(provider).await.unwrap();
     assert_ne!((one.connection, text(&one)), (other.connection, text(&other)));
     let mut tx = world.db.write(world.tenant).await.unwrap();
     world.oauth.end_target(&mut tx, provider, "server_deleted", &Actor::server()).await.unwrap();

@@ -13,7 +13,10 @@ use crate::harness::{by_hand, until_blocked};
 
 /// Ana's token, asked for by a task of its own.
 fn asking(world: &World) -> JoinHandle<Result<AccessToken, Error>> {
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
+    let oauth = world.oauth.clone();
+    let tenant = world.tenant;
+    let ana = world.ana;
+    let server = world.target;
     tokio::spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await })
 }
 
@@ -152,7 +155,10 @@ async fn a_server_ends_also_when_an_owner_disconnects_at_that_moment() {
     let now = world.clock.now().micros();
     let tx = world.db.write(world.tenant).await.unwrap();
     by_hand(&tx, &format!("UPDATE connection SET ended_at = {now}")).await.unwrap();
-    let (db, oauth, tenant, server) = (world.db.clone(), world.oauth.clone(), world.tenant, world.target);
+    let db = world.db.clone();
+    let oauth = world.oauth.clone();
+    let tenant = world.tenant;
+    let server = world.target;
     let ending = tokio::spawn(async move {
         let mut tx = db.write(tenant).await.unwrap();
         oauth.end_target(&mut tx, server, "server_deleted", &super::by()).await.unwrap();

@@ -48,7 +48,9 @@ async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
     let mut callers = JoinSet::new();
     for number in 0..64 {
         let oauth = processes[number % 3].clone();
-        let (tenant, ana, server) = (world.tenant, world.ana, world.target);
+        let tenant = world.tenant;
+        let ana = world.ana;
+        let server = world.target;
         callers.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
     }
     let mut tokens = Vec::new();
@@ -65,7 +67,8 @@ async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
 async fn l16_a_token_that_lives_shorter_than_a_minute_is_not_refreshed_by_every_waiter() {
     let world = World::with(|ways| ways.expires_in = json!(30)).await;
     world.connect().await;
-    let (one, two) = (world.token(), world.token());
+    let one = world.token();
+    let two = world.token();
     let (one, two) = tokio::join!(one, two);
     assert!(one.is_ok() && two.is_ok());
     assert!(refreshes(&world) <= 2);
@@ -139,7 +142,10 @@ async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
     world.connect().await;
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
+    let oauth = world.oauth.clone();
+    let tenant = world.tenant;
+    let ana = world.ana;
+    let server = world.target;
     let mut call = JoinSet::new();
     call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
     world.issuer.gate.reached.notified().await;
@@ -175,7 +181,9 @@ async fn killed_after_the_answer(world: &World) {
     let process = {
         // Its own pools on its own runtime: dropping that runtime is the kill.
         let (url, clock, vault) = world.process_parts();
-        let (tenant, ana, server) = (world.tenant, world.ana, world.target);
+        let tenant = world.tenant;
+        let ana = world.ana;
+        let server = world.target;
         let gate = world.issuer.gate.clone();
         tokio::task::spawn_blocking(move || {
             dying.block_on(async move {
@@ -395,7 +403,10 @@ async fn s16_a_holder_paused_past_its_lease_overwrites_nothing() {
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
     let mut slow = JoinSet::new();
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
+    let oauth = world.oauth.clone();
+    let tenant = world.tenant;
+    let ana = world.ana;
+    let server = world.target;
     slow.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
     world.issuer.gate.reached.notified().await;
     world.issuer.gate.closed.store(false, Ordering::SeqCst);

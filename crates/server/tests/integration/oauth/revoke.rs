@@ -28,7 +28,8 @@ async fn sealed(world: &World, connection: ConnectionId, credential: thinkwork_p
 async fn l22_disconnecting_revokes_both_tokens_and_erases_them() {
     let world = World::new().await;
     let id = world.connect().await;
-    let (token, credential) = (text(&world.token().await.unwrap()), world.connection().await.unwrap().credential);
+    let token = text(&world.token().await.unwrap());
+    let credential = world.connection().await.unwrap().credential;
     let results = world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();
     assert_eq!(words(&results), [("refresh", "revoked"), ("access", "revoked")]);
     let hints: Vec<String> = world.issuer.look(|seen| seen.revoked.iter().map(|(hint, _)| hint.clone()).collect());
@@ -66,7 +67,8 @@ async fn l22_what_cannot_be_revoked_is_said_and_erased() {
     let results = world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();
     assert_eq!(words(&results), [("refresh", "not_supported"), ("access", "not_supported")]);
     let world = World::new().await;
-    let (id, credential) = (world.connect().await, world.connection().await.unwrap().credential);
+    let id = world.connect().await;
+    let credential = world.connection().await.unwrap().credential;
     world.issuer.set(|ways| ways.revoke_script.push_back(400));
     let results = world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();
     assert_eq!(words(&results), [("refresh", "not_supported"), ("access", "revoked")]);
@@ -95,7 +97,10 @@ async fn tokens_that_come_after_the_disconnect_are_revoked_too() {
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
     let mut call = JoinSet::new();
-    let (oauth, tenant, ana, server) = (world.oauth.clone(), world.tenant, world.ana, world.target);
+    let oauth = world.oauth.clone();
+    let tenant = world.tenant;
+    let ana = world.ana;
+    let server = world.target;
     call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
     world.issuer.gate.reached.notified().await;
     world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();

@@ -23,7 +23,9 @@ struct Whole {
 
 impl Whole {
     async fn new() -> Self {
-        let (app, issuer, target) = (TestApp::new().await, Issuer::start().await, super::target());
+        let app = TestApp::new().await;
+        let issuer = Issuer::start().await;
+        let target = super::target();
         let oauth = &app.app.oauth;
         let client = ClientSettings {
             target,
@@ -59,7 +61,9 @@ impl Whole {
 #[tokio::test]
 async fn l01_a_grant_is_its_starters_and_not_the_first_persons_of_the_tenant() {
     let whole = Whole::new().await;
-    let (owner, ana, bo) = (whole.app.owner().await, whole.app.member("ana").await, whole.app.member("bo").await);
+    let owner = whole.app.owner().await;
+    let ana = whole.app.member("ana").await;
+    let bo = whole.app.member("bo").await;
     whole.come_back(&bo).await.expect(302);
     for (person, count) in [(&owner, 0), (&ana, 0), (&bo, 1)] {
         let mine = person.get("/v1/me/connections").await.expect(200);
@@ -95,7 +99,9 @@ async fn l12_the_callback_answers_with_a_302_by_the_server() {
 #[tokio::test]
 async fn l28_a_disabled_persons_grants_are_revoked_at_the_provider_and_erased() {
     let whole = Whole::new().await;
-    let (owner, ana, bo) = (whole.app.owner().await, whole.app.member("ana").await, whole.app.member("bo").await);
+    let owner = whole.app.owner().await;
+    let ana = whole.app.member("ana").await;
+    let bo = whole.app.member("bo").await;
     for person in [&ana, &bo] {
         whole.come_back(person).await.expect(302);
     }
@@ -126,7 +132,9 @@ async fn l28_a_disabled_persons_grants_are_revoked_at_the_provider_and_erased() 
 #[tokio::test]
 async fn l23_over_http_members_see_and_end_their_own_and_operators_see_metadata_and_revoke() {
     let whole = Whole::new().await;
-    let (owner, ana, bo) = (whole.app.owner().await, whole.app.member("ana").await, whole.app.member("bo").await);
+    let owner = whole.app.owner().await;
+    let ana = whole.app.member("ana").await;
+    let bo = whole.app.member("bo").await;
     for person in [&ana, &bo] {
         whole.come_back(person).await.expect(302);
     }
@@ -139,7 +147,8 @@ async fn l23_over_http_members_see_and_end_their_own_and_operators_see_metadata_
         );
         mine.json["items"][0]["id"].as_str().unwrap().to_owned()
     };
-    let (hers, his) = (of(&ana).await, of(&bo).await);
+    let hers = of(&ana).await;
+    let his = of(&bo).await;
     let user = ana.user.unwrap();
     let oauth = &whole.app.app.oauth;
     oauth.access_token(whole.app.tenant, user, whole.target, &use_of(user), None).await.unwrap();
@@ -195,7 +204,10 @@ async fn l70_a_refresh_that_has_begun_is_stored_before_the_server_ends() {
     whole.app.clock.advance(Duration::from_secs(3_590));
     let gate = Arc::clone(&whole.issuer.gate);
     gate.closed.store(true, Ordering::SeqCst);
-    let (app, tenant, user, server) = (Arc::clone(&whole.app.app), whole.app.tenant, ana.user.unwrap(), whole.target);
+    let app = Arc::clone(&whole.app.app);
+    let tenant = whole.app.tenant;
+    let user = ana.user.unwrap();
+    let server = whole.target;
     let oauth = app.oauth.clone();
     let call =
         tokio::spawn(async move { oauth.access_token(tenant, user, server, &use_of(user), None).await.map(drop) });

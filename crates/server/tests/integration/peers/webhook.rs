@@ -18,7 +18,9 @@ async fn a_foreign_sender_of_standard_webhooks_is_verified_and_starts_one_thread
     let place = Place::new().await;
     let body = json!({ "name": "billing", "space_id": place.space, "verification": { "scheme": "standard_webhooks" } });
     let made = place.operator.post("/v1/webhooks", body).await.expect(201);
-    let (id, url, secret) = (made.text_of("id"), made.text_of("url"), made.text_of("secret"));
+    let id = made.text_of("id");
+    let url = made.text_of("url");
+    let secret = made.text_of("secret");
 
     let (status, tampered) = send(&url, &secret, &[("TAMPER", "yes")]).await;
     assert_eq!(status, 401, "{tampered}");

@@ -64,7 +64,9 @@ async fn bad_input_says_what_to_do() {
 #[tokio::test]
 async fn a_private_space_does_not_exist_for_operators_and_members_outside_it() {
     let app = TestApp::new().await;
-    let (owner, operator, ana) = (app.owner().await, app.operator().await, app.member("ana").await);
+    let owner = app.owner().await;
+    let operator = app.operator().await;
+    let ana = app.member("ana").await;
     let id = space(&owner, "secret", "private").await;
     let path = format!("/v1/spaces/{id}");
     for stranger in [&operator, &ana] {
@@ -87,7 +89,8 @@ async fn a_private_space_does_not_exist_for_operators_and_members_outside_it() {
 #[tokio::test]
 async fn an_operator_who_lets_in_themselves_leaves_a_record() {
     let app = TestApp::new().await;
-    let (owner, operator) = (app.owner().await, app.operator().await);
+    let owner = app.owner().await;
+    let operator = app.operator().await;
     let id = space(&owner, "secret", "private").await;
     operator.put(&format!("/v1/spaces/{id}/members/{}", operator.user.unwrap()), json!({})).await.expect(200);
     operator.get(&format!("/v1/spaces/{id}")).await.expect(200);
@@ -97,7 +100,8 @@ async fn an_operator_who_lets_in_themselves_leaves_a_record() {
 #[tokio::test]
 async fn members_come_and_go_and_the_last_one_of_a_private_space_stays() {
     let app = TestApp::new().await;
-    let (owner, ana) = (app.owner().await, app.member("ana").await);
+    let owner = app.owner().await;
+    let ana = app.member("ana").await;
     let id = space(&owner, "secret", "private").await;
     let members = format!("/v1/spaces/{id}/members");
     let of = |user: UserId| format!("{members}/{user}");
@@ -155,8 +159,10 @@ async fn the_last_two_members_cannot_leave_at_the_same_time() {
     };
     let mut first = app.slices().db.write(app.tenant).await.unwrap();
     app.slices().spaces.member_remove(&mut first, private, bo, &as_of(bo)).await.unwrap();
-    let (other, by) = (app.app.clone(), as_of(app.owner));
-    let (tenant, asked) = (app.tenant, app.owner);
+    let other = app.app.clone();
+    let by = as_of(app.owner);
+    let tenant = app.tenant;
+    let asked = app.owner;
     let second = tokio::spawn(async move {
         let mut tx = other.db.write(tenant).await.unwrap();
         let removed = other.spaces.member_remove(&mut tx, private, asked, &by).await;

@@ -15,7 +15,8 @@ const TOGETHER: usize = 100;
 
 /// Every page of a list: how many items each has, and all their ids.
 async fn pages(who: &Client, query: &str) -> (Vec<usize>, Vec<String>) {
-    let (mut sizes, mut ids) = (Vec::new(), Vec::new());
+    let mut sizes = Vec::new();
+    let mut ids = Vec::new();
     let mut after = String::new();
     loop {
         let page = who.get(&format!("/v1/threads?{query}{after}")).await.expect(200).json;
@@ -49,7 +50,8 @@ async fn begin_many(app: &TestApp, spaces: [SpaceId; 2]) {
 async fn a_filter_that_no_index_serves_ends_a_page_early_and_goes_on() {
     let app = TestApp::new().await;
     let owner = app.owner().await;
-    let (one, two) = (space(&owner, "one", "public").await, space(&owner, "two", "public").await);
+    let one = space(&owner, "one", "public").await;
+    let two = space(&owner, "two", "public").await;
     let oldest = thread(&owner, &one, "A report of old").await;
     begin_many(&app, [&one, &two].map(|space| space.parse().unwrap())).await;
     owner.patch(&format!("/v1/threads/{oldest}"), json!({ "status": "blocked" })).await.expect(200);

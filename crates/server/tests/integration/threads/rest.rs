@@ -16,12 +16,12 @@ async fn listed(who: &Client, query: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_list_shows_what_was_asked_for_and_nothing_of_other_peoples_spaces() {
     let app = TestApp::new().await;
-    let (owner, ana, bo) = (app.owner().await, app.member("ana").await, app.member("bo").await);
-    let (open, other, secret) = (
-        space(&owner, "open", "public").await,
-        space(&owner, "other", "public").await,
-        space(&owner, "secret", "private").await,
-    );
+    let owner = app.owner().await;
+    let ana = app.member("ana").await;
+    let bo = app.member("bo").await;
+    let open = space(&owner, "open", "public").await;
+    let other = space(&owner, "other", "public").await;
+    let secret = space(&owner, "secret", "private").await;
     let bill = thread(&ana, &open, "Find the 100% invoice").await;
     let call = thread(&bo, &other, "Call the customer").await;
     let hidden = thread(&owner, &secret, "Nobody else's").await;
@@ -118,7 +118,8 @@ async fn an_export_holds_the_whole_thread_and_is_a_file() {
 #[tokio::test]
 async fn a_key_makes_one_thread_and_one_message_for_a_day() {
     let app = TestApp::new().await;
-    let (owner, ana) = (app.owner().await, app.member("ana").await);
+    let owner = app.owner().await;
+    let ana = app.member("ana").await;
     let space = space(&owner, "open", "public").await;
     let post = async |who: &Client, path: &str, key: &str, text: &str| -> Answer {
         let body = if path.ends_with("messages") {

@@ -28,7 +28,8 @@ async fn a_new_model_new_instructions_and_an_approved_server_are_told_on_every_h
 #[tokio::test]
 async fn an_operator_who_joins_a_private_space_is_announced_in_it() {
     let world = World::new().await;
-    let (operator, ana) = (world.app.operator().await, world.app.member("ana").await);
+    let operator = world.app.operator().await;
+    let ana = world.app.member("ana").await;
     let space = crate::spaces::space(&world.owner, "secret", "private").await;
     let members = format!("/v1/spaces/{space}/members");
     world.owner.put(&format!("{members}/{}", ana.user.unwrap()), json!({})).await.expect(200);

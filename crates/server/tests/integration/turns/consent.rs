@@ -63,7 +63,8 @@ async fn s05_what_the_agent_writes_starts_no_turn_and_lets_nobody_in() {
     let world = World::new().await;
     let upstream = Upstream::start(None, &["look", "send"], |_| "/tool mail__send {\"text\":\"x\"}".to_owned()).await;
     world.server(&upstream, "mail", tenant_key(), json!({})).await;
-    let (ana, bo) = (world.app.member("ana").await, world.app.member("bo").await);
+    let ana = world.app.member("ana").await;
+    let bo = world.app.member("bo").await;
     let private = crate::spaces::space(&world.owner, "secret", "private").await;
     world.owner.put(&format!("/v1/spaces/{private}/members/{}", ana.user.unwrap()), json!({})).await.expect(200);
     let bo_id = bo.user.unwrap().to_string();

@@ -139,7 +139,8 @@ async fn one_turn_runs_and_what_is_written_meanwhile_queues_behind_it() {
     world.app.settle().await;
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(words(&turns, "status"), ["succeeded", "succeeded", "succeeded"]);
-    let (began, ended) = (words(&turns, "started_at"), words(&turns, "finished_at"));
+    let began = words(&turns, "started_at");
+    let ended = words(&turns, "finished_at");
     assert!(ended[0] <= began[1] && ended[1] <= began[2], "one after another: {began:?} {ended:?}");
 }
 
@@ -169,7 +170,8 @@ async fn l30_a_new_providers_key_never_goes_to_the_old_one() {
         let last = request["messages"].as_array().unwrap().last().unwrap();
         if last["role"] == "tool" { answers("done") } else { asks_for(&[("notes__look", String::new())]) }
     };
-    let (old, new) = (Model::start(think).await, Model::start(think).await);
+    let old = Model::start(think).await;
+    let new = Model::start(think).await;
     let put = async |model: &Model, key: &str| {
         let body = json!({ "model_base_url": model.url, "model": "any", "instructions": "", "api_key": key });
         world.owner.put("/v1/agent", body).await.expect(200);

@@ -29,7 +29,8 @@ async fn l76_no_row_of_work_is_without_requester_and_subject() {
 async fn l58_long_names_that_begin_alike_stay_two_tools() {
     let world = World::new().await;
     let long = "look_at_all_the_notes_of_the_whole_company_since_it_was_founded_in_";
-    let (first, second) = (format!("{long}1998"), format!("{long}1999"));
+    let first = format!("{long}1998");
+    let second = format!("{long}1999");
     let upstream = Upstream::start(None, &[&first, &second, "look"], |call| format!("notes of {}", call.tool)).await;
     world.server(&upstream, "notes", tenant_key(), json!({})).await;
     world.server(&upstream, "notes-2", tenant_key(), json!({})).await;

@@ -80,7 +80,8 @@ async fn check(writes: &[(usize, bool)]) {
         let canary = format!("canary-of-{}", other.name);
         for turn in world.turns(&member.client, &thread).await {
             assert_eq!(turn["status"], "succeeded", "{turn}");
-            let (requester, subject) = (&turn["requester"]["id"], &turn["credential_subject"]["user_id"]);
+            let requester = &turn["requester"]["id"];
+            let subject = &turn["credential_subject"]["user_id"];
             assert_eq!(requester, subject, "{turn}");
             for step in turn["steps"].as_array().unwrap().iter().filter(|step| step["kind"] == "tool") {
                 assert_eq!(&step["credential_subject"]["user_id"], requester, "{step}");
@@ -130,7 +131,8 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
         steps.push((client.user.unwrap(), step));
     }
     let app = world.app.slices();
-    let ((ana, ana_step), (bo, bo_step)) = (steps[0], steps[1]);
+    let (ana, ana_step) = steps[0];
+    let (bo, bo_step) = steps[1];
     let tx = app.db.read(world.app.tenant).await.unwrap();
     let sql = "SELECT subject_user_id, subject_connection_id, credential_id FROM step WHERE credential_id IS NOT NULL
                AND subject_user_id IS NOT NULL";

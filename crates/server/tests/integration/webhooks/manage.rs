@@ -94,7 +94,8 @@ async fn deliveries_page_by_cursor_through_waiting_and_applied_ones() {
             scene.app.settle().await;
         }
     }
-    let (mut seen, mut after) = (Vec::new(), String::new());
+    let mut seen = Vec::new();
+    let mut after = String::new();
     loop {
         let path = format!("/v1/webhooks/{}/deliveries?limit=2{after}", scene.webhook);
         let page = scene.operator.get(&path).await.expect(200).json;

@@ -43,7 +43,8 @@ impl Scene {
         let mut body = json!({ "name": "invoices", "space_id": space, "verification": { "scheme": scheme } });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let made = operator.post("/v1/webhooks", body).await.expect(201);
-        let (webhook, secret) = (made.text_of("id"), made.text_of("secret"));
+        let webhook = made.text_of("id");
+        let secret = made.text_of("secret");
         Self { app, operator, space, webhook, secret }
     }
 

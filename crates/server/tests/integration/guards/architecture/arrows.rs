@@ -56,7 +56,9 @@ fn first_names(rest: &str) -> Vec<String> {
     let name =
         |text: &str| text.trim().chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect::<String>();
     let Some(group) = rest.strip_prefix('{') else { return vec![name(rest)] };
-    let (mut depth, mut names, mut item) = (0_usize, Vec::new(), String::new());
+    let mut depth = 0_usize;
+    let mut names = Vec::new();
+    let mut item = String::new();
     for char in group.chars() {
         match char {
             '{' => depth += 1,

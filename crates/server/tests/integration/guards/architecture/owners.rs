@@ -147,7 +147,8 @@ fn no_slice_above_mcp_names_mcp_servers() {
     let neutral = ["audit", "access", "credentials", "spaces", "tools", "oauth", "threads", "webhooks"];
     // The JSON of a connection names what it is for.
     let allowed = ["oauth/http.rs"];
-    let (mut findings, mut named) = (Vec::new(), 0);
+    let mut findings = Vec::new();
+    let mut named = 0;
     for source in product() {
         // Tables stand in literals, so the text is read and not the code alone.
         let lines = source.text.lines().enumerate().filter(|(_, line)| {

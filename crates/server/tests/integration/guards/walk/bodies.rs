@@ -38,7 +38,8 @@ fn misshapen(valid: &Value) -> Vec<(String, Value)> {
 
 #[tokio::test]
 async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
         let path = scene.fill(&operation.path);
@@ -66,10 +67,12 @@ async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
 
 #[tokio::test]
 async fn l81_another_content_type_is_415_and_too_much_is_413() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
-        let (path, valid) = (scene.fill(&operation.path), body(&operation.name, &scene));
+        let path = scene.fill(&operation.path);
+        let valid = body(&operation.name, &scene);
         for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
             let answer = send(&scene, &operation.method, &path, kind, &valid.to_string()).await;
             findings.expect(&format!("{} {kind}", operation.name), &answer, 415, "unsupported_media_type");

@@ -76,7 +76,8 @@ async fn s07_no_token_consents() {
 /// Pages are for browsers: no bearer opens one or sends a form of one, with or without what a session would bring.
 #[tokio::test]
 async fn s07_no_page_takes_a_token_for_a_person() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let tokens = tokens(&scene).await;
     let before = tables::dump(&scene.app).await;
     for route in guarded() {
@@ -104,11 +105,13 @@ async fn s07_no_page_takes_a_token_for_a_person() {
 async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grants_only_for_its_person() {
     let scene = Scene::new().await;
     let tokens = tokens(&scene).await;
-    let (server, mine) = (scene.id("mcp-servers").to_owned(), scene.id("me/mcp-servers").to_owned());
+    let server = scene.id("mcp-servers").to_owned();
+    let mine = scene.id("me/mcp-servers").to_owned();
     scene.connect(&scene.owner, &mine).await;
     let shown = scene.owner.get(&format!("/v1/mcp-servers/{server}")).await.expect(200).json;
     let decision = json!({ "definition_hash": shown["definition_hash"] });
-    let (approve, reject) = (format!("/v1/mcp-servers/{server}/approve"), format!("/v1/mcp-servers/{server}/reject"));
+    let approve = format!("/v1/mcp-servers/{server}/approve");
+    let reject = format!("/v1/mcp-servers/{server}/reject");
     let grant = format!("/v1/me/mcp-servers/{mine}/connection");
     let connected = async || {
         let all = scene.owner.get("/v1/connections").await.expect(200).json;

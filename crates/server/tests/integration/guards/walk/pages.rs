@@ -58,7 +58,8 @@ pub fn routes() -> Vec<Route> {
                 Some(rest) => rest.split('"').next().unwrap().to_owned(),
                 None => constant(&sources, source, piece.split(',').next().unwrap().trim()),
             };
-            let (get, post) = (piece.contains("get("), piece.contains("post("));
+            let get = piece.contains("get(");
+            let post = piece.contains("post(");
             found.push(Route { get: get || piece.contains("any("), post: post || piece.contains("any("), path });
         }
     }
@@ -145,7 +146,8 @@ fn the_routes_are_found_in_the_sources() {
 
 #[tokio::test]
 async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     let anyone = scene.app.anyone();
     for route in guarded() {
@@ -172,10 +174,12 @@ async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
 
 #[tokio::test]
 async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for route in guarded() {
-        let (path, is_admin) = (scene.fill(&route.path), route.path.starts_with("/admin"));
+        let path = scene.fill(&route.path);
+        let is_admin = route.path.starts_with("/admin");
         let of_the_tenant = route.path.starts_with("/me/mcp-servers");
         if !is_admin && (of_the_tenant || !route.path.contains('{')) {
             continue;
@@ -194,7 +198,8 @@ async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things(
 
 #[tokio::test]
 async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
-    let (scene, mut findings) = (Scene::new().await, Findings::default());
+    let scene = Scene::new().await;
+    let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for route in guarded().into_iter().filter(|route| route.path.contains('{')) {
         let long = "a".repeat(2_000);
@@ -218,7 +223,8 @@ async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
 async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
     let scene = Scene::new().await;
     scene.owner.post(&scene.fill("/v1/webhooks/{id}/test"), json!({})).await.expect(200);
-    let (ours, theirs) = (scene.owner.get("/admin").await.expect(200), scene.other.get("/admin").await.expect(200));
+    let ours = scene.owner.get("/admin").await.expect(200);
+    let theirs = scene.other.get("/admin").await.expect(200);
     for part in ["Deliveries by result", "/me/threads/"] {
         assert!(ours.text.contains(part), "{part}: {}", ours.text);
         assert!(!theirs.text.contains(part), "{part}: {}", theirs.text);
