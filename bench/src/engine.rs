@@ -74,7 +74,7 @@ impl Database {
     }
 
     /// What a server's own housekeeping would have done by then.
-    pub(crate) async fn tidy(&self) -> Result<(), Failure> {
+    pub(crate) async fn vacuum(&self) -> Result<(), Failure> {
         if let Some(owner) = &self.migration_url {
             let connection = sea_orm::Database::connect(owner).await?;
             connection.execute_unprepared("VACUUM ANALYZE").await?;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time;
 
+use crate::deployment::{Deployment, Server, text};
 use crate::engine::Engine;
-use crate::place::{House, Place, text};
 use crate::process::Process;
 use crate::{Failure, figure, median};
 
@@ -33,19 +33,19 @@ const SYNCED_BYTES: usize = 8_192;
 /// same disk between them: the audit event is committed before the call. Beside it the same call in a Space of many
 /// servers, which is only reported.
 pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
-    let house = Place::make(binary, folder, engine, "gateway").await?.serve("web,worker").await?;
+    let server = Deployment::make(binary, folder, engine, "gateway").await?.serve("web,worker").await?;
     let (_echo, echo_base) = Process::peer("echo")?;
     let direct = Caller::new(format!("{echo_base}/mcp"), None, "echo")?;
-    let token = token(&house).await?;
-    let one = house.space("one").await?;
-    serve_space(&house, &one, "echo", &direct.url).await?;
-    let through = Caller::new(format!("{}/mcp/spaces/{one}", house.base), Some(token.clone()), "echo__echo")?;
-    let full = house.space("full").await?;
+    let token = token(&server).await?;
+    let one = server.space("one").await?;
+    serve_space(&server, &one, "echo", &direct.url).await?;
+    let through = Caller::new(format!("{}/mcp/spaces/{one}", server.base), Some(token.clone()), "echo__echo")?;
+    let full = server.space("full").await?;
     for number in 0..FULL_SERVERS {
-        serve_space(&house, &full, &format!("many-{number}"), &format!("{echo_base}/many")).await?;
+        serve_space(&server, &full, &format!("many-{number}"), &format!("{echo_base}/many")).await?;
     }
-    let full = Caller::new(format!("{}/mcp/spaces/{full}", house.base), Some(token), "many-0__echo")?;
-    figure("effective_tools_ms", effective_tools(&house, &echo_base).await?);
+    let full = Caller::new(format!("{}/mcp/spaces/{full}", server.base), Some(token), "many-0__echo")?;
+    figure("effective_tools_ms", effective_tools(&server, &echo_base).await?);
     let mut synced = File::create(folder.join("synced"))?;
     for caller in [&direct, &through, &full] {
         caller.calls(WARM_UP).await?;
@@ -77,22 +77,22 @@ pub(crate) async fn overhead(binary: &Path, folder: &Path, engine: &Engine) -> R
     figure("gateway_full_space_call_ms", median(fulls)?);
     figure("direct_call_ms", direct);
     figure("sync_ms", sync);
-    house.process.stop()
+    server.process.stop()
 }
 
 /// What a member's look at all tools of a large Space takes: the assembly of a turn, and its answer as JSON.
-async fn effective_tools(house: &House, echo_base: &str) -> Result<f64, Failure> {
-    let space = house.space("large").await?;
+async fn effective_tools(server: &Server, echo_base: &str) -> Result<f64, Failure> {
+    let space = server.space("large").await?;
     for number in 0..LARGE_SERVERS {
-        serve_space(house, &space, &format!("large-{number}"), &format!("{echo_base}/large")).await?;
+        serve_space(server, &space, &format!("large-{number}"), &format!("{echo_base}/large")).await?;
     }
-    let me = house.ask(Method::GET, "/v1/me", Value::Null).await?;
+    let me = server.ask(Method::GET, "/v1/me", Value::Null).await?;
     let user = text(me.get("user").unwrap_or(&Value::Null), "id")?;
     let path = format!("/v1/spaces/{space}/effective-tools?user={user}");
     let mut took = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {
         let began = Instant::now();
-        house.read(&path).await?;
+        server.read(&path).await?;
         took.push(milliseconds(began));
     }
     median(took)
@@ -123,24 +123,24 @@ async fn side_by_side(caller: &Caller) -> Result<Vec<f64>, Failure> {
 }
 
 /// Registers and approves the server for the Space, with `echo` as a tool that reads.
-async fn serve_space(house: &House, space: &str, slug: &str, upstream: &str) -> Result<(), Failure> {
+async fn serve_space(server: &Server, space: &str, slug: &str, upstream: &str) -> Result<(), Failure> {
     let body = json!({ "name": slug, "slug": slug, "url": upstream, "auth": { "mode": "none" } });
-    let id = text(&house.ask(Method::POST, "/v1/mcp-servers", body).await?, "id")?;
+    let id = text(&server.ask(Method::POST, "/v1/mcp-servers", body).await?, "id")?;
     let path = format!("/v1/mcp-servers/{id}");
-    let shown = house.ask(Method::GET, &path, Value::Null).await?;
+    let shown = server.ask(Method::GET, &path, Value::Null).await?;
     let body = json!({
         "definition_hash": text(&shown, "definition_hash")?,
         "effects": { "echo": { "effect": "read", "idempotent": true } },
     });
-    house.ask(Method::POST, &format!("{path}/approve"), body).await?;
-    house.ask(Method::PUT, &format!("/v1/spaces/{space}/mcp-servers/{id}"), json!({})).await?;
+    server.ask(Method::POST, &format!("{path}/approve"), body).await?;
+    server.ask(Method::PUT, &format!("/v1/spaces/{space}/mcp-servers/{id}"), json!({})).await?;
     Ok(())
 }
 
 /// A token of the owner for the gateway.
-async fn token(house: &House) -> Result<String, Failure> {
+async fn token(server: &Server) -> Result<String, Failure> {
     let body = json!({ "name": "bench", "kind": "personal", "audience": "mcp", "scopes": ["write"] });
-    text(&house.ask(Method::POST, "/v1/tokens", body).await?, "token")
+    text(&server.ask(Method::POST, "/v1/tokens", body).await?, "token")
 }
 
 /// A client with one connection.

@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use thinkwork_primitives::{Clock, Timestamp};
 
+use crate::deployment::{Deployment, Server, text};
 use crate::engine::Engine;
 use crate::fill::{self, Known};
-use crate::place::{House, Place, text};
 use crate::{Failure, figure};
 
 const WEBHOOKS: usize = 10;
@@ -21,28 +21,28 @@ const PAGES_DEEP: usize = 20;
 
 /// Fills a fresh database and prints `name p50 p99` in milliseconds for each list, and the starts.
 pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
-    let place = Place::make(binary, folder, engine, "lists").await?;
-    let house = place.serve("web").await?;
-    let known = known(&house).await?;
-    house.process.stop()?;
+    let deployment = Deployment::make(binary, folder, engine, "lists").await?;
+    let server = deployment.serve("web").await?;
+    let known = known(&server).await?;
+    server.process.stop()?;
     let began = Instant::now();
-    fill::fill(&place.database, &known).await?;
-    place.database.tidy().await?;
+    fill::fill(&deployment.database, &known).await?;
+    deployment.database.vacuum().await?;
     eprintln!("filled in {} s", began.elapsed().as_secs());
 
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        let house = place.serve("web,worker").await?;
-        starts.push(house.started_in.as_secs_f64() * 1000.0);
-        house.process.stop()?;
+        let server = deployment.serve("web,worker").await?;
+        starts.push(server.started_in.as_secs_f64() * 1000.0);
+        server.process.stop()?;
     }
-    let house = place.serve("web,worker").await?;
-    for (name, path) in paths(&house, &known).await? {
+    let server = deployment.serve("web,worker").await?;
+    for (name, path) in paths(&server, &known).await? {
         let mut took = Vec::with_capacity(READS);
         let mut shown = 0;
         for read in 0..WARM_UP + READS {
             let began = Instant::now();
-            let answer = house.read(&path).await?;
+            let answer = server.read(&path).await?;
             if read >= WARM_UP {
                 took.push(began.elapsed().as_secs_f64() * 1000.0);
             }
@@ -52,7 +52,7 @@ pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Re
         let at = |part: usize| took.get(took.len() * part / 100).copied().unwrap_or_default();
         println!("{name}|{shown}|{:.2}|{:.2}", at(50), at(99));
     }
-    house.process.stop()?;
+    server.process.stop()?;
     starts.sort_by(f64::total_cmp);
     figure("start_median_ms", starts.get(STARTS / 2).copied().unwrap_or_default());
     figure("start_slowest_ms", starts.last().copied().unwrap_or_default());
@@ -67,8 +67,8 @@ fn items(answer: &[u8]) -> usize {
     }
 }
 
-async fn known(house: &House) -> Result<Known, Failure> {
-    let space = house.space("bench").await?;
+async fn known(server: &Server) -> Result<Known, Failure> {
+    let space = server.space("bench").await?;
     let mut webhooks = Vec::new();
     for number in 0..WEBHOOKS {
         let body = json!({
@@ -76,9 +76,9 @@ async fn known(house: &House) -> Result<Known, Failure> {
             "space_id": space,
             "verification": { "scheme": "standard_webhooks" },
         });
-        webhooks.push(text(&house.ask(Method::POST, "/v1/webhooks", body).await?, "id")?.parse()?);
+        webhooks.push(text(&server.ask(Method::POST, "/v1/webhooks", body).await?, "id")?.parse()?);
     }
-    let me = house.ask(Method::GET, "/v1/me", Value::Null).await?;
+    let me = server.ask(Method::GET, "/v1/me", Value::Null).await?;
     let now = Clock::system().now().seconds();
     let id = |of: &str| text(me.get(of).unwrap_or(&Value::Null), "id");
     let tenant = id("tenant")?.parse()?;
@@ -87,11 +87,11 @@ async fn known(house: &House) -> Result<Known, Failure> {
 }
 
 /// Everything that is measured.
-async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Failure> {
+async fn paths(server: &Server, known: &Known) -> Result<Vec<(String, String)>, Failure> {
     let webhook = known.webhooks.first().ok_or("there is no webhook")?;
     let owner = known.owner;
     let now = known.now;
-    let spaces = house.ask(Method::GET, "/v1/spaces?limit=200", Value::Null).await?;
+    let spaces = server.ask(Method::GET, "/v1/spaces?limit=200", Value::Null).await?;
     let of_access = |access: &str| {
         let all = spaces.get("items").and_then(Value::as_array).into_iter().flatten();
         let is_filled = |space: &&Value| space.get("slug").and_then(Value::as_str) != Some("bench");
@@ -103,7 +103,7 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
     };
     let open = of_access("public")?;
     let private = of_access("private")?;
-    let list = house.ask(Method::GET, "/v1/threads?limit=1", Value::Null).await?;
+    let list = server.ask(Method::GET, "/v1/threads?limit=1", Value::Null).await?;
     let first = list.get("items").and_then(|items| items.get(0)).ok_or("there is no thread")?;
     let thread = text(first, "id")?;
     let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000).to_string();
@@ -116,9 +116,9 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
     let mut paths: Vec<(String, String)> = [
         ("threads", "/v1/threads".to_owned()),
         ("threads, 200 a page", "/v1/threads?limit=200".to_owned()),
-        ("threads, page 20", deep(house, "/v1/threads?").await?),
+        ("threads, page 20", deep(server, "/v1/threads?").await?),
         ("threads by status", "/v1/threads?status=todo".to_owned()),
-        ("threads by status, page 20", deep(house, "/v1/threads?status=todo").await?),
+        ("threads by status, page 20", deep(server, "/v1/threads?status=todo").await?),
         ("threads by status, none", "/v1/threads?status=blocked".to_owned()),
         ("threads by channel", "/v1/threads?channel=HOOK".to_owned()),
         ("threads by channel, none", "/v1/threads?channel=MAIL".to_owned()),
@@ -139,12 +139,12 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
         ("search, two words that never meet", "/v1/threads?q=legacy+current".to_owned()),
         ("search, a word of old titles alone", "/v1/threads?q=legacy".to_owned()),
         ("search, none", "/v1/threads?q=nowhere".to_owned()),
-        ("search, page 20", deep(house, "/v1/threads?q=invoice").await?),
+        ("search, page 20", deep(server, "/v1/threads?q=invoice").await?),
         ("search by status, none", "/v1/threads?q=invoice&status=blocked".to_owned()),
         ("search by channel, none", "/v1/threads?q=invoice&channel=MAIL".to_owned()),
         ("search of a private Space", format!("/v1/threads?q=invoice&space={private}")),
         ("audit", "/v1/audit".to_owned()),
-        ("audit, page 20", deep(house, "/v1/audit?").await?),
+        ("audit, page 20", deep(server, "/v1/audit?").await?),
         ("audit of the last hour", format!("/v1/audit?since={hour}")),
         ("audit since a time to come, none", format!("/v1/audit?since={tomorrow}")),
         ("audit by action", "/v1/audit?action=thread.created".to_owned()),
@@ -162,7 +162,7 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
         ("audit of a thread", format!("/v1/audit?thread={thread}")),
         ("audit of a thread by requester, none", format!("/v1/audit?thread={thread}&actor={nobody}")),
         ("deliveries", deliveries.clone()),
-        ("deliveries, page 20", deep(house, &format!("{deliveries}?")).await?),
+        ("deliveries, page 20", deep(server, &format!("{deliveries}?")).await?),
         ("deliveries by result", format!("{deliveries}?result=refused")),
         ("deliveries by result, none", format!("{deliveries}?result=conflict")),
         ("deliveries that wait, none", format!("{deliveries}?result=accepted")),
@@ -202,10 +202,10 @@ async fn paths(house: &House, known: &Known) -> Result<Vec<(String, String)>, Fa
 }
 
 /// The address of a page that is far from the first one.
-async fn deep(house: &House, path: &str) -> Result<String, Failure> {
+async fn deep(server: &Server, path: &str) -> Result<String, Failure> {
     let mut at = path.to_owned();
     for _ in 0..PAGES_DEEP {
-        let list: Value = serde_json::from_slice(&house.read(&at).await?)?;
+        let list: Value = serde_json::from_slice(&server.read(&at).await?)?;
         at = format!("{path}&after={}", text(&list, "next")?);
     }
     Ok(at)

@@ -5,13 +5,13 @@
 //!
 //! Invariant: server, load and peer are three processes, and both sides of a ratio get the same load, in turns.
 
+mod deployment;
 mod engine;
 mod fill;
 mod gateway;
 mod lists;
 mod load;
 mod peers;
-mod place;
 mod process;
 mod wait;
 mod webhook;

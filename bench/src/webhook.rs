@@ -9,9 +9,9 @@ use serde_json::json;
 use thinkwork_database::{Db, intake_log, jobs};
 use thinkwork_primitives::Clock;
 
+use crate::deployment::{Deployment, Server, text};
 use crate::engine::Engine;
 use crate::load::{Sender, Until};
-use crate::place::{House, Place, text};
 use crate::process::Process;
 use crate::wait::until;
 use crate::{Failure, figure, median};
@@ -26,37 +26,37 @@ const DRAINED_BEFORE: u64 = 2_000;
 const DRAIN_CONNECTIONS: usize = 64;
 const RATE_LIMIT_MAX: u32 = 6_000_000;
 
-/// A webhook of the house: its address there and its secret.
-async fn webhook(house: &House) -> Result<(String, String), Failure> {
+/// A webhook of the server: its address there and its secret.
+async fn webhook(server: &Server) -> Result<(String, String), Failure> {
     let body = json!({
         "name": "bench",
-        "space_id": house.space("bench").await?,
+        "space_id": server.space("bench").await?,
         "verification": { "scheme": "standard_webhooks" },
         "rate_limit_per_minute": RATE_LIMIT_MAX,
     });
-    let made = house.ask(Method::POST, "/v1/webhooks", body).await?;
+    let made = server.ask(Method::POST, "/v1/webhooks", body).await?;
     Ok((format!("/hooks/{}", text(&made, "id")?), text(&made, "secret")?))
 }
 
 /// Accepted events against the same requests at a bare handler, in turns; nothing works on them meanwhile.
 pub(crate) async fn acceptance(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
-    let house = Place::make(binary, folder, engine, "acceptance").await?.serve("web").await?;
-    let (path, secret) = webhook(&house).await?;
+    let server = Deployment::make(binary, folder, engine, "acceptance").await?.serve("web").await?;
+    let (path, secret) = webhook(&server).await?;
     let sender = Sender::new(&secret)?;
     for connections in [64, 256] {
-        accepted_beside_bare(&house, &path, &sender, connections).await?;
+        accepted_beside_bare(&server, &path, &sender, connections).await?;
     }
-    house.process.stop()
+    server.process.stop()
 }
 
 async fn accepted_beside_bare(
-    house: &House,
+    server: &Server,
     path: &str,
     sender: &Arc<Sender>,
     connections: usize,
 ) -> Result<(), Failure> {
     let (bare, bare_base) = Process::peer("bare")?;
-    let ours = format!("{}{path}", house.base);
+    let ours = format!("{}{path}", server.base);
     let theirs = format!("{bare_base}{path}");
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
@@ -66,10 +66,10 @@ async fn accepted_beside_bare(
         sender.send(url, connections, Until::Elapsed(WARM_UP)).await?;
     }
     for _ in 0..ROUNDS {
-        let before = (house.process.processor_time()?, bare.processor_time()?);
+        let before = (server.process.processor_time()?, bare.processor_time()?);
         let accepted = sender.send(&ours, connections, Until::Elapsed(ROUND)).await?;
         let read = sender.send(&theirs, connections, Until::Elapsed(ROUND)).await?;
-        let spent = house.process.processor_time()?.saturating_sub(before.0).as_secs_f64() / accepted.events;
+        let spent = server.process.processor_time()?.saturating_sub(before.0).as_secs_f64() / accepted.events;
         let bare_spent = bare.processor_time()?.saturating_sub(before.1).as_secs_f64() / read.events;
         ratios.push(accepted.per_second() / read.per_second());
         rates.push(accepted.per_second());
@@ -85,17 +85,17 @@ async fn accepted_beside_bare(
 
 /// The same with the worker on: how fast events are accepted, and how fast all are applied and their turns have ended.
 pub(crate) async fn drain(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
-    let place = Place::make(binary, folder, engine, "drain").await?;
-    let house = place.serve("web,worker").await?;
-    let (path, secret) = webhook(&house).await?;
-    let url = format!("{}{path}", house.base);
+    let deployment = Deployment::make(binary, folder, engine, "drain").await?;
+    let server = deployment.serve("web,worker").await?;
+    let (path, secret) = webhook(&server).await?;
+    let url = format!("{}{path}", server.base);
     let sender = Sender::new(&secret)?;
     // The server keeps what it says of itself for a second, so the database is asked.
-    let db = place.database.open().await?;
+    let db = deployment.database.open().await?;
     sender.send(&url, DRAIN_CONNECTIONS, Until::Sent(DRAINED_BEFORE)).await?;
     turns_ended(&db).await?;
     // PostgreSQL plans by what it has counted: nothing, in a fresh database.
-    place.database.tidy().await?;
+    deployment.database.vacuum().await?;
     let began = Instant::now();
     let accepted = sender.send(&url, DRAIN_CONNECTIONS, Until::Sent(DRAINED)).await?;
     figure("webhook_accepted_with_worker_per_second", accepted.per_second());
@@ -104,7 +104,7 @@ pub(crate) async fn drain(binary: &Path, folder: &Path, engine: &Engine) -> Resu
     turns_ended(&db).await?;
     figure("webhook_turns_ended_per_second", accepted.events / began.elapsed().as_secs_f64());
     db.close().await;
-    house.process.stop()
+    server.process.stop()
 }
 
 /// Waits until every accepted event is applied.

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the stages, in order, each told with its duration.
+//! `cargo xtask test`: the stages, in order, each with its duration.
 //!
 //! A stage that fails does not hide the ones after it: all are run, and the failures are named at the end.
 //! The whole suite on SQLite comes last and prints its own closing lines, after which a good run says nothing.

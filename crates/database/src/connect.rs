@@ -142,7 +142,7 @@ impl Db {
             .pragma("journal_size_limit", "67108864");
         let writing = base.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("cache_size", WRITER_CACHE);
         let writer = Lane::new(writing, 1, ACQUIRE_TIMEOUT);
-        // A file that cannot be opened is told at once.
+        // A file that cannot be opened is reported at once.
         drop(writer.take().await?);
         let readers = Lane::new(base.pragma("query_only", "true"), SQLITE_READERS, ACQUIRE_TIMEOUT);
         Ok(Self {
@@ -185,9 +185,9 @@ impl Db {
     /// As [`Db::open`].
     pub async fn open_read_only(options: &Options) -> Result<Option<Self>, Error> {
         let connections = if let Some(path) = options.url.strip_prefix("sqlite:") {
-            look_at_sqlite(Path::new(path.trim_start_matches("//"))).await?
+            open_sqlite_read_only(Path::new(path.trim_start_matches("//"))).await?
         } else {
-            look_at_postgres(options).await?
+            open_postgres_read_only(options).await?
         };
         let Some(connections) = connections else { return Ok(None) };
         let wake_ups = WakeUps::in_process();
@@ -329,7 +329,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
-async fn look_at_sqlite(path: &Path) -> Result<Option<Connections>, Error> {
+async fn open_sqlite_read_only(path: &Path) -> Result<Option<Connections>, Error> {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
     if length(path) == 0 {
         return Ok(None);
@@ -347,12 +347,12 @@ async fn look_at_sqlite(path: &Path) -> Result<Option<Connections>, Error> {
         base.filename(format!("file:{escaped}?readonly_shm=1"))
     };
     let lane = Lane::new(options, SQLITE_READERS, ACQUIRE_TIMEOUT);
-    // A file that cannot be opened is told at once.
+    // A file that cannot be opened is reported at once.
     drop(lane.take().await?);
     Ok(Some(Connections::Sqlite { writer: lane.clone(), readers: lane }))
 }
 
-async fn look_at_postgres(options: &Options) -> Result<Option<Connections>, Error> {
+async fn open_postgres_read_only(options: &Options) -> Result<Option<Connections>, Error> {
     let connect = PgConnectOptions::from_str(&options.url)?.application_name("thinkwork");
     let connect = connect.options([("default_transaction_read_only", "on")]);
     let mut login = PgConnection::connect_with(&connect).await?;

@@ -100,7 +100,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        told(&statement.sql);
+        log_statement(&statement.sql);
         match self {
             Self::Sqlite(held) => held.execute_raw(statement).await,
             Self::Postgres(transaction) => transaction.execute_raw(statement).await,
@@ -109,7 +109,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        told(sql);
+        log_statement(sql);
         match self {
             Self::Sqlite(held) => held.execute_unprepared(sql).await,
             Self::Postgres(transaction) => transaction.execute_unprepared(sql).await,
@@ -118,7 +118,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        told(&statement.sql);
+        log_statement(&statement.sql);
         match self {
             Self::Sqlite(held) => held.query_one_raw(statement).await,
             Self::Postgres(transaction) => transaction.query_one_raw(statement).await,
@@ -127,7 +127,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        told(&statement.sql);
+        log_statement(&statement.sql);
         match self {
             Self::Sqlite(held) => held.query_all_raw(statement).await,
             Self::Postgres(transaction) => transaction.query_all_raw(statement).await,
@@ -137,6 +137,6 @@ impl ConnectionTrait for Statements {
 }
 
 /// Statements are logged without what is bound to them, on both engines where they are asked for.
-fn told(sql: &str) {
+fn log_statement(sql: &str) {
     tracing::trace!(sql, "statement");
 }

@@ -71,7 +71,7 @@ pub enum Error {
     /// The body could not be written as, or read as, what was asked for.
     #[error("the response is not the expected JSON; check the URL")]
     Json,
-    /// The client cannot be made from its policy: told at the start.
+    /// The client cannot be made from its policy: reported at the start.
     #[error("outbound requests cannot be set up: {detail}")]
     Setup {
         /// What to change.

@@ -39,7 +39,7 @@ const HEADERS_OF_THE_CONNECTION: &[&str] = &[
     "upgrade",
 ];
 
-/// A request. A header that is set twice has its last value; the first that cannot be sent is told when sending.
+/// A request. A header that is set twice has its last value; the first that cannot be sent is reported when sending.
 pub struct Request {
     pub(crate) method: Method,
     pub(crate) url: String,

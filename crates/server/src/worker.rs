@@ -34,7 +34,7 @@ pub use sweep::sweep;
 
 /// How long between sweeps where no hint comes.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How often what has ended is forgotten, and how often openings of webhook secrets are told to the record.
+/// How often what has ended is forgotten, and how often openings of webhook secrets are recorded.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Turns of this process at the same time: they mostly wait for others. So many are begun in one transaction.
 const TURNS_MAX: usize = 64;

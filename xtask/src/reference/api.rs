@@ -128,8 +128,8 @@ fn describe<'a>(
         for parameter in parameters {
             let text = |name: &str| parameter.get(name).and_then(Value::as_str).unwrap_or_default();
             let kind = parameter.get("schema").map(|schema| type_words(schemas, schema)).unwrap_or_default();
-            let told = cell(text("description"));
-            out.push_str(&format!("| `{}` | {} | {kind} | {told} |\n", text("name"), text("in")));
+            let description = cell(text("description"));
+            out.push_str(&format!("| `{}` | {} | {kind} | {description} |\n", text("name"), text("in")));
         }
     }
     if let Some(schema) = operation.pointer("/requestBody/content/application~1json/schema") {
@@ -139,8 +139,8 @@ fn describe<'a>(
     }
     let responses = operation.get("responses").and_then(Value::as_object);
     for (status, response) in responses.into_iter().flatten().filter(|(status, _)| *status != "default") {
-        let told = response.get("description").and_then(Value::as_str).unwrap_or_default();
-        out.push_str(format!("\nResponse {status}: {}", cell(told)).trim_end_matches([':', ' ']));
+        let description = response.get("description").and_then(Value::as_str).unwrap_or_default();
+        out.push_str(format!("\nResponse {status}: {}", cell(description)).trim_end_matches([':', ' ']));
         out.push('\n');
         for (media, content) in response.get("content").and_then(Value::as_object).into_iter().flatten() {
             match content.get("schema") {
@@ -169,11 +169,11 @@ fn fields<'a>(out: &mut String, schemas: &Schemas<'a>, schema: &'a Value) {
     }
     out.push_str("\n| Field | Type | |\n|---|---|---|\n");
     for (name, property) in all {
-        let told = property.get("description").or_else(|| schemas.resolve(property).0.get("description"));
-        let told = cell(told.and_then(Value::as_str).unwrap_or_default());
+        let description = property.get("description").or_else(|| schemas.resolve(property).0.get("description"));
+        let description = cell(description.and_then(Value::as_str).unwrap_or_default());
         let must = if needed.contains(&name) { "required" } else { "" };
-        let space = if must.is_empty() || told.is_empty() { "" } else { ". " };
-        out.push_str(&format!("| `{name}` | {} | {must}{space}{told} |\n", type_words(schemas, property)));
+        let space = if must.is_empty() || description.is_empty() { "" } else { ". " };
+        out.push_str(&format!("| `{name}` | {} | {must}{space}{description} |\n", type_words(schemas, property)));
     }
 }
 

@@ -153,7 +153,7 @@ async fn show(stage: &Stage) -> Result<(), Failure> {
             say!("{}", sent(stage.outside.sender.send_next()).await);
         }
         match narrator.look(&mut house).await {
-            Ok(told) => told.iter().for_each(|line| say!("{line}")),
+            Ok(lines) => lines.iter().for_each(|line| say!("{line}")),
             Err(error) => tracing::warn!(error = %Chain(&error), "some events could not be shown"),
         }
     }

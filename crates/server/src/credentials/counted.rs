@@ -1,4 +1,4 @@
-//! Openings of webhook secrets, counted in memory and told to the record once a minute.
+//! Openings of webhook secrets, counted in memory and recorded once a minute.
 //!
 //! Invariant: each request that a cached secret serves is counted with one addition; a count leaves memory only when
 //! the event that holds it is committed. What a killed process had counted is lost: the delivery rows are the record.
@@ -18,7 +18,7 @@ pub(super) struct Counted {
     pub version: i64,
 }
 
-/// How often one version was opened since it was told.
+/// How often one version was opened since it was last recorded.
 #[derive(Clone, Default)]
 pub(super) struct Count(Arc<AtomicI64>);
 

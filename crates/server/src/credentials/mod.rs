@@ -374,7 +374,7 @@ impl Credentials {
     /// the count. The supervisor calls it each minute and at the end.
     ///
     /// # Errors
-    /// The database's; what could not be told is told the next time.
+    /// The database's; what could not be recorded is recorded the next time.
     pub async fn record_openings(&self) -> Result<(), Error> {
         let mut failed = None;
         for (counted, opened) in self.openings.take() {

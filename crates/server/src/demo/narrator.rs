@@ -39,7 +39,7 @@ pub(super) struct Names {
 #[derive(Default)]
 pub struct Narrator {
     names: Names,
-    told: BTreeSet<String>,
+    shown: BTreeSet<String>,
     since: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Narrator {
         let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
         let events = house.owner_reads(&format!("/v1/audit?limit={EVENTS_MAX}{since}")).await?;
         let fresh: Vec<&Value> =
-            items(&events).iter().rev().filter(|event| !self.told.contains(text(event, "/id"))).collect();
+            items(&events).iter().rev().filter(|event| !self.shown.contains(text(event, "/id"))).collect();
         if fresh.iter().any(|event| !self.names.knows(event)) {
             self.names.learn(house).await?;
         }
@@ -80,7 +80,7 @@ impl Narrator {
             }
         }
         // Events of one time may become visible one after another, so the last time is asked for again.
-        self.told = items(&events).iter().map(|event| text(event, "/id").to_owned()).collect();
+        self.shown = items(&events).iter().map(|event| text(event, "/id").to_owned()).collect();
         if let Some(last) = fresh.last() {
             self.since = Some(text(last, "/at").to_owned());
         }

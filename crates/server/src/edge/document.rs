@@ -43,25 +43,26 @@ impl IntoParams for Paging {
 
 impl IntoParams for IfVersion {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let told = "The `version` that you read: 412 where another change came first. Without it the change is made.";
-        vec![parameter("If-Match", ParameterIn::Header, told, text())]
+        let description =
+            "The `version` that you read: 412 where another change came first. Without it the change is made.";
+        vec![parameter("If-Match", ParameterIn::Header, description, text())]
     }
 }
 
 impl IntoParams for IdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let told = "1 to 200 visible characters of your choice. The same key with the same body makes one thing in 24 \
+        let description = "1 to 200 visible characters of your choice. The same key with the same body makes one thing in 24 \
                     hours, however often it is sent; with another body: 409.";
-        vec![parameter("Idempotency-Key", ParameterIn::Header, told, text())]
+        vec![parameter("Idempotency-Key", ParameterIn::Header, description, text())]
     }
 }
 
-fn parameter(name: &str, place: ParameterIn, told: &str, schema: ObjectBuilder) -> Parameter {
+fn parameter(name: &str, place: ParameterIn, description: &str, schema: ObjectBuilder) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(place)
         .required(Required::False)
-        .description(Some(told))
+        .description(Some(description))
         .schema(Some(schema))
         .build()
 }

@@ -71,11 +71,13 @@ fn describe_operation(path: &str, operation: &mut Operation, schemas: &Schemas) 
 
 fn describe_parameter(path: &str, parameter: &mut Parameter) {
     let shared = match parameter.parameter_in {
-        ParameterIn::Path => id_in_path(path, &parameter.name).map(|(told, example)| (told, json!(example))),
+        ParameterIn::Path => {
+            id_in_path(path, &parameter.name).map(|(description, example)| (description, json!(example)))
+        }
         _ => field(&parameter.name),
     };
-    let Some((told, example)) = shared else { return };
-    parameter.description.get_or_insert_with(|| told.to_owned());
+    let Some((description, example)) = shared else { return };
+    parameter.description.get_or_insert_with(|| description.to_owned());
     if let Some(schema) = &mut parameter.schema {
         fill_example(schema, example);
     }
@@ -103,9 +105,9 @@ fn id_in_path(path: &str, name: &str) -> Option<(&'static str, &'static str)> {
 /// What a field or parameter of this name means wherever it stands, and an example. Null for none: an object has those
 /// of its fields, and an `id` has its own.
 fn field(name: &str) -> Option<(&'static str, Value)> {
-    let time = |told| (told, json!(TIME));
-    let text = |told, example: &str| (told, json!(example));
-    let without = |told| (told, Value::Null);
+    let time = |description| (description, json!(TIME));
+    let text = |description, example: &str| (description, json!(example));
+    let without = |description| (description, Value::Null);
     Some(match name {
         "acting_client" => without("The software that acted."),
         "after" | "next" => text("Where the next page begins; null on the last.", id!("usr_")),
@@ -159,8 +161,8 @@ fn describe_schema(schema: &mut RefOr<Schema>) {
                 object.example.take().or_else(|| object.enum_values.as_ref().and_then(|words| words.first().cloned()));
             for (name, property) in &mut object.properties {
                 lift_description(property);
-                if let Some((told, example)) = field(name) {
-                    fill_description(property, told);
+                if let Some((description, example)) = field(name) {
+                    fill_description(property, description);
                     fill_example(property, example);
                 }
                 describe_schema(property);
@@ -189,14 +191,14 @@ fn lift_description(property: &mut RefOr<Schema>) {
     }
 }
 
-fn fill_description(property: &mut RefOr<Schema>, told: &str) {
-    let told = || told.to_owned();
+fn fill_description(property: &mut RefOr<Schema>, description: &str) {
+    let description = || description.to_owned();
     match property {
-        RefOr::Ref(reference) if reference.description.is_empty() => reference.description = told(),
-        RefOr::T(Schema::Object(object)) => _ = object.description.get_or_insert_with(told),
-        RefOr::T(Schema::Array(array)) => _ = array.description.get_or_insert_with(told),
-        RefOr::T(Schema::OneOf(one)) => _ = one.description.get_or_insert_with(told),
-        RefOr::T(Schema::AllOf(all)) => _ = all.description.get_or_insert_with(told),
+        RefOr::Ref(reference) if reference.description.is_empty() => reference.description = description(),
+        RefOr::T(Schema::Object(object)) => _ = object.description.get_or_insert_with(description),
+        RefOr::T(Schema::Array(array)) => _ = array.description.get_or_insert_with(description),
+        RefOr::T(Schema::OneOf(one)) => _ = one.description.get_or_insert_with(description),
+        RefOr::T(Schema::AllOf(all)) => _ = all.description.get_or_insert_with(description),
         _ => {}
     }
 }

@@ -22,9 +22,9 @@ use crate::webhooks::{DeliveryCount, Outcome};
 
 /// Threads shown on a home.
 const THREADS_MAX: u64 = 8;
-/// How long a change of the agent is told.
+/// How long a change of the agent is shown.
 const NEWS_SHOWN: Duration = Duration::from_secs(14 * 24 * 3_600);
-/// Changes told at most, of each kind.
+/// Changes shown at most, of each kind.
 const NEWS_MAX: u64 = 5;
 /// How long the record may lie unsealed before an operator should know.
 const SEALING_SECONDS_MAX: u64 = 10;
@@ -53,7 +53,7 @@ struct Row {
     at: DisplayTime,
 }
 
-/// One change of what the agent is or may use, told to everybody (product.md, rule 14).
+/// One change of what the agent is or may use, shown to everybody.
 struct News {
     text: String,
     at: DisplayTime,

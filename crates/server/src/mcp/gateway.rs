@@ -281,7 +281,7 @@ impl Handler {
              /tool {} and its arguments: typed there by the person, it is the approval of that call.",
             super::rules::plain(name)
         );
-        let mut result = told(&message);
+        let mut result = error_result(&message);
         result.structured_content =
             Some(json!({ "error": { "code": "approval_required", "message": message, "url": url } }));
         result
@@ -337,11 +337,13 @@ impl ServerHandler for Handler {
             Err(ToolsError::ApprovalRequired) => {
                 Ok(self.approval_required(entry.tool_context.space, &request.name).into())
             }
-            Err(ToolsError::ReadsOnly) => Ok(told(READS_ONLY).into()),
-            Err(ToolsError::Arguments(problem)) => Ok(told(&format!("The arguments are not valid: {problem}")).into()),
+            Err(ToolsError::ReadsOnly) => Ok(error_result(READS_ONLY).into()),
+            Err(ToolsError::Arguments(problem)) => {
+                Ok(error_result(&format!("The arguments are not valid: {problem}")).into())
+            }
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
                 let unknown = if unknown_outcome { " It is not known whether the action was completed." } else { "" };
-                Ok(told(&format!("{message}.{unknown}")).into())
+                Ok(error_result(&format!("{message}.{unknown}")).into())
             }
             Err(error @ (ToolsError::Database(_) | ToolsError::Other(_))) => Err(entry.failed(&error)),
         }
@@ -387,12 +389,14 @@ fn left_out_result(left_out: &LeftOut, name: &str) -> Result<CallToolResult, Err
             let text = format!("Open {url} in a browser, sign in and connect {}. Then try again.", left_out.server);
             Ok(CallToolResult::success(vec![ContentBlock::text(text)]))
         }
-        (Some(url), _) => Ok(told(&format!("{} is not connected for you. Connect it at {url}", left_out.server))),
+        (Some(url), _) => {
+            Ok(error_result(&format!("{} is not connected for you. Connect it at {url}", left_out.server)))
+        }
         (None, _) => Err(unknown(name)),
     }
 }
 
-fn told(text: &str) -> CallToolResult {
+fn error_result(text: &str) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
 }
 

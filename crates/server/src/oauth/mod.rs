@@ -71,7 +71,7 @@ pub enum Error {
     /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// Whether the person may still act cannot be told.
+    /// Whether the person may still act is unknown.
     #[error(transparent)]
     Access(#[from] crate::access::Error),
     /// The sealed store refused.

@@ -278,7 +278,7 @@ pub(super) fn next_step(facts: &Facts<'_>, wanted: Wanted, now: Timestamp) -> St
     if refused && forced_lately { Step::Dead("token_refused".to_owned()) } else { Step::Refresh }
 }
 
-/// The word a dead grant is stored with: a refused refresh after one whose answer was lost is told as such, because
+/// The word a dead grant is stored with: a refused refresh after one whose answer was lost is reported as such, because
 /// the token may have been rotated away.
 pub(super) fn dead_reason(code: String, interrupted_before: bool) -> String {
     if interrupted_before && code == "invalid_grant" { "refresh_interrupted".to_owned() } else { code }

@@ -1,4 +1,4 @@
-//! JSON routes of Spaces and their members. What serves them is told where it is registered.
+//! JSON routes of Spaces and their members. What serves them is read where it is registered.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};

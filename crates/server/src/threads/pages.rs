@@ -105,7 +105,7 @@ struct SpacePage {
 /// How long a Space says that an operator joined it.
 const JOINED_SHOWN: Duration = Duration::from_secs(14 * 24 * 3_600);
 
-/// Who let themselves into a private Space lately: joining one is announced in it (product.md, rule 14).
+/// Who let themselves into a private Space lately: joining one is announced in it.
 async fn joined(threads: &Threads, tx: &mut Tx, space: &Space) -> Result<Vec<String>, ApiError> {
     if space.access != SpaceAccess::Private {
         return Ok(Vec::new());

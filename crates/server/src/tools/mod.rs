@@ -118,7 +118,7 @@ impl OfferedTools {
         self
     }
 
-    /// The tool of this name. Where its source is left out, that is told: the requester sees it in the turn anyway.
+    /// The tool of this name. Where its source is left out, the error says so: the requester sees it in the turn anyway.
     fn find(self, name: &str) -> Result<Tool, Error> {
         if let Some(tool) = self.tools.into_iter().find(|tool| tool.name == name) {
             return Ok(tool);

@@ -36,7 +36,7 @@ use execution::Execution;
 pub use agent::{Agent, AgentChange, AgentShown, Model};
 pub use begin::Begun;
 
-/// What can go wrong here. What goes wrong inside a turn is told in its thread instead.
+/// What can go wrong here. What goes wrong inside a turn is shown in its thread instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting of the agent does not fit.

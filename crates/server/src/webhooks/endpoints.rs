@@ -60,9 +60,9 @@ impl Webhooks {
         };
         store::webhook_insert(tx, &webhook, &actor.requester.id()).await?;
         routes::add(tx, ingress::ROUTE, &id.to_string(), id.uuid()).await?;
-        let told = Event::by(actor, "webhook.created").on("webhook", id);
-        let told = told.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.as_str());
-        audit::record(tx, now, told)?;
+        let event = Event::by(actor, "webhook.created").on("webhook", id);
+        let event = event.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.as_str());
+        audit::record(tx, now, event)?;
         let secret_state = self.parts.credentials.describe(tx, credential).await?;
         Ok(WebhookWithSecret { webhook, secret_state, secret })
     }
@@ -111,13 +111,13 @@ impl Webhooks {
             return Err(Error::Changed(webhook.version));
         }
         rules::check_change(&webhook.scheme, &change)?;
-        let mut told = Event::by(by.actor(), "webhook.updated").on("webhook", id);
+        let mut event = Event::by(by.actor(), "webhook.updated").on("webhook", id);
         if let Some(enabled) = change.enabled {
-            told = told.detail("enabled", enabled);
+            event = event.detail("enabled", enabled);
         }
         let webhook = changed(webhook, change);
         store::webhook_update(&mut tx, &webhook).await?;
-        audit::record(&mut tx, self.parts.clock.now(), told.detail("version", webhook.version))?;
+        audit::record(&mut tx, self.parts.clock.now(), event.detail("version", webhook.version))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);
@@ -151,8 +151,8 @@ impl Webhooks {
         };
         self.parts.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, &by.actor()).await?;
         let seconds = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
-        let told = Event::by(by.actor(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
-        audit::record(&mut tx, self.parts.clock.now(), told)?;
+        let event = Event::by(by.actor(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
+        audit::record(&mut tx, self.parts.clock.now(), event)?;
         let secret_state = self.parts.credentials.describe(&mut tx, webhook.credential).await?;
         tx.commit().await?;
         self.parts.cache.forget(id, webhook.credential);

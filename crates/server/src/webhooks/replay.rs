@@ -91,10 +91,11 @@ impl Webhooks {
         let event = again(by.tenant, delivery.webhook, envelope.clone(), id, &run, now);
         let shown = accepted(&event, delivery.webhook, &envelope);
         if before.is_none() {
-            let told = audit::Event::by(by.actor(), "delivery.replayed").on("delivery", id);
-            let told =
-                told.detail("webhook_id", delivery.webhook.to_string()).detail("new_delivery_id", shown.id.to_string());
-            audit::record(&mut tx, now, told)?;
+            let event = audit::Event::by(by.actor(), "delivery.replayed").on("delivery", id);
+            let event = event
+                .detail("webhook_id", delivery.webhook.to_string())
+                .detail("new_delivery_id", shown.id.to_string());
+            audit::record(&mut tx, now, event)?;
             idempotency.keep(&mut tx, &run).await.map_err(api)?;
         }
         // The order is asked first: an event without its record would be worse than a record without its event.
@@ -144,9 +145,9 @@ impl Webhooks {
             run = before;
             found = self.replayable_until(by.tenant, id, filter, run).await?;
         } else {
-            let told = audit::Event::by(by.actor(), "webhook.replayed").on("webhook", id);
+            let event = audit::Event::by(by.actor(), "webhook.replayed").on("webhook", id);
             let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
-            audit::record(&mut tx, now, told.detail("count", count).detail("run", run.to_string()))?;
+            audit::record(&mut tx, now, event.detail("count", count).detail("run", run.to_string()))?;
             idempotency.keep(&mut tx, &run.to_string()).await.map_err(api)?;
             tx.commit().await?;
         }

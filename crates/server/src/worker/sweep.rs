@@ -9,22 +9,22 @@ use crate::app::App;
 /// Rows of one kind and tenant in one run: more than arrive between two, and a moment's work for the database.
 const ROWS_MAX: u64 = 10_000;
 
-/// One run over every tenant. What fails is told and left to the next run.
+/// One run over every tenant. What fails is logged and left to the next run.
 pub async fn sweep(app: &App) {
-    told("sign-in counts", app.access.throttles_sweep(ROWS_MAX).await);
-    told("webhook counts", app.webhooks.limits_sweep(ROWS_MAX).await);
+    log_failure("sign-in counts", app.access.throttles_sweep(ROWS_MAX).await);
+    log_failure("webhook counts", app.webhooks.limits_sweep(ROWS_MAX).await);
     let tenants = app.access.tenants().await.unwrap_or_else(|error| {
         tracing::error!(error = %Chain(&error), "the tenants cannot be read; sweeping again later");
         Vec::new()
     });
     for (tenant, _) in tenants {
-        told("sessions", app.access.sweep(tenant, ROWS_MAX).await);
-        told("flows", app.oauth.sweep(tenant, ROWS_MAX).await);
-        told("event keys", app.webhooks.sweep(tenant, ROWS_MAX).await);
+        log_failure("sessions", app.access.sweep(tenant, ROWS_MAX).await);
+        log_failure("flows", app.oauth.sweep(tenant, ROWS_MAX).await);
+        log_failure("event keys", app.webhooks.sweep(tenant, ROWS_MAX).await);
     }
 }
 
-fn told<E: std::error::Error>(what: &'static str, result: Result<(), E>) {
+fn log_failure<E: std::error::Error>(what: &'static str, result: Result<(), E>) {
     if let Err(error) = result {
         tracing::error!(error = %Chain(&error), what, "what has ended could not be forgotten; trying again later");
     }

@@ -49,7 +49,7 @@ pub(in super::super) async fn refresh_done(
 }
 
 /// The refresh failed for now: nothing is tried before `until`. Where its answer may be lost, the mark of its start
-/// stays, so that a later refusal is told as what it is.
+/// stays, so that a later refusal is reported as what it is.
 pub(in super::super) async fn refresh_paused(
     tx: &mut Tx,
     id: ConnectionId,

@@ -30,7 +30,7 @@ pub(in crate::threads) async fn thread_list(
 ) -> Result<ThreadPage, Error> {
     let spaces: Vec<Uuid> =
         spaces.iter().filter(|id| filter.space.is_none_or(|space| space == **id)).map(|id| id.uuid()).collect();
-    let whole = usize::try_from(count).unwrap_or(usize::MAX);
+    let page_size = usize::try_from(count).unwrap_or(usize::MAX);
     // One more tells whether there is another page.
     let at_once = if is_exact(filter) { count.saturating_add(1) } else { LOOKED_AT_MAX };
     let mut places = places(tx, &spaces, filter, at_once, after).await?;
@@ -41,10 +41,10 @@ pub(in crate::threads) async fn thread_list(
     let mut page = ThreadPage::default();
     let mut shown = after;
     for (place, thread) in threads_at(tx, &places).await? {
-        if !fits(&thread, filter) {
+        if !matches(&thread, filter) {
             continue;
         }
-        if page.threads.len() == whole {
+        if page.threads.len() == page_size {
             page.next = shown;
             return Ok(page);
         }
@@ -64,7 +64,7 @@ const fn is_exact(filter: &ThreadFilter) -> bool {
     }
 }
 
-fn fits(thread: &Thread, filter: &ThreadFilter) -> bool {
+fn matches(thread: &Thread, filter: &ThreadFilter) -> bool {
     filter.status.is_none_or(|status| status == thread.status)
         && filter.requester.as_ref().is_none_or(|requester| *requester == thread.requester.id())
 }

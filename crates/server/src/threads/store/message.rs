@@ -6,10 +6,10 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use thinkwork_database::{StoredRow, Tx};
-use thinkwork_primitives::{ActingClient, Marks, MessageId, ThreadId, Timestamp, TurnId};
+use thinkwork_primitives::{ActingClient, CredentialSubject, Marks, MessageId, Requester, ThreadId, Timestamp, TurnId};
 use uuid::Uuid;
 
-use super::{attribution, damaged, db};
+use super::{Attributed, damaged, db};
 use crate::threads::{Error, Message, rules};
 
 fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<ActiveModel, Error> {
@@ -39,14 +39,7 @@ fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<Acti
 
 fn message_of(row: Model) -> Result<Message, Error> {
     let stored = StoredRow::new("message", row.id);
-    let (requester, subject) = attribution(
-        stored,
-        &row.requester_kind,
-        &row.requester_id,
-        &row.subject_kind,
-        row.subject_user_id,
-        row.subject_connection_id,
-    )?;
+    let who = attributed!(stored, row);
     Ok(Message {
         id: MessageId::from_uuid(row.id),
         thread: ThreadId::from_uuid(row.thread_id),
@@ -54,10 +47,9 @@ fn message_of(row: Model) -> Result<Message, Error> {
         role: stored.parse("role", &row.role)?,
         text: row.text,
         data: stored.json_or_null("data", row.data.as_deref())?,
-        requester,
-        client: stored
-            .require("client_kind", ActingClient::from_columns(&row.client_kind, row.client_id.as_deref()))?,
-        subject,
+        requester: who.requester,
+        client: who.client,
+        subject: who.subject,
         turn: row.turn_id.map(TurnId::from_uuid),
         marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
         created_at: Timestamp::from_micros(row.created_at),

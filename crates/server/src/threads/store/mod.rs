@@ -1,5 +1,20 @@
 //! Rows of `thread` and `thread_event`; the other tables are in the files beside.
 
+/// Reads the columns that say who acted, which have the same names in every table.
+macro_rules! attributed {
+    ($stored:expr, $row:expr) => {{
+        let client = ActingClient::from_columns(&$row.client_kind, $row.client_id.as_deref());
+        let user = $row.subject_user_id;
+        let subject = CredentialSubject::from_columns(&$row.subject_kind, user, $row.subject_connection_id);
+        let requester = Requester::from_columns(&$row.requester_kind, &$row.requester_id);
+        Attributed {
+            requester: $stored.require("requester_kind", requester)?,
+            client: $stored.require("client_kind", client)?,
+            subject: $stored.require("subject_kind", subject)?,
+        }
+    }};
+}
+
 pub(super) mod list;
 pub(super) mod locked;
 pub(super) mod message;
@@ -27,40 +42,25 @@ pub(super) fn damaged(what: &'static str) -> Error {
     Error::Damaged(what)
 }
 
-/// The six columns of attribution, read back.
-pub(super) fn attribution(
-    stored: StoredRow,
-    kind: &str,
-    id: &str,
-    subject: &str,
-    user: Option<Uuid>,
-    connection: Option<Uuid>,
-) -> Result<(Requester, CredentialSubject), Error> {
-    let requester = stored.require("requester_kind", Requester::from_columns(kind, id))?;
-    let subject = stored.require("subject_kind", CredentialSubject::from_columns(subject, user, connection))?;
-    Ok((requester, subject))
+/// Who asked, through which software, and with whose credential.
+struct Attributed {
+    requester: Requester,
+    client: ActingClient,
+    subject: CredentialSubject,
 }
 
 fn thread_of(row: thread::Model) -> Result<Thread, Error> {
     let stored = StoredRow::new("thread", row.id);
-    let (requester, subject) = attribution(
-        stored,
-        &row.requester_kind,
-        &row.requester_id,
-        &row.subject_kind,
-        row.subject_user_id,
-        row.subject_connection_id,
-    )?;
+    let who = attributed!(stored, row);
     Ok(Thread {
         id: ThreadId::from_uuid(row.id),
         space: SpaceId::from_uuid(row.space_id),
         title: row.title,
         status: stored.parse("status", &row.status)?,
         priority: stored.parse("priority", &row.priority)?,
-        requester,
-        client: stored
-            .require("client_kind", ActingClient::from_columns(&row.client_kind, row.client_id.as_deref()))?,
-        subject,
+        requester: who.requester,
+        client: who.client,
+        subject: who.subject,
         created_at: Timestamp::from_micros(row.created_at),
         updated_at: Timestamp::from_micros(row.updated_at),
         version: row.version,

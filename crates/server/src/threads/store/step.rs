@@ -6,24 +6,17 @@ use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{Iterable as _, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{
-    ActingClient, CredentialSubject, StepId, ThreadId, Timestamp, ToolSourceId, TurnId, UserId,
+    ActingClient, CredentialSubject, Requester, StepId, ThreadId, Timestamp, ToolSourceId, TurnId, UserId,
 };
 use uuid::Uuid;
 
-use super::{attribution, db, turn};
+use super::{Attributed, db, turn};
 use crate::credentials::CredentialUse;
 use crate::threads::{Error, NewStep, Step, StepEnd, StepStatus, Turn, rules};
 
 fn step_of(row: entity::Model) -> Result<Step, Error> {
     let stored = StoredRow::new("step", row.id);
-    let (requester, subject) = attribution(
-        stored,
-        &row.requester_kind,
-        &row.requester_id,
-        &row.subject_kind,
-        row.subject_user_id,
-        row.subject_connection_id,
-    )?;
+    let who = attributed!(stored, row);
     Ok(Step {
         id: StepId::from_uuid(row.id),
         turn: TurnId::from_uuid(row.turn_id),
@@ -34,10 +27,9 @@ fn step_of(row: entity::Model) -> Result<Step, Error> {
         status: stored.parse("status", &row.status)?,
         effect: stored.parse_or_null("effect", row.effect.as_deref())?,
         idempotent: row.idempotent,
-        requester,
-        client: stored
-            .require("client_kind", ActingClient::from_columns(&row.client_kind, row.client_id.as_deref()))?,
-        subject,
+        requester: who.requester,
+        client: who.client,
+        subject: who.subject,
         source: source(stored, row.source_kind.as_deref(), row.source_id)?,
         input: row.input,
         output: row.output,
@@ -63,7 +55,7 @@ fn steps_of(tx: &Tx) -> sea_orm::Select<entity::Entity> {
 }
 
 /// A step's thread, requester (kind, id), credential subject (kind, user, connection) and source (kind, id).
-type OpenedRow = (Uuid, String, String, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<Uuid>);
+type OpenedRow = (Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<Uuid>);
 
 /// Whose credentials the steps of these threads opened, and for tools of which source.
 pub(in crate::threads) async fn subjects_of_threads(
@@ -77,8 +69,6 @@ pub(in crate::threads) async fn subjects_of_threads(
         .filter(Expr::col((entity::Entity, entity::Column::SubjectKind)).ne(nobody))
         .select_only()
         .column(entity::Column::ThreadId)
-        .column(entity::Column::RequesterKind)
-        .column(entity::Column::RequesterId)
         .column(entity::Column::SubjectKind)
         .column(entity::Column::SubjectUserId)
         .column(entity::Column::SubjectConnectionId)
@@ -90,9 +80,10 @@ pub(in crate::threads) async fn subjects_of_threads(
         .await
         .map_err(db)?;
     rows.into_iter()
-        .map(|(thread, kind, id, subject, user, connection, source_kind, source_id)| {
+        .map(|(thread, subject, user, connection, source_kind, source_id)| {
             let stored = StoredRow::new("step", thread);
-            let (_, subject) = attribution(stored, &kind, &id, &subject, user, connection)?;
+            let subject = CredentialSubject::from_columns(&subject, user, connection);
+            let subject = stored.require("subject_kind", subject)?;
             Ok((ThreadId::from_uuid(thread), (subject, source(stored, source_kind.as_deref(), source_id)?)))
         })
         .collect()

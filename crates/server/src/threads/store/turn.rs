@@ -6,22 +6,17 @@ use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr};
 use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::json;
 use thinkwork_database::{StoredRow, Tx};
-use thinkwork_primitives::{ActingClient, Marks, MessageId, SpaceId, ThreadId, Timestamp, TurnId};
+use thinkwork_primitives::{
+    ActingClient, CredentialSubject, Marks, MessageId, Requester, SpaceId, ThreadId, Timestamp, TurnId,
+};
 use uuid::Uuid;
 
-use super::{attribution, db, thread};
+use super::{Attributed, db, thread};
 use crate::threads::{Error, Turn, TurnStatus, rules};
 
 fn turn_of(row: entity::Model) -> Result<Turn, Error> {
     let stored = StoredRow::new("turn", row.id);
-    let (requester, subject) = attribution(
-        stored,
-        &row.requester_kind,
-        &row.requester_id,
-        &row.subject_kind,
-        row.subject_user_id,
-        row.subject_connection_id,
-    )?;
+    let who = attributed!(stored, row);
     Ok(Turn {
         id: TurnId::from_uuid(row.id),
         thread: ThreadId::from_uuid(row.thread_id),
@@ -29,10 +24,9 @@ fn turn_of(row: entity::Model) -> Result<Turn, Error> {
         message: MessageId::from_uuid(row.message_id),
         message_sequence: row.message_sequence,
         status: stored.parse("status", &row.status)?,
-        requester,
-        client: stored
-            .require("client_kind", ActingClient::from_columns(&row.client_kind, row.client_id.as_deref()))?,
-        subject,
+        requester: who.requester,
+        client: who.client,
+        subject: who.subject,
         marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
         tools_offered: stored.json_or_null("tools_offered", row.tools_offered.as_deref())?,
         tools_left_out: stored.json_or_null("tools_left_out", row.tools_left_out.as_deref())?,

@@ -134,7 +134,7 @@ impl Cache {
         }
     }
 
-    /// Changes of a webhook are told as changes of its credential. A refresh of a grant comes here too, and finds none.
+    /// Changes of a webhook are announced as changes of its credential. A refresh of a grant comes here too, and finds none.
     fn forget_credential(&self, credential: CredentialId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.credentials.forget(credential);

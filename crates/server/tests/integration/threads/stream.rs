@@ -15,7 +15,7 @@ use crate::spaces::space;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a server that stops waits for open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// How soon a stream ends after access was lost (security.md, "Ingress").
+/// How soon a stream ends after access was lost.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// An open stream.

@@ -1,4 +1,4 @@
-//! What everybody is told of: the agent, its servers, and operators who join a private Space (product.md, rule 14).
+//! What everybody is told of: the agent, its servers, and operators who join a private Space.
 
 use serde_json::json;
 

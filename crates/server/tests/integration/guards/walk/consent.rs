@@ -9,7 +9,7 @@ use crate::guards::scene::Scene;
 use crate::guards::tables;
 use crate::harness::{Answer, Client};
 
-/// The acts of `product.md`, each with what its operations have in their path.
+/// The acts that need consent, each with what its operations have in their path.
 const ACTS: [(&str, &[&str]); 6] = [
     ("approve or deny a call", &["/v1/steps/"]),
     ("connect", &["/connect", "/connections/start", "/connections/complete"]),

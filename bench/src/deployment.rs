@@ -19,25 +19,25 @@ use crate::wait::until;
 const OWNER_EMAIL: &str = "owner@bench.test";
 
 /// A data folder with a tenant and its owner.
-pub(crate) struct Place {
+pub(crate) struct Deployment {
     binary: PathBuf,
     data: PathBuf,
     pub(crate) database: Database,
     password: String,
 }
 
-impl Place {
+impl Deployment {
     /// Made by `thinkwork setup`, with a fresh database.
     pub(crate) async fn make(binary: &Path, folder: &Path, engine: &Engine, name: &str) -> Result<Self, Failure> {
         let password = crypto::hex(&crypto::random::<16>()?);
         let data = folder.join(name);
         let database = engine.database(name, &data).await?;
-        let place = Self { binary: binary.to_owned(), data, database, password };
-        let mut setup = place.command(&["setup", "--tenant", "bench", "--owner-email", OWNER_EMAIL, "--json"]);
+        let deployment = Self { binary: binary.to_owned(), data, database, password };
+        let mut setup = deployment.command(&["setup", "--tenant", "bench", "--owner-email", OWNER_EMAIL, "--json"]);
         let mut child = setup.arg("--owner-password-stdin").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        child.stdin.take().ok_or("setup has no input")?.write_all(place.password.as_bytes())?;
+        child.stdin.take().ok_or("setup has no input")?.write_all(deployment.password.as_bytes())?;
         let status = child.wait()?;
-        if status.success() { Ok(place) } else { Err(format!("`thinkwork setup`: {status}").into()) }
+        if status.success() { Ok(deployment) } else { Err(format!("`thinkwork setup`: {status}").into()) }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -49,14 +49,14 @@ impl Place {
     }
 
     /// `thinkwork serve` in these roles, ready, with the owner signed in.
-    pub(crate) async fn serve(&self, roles: &str) -> Result<House, Failure> {
+    pub(crate) async fn serve(&self, roles: &str) -> Result<Server, Failure> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut serve = self.command(&["serve", "--roles", roles, "--listen", &address]);
         serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
         let process = Process::start(&mut serve)?;
         let client = Client::builder().no_proxy().build()?;
         let began = Instant::now();
-        let mut house = House {
+        let mut server = Server {
             process,
             client,
             base: format!("http://{address}"),
@@ -64,15 +64,15 @@ impl Place {
             csrf: String::new(),
             started_in: Duration::ZERO,
         };
-        house.wait_ready().await?;
-        house.started_in = began.elapsed();
-        house.sign_in(&self.password).await?;
-        Ok(house)
+        server.wait_ready().await?;
+        server.started_in = began.elapsed();
+        server.sign_in(&self.password).await?;
+        Ok(server)
     }
 }
 
 /// A running server and its owner.
-pub(crate) struct House {
+pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) client: Client,
     pub(crate) base: String,
@@ -82,7 +82,7 @@ pub(crate) struct House {
     pub(crate) started_in: Duration,
 }
 
-impl House {
+impl Server {
     async fn wait_ready(&self) -> Result<(), Failure> {
         until("`thinkwork serve` is ready", async || {
             let answer = self.client.get(format!("{}/readyz", self.base)).send().await;
