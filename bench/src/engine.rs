@@ -7,7 +7,7 @@ use crate::Failure;
 
 const SERVING_ROLE: &str = "thinkwork_bench";
 
-/// What the server of the tests leaves out for speed and a company's server does.
+/// The durability that the tests' server gives up for speed.
 const DURABLE: &[&str] = &[
     "ALTER SYSTEM SET fsync = on",
     "ALTER SYSTEM SET synchronous_commit = on",
@@ -73,7 +73,7 @@ impl Database {
         Ok(Db::open(&Options { url, migration_url: None, connections_max: 2, subscribers }).await?)
     }
 
-    /// What a server's own housekeeping would have done by then.
+    /// Does what a server's own housekeeping would have done by then.
     pub(crate) async fn vacuum(&self) -> Result<(), Failure> {
         if let Some(owner) = &self.migration_url {
             let connection = sea_orm::Database::connect(owner).await?;

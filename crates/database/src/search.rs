@@ -18,9 +18,9 @@ const QUERY_WORDS_MAX: usize = 12;
 const GROUPS_MAX: usize = 200;
 /// The entries that are looked through first: where a word is common, a page of hits is among them.
 const LATEST: i64 = 2_000;
-/// Words with one beginning that a search on SQLite names one by one. It reads their entries as far as they are needed,
-/// those of a beginning all at once.
-const BEGINNING_WORDS_MAX: usize = 20;
+/// Words with one prefix that a search on SQLite names one by one: it reads their entries as far as they are needed, and
+/// those of a prefix all at once.
+const PREFIX_WORDS_MAX: usize = 20;
 /// Hits that are sorted; with more, newer ones are not far from the latest entry.
 const SORTED_MAX: usize = 2_000;
 
@@ -151,10 +151,10 @@ async fn on_sqlite(
 
     let mut words = Vec::with_capacity(wanted.words.len());
     for word in wanted.words {
-        let beginning_so = words_beginning(tx, word).await?;
-        words.push(match beginning_so.len() {
+        let matching = words_with_prefix(tx, word).await?;
+        words.push(match matching.len() {
             0 => return Ok(Vec::new()),
-            1..=BEGINNING_WORDS_MAX => format!("({})", quoted(&beginning_so, '"').join(" OR ")),
+            1..=PREFIX_WORDS_MAX => format!("({})", quoted(&matching, '"').join(" OR ")),
             _ => format!("\"{word}\"*"),
         });
     }
@@ -168,12 +168,12 @@ async fn on_sqlite(
     numbered(tx, sql, vec![query.join(" AND ").into(), below.into(), tenant, limit]).await
 }
 
-/// The words of all entries that begin like this, one more than [`BEGINNING_WORDS_MAX`] at most.
-async fn words_beginning(tx: &mut Tx, beginning: &str) -> Result<Vec<String>, Error> {
+/// The words of all entries that have this prefix, one more than [`PREFIX_WORDS_MAX`] at most.
+async fn words_with_prefix(tx: &mut Tx, prefix: &str) -> Result<Vec<String>, Error> {
     let sql = "SELECT term FROM text_search_word WHERE term >= $1 AND term < $2 LIMIT $3";
-    let behind_all = format!("{beginning}\u{10FFFF}");
-    let limit = i64::try_from(BEGINNING_WORDS_MAX).unwrap_or(i64::MAX).saturating_add(1);
-    let rows = tx.query(sql, vec![beginning.into(), behind_all.into(), limit.into()]).await?;
+    let behind_all = format!("{prefix}\u{10FFFF}");
+    let limit = i64::try_from(PREFIX_WORDS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = tx.query(sql, vec![prefix.into(), behind_all.into(), limit.into()]).await?;
     rows.iter().map(|row| Ok(row.try_get("", "term")?)).collect()
 }
 
