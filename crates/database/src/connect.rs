@@ -25,6 +25,7 @@ use thinkwork_primitives::{DomainEvent, TenantId};
 use crate::jobs::NewJob;
 use crate::metrics::{Access, Metrics};
 use crate::roles;
+use crate::routes::{self, Remembered};
 use crate::sqlite::Lane;
 use crate::statements::Statements;
 use crate::wake::WakeUps;
@@ -99,6 +100,7 @@ pub struct Db {
     metrics: Metrics,
     subscribers: Subscribers,
     writing: Arc<Mutex<HashSet<tokio::task::Id>>>,
+    routes: Remembered,
     /// How the owner of a PostgreSQL database logs in, where that was said.
     owner: Option<Arc<PgConnectOptions>>,
 }
@@ -151,6 +153,7 @@ impl Db {
             metrics: Metrics::new()?,
             subscribers,
             writing: Arc::default(),
+            routes: routes::remembered(),
             owner: None,
         })
     }
@@ -175,7 +178,9 @@ impl Db {
         let wake_ups = WakeUps::listening(pool.clone()).await?;
         let connections = Connections::Postgres(SqlxPostgresConnector::from_sqlx_postgres_pool(pool));
         let subscribers = options.subscribers;
-        Ok(Self { connections, wake_ups, metrics: Metrics::new()?, subscribers, writing: Arc::default(), owner })
+        let metrics = Metrics::new()?;
+        let writing = Arc::default();
+        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes: routes::remembered(), owner })
     }
 
     /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
@@ -193,7 +198,9 @@ impl Db {
         let wake_ups = WakeUps::in_process();
         let metrics = Metrics::new()?;
         let subscribers = options.subscribers;
-        Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing: Arc::default(), owner: None }))
+        let writing = Arc::default();
+        let routes = routes::remembered();
+        Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner: None }))
     }
 
     /// Which engine runs; for this crate, `check` and the log only.
@@ -299,6 +306,10 @@ impl Db {
             Some(owner) => Ok(Some(PgConnection::connect_with(owner).await?)),
             None => Ok(None),
         }
+    }
+
+    pub(crate) const fn routes(&self) -> &Remembered {
+        &self.routes
     }
 
     pub(crate) const fn connections(&self) -> &Connections {

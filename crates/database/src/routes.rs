@@ -1,6 +1,7 @@
 //! The one table that leads from a hashed key to a tenant, for look-ups before the tenant is known.
 //!
-//! Invariant: it holds digests and ids, nothing readable; a route is written in its row's own transaction.
+//! Invariants: it holds digests and ids, nothing readable; a route is written in its row's own transaction. A route never
+//! leads anywhere else, so that one that was found is remembered; whether its row is still there, its reader looks up.
 
 use sea_orm::QueryResult;
 use thinkwork_primitives::{TenantId, crypto};
@@ -15,6 +16,16 @@ pub struct Route {
     pub tenant: TenantId,
     /// The row.
     pub row: Uuid,
+}
+
+/// Routes remembered by a process at most.
+const REMEMBERED_MAX: u64 = 10_000;
+
+/// Routes that this process found, by kind and hashed key.
+pub(crate) type Remembered = moka::sync::Cache<(&'static str, [u8; 32]), Route>;
+
+pub(crate) fn remembered() -> Remembered {
+    moka::sync::Cache::new(REMEMBERED_MAX)
 }
 
 fn key_hash(key: &str) -> Vec<u8> {
@@ -52,13 +63,16 @@ pub async fn find_within(tx: &mut Tx, kind: &'static str, key: &str) -> Result<O
     Ok(look(tx, kind, key).await?.filter(|route| route.tenant == tenant).map(|route| route.row))
 }
 
-/// A reader of the tenant where `key` leads, and the row it leads to.
+/// A reader of the tenant where `key` leads, and the row that it leads to, or led to while there was one.
 pub async fn read(db: &Db, kind: &'static str, key: &str) -> Result<Option<(Tx, Uuid)>, Error> {
-    let mut tx = db.read_shared().await?;
-    match look(&mut tx, kind, key).await? {
-        Some(route) => Ok(Some((tx.enter(route.tenant).await?, route.row))),
-        None => Ok(None),
+    let remembered = (kind, crypto::sha256(key.as_bytes()));
+    if let Some(route) = db.routes().get(&remembered) {
+        return Ok(Some((db.read(route.tenant).await?, route.row)));
     }
+    let mut tx = db.read_shared().await?;
+    let Some(route) = look(&mut tx, kind, key).await? else { return Ok(None) };
+    db.routes().insert(remembered, route);
+    Ok(Some((tx.enter(route.tenant).await?, route.row)))
 }
 
 async fn look(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Option<Route>, Error> {

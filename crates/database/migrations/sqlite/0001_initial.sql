@@ -724,6 +724,7 @@ CREATE TABLE mcp_server (
   created_at BIGINT NOT NULL,
   deleted_at BIGINT,
   version BIGINT NOT NULL,
+  tools_version BIGINT NOT NULL,
   PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, credential_id) REFERENCES credential (tenant_id, id)
 );

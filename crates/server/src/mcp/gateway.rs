@@ -307,7 +307,7 @@ impl ServerHandler for Handler {
         let mut tools: Vec<McpTool> = offered
             .tools
             .into_iter()
-            .map(|tool| McpTool::new(tool.name, tool.description, schema(tool.input_schema)))
+            .map(|tool| McpTool::new(tool.name, tool.description, tool.input_schema))
             .collect();
         tools.extend(offered.left_out.iter().filter_map(hint));
         Ok(ListToolsResult::with_all_items(tools))
@@ -357,13 +357,6 @@ fn entry_of(context: &RequestContext<RoleServer>) -> Result<Entry, ErrorData> {
     entry.cloned().ok_or_else(|| ErrorData::internal_error("The request lost its caller; send it again.", None))
 }
 
-fn schema(schema: Value) -> Arc<Map<String, Value>> {
-    match schema {
-        Value::Object(schema) => Arc::new(schema),
-        _ => Arc::new(Map::from_iter([("type".to_owned(), json!("object"))])),
-    }
-}
-
 fn unknown(name: &str) -> ErrorData {
     ErrorData::invalid_params(format!("Unknown tool: {}", super::rules::plain(name)), None)
 }
@@ -378,7 +371,11 @@ fn hint_name(left_out: &LeftOut) -> Option<String> {
 fn hint(left_out: &LeftOut) -> Option<McpTool> {
     let description =
         format!("{} is not connected for you. Call this for the link where you connect it.", left_out.server);
-    let schema = schema(json!({ "type": "object", "properties": {}, "additionalProperties": false }));
+    let schema = Map::from_iter([
+        ("type".to_owned(), json!("object")),
+        ("properties".to_owned(), json!({})),
+        ("additionalProperties".to_owned(), json!(false)),
+    ]);
     Some(McpTool::new(hint_name(left_out)?, description, schema))
 }
 

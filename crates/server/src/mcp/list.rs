@@ -1,5 +1,8 @@
 //! What the assembly of tools gets to know of MCP servers: what is stored, and at a server's first use what it says.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Chain, McpServerId, Requester, ToolSourceId, UserId};
 
@@ -7,7 +10,7 @@ use super::grant::Problem;
 use super::{Error, Mcp, Server, ServerTool, rules, store};
 use crate::oauth::{Connection, ConnectionStatus, TokenUse};
 use crate::spaces::SpaceSource;
-use crate::tools::facts::{Grant, KnownTools, OutsideSpaces, SourceFacts, ToolFacts};
+use crate::tools::facts::{ApprovedTool, Grant, KnownTools, OutsideSpaces, SourceFacts};
 use crate::tools::{self, LeftOutReason, ToolContext};
 
 /// How long an empty answer of a server is believed before it is asked again.
@@ -17,6 +20,35 @@ const EMPTY_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 const SILENT_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 /// Servers offered outside of Spaces: more than one client takes tools from.
 const OUTSIDE_MAX: u64 = 200;
+
+/// The tools of this process's servers as they were parsed, by server and `tools_version`: a new version is another key,
+/// so nothing in it is ever out of date.
+pub(super) type ToolCache = moka::sync::Cache<(McpServerId, i64), Arc<StoredTools>>;
+
+/// Tools in a [`ToolCache`] at most, about 4 KiB each.
+const CACHED_TOOLS_MAX: u64 = 20_000;
+
+pub(super) fn tool_cache() -> ToolCache {
+    let tools = |_: &(McpServerId, i64), stored: &Arc<StoredTools>| {
+        u32::try_from(stored.usable.len()).unwrap_or(u32::MAX).saturating_add(1)
+    };
+    moka::sync::Cache::builder().max_capacity(CACHED_TOOLS_MAX).weigher(tools).build()
+}
+
+/// What is stored of one server's tools.
+pub(super) struct StoredTools {
+    /// Those that are there and as approved.
+    pub(super) usable: Vec<Arc<ApprovedTool>>,
+    is_empty: bool,
+    is_first_look: bool,
+}
+
+impl StoredTools {
+    fn new(tools: Vec<ServerTool>) -> Self {
+        let is_empty = tools.is_empty();
+        Self { is_empty, is_first_look: rules::is_first_look(&tools), usable: usable(tools) }
+    }
+}
 
 impl Mcp {
     /// What is stored of the servers that serve the Space, or that are marked for outside of Spaces. `only`: of the one
@@ -33,14 +65,15 @@ impl Mcp {
             Some(policies) => policies.iter().filter_map(|policy| policy.source.try_into().ok()).collect(),
             None => outside_spaces(tx).await?,
         };
-        let servers = store::servers_with_tools(tx, &ids, only).await?;
-        let needs_user = servers.iter().any(|(server, _)| server.auth.uses_oauth());
+        let servers = store::server_list_of(tx, &ids, only).await?;
+        let tools = self.stored_tools(tx, &servers).await?;
+        let needs_user = servers.iter().any(|server| server.auth.uses_oauth());
         let connections = match user.filter(|_| needs_user) {
             Some(user) => self.oauth.connections_of(tx, user).await?,
             None => Vec::new(),
         };
-        let facts = servers.into_iter().map(|(server, tools)| SourceFacts {
-            tools: self.known_tools(&server, tools, user),
+        let facts = servers.into_iter().zip(tools).map(|(server, tools)| SourceFacts {
+            tools: self.known_tools(&server, &tools, user),
             source: server.id.into(),
             is_approved: server.is_usable(),
             needs: server.auth.needs(),
@@ -54,14 +87,33 @@ impl Mcp {
     }
 
     /// What is known of a server's tools, without asking it.
-    fn known_tools(&self, server: &Server, tools: Vec<ServerTool>, user: Option<UserId>) -> KnownTools {
-        if tools.is_empty() && self.was_silent(server, user) {
+    fn known_tools(&self, server: &Server, stored: &StoredTools, user: Option<UserId>) -> KnownTools {
+        if stored.is_empty && self.was_silent(server, user) {
             KnownTools::Failed(LeftOutReason::Timeout)
-        } else if self.wants_look(server, &tools) {
+        } else if self.wants_look(server, stored) {
             KnownTools::Undiscovered
         } else {
-            KnownTools::Known(usable(tools))
+            KnownTools::Known(stored.usable.clone())
         }
+    }
+
+    /// What is stored of the tools of each of these servers, which the same transaction read. What was parsed before is
+    /// taken from memory where the server's `tools_version` is still the same.
+    pub(super) async fn stored_tools(&self, tx: &mut Tx, servers: &[Server]) -> Result<Vec<Arc<StoredTools>>, Error> {
+        let remembered = |server: &Server| self.stored_tools.get(&(server.id, server.tools_version));
+        let mut tools: Vec<Option<Arc<StoredTools>>> = servers.iter().map(remembered).collect();
+        let missing = servers.iter().zip(&tools).filter(|(_, tools)| tools.is_none());
+        let missing: Vec<McpServerId> = missing.map(|(server, _)| server.id).collect();
+        let mut read: HashMap<McpServerId, Vec<ServerTool>> = HashMap::new();
+        for (server, tool) in store::tool_list_of(tx, &missing).await? {
+            read.entry(server).or_default().push(tool);
+        }
+        for (server, tools) in servers.iter().zip(&mut tools).filter(|(_, tools)| tools.is_none()) {
+            let stored = Arc::new(StoredTools::new(read.remove(&server.id).unwrap_or_default()));
+            self.stored_tools.insert((server.id, server.tools_version), Arc::clone(&stored));
+            *tools = Some(stored);
+        }
+        Ok(tools.into_iter().flatten().collect())
     }
 
     /// Asks a server for its tools, for this ask, and keeps what it says.
@@ -69,7 +121,7 @@ impl Mcp {
         &self,
         context: &ToolContext,
         source: ToolSourceId,
-    ) -> Result<Vec<ToolFacts>, LeftOutReason> {
+    ) -> Result<Vec<Arc<ApprovedTool>>, LeftOutReason> {
         let user = context.may_use.user();
         let server = match source.try_into() {
             Ok(id) => self.find(context.tenant, id).await,
@@ -95,11 +147,10 @@ impl Mcp {
     }
 
     /// Nothing is known of its tools yet, and it was not asked just now.
-    fn wants_look(&self, server: &Server, tools: &[ServerTool]) -> bool {
-        let unknown = rules::is_first_look(tools);
+    fn wants_look(&self, server: &Server, stored: &StoredTools) -> bool {
         let now = self.clock.now();
         let asked_now = server.checked_at.is_some_and(|at| now.since(at) < EMPTY_FOR && server.decided_at < Some(at));
-        unknown && !(asked_now && server.last_error.is_none())
+        stored.is_first_look && !(asked_now && server.last_error.is_none())
     }
 
     async fn look_for(
@@ -140,14 +191,16 @@ fn grant_at(server: McpServerId, connections: &[Connection]) -> Grant {
 }
 
 /// The tools that are there and as approved.
-fn usable(tools: Vec<ServerTool>) -> Vec<ToolFacts> {
-    let usable = tools.into_iter().filter(ServerTool::is_usable).map(|tool| ToolFacts {
-        upstream_name: tool.name,
-        description: tool.description,
-        input_schema: tool.input_schema,
-        effect: tool.effect.unwrap_or_default(),
-        idempotent: tool.idempotent,
-        definition_hash: tool.definition_hash,
+fn usable(tools: Vec<ServerTool>) -> Vec<Arc<ApprovedTool>> {
+    let usable = tools.into_iter().filter(ServerTool::is_usable).map(|tool| {
+        Arc::new(ApprovedTool {
+            upstream_name: tool.name,
+            description: tool.description,
+            input_schema: tool.input_schema,
+            effect: tool.effect.unwrap_or_default(),
+            idempotent: tool.idempotent,
+            definition_hash: tool.definition_hash,
+        })
     });
     usable.collect()
 }

@@ -15,17 +15,15 @@ impl Mcp {
     pub async fn mine(&self, tx: &mut Tx, user: UserId) -> Result<Vec<MyServer>, Error> {
         let servers: Vec<Server> =
             store::server_list(tx, MINE_MAX, None).await?.into_iter().filter(Server::is_usable).collect();
-        let ids: Vec<McpServerId> = servers.iter().map(|server| server.id).collect();
-        let tools = store::tool_list_of(tx, &ids).await?;
+        let tools = self.stored_tools(tx, &servers).await?;
         let connections = self.oauth.connections_of(tx, user).await?;
-        let mine = servers.into_iter().map(|server| {
+        let mine = servers.into_iter().zip(tools).map(|(server, tools)| {
             let connection = server.auth.uses_oauth().then(|| {
                 let found = connections.iter().find(|connection| connection.target == server.id.into());
                 found.map_or(ConnectionStatus::NotConnected, |connection| connection.status)
             });
-            let offered = tools.iter().filter(|(id, tool)| {
-                *id == server.id && tool.is_usable() && rules::is_listed(&server.tool_allowlist, &tool.name)
-            });
+            let offered =
+                tools.usable.iter().filter(|tool| rules::is_listed(&server.tool_allowlist, &tool.upstream_name));
             let tool_count = offered.count();
             MyServer { server, connection, tool_count }
         });

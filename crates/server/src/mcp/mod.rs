@@ -20,6 +20,8 @@ mod snapshot;
 mod store;
 mod upstream;
 
+use std::sync::Arc;
+
 use strum::{EnumString, IntoStaticStr};
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
@@ -32,7 +34,7 @@ use crate::edge::caller::BoxFuture;
 use crate::edge::{NameMap, Named, NamedIds};
 use crate::oauth::{ConnectionStatus, Discovered, Oauth};
 use crate::spaces::{SpaceSource, Spaces};
-use crate::tools::facts::{SourceFacts, ToolFacts};
+use crate::tools::facts::{ApprovedTool, SourceFacts};
 use crate::tools::{Call, LeftOutReason, Outcome, ToolContext, ToolSource};
 
 pub use auth::{Auth, NewAuth};
@@ -168,6 +170,8 @@ pub struct Server {
     pub created_at: Timestamp,
     /// Grows with each change of the registration.
     pub version: i64,
+    /// Grows with each change of what is stored of its tools.
+    pub tools_version: i64,
 }
 
 impl Server {
@@ -185,7 +189,7 @@ pub struct ServerTool {
     /// What the server says it does; not trusted.
     pub description: String,
     /// JSON Schema of its arguments.
-    pub input_schema: serde_json::Value,
+    pub input_schema: Arc<serde_json::Map<String, serde_json::Value>>,
     /// The server's own hints; never trusted.
     pub annotations: serde_json::Value,
     /// SHA-256 in hex over the whole definition.
@@ -239,6 +243,7 @@ pub struct Mcp {
     upstreams: upstream::Upstreams,
     /// When a server, in which version, did not answer whose first question; a hint of this process only.
     silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), Timestamp>,
+    stored_tools: list::ToolCache,
 }
 
 /// What the ids of this slice are called.
@@ -274,7 +279,19 @@ impl Mcp {
     ) -> Self {
         let upstreams = upstream::Upstreams::new(outbound.clone());
         let silent = moka::sync::Cache::builder().max_capacity(SILENT_MAX).time_to_live(SILENT_KEPT).build();
-        Self { db, clock, access, credentials, oauth, outbound, spaces, public_url, upstreams, silent }
+        Self {
+            db,
+            clock,
+            access,
+            credentials,
+            oauth,
+            outbound,
+            spaces,
+            public_url,
+            upstreams,
+            silent,
+            stored_tools: list::tool_cache(),
+        }
     }
 
     /// How many servers wait for approval, for the operator's home.
@@ -316,7 +333,7 @@ impl ToolSource for Mcp {
         &'a self,
         context: &'a ToolContext,
         source: ToolSourceId,
-    ) -> BoxFuture<'a, Result<Vec<ToolFacts>, LeftOutReason>> {
+    ) -> BoxFuture<'a, Result<Vec<Arc<ApprovedTool>>, LeftOutReason>> {
         Box::pin(self.source_discover(context, source))
     }
 

@@ -86,6 +86,7 @@ impl Mcp {
             created_by: actor.requester.id(),
             created_at: now,
             version: 1,
+            tools_version: 0,
         };
         server.definition_hash = rules::definition_hash(&server);
         let mut tx = self.access.write_as(by).await?;

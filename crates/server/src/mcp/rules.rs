@@ -1,5 +1,7 @@
 //! Pure decisions: what a definition's hash covers, what is taken as input, how tools are named, which are held.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use thinkwork_primitives::{Effect, Timestamp, crypto, limits};
 
@@ -144,7 +146,7 @@ pub(super) fn tool_from(definition: &rmcp::model::Tool, now: Timestamp) -> Optio
         name: definition.name.to_string(),
         // PostgreSQL takes no zero character.
         description: definition.description.as_deref().unwrap_or_default().replace('\0', "\u{FFFD}"),
-        input_schema: Value::Object((*definition.input_schema).clone()),
+        input_schema: Arc::clone(&definition.input_schema),
         annotations: serde_json::to_value(&definition.annotations).unwrap_or_default(),
         definition_hash: crypto::hex(&crypto::sha256(text.as_bytes())),
         approved_hash: None,

@@ -1,9 +1,11 @@
 //! Rows of `mcp_server` and `mcp_tool`.
 
+use std::sync::Arc;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, LockType, OnConflict};
-use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::{JoinType, NotSet, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::Value;
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{CredentialId, McpServerId, Timestamp};
@@ -39,6 +41,7 @@ fn server_from(row: server::Model) -> Result<Server, Error> {
         created_by: row.created_by,
         created_at: Timestamp::from_micros(row.created_at),
         version: row.version,
+        tools_version: row.tools_version,
     })
 }
 
@@ -68,6 +71,7 @@ fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
         created_at: Set(server.created_at.micros()),
         deleted_at: Set(None),
         version: Set(server.version),
+        tools_version: Set(server.tools_version),
     }
 }
 
@@ -86,6 +90,7 @@ pub(super) async fn server_insert(tx: &mut Tx, server: &Server) -> Result<(), Er
 pub(super) async fn server_update(tx: &mut Tx, server: &Server) -> Result<(), Error> {
     let mut row = server_row(tx, server);
     row.version = Set(server.version.saturating_add(1));
+    row.tools_version = NotSet;
     let changed = server::Entity::update_many()
         .set(row)
         .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
@@ -162,37 +167,19 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
     query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect()
 }
 
-/// These servers with all their tools, by one statement: every look for tools asks this. `only` the one with this slug.
-pub(super) async fn servers_with_tools(
-    tx: &mut Tx,
-    ids: &[McpServerId],
-    only: Option<&str>,
-) -> Result<Vec<(Server, Vec<ServerTool>)>, Error> {
+/// These servers, by id; `only` the one with this slug.
+pub(super) async fn server_list_of(tx: &mut Tx, ids: &[McpServerId], only: Option<&str>) -> Result<Vec<Server>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let of = server::Entity::belongs_to(tool::Entity)
-        .from((server::Column::TenantId, server::Column::Id))
-        .to((tool::Column::TenantId, tool::Column::McpServerId));
     let rows = servers(tx)
         .filter(server::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
         .apply_if(only, |query, slug| query.filter(server::Column::Slug.eq(slug)))
-        .join(JoinType::LeftJoin, of.into())
-        .select_also(tool::Entity)
         .order_by_asc(server::Column::Id)
-        .order_by_asc(tool::Column::Name)
         .all(tx.orm())
         .await
         .map_err(db)?;
-    let mut found: Vec<(Server, Vec<ServerTool>)> = Vec::new();
-    for (server, tool) in rows {
-        let known = found.last_mut().filter(|(last, _)| last.id.uuid() == server.id);
-        match (known, tool.map(tool_from).transpose()?) {
-            (Some((_, tools)), tool) => tools.extend(tool),
-            (None, tool) => found.push((server_from(server)?, tool.into_iter().collect())),
-        }
-    }
-    Ok(found)
+    rows.into_iter().map(server_from).collect()
 }
 
 /// Names of servers, deleted ones included: history stays readable.
@@ -220,7 +207,7 @@ fn tool_from(row: tool::Model) -> Result<ServerTool, Error> {
     Ok(ServerTool {
         name: row.name,
         description: row.description,
-        input_schema: stored.json("input_schema", &row.input_schema)?,
+        input_schema: Arc::new(stored.json("input_schema", &row.input_schema)?),
         annotations: stored.json("annotations", &row.annotations)?,
         definition_hash: row.definition_hash,
         approved_hash: row.approved_hash,
@@ -277,9 +264,19 @@ pub(super) async fn tool_find(
     }
 }
 
-/// Writes tools as they now are, new or known. In the order of their names everywhere, so that two who write the same
-/// server's tools at once never wait for each other in a ring.
+/// Writes tools as they now are, new or known, and counts their version up. The server's row first and then the tools in
+/// the order of their names, so that two who write the same server's tools at once never wait for each other in a ring.
 pub(super) async fn tools_put(tx: &mut Tx, server: McpServerId, tools: &[ServerTool]) -> Result<(), Error> {
+    if tools.is_empty() {
+        return Ok(());
+    }
+    server::Entity::update_many()
+        .col_expr(server::Column::ToolsVersion, Expr::col(server::Column::ToolsVersion).add(1))
+        .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(server::Column::Id.eq(server.uuid()))
+        .exec(tx.orm())
+        .await
+        .map_err(db)?;
     let mut in_order: Vec<&ServerTool> = tools.iter().collect();
     in_order.sort_by(|one, other| one.name.cmp(&other.name));
     for tool in in_order {
@@ -295,7 +292,7 @@ async fn tool_put(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result
         mcp_server_id: Set(server.uuid()),
         name: Set(tool.name.clone()),
         description: Set(tool.description.clone()),
-        input_schema: Set(tool.input_schema.to_string()),
+        input_schema: Set(serde_json::to_string(&*tool.input_schema).unwrap_or_default()),
         annotations: Set(tool.annotations.to_string()),
         definition_hash: Set(tool.definition_hash.clone()),
         approved_hash: Set(tool.approved_hash.clone()),
@@ -352,6 +349,7 @@ mod server {
         pub created_at: i64,
         pub deleted_at: Option<i64>,
         pub version: i64,
+        pub tools_version: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -3,7 +3,9 @@
 //! Invariant: reading facts opens no credential, asks no upstream and writes nothing, so that whoever only wants to see
 //! what would be offered leaves no trace.
 
-use serde_json::Value;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
 use thinkwork_primitives::{ConnectionId, Effect, Requester, Timestamp, ToolSourceId};
 
 use super::{CredentialRequirement, LeftOutReason};
@@ -57,20 +59,20 @@ pub enum KnownTools {
     /// The source was not asked yet; the assembly asks it, the inspector does not.
     Undiscovered,
     /// Those that are there and as approved.
-    Known(Vec<ToolFacts>),
+    Known(Vec<Arc<ApprovedTool>>),
     /// It was asked a moment ago and had no answer.
     Failed(LeftOutReason),
 }
 
 /// One tool, as approved.
 #[derive(Clone, Debug)]
-pub struct ToolFacts {
+pub struct ApprovedTool {
     /// The upstream's own name.
     pub upstream_name: String,
     /// The upstream's description.
     pub description: String,
     /// JSON Schema of the arguments.
-    pub input_schema: Value,
+    pub input_schema: Arc<Map<String, Value>>,
     /// What it does to the world, as the operator recorded it; `Send` where unset.
     pub effect: Effect,
     /// Whether a second call with the same arguments changes nothing more, as the operator recorded it.

@@ -27,7 +27,7 @@ use crate::access::Access;
 use crate::edge::caller::BoxFuture;
 use crate::spaces::{Approval, SpaceSource, Spaces};
 use assembly::Undiscovered;
-use facts::{SourceFacts, ToolFacts};
+use facts::{ApprovedTool, SourceFacts};
 
 pub use left_out::{LeftOut, LeftOutReason};
 pub use provenance::{GrantAct, GrantedBy, Narrowing, OfferedSource, OfferedTool, Provenance};
@@ -87,7 +87,7 @@ pub struct Tool {
     /// The upstream's description, as approved.
     pub description: String,
     /// JSON Schema of the arguments, as approved.
-    pub input_schema: Value,
+    pub input_schema: Arc<Map<String, Value>>,
     /// What it does to the world, as the operator recorded it; `Send` where unset.
     pub effect: Effect,
     /// Whether a second call with the same arguments changes nothing more, as the operator recorded it.
@@ -231,7 +231,7 @@ pub trait ToolSource: Send + Sync {
         &'a self,
         context: &'a ToolContext,
         source: ToolSourceId,
-    ) -> BoxFuture<'a, Result<Vec<ToolFacts>, LeftOutReason>>;
+    ) -> BoxFuture<'a, Result<Vec<Arc<ApprovedTool>>, LeftOutReason>>;
     /// Calls one tool that [`Tools::call`] has checked.
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Error>>;
 }

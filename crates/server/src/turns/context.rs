@@ -177,7 +177,7 @@ pub(super) fn tools(offered: &[Tool]) -> Vec<Value> {
         .iter()
         .map(|tool| {
             json!({"type": "function", "function": {
-                "name": tool.name, "description": tool.description, "parameters": tool.input_schema}})
+                "name": tool.name, "description": tool.description, "parameters": *tool.input_schema}})
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! What the routes of MCP servers answer.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thinkwork_primitives::{Effect, McpServerId, Timestamp};
 use utoipa::ToSchema;
 
@@ -83,7 +83,7 @@ pub(super) struct ServerToolResponse {
     description: String,
     /// The JSON Schema of its arguments.
     #[schema(value_type = Object)]
-    input_schema: Value,
+    input_schema: Map<String, Value>,
     /// Its hints, as the server claims; not trusted.
     #[schema(value_type = Object)]
     annotations: Value,
@@ -111,7 +111,7 @@ impl From<&ServerTool> for ServerToolResponse {
         Self {
             name: tool.name.clone(),
             description: tool.description.clone(),
-            input_schema: tool.input_schema.clone(),
+            input_schema: (*tool.input_schema).clone(),
             annotations: tool.annotations.clone(),
             definition_hash: tool.definition_hash.clone(),
             effect: tool.effect,

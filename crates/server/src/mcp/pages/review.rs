@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde::Serialize;
 use thinkwork_primitives::McpServerId;
 
 use super::Done;
@@ -177,13 +177,16 @@ fn facts(server: &Server) -> Vec<Fact> {
     facts
 }
 
+fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
 fn tool_row(tool: &ServerTool) -> ToolRow {
-    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     let effect = tool.effect.unwrap_or_else(|| rules::effect_suggested(&tool.annotations));
     ToolRow {
         name: tool.name.clone(),
         description: tool.description.clone(),
-        schema: pretty(&tool.input_schema),
+        schema: pretty(&*tool.input_schema),
         claims: if tool.annotations.is_null() { String::new() } else { pretty(&tool.annotations) },
         hash: tool.definition_hash.clone(),
         status: if tool.is_held() { "on_hold" } else { "approved" },

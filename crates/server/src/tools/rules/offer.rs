@@ -8,7 +8,7 @@ use thinkwork_primitives::{CredentialSubject, Effect, Requester, Timestamp, Tool
 
 use super::{FullName, default_approval, names};
 use crate::spaces::{SourcePolicy, SpaceSource};
-use crate::tools::facts::{Grant, KnownTools, SourceFacts, ToolFacts};
+use crate::tools::facts::{ApprovedTool, Grant, KnownTools, SourceFacts};
 use crate::tools::provenance::{GrantAct, GrantedBy, Narrowing, Provenance};
 use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, OfferedTools, Tool, ToolContext};
 
@@ -121,7 +121,7 @@ fn tools_of(context: &ToolContext, admission: Admission<'_>, facts: SourceFacts)
     let of_space = admission.policy.and_then(|policy| policy.tool_allowlist.as_deref());
     let of_registration = facts.tool_allowlist.as_deref();
     let is_listed =
-        |list: Option<&[String]>, tool: &ToolFacts| list.is_none_or(|list| list.contains(&tool.upstream_name));
+        |list: Option<&[String]>, tool: &ApprovedTool| list.is_none_or(|list| list.contains(&tool.upstream_name));
     let narrowings = [
         (of_registration.is_some(), Narrowing::Registration),
         (of_space.is_some(), Narrowing::Space),
@@ -145,12 +145,12 @@ fn tools_of(context: &ToolContext, admission: Admission<'_>, facts: SourceFacts)
             .policy
             .and_then(|policy| policy.approvals.get(&tool.upstream_name).copied())
             .unwrap_or(default_approval(tool.effect)),
-        upstream_name: tool.upstream_name,
-        description: tool.description,
-        input_schema: tool.input_schema,
+        upstream_name: tool.upstream_name.clone(),
+        description: tool.description.clone(),
+        input_schema: Arc::clone(&tool.input_schema),
         effect: tool.effect,
         idempotent: tool.idempotent,
-        definition_hash: tool.definition_hash,
+        definition_hash: tool.definition_hash.clone(),
         needs: facts.needs,
         provenance: Arc::clone(&provenance),
     });
