@@ -21,7 +21,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use thinkwork_primitives::{
     AuthMethod, Chain, CredentialSubject, Marks, Principal, Scope, SpaceId, TraceContext, limits,
 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockType, OnConflict};
 use sea_orm::{JoinType, NotSet, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::Value;
 use thinkwork_database::{StoredRow, Tx};

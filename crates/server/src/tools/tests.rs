@@ -24,7 +24,7 @@ const TOOL_NAMES: [&str; 5] = ["delete", "read", "search", "send", "weird.name"]
 struct Generated {
     facts: SourceFacts,
     /// What it says when it is asked for its tools.
-    answer: Result<Vec<ApprovedTool>, LeftOutReason>,
+    answer: Result<Vec<Arc<ApprovedTool>>, LeftOutReason>,
     /// Whether it serves the Space, and with what.
     policy: Option<SourcePolicy>,
 }
@@ -63,7 +63,7 @@ impl ToolSource for Memory {
         &'a self,
         _context: &'a ToolContext,
         source: ToolSourceId,
-    ) -> BoxFuture<'a, Result<Vec<ApprovedTool>, LeftOutReason>> {
+    ) -> BoxFuture<'a, Result<Vec<Arc<ApprovedTool>>, LeftOutReason>> {
         *self.asked.lock().unwrap() += 1;
         let mut all = self.sources.lock().unwrap();
         let asked = all.iter_mut().find(|one| one.facts.source == source).unwrap();
@@ -79,16 +79,18 @@ impl ToolSource for Memory {
     }
 }
 
-fn tools() -> impl Strategy<Value = Vec<ApprovedTool>> {
+fn tools() -> impl Strategy<Value = Vec<Arc<ApprovedTool>>> {
     let effects = prop::collection::vec(select(vec![Effect::Read, Effect::Write, Effect::Send]), TOOL_NAMES.len());
     (subsequence(TOOL_NAMES.to_vec(), 0..=TOOL_NAMES.len()), effects).prop_map(|(names, effects)| {
-        let tool = |(name, effect): (&str, Effect)| ApprovedTool {
-            upstream_name: name.to_owned(),
-            description: String::new(),
-            input_schema: Arc::default(),
-            effect,
-            idempotent: false,
-            definition_hash: format!("hash of {name}"),
+        let tool = |(name, effect): (&str, Effect)| {
+            Arc::new(ApprovedTool {
+                upstream_name: name.to_owned(),
+                description: String::new(),
+                input_schema: Arc::default(),
+                effect,
+                idempotent: false,
+                definition_hash: format!("hash of {name}"),
+            })
         };
         names.into_iter().zip(effects).map(tool).collect()
     })
@@ -186,7 +188,7 @@ fn context() -> impl Strategy<Value = ToolContext> {
 }
 
 /// Upstream names that a source may offer here, said once more in other words than the rules'.
-fn promised(context: &ToolContext, one: &Generated, known: &[ApprovedTool]) -> BTreeSet<String> {
+fn promised(context: &ToolContext, one: &Generated, known: &[Arc<ApprovedTool>]) -> BTreeSet<String> {
     let is_here = match context.space {
         Some(_) => one.policy.is_some(),
         None => one.facts.outside_spaces.is_some(),

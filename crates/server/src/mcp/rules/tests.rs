@@ -35,6 +35,7 @@ fn server() -> Server {
         created_by: "usr_x".to_owned(),
         created_at: now(),
         version: 1,
+        tools_version: 0,
     }
 }
 
