@@ -25,9 +25,9 @@ use thinkwork_primitives::{DomainEvent, TenantId};
 use crate::jobs::NewJob;
 use crate::metrics::{Access, Metrics};
 use crate::roles;
-use crate::routes::{self, Remembered};
-use crate::sqlite::Lane;
+use crate::sqlite::SqlitePool;
 use crate::statements::Statements;
+use crate::tenant_lookup::{self, Remembered};
 use crate::wake::WakeUps;
 use crate::{Error, Tx};
 
@@ -107,7 +107,7 @@ pub struct Db {
 
 #[derive(Clone)]
 pub(crate) enum Connections {
-    Sqlite { writer: Lane, readers: Lane },
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
     Postgres(DatabaseConnection),
 }
 
@@ -143,17 +143,17 @@ impl Db {
             .pragma("temp_store", "memory")
             .pragma("journal_size_limit", "67108864");
         let writing = base.clone().pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("cache_size", WRITER_CACHE);
-        let writer = Lane::new(writing, 1, ACQUIRE_TIMEOUT);
+        let writer = SqlitePool::new(writing, 1, ACQUIRE_TIMEOUT);
         // A file that cannot be opened is reported at once.
-        drop(writer.take().await?);
-        let readers = Lane::new(base.pragma("query_only", "true"), SQLITE_READERS, ACQUIRE_TIMEOUT);
+        drop(writer.acquire().await?);
+        let readers = SqlitePool::new(base.pragma("query_only", "true"), SQLITE_READERS, ACQUIRE_TIMEOUT);
         Ok(Self {
             connections: Connections::Sqlite { writer, readers },
             wake_ups: WakeUps::in_process(),
             metrics: Metrics::new()?,
             subscribers,
             writing: Arc::default(),
-            routes: routes::remembered(),
+            routes: tenant_lookup::remembered(),
             owner: None,
         })
     }
@@ -180,7 +180,7 @@ impl Db {
         let subscribers = options.subscribers;
         let metrics = Metrics::new()?;
         let writing = Arc::default();
-        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes: routes::remembered(), owner })
+        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes: tenant_lookup::remembered(), owner })
     }
 
     /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
@@ -199,7 +199,7 @@ impl Db {
         let metrics = Metrics::new()?;
         let subscribers = options.subscribers;
         let writing = Arc::default();
-        let routes = routes::remembered();
+        let routes = tenant_lookup::remembered();
         Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner: None }))
     }
 
@@ -254,8 +254,8 @@ impl Db {
         };
         let wait = self.metrics.time_wait(access);
         let inner = match (&self.connections, access) {
-            (Connections::Sqlite { readers, .. }, Access::Read) => Statements::Sqlite(readers.take().await?),
-            (Connections::Sqlite { writer, .. }, Access::Write) => Statements::Sqlite(writer.take().await?.begin()),
+            (Connections::Sqlite { readers, .. }, Access::Read) => Statements::Sqlite(readers.acquire().await?),
+            (Connections::Sqlite { writer, .. }, Access::Write) => Statements::Sqlite(writer.acquire().await?.begin()),
             (Connections::Postgres(pool), _) => {
                 let access_mode = (access == Access::Read).then_some(AccessMode::ReadOnly);
                 let options = TransactionOptions { access_mode, ..TransactionOptions::default() };
@@ -295,7 +295,7 @@ impl Db {
     pub(crate) async fn statements(&self) -> Result<Statements, Error> {
         let _wait = self.metrics.time_wait(Access::Write);
         Ok(match &self.connections {
-            Connections::Sqlite { writer, .. } => Statements::Sqlite(writer.take_first().await?),
+            Connections::Sqlite { writer, .. } => Statements::Sqlite(writer.acquire_priority().await?),
             Connections::Postgres(pool) => Statements::Pool(pool.clone()),
         })
     }
@@ -357,9 +357,9 @@ async fn open_sqlite_read_only(path: &Path) -> Result<Option<Connections>, Error
         let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         base.filename(format!("file:{escaped}?readonly_shm=1"))
     };
-    let lane = Lane::new(options, SQLITE_READERS, ACQUIRE_TIMEOUT);
+    let lane = SqlitePool::new(options, SQLITE_READERS, ACQUIRE_TIMEOUT);
     // A file that cannot be opened is reported at once.
-    drop(lane.take().await?);
+    drop(lane.acquire().await?);
     Ok(Some(Connections::Sqlite { writer: lane.clone(), readers: lane }))
 }
 

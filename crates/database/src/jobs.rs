@@ -38,11 +38,11 @@ pub const ATTEMPTS_MAX: i64 = 12;
 
 /// How often a failing job is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tries {
+pub enum RetryPolicy {
     /// This often; then it is parked where an operator sees it.
     AtMost(i64),
     /// Until it succeeds or ends itself.
-    UntilDone,
+    Unlimited,
 }
 
 /// A type of durable work.
@@ -50,7 +50,7 @@ pub trait JobType {
     /// The stored name.
     const NAME: &'static str;
     /// How often it is tried.
-    const TRIES: Tries = Tries::AtMost(ATTEMPTS_MAX);
+    const RETRY: RetryPolicy = RetryPolicy::AtMost(ATTEMPTS_MAX);
     /// What it is about: ids only, stored as they print. Two jobs of one type and payload are one job.
     type Payload: Display + FromStr;
 }
@@ -216,7 +216,7 @@ fn job(row: &QueryResult, lease: Uuid) -> Result<Job, Error> {
 }
 
 /// Keeps a running job's lease alive. False when the lease was lost: then stop.
-pub async fn extend(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> Result<bool, Error> {
+pub async fn extend_lease(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> Result<bool, Error> {
     let mut tx = db.write_shared().await?;
     let changed = tx
         .execute(
@@ -230,14 +230,14 @@ pub async fn extend(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> 
 
 /// Whether a running job is still ours, and keeps it so until this transaction ends: a process that was paused past
 /// its lease learns here that another one has taken over. Ask it last, after the rows that the work itself changes.
-pub async fn holds(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
+pub async fn holds_lease(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
     let lock = if tx.engine() == Engine::Postgres { "FOR UPDATE" } else { "" };
     let sql = format!("SELECT id FROM job WHERE id = $1 AND lease = $2 {lock}");
     Ok(!tx.query(&sql, vec![job.id.uuid().into(), job.lease.into()]).await?.is_empty())
 }
 
 /// Ends `done` within the transaction that did their work, if these and `held` are all still ours; else false: then
-/// another process has taken over, and nothing of it may last. Ask it last, as [`holds`].
+/// another process has taken over, and nothing of it may last. Ask it last, as [`holds_lease`].
 pub async fn finish(tx: &mut Tx, done: &[&Job], held: &[&Job]) -> Result<bool, Error> {
     let engine = tx.engine();
     let every: Vec<&Job> = done.iter().chain(held).copied().collect();
@@ -270,7 +270,7 @@ pub async fn finish(tx: &mut Tx, done: &[&Job], held: &[&Job]) -> Result<bool, E
 }
 
 /// Ends a job; one that was enqueued again meanwhile stays and is due.
-pub async fn done(db: &Db, job: &Job) -> Result<(), Error> {
+pub async fn complete(db: &Db, job: &Job) -> Result<(), Error> {
     let mut tx = db.write_shared().await?;
     let key = vec![job.id.uuid().into(), job.lease.into(), job.generation.into()];
     let deleted = tx.execute("DELETE FROM job WHERE id = $1 AND lease = $2 AND generation = $3", key).await?;
@@ -295,10 +295,10 @@ async fn release(tx: &mut Tx, job: &Job) -> Result<(), Error> {
 /// due and begins anew.
 ///
 /// `error` is for the operator: a sentence without secrets.
-pub async fn failed(db: &Db, job: &Job, tries: Tries, now: Timestamp, error: &str) -> Result<(), Error> {
+pub async fn mark_as_failed(db: &Db, job: &Job, tries: RetryPolicy, now: Timestamp, error: &str) -> Result<(), Error> {
     let park = match tries {
-        Tries::AtMost(most) => job.attempts.saturating_add(1) >= most,
-        Tries::UntilDone => false,
+        RetryPolicy::AtMost(most) => job.attempts.saturating_add(1) >= most,
+        RetryPolicy::Unlimited => false,
     };
     let mut tx = db.write_shared().await?;
     let attempts = job.attempts.saturating_add(1);

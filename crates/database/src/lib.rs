@@ -4,19 +4,19 @@
 //! PostgreSQL row-level security holds the tenant below the code; no slice asks which engine runs.
 
 mod connect;
+mod deferred_inserts;
 pub mod intake_log;
 pub mod jobs;
-mod last_writes;
 mod metrics;
 pub mod quota;
 pub mod ranges;
 mod roles;
-pub mod routes;
 pub mod schema;
 pub mod search;
 mod sqlite;
 mod statements;
 mod stored;
+pub mod tenant_lookup;
 mod tx;
 mod wake;
 

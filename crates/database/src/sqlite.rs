@@ -27,44 +27,44 @@ const BEGIN: &str = "BEGIN IMMEDIATE;";
 
 /// Up to so many connections of one kind. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Lane(Arc<Inner>);
+pub(crate) struct SqlitePool(Arc<Inner>);
 
 struct Inner {
     options: SqliteConnectOptions,
     idle: Mutex<Vec<SqliteConnection>>,
-    /// Where all but the first ones of [`Lane::take_first`] stand in line, so that at most one of them is before those.
-    line: Semaphore,
-    room: Arc<Semaphore>,
+    /// Where all but the first ones of [`SqlitePool::acquire_priority`] stand in line, so that at most one of them is before those.
+    queue: Semaphore,
+    permits: Arc<Semaphore>,
     size: u32,
     wait: Duration,
 }
 
-impl Lane {
+impl SqlitePool {
     /// At most `size` connections; whoever finds none free waits no longer than `wait`.
     pub(crate) fn new(options: SqliteConnectOptions, size: u32, wait: Duration) -> Self {
-        let room = Semaphore::new(usize::try_from(size).unwrap_or(1));
+        let permits = Semaphore::new(usize::try_from(size).unwrap_or(1));
         Self(Arc::new(Inner {
             options,
             idle: Mutex::default(),
-            line: Semaphore::new(1),
-            room: Arc::new(room),
+            queue: Semaphore::new(1),
+            permits: Arc::new(permits),
             size,
             wait,
         }))
     }
 
     /// A connection, for as long as it is held.
-    pub(crate) async fn take(&self) -> Result<Held, Error> {
+    pub(crate) async fn acquire(&self) -> Result<PooledConnection, Error> {
         self.hold(async {
-            let _first_in_line = self.0.line.acquire().await?;
-            Arc::clone(&self.0.room).acquire_owned().await
+            let _first_in_line = self.0.queue.acquire().await?;
+            Arc::clone(&self.0.permits).acquire_owned().await
         })
         .await
     }
 
     /// A connection before everybody who stands in line: for what somebody outside waits for, and briefly.
-    pub(crate) async fn take_first(&self) -> Result<Held, Error> {
-        self.hold(Arc::clone(&self.0.room).acquire_owned()).await
+    pub(crate) async fn acquire_priority(&self) -> Result<PooledConnection, Error> {
+        self.hold(Arc::clone(&self.0.permits).acquire_owned()).await
     }
 
     /// A connection beside the lane's, which does not check foreign keys: for migrations.
@@ -74,10 +74,10 @@ impl Lane {
 
     async fn hold(
         &self,
-        room: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
-    ) -> Result<Held, Error> {
-        let room = tokio::time::timeout(self.0.wait, room).await;
-        let room = room
+        permits: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) -> Result<PooledConnection, Error> {
+        let permits = tokio::time::timeout(self.0.wait, permits).await;
+        let permits = permits
             .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
             .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
         let idle = self.idle().pop();
@@ -86,14 +86,14 @@ impl Lane {
             None => self.0.options.connect().await?,
         };
         let session = tokio::sync::Mutex::new((Some(connection), Transaction::None));
-        Ok(Held { session, lane: self.clone(), room: Some(room) })
+        Ok(PooledConnection { session, pool: self.clone(), permits: Some(permits) })
     }
 
     /// Waits for what is held, closes everything and hands out nothing more.
     pub(crate) async fn close(&self) {
         // Whoever still holds one now was told to end long before; its connection ends with the process.
-        let _all = tokio::time::timeout(self.0.wait, self.0.room.acquire_many(self.0.size)).await;
-        self.0.room.close();
+        let _all = tokio::time::timeout(self.0.wait, self.0.permits.acquire_many(self.0.size)).await;
+        self.0.permits.close();
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {
             if let Err(error) = connection.close().await {
@@ -107,12 +107,12 @@ impl Lane {
     }
 }
 
-/// One connection of a [`Lane`].
-pub struct Held {
+/// One connection of a [`SqlitePool`].
+pub struct PooledConnection {
     /// The connection is there until this is dropped.
     session: tokio::sync::Mutex<(Option<SqliteConnection>, Transaction)>,
-    lane: Lane,
-    room: Option<OwnedSemaphorePermit>,
+    pool: SqlitePool,
+    permits: Option<OwnedSemaphorePermit>,
 }
 
 /// Where a connection stands with its transaction.
@@ -126,14 +126,14 @@ enum Transaction {
     Open,
 }
 
-impl Held {
+impl PooledConnection {
     /// From the next statement on everything is one transaction, which alone writes.
     pub(crate) fn begin(mut self) -> Self {
         self.session.get_mut().1 = Transaction::Due;
         self
     }
 
-    /// Makes what was written since [`Held::begin`] last, and these statements with it.
+    /// Makes what was written since [`PooledConnection::begin`] last, and these statements with it.
     pub(crate) async fn commit(mut self, last: Vec<Statement>) -> Result<(), Error> {
         let (Some(connection), state) = self.session.get_mut() else { return Err(gone().into()) };
         if last.is_empty() && *state != Transaction::Open {
@@ -170,23 +170,23 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for PooledConnection {
     #[expect(clippy::disallowed_methods, reason = "a rollback begins with the drop and ends by itself, at once")]
     fn drop(&mut self) {
         let (connection, state) = self.session.get_mut();
         let Some(mut connection) = connection.take() else { return };
-        let lane = self.lane.clone();
-        let room = self.room.take();
+        let pool = self.pool.clone();
+        let permits = self.permits.take();
         if *state != Transaction::Open {
-            lane.idle().push(connection);
+            pool.idle().push(connection);
         } else if Handle::try_current().is_ok() {
             tokio::spawn(async move {
                 // SQLite rolls back by itself when the disk is full or fails; then this is refused, and what state the
                 // connection is in need not be found out (https://www.sqlite.org/lang_transaction.html).
                 if sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
-                    lane.idle().push(connection);
+                    pool.idle().push(connection);
                 }
-                drop(room);
+                drop(permits);
             });
         }
     }
@@ -206,7 +206,7 @@ const fn gone() -> DbErr {
 }
 
 #[async_trait]
-impl ConnectionTrait for Held {
+impl ConnectionTrait for PooledConnection {
     fn get_database_backend(&self) -> DbBackend {
         DbBackend::Sqlite
     }

@@ -12,13 +12,13 @@ use sea_orm::{
 };
 use thinkwork_primitives::TenantId;
 
-use crate::sqlite::Held;
+use crate::sqlite::PooledConnection;
 
 /// What a statement is refused for.
 pub(crate) const OTHER_TENANT: &str = "a statement does not keep to its tenant";
 
 /// What slices run statements on.
-pub struct Guarded {
+pub struct TenantConnection {
     pub(crate) statements: Statements,
     /// Whose rows; nobody's in a shared transaction.
     pub(crate) tenant: Option<TenantId>,
@@ -26,7 +26,7 @@ pub struct Guarded {
     pub(crate) counter: IntCounter,
 }
 
-impl Guarded {
+impl TenantConnection {
     /// Refuses a statement that does not keep to the tenant.
     pub(crate) fn check(&self, statement: &Statement) -> Result<(), DbErr> {
         match (&self.statements, self.tenant) {
@@ -50,7 +50,7 @@ fn keeps_to(tenant: TenantId, statement: &Statement) -> bool {
 const OWN_ROW: &str = r#""tenant"."id" = ?"#;
 
 #[async_trait]
-impl ConnectionTrait for Guarded {
+impl ConnectionTrait for TenantConnection {
     fn get_database_backend(&self) -> DbBackend {
         self.statements.get_database_backend()
     }
@@ -82,7 +82,7 @@ impl ConnectionTrait for Guarded {
 pub enum Statements {
     /// To a connection of SQLite. A reader needs no transaction there: each statement sees what is committed, as on
     /// PostgreSQL, and BEGIN and ROLLBACK would cross to the connection's thread and back for nothing.
-    Sqlite(Held),
+    Sqlite(PooledConnection),
     /// Into a transaction of PostgreSQL.
     Postgres(DatabaseTransaction),
     /// To any connection of PostgreSQL, each statement by itself.

@@ -8,21 +8,21 @@ use thinkwork_primitives::{DomainEvent, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::connect::{Subscribers, TxScope};
+use crate::deferred_inserts::DeferredInserts;
 use crate::jobs::{self, PendingJobs};
-use crate::last_writes::LastWrites;
-use crate::statements::{Guarded, Statements};
+use crate::statements::{Statements, TenantConnection};
 use crate::wake::{Topic, WakeUp, WakeUps};
 use crate::{COUNTED_MAX, Counts, Engine, Error};
 
 /// A transaction. Slice functions take `&mut Tx`; stores reach SeaORM through [`Tx::orm`].
 #[must_use = "a transaction that is not committed leaves nothing"]
 pub struct Tx {
-    guarded: Guarded,
+    guarded: TenantConnection,
     engine: Engine,
     wake_ups: WakeUps,
     pending: Vec<WakeUp>,
     pub(crate) jobs: PendingJobs,
-    pub(crate) last: LastWrites,
+    pub(crate) last: DeferredInserts,
     subscribers: Subscribers,
     _scope: TxScope,
 }
@@ -37,14 +37,14 @@ impl Tx {
         counter: IntCounter,
         scope: TxScope,
     ) -> Result<Self, Error> {
-        let guarded = Guarded { statements, tenant: None, counter };
+        let guarded = TenantConnection { statements, tenant: None, counter };
         let tx = Self {
             guarded,
             engine,
             wake_ups,
             pending: Vec::new(),
             jobs: PendingJobs::default(),
-            last: LastWrites::default(),
+            last: DeferredInserts::default(),
             subscribers,
             _scope: scope,
         };
@@ -64,7 +64,7 @@ impl Tx {
     }
 
     /// The connection for SeaORM statements, which keep to the tenant.
-    pub const fn orm(&self) -> &Guarded {
+    pub const fn orm(&self) -> &TenantConnection {
         &self.guarded
     }
 
@@ -125,7 +125,7 @@ impl Tx {
     /// Inserts a row at the end of this transaction, which does not read it again. Rows of one table share a statement,
     /// and on SQLite all of them travel with the commit, since each way to the connection's thread and back has its
     /// price.
-    pub fn insert_last<A: ActiveModelTrait>(&mut self, row: &A) {
+    pub fn insert_deferred<A: ActiveModelTrait>(&mut self, row: &A) {
         self.last.push(row);
     }
 

@@ -41,7 +41,7 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Compares in time that depends on the lengths only.
-pub fn equal(left: &[u8], right: &[u8]) -> bool {
+pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(left, right).is_ok()
 }
 
@@ -56,7 +56,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A fresh opaque token: `prefix` and 256 random bits in base64url, with the SHA-256 that is stored in its place.
-pub fn token(prefix: &str) -> Result<(Secret, [u8; 32]), RandomError> {
+pub fn generate_token(prefix: &str) -> Result<(Secret, [u8; 32]), RandomError> {
     let text = format!("{prefix}{}", base64url(&random::<32>()?));
     let hash = sha256(text.as_bytes());
     Ok((Secret::from_text(text), hash))
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn tokens_differ_and_hash_to_what_is_stored() {
-        let (one, hash) = token("tws_").unwrap();
-        let (two, _) = token("tws_").unwrap();
+        let (one, hash) = generate_token("tws_").unwrap();
+        let (two, _) = generate_token("tws_").unwrap();
         assert_eq!(sha256(one.expose()), hash);
         assert!(!one.equals(two.expose()));
         assert_eq!(one.expose().len(), 4 + 43);

@@ -36,7 +36,7 @@ impl Secret {
 
     /// Compares in constant time.
     pub fn equals(&self, other: &[u8]) -> bool {
-        crate::crypto::equal(&self.0, other)
+        crate::crypto::constant_time_eq(&self.0, other)
     }
 
     /// The last four characters of secrets of 16 characters or more, to recognise one by.

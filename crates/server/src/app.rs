@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use thinkwork_database::jobs::{ATTEMPTS_MAX, Job, JobType, NewJob, Tries};
+use thinkwork_database::jobs::{ATTEMPTS_MAX, Job, JobType, NewJob, RetryPolicy};
 use thinkwork_database::{Db, schema::check_row_security, schema::migrate};
 use thinkwork_intake::Intake;
 use thinkwork_outbound::{Outbound, Policy};
@@ -65,27 +65,22 @@ pub enum StartError {
 pub struct App {
     /// The checked configuration.
     pub config: Config,
-    /// The time.
     pub clock: Clock,
     /// What is measured.
     pub metrics: Metrics,
-    /// The database.
     pub db: Db,
     /// The log of accepted events.
     pub intake: Intake,
-    /// The record.
     pub audit: Audit,
     /// People.
     pub access: Access,
     /// Sealed secrets.
     pub credentials: Credentials,
-    /// Spaces.
     pub spaces: Spaces,
     /// The one assembly of tools.
     pub tools: Tools,
     /// The one OAuth core.
     pub oauth: Oauth,
-    /// Threads.
     pub threads: Threads,
     /// Inbound endpoints.
     pub webhooks: Webhooks,
@@ -94,7 +89,7 @@ pub struct App {
     /// The runner of turns.
     pub turns: Turns,
     /// How the loops of the worker are.
-    pub loops: crate::worker::Loops,
+    pub loops: crate::worker::WorkerHealth,
 }
 
 /// How the database of this configuration is opened.
@@ -201,7 +196,7 @@ impl App {
             webhooks,
             mcp,
             turns,
-            loops: crate::worker::Loops::default(),
+            loops: crate::worker::WorkerHealth::default(),
         }))
     }
 
@@ -212,8 +207,8 @@ impl App {
     }
 
     /// How often this job is tried.
-    pub fn tries(job: &Job) -> Tries {
-        JOBS.iter().find(|entry| entry.name == job.kind).map_or(Tries::AtMost(ATTEMPTS_MAX), |entry| entry.tries)
+    pub fn tries(job: &Job) -> RetryPolicy {
+        JOBS.iter().find(|entry| entry.name == job.kind).map_or(RetryPolicy::AtMost(ATTEMPTS_MAX), |entry| entry.tries)
     }
 }
 
@@ -258,12 +253,12 @@ pub fn subscribers(event: &DomainEvent) -> Vec<NewJob> {
 /// One type of job.
 struct JobEntry {
     name: &'static str,
-    tries: Tries,
+    tries: RetryPolicy,
     run: for<'a> fn(&'a App, &'a Job) -> BoxFuture<'a, Result<(), JobError>>,
 }
 
 const fn entry<J: JobType>(run: for<'a> fn(&'a App, &'a Job) -> BoxFuture<'a, Result<(), JobError>>) -> JobEntry {
-    JobEntry { name: J::NAME, tries: J::TRIES, run }
+    JobEntry { name: J::NAME, tries: J::RETRY, run }
 }
 
 /// Why a job was not done.

@@ -49,7 +49,6 @@ pub struct Config {
 /// What requests to the outside may reach.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OutboundConfig {
-    /// Ports.
     pub ports: Vec<u16>,
     /// Private networks that are reachable all the same.
     pub allowed_private: Vec<String>,

@@ -69,7 +69,7 @@ async fn checked(app: &App) -> (StatusCode, Value) {
         ("database", failed("the database does not answer", jobs::due(&app.db, app.clock.now()).await)),
         ("intake", failed("accepted events cannot be read", app.intake.oldest().await)),
         ("row_security", failed("the tenants' rows are not kept apart", check_row_security(&app.db).await)),
-        ("worker", !app.loops.are_well(app.clock.now())),
+        ("worker", !app.loops.is_healthy(app.clock.now())),
         ("key", failed("the keys do not fit", app.credentials.check_keys().await)),
         ("audit_sealing", failed("the record cannot be read", sealing) || is_behind),
     ];

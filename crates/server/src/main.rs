@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use thinkwork::commands::{self, Shared};
+use thinkwork::commands::{self, GlobalArgs};
 
 /// The integration foundation of an agent harness.
 #[derive(Parser)]
 #[command(name = "thinkwork", version, propagate_version = true)]
-struct Arguments {
+struct Cli {
     #[command(flatten)]
-    shared: Shared,
+    shared: GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -60,7 +60,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Cli::parse();
     thinkwork_outbound::install_crypto_provider();
     let shared = &arguments.shared;
     let outcome = match arguments.command {

@@ -19,36 +19,35 @@ use tracing::Instrument as _;
 use crate::app::{App, JobError};
 use crate::audit::Sealer;
 use crate::threads::{RunThread, Turn};
-use crate::turns::Begun;
+use crate::turns::BeginOutcome;
 use crate::webhooks;
 
 mod lease;
 mod supervise;
 mod sweep;
 
-use lease::{JOB_LEASE, leased};
-pub use supervise::Loops;
+use lease::{JOB_LEASE, with_lease};
 pub use supervise::Panicked;
+pub use supervise::WorkerHealth;
 use supervise::catch_panic;
 pub use sweep::sweep;
 
 /// How long between sweeps where no hint comes.
-const SWEEP: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what has ended is forgotten, and how often openings of webhook secrets are recorded.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Turns of this process at the same time: they mostly wait for others. So many are begun in one transaction.
-const TURNS_MAX: usize = 64;
+const CONCURRENT_TURNS_MAX: usize = 64;
 /// Other jobs at the same time. They have places of their own, so that long turns hold up no erasure and no refresh.
-const OTHERS_MAX: usize = 8;
+const CONCURRENT_JOBS_MAX: usize = 8;
 /// Events applied in one transaction.
-const EVENTS_MAX: u64 = 64;
+const EVENTS_PER_BATCH: u64 = 64;
 
 /// Which jobs a loop takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
     /// The turns of threads, begun together.
     Turns,
-    /// All others.
     Others,
 }
 
@@ -62,8 +61,8 @@ impl Queue {
 
     const fn running_max(self) -> usize {
         match self {
-            Self::Turns => TURNS_MAX,
-            Self::Others => OTHERS_MAX,
+            Self::Turns => CONCURRENT_TURNS_MAX,
+            Self::Others => CONCURRENT_JOBS_MAX,
         }
     }
 }
@@ -78,20 +77,20 @@ impl Worker {
     /// Starts the loops: what a process owes for its own requests, and in the role of a worker everything else.
     pub fn start(app: &Arc<App>) -> Self {
         let worker = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        worker.keep(app, "openings", openings_loop);
+        worker.spawn_loop(app, "openings", openings_loop);
         if app.config.worker {
             let tasks = worker.tasks.clone();
-            worker.keep(app, "turns", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Turns));
+            worker.spawn_loop(app, "turns", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Turns));
             let tasks = worker.tasks.clone();
-            worker.keep(app, "jobs", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Others));
-            worker.keep(app, "events", events_loop);
-            worker.keep(app, "seal", seal_loop);
-            worker.keep(app, "sweep", sweep_loop);
+            worker.spawn_loop(app, "jobs", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Others));
+            worker.spawn_loop(app, "events", events_loop);
+            worker.spawn_loop(app, "seal", seal_loop);
+            worker.spawn_loop(app, "sweep", sweep_loop);
         }
         worker
     }
 
-    fn keep<R: Future<Output = ()> + Send + 'static>(
+    fn spawn_loop<R: Future<Output = ()> + Send + 'static>(
         &self,
         app: &Arc<App>,
         name: &'static str,
@@ -101,8 +100,8 @@ impl Worker {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let begin = || run(Arc::clone(&app), stop.clone());
-            let pause = || async { drop(tokio::time::timeout(SWEEP, stop.cancelled()).await) };
-            app.loops.keep(name, &app.clock, begin, pause).await;
+            let pause = || async { drop(tokio::time::timeout(POLL_INTERVAL, stop.cancelled()).await) };
+            app.loops.run_supervised(name, &app.clock, begin, pause).await;
         });
     }
 
@@ -118,17 +117,17 @@ impl Worker {
 }
 
 /// Waits for a hint about `topic`, the sweep or the stop. False: stop.
-async fn next(hints: &mut broadcast::Receiver<WakeUp>, topic: Topic, stop: &CancellationToken) -> bool {
-    let about_this = async { while hints.recv().await.is_ok_and(|hint| hint.topic != topic) {} };
+async fn wait_for_work(wake_ups: &mut broadcast::Receiver<WakeUp>, topic: Topic, stop: &CancellationToken) -> bool {
+    let about_this = async { while wake_ups.recv().await.is_ok_and(|hint| hint.topic != topic) {} };
     tokio::select! {
         () = stop.cancelled() => false,
         () = about_this => true,
-        () = tokio::time::sleep(SWEEP) => true,
+        () = tokio::time::sleep(POLL_INTERVAL) => true,
     }
 }
 
 async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, queue: Queue) {
-    let mut hints = app.db.wake_ups().subscribe();
+    let mut wake_ups = app.db.wake_ups().subscribe();
     let room = Arc::new(Semaphore::new(queue.running_max()));
     loop {
         // Where as many run as may, the end of one is what to wait for.
@@ -150,7 +149,7 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, q
                 drop(permit);
             });
         }
-        if stop.is_cancelled() || (!any && !next(&mut hints, Topic::Job, &stop).await) {
+        if stop.is_cancelled() || (!any && !wait_for_work(&mut wake_ups, Topic::Job, &stop).await) {
             return;
         }
     }
@@ -178,9 +177,9 @@ async fn begin_turns(app: &App, claimed: Vec<Job>) -> Vec<(Job, Option<Turn>)> {
             let mut again = Vec::new();
             for (job, begun) in jobs.drain(..).zip(begun) {
                 match begun {
-                    Begun::Run(turn) => to_run.push((job, Some(*turn))),
-                    Begun::Again => again.push(job),
-                    Begun::Done => app.metrics.job_ended(&job, "done", started),
+                    BeginOutcome::Run(turn) => to_run.push((job, Some(*turn))),
+                    BeginOutcome::Again => again.push(job),
+                    BeginOutcome::Done => app.metrics.job_ended(&job, "done", started),
                 }
             }
             jobs = again;
@@ -207,10 +206,10 @@ async fn run_job(app: &App, job: Job, begun: Option<Turn>) {
         tenant = %job.tenant,
         attempts = job.attempts
     );
-    work_off(app, &job, begun).instrument(span).await;
+    execute(app, &job, begun).instrument(span).await;
 }
 
-async fn work_off(app: &App, job: &Job, begun: Option<Turn>) {
+async fn execute(app: &App, job: &Job, begun: Option<Turn>) {
     let started = Instant::now();
     let work = catch_panic(async {
         match begun {
@@ -218,7 +217,7 @@ async fn work_off(app: &App, job: &Job, begun: Option<Turn>) {
             None => app.run_job(job).await,
         }
     });
-    let ended = leased(&app.db, &app.clock, job, lease::tick, work).await;
+    let ended = with_lease(&app.db, &app.clock, job, lease::tick, work).await;
     let word = match &ended {
         Some(Ok(())) => "done",
         Some(Err(_)) => "failed",
@@ -227,11 +226,11 @@ async fn work_off(app: &App, job: &Job, begun: Option<Turn>) {
     app.metrics.job_ended(job, word, started);
     let Some(outcome) = ended else { return };
     let written = match &outcome {
-        Ok(()) => jobs::done(&app.db, job).await,
+        Ok(()) => jobs::complete(&app.db, job).await,
         Err(error) => {
             let error = Chain(error).to_string();
             tracing::warn!(%error, "a job failed");
-            jobs::failed(&app.db, job, App::tries(job), app.clock.now(), &error).await
+            jobs::mark_as_failed(&app.db, job, App::tries(job), app.clock.now(), &error).await
         }
     };
     if let Err(error) = written {
@@ -240,10 +239,10 @@ async fn work_off(app: &App, job: &Job, begun: Option<Turn>) {
 }
 
 async fn events_loop(app: Arc<App>, stop: CancellationToken) {
-    let mut hints = app.db.wake_ups().subscribe();
+    let mut wake_ups = app.db.wake_ups().subscribe();
     loop {
         let any = apply_events(&app).await;
-        if stop.is_cancelled() || (!any && !next(&mut hints, Topic::Intake, &stop).await) {
+        if stop.is_cancelled() || (!any && !wait_for_work(&mut wake_ups, Topic::Intake, &stop).await) {
             return;
         }
     }
@@ -251,7 +250,7 @@ async fn events_loop(app: Arc<App>, stop: CancellationToken) {
 
 /// Claims and applies one batch of accepted events. False when there was none.
 pub(crate) async fn apply_events(app: &App) -> bool {
-    let claimed = match app.intake.claim(EVENTS_MAX).await {
+    let claimed = match app.intake.claim(EVENTS_PER_BATCH).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "accepted events cannot be claimed; trying again");
@@ -334,7 +333,7 @@ async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
         // Once a second, however much comes: it is not in a hurry, and batches.
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }
@@ -358,7 +357,7 @@ pub async fn seal(app: &App, sealer: &Sealer) {
 }
 
 async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
-    while !over(&stop).await {
+    while !minute_or_stop(&stop).await {
         sweep(&app).await;
     }
 }
@@ -366,7 +365,7 @@ async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
 /// Tells the record each minute, and at the end, which webhook secrets this process opened.
 async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
     loop {
-        let last = over(&stop).await;
+        let last = minute_or_stop(&stop).await;
         if let Err(error) = app.credentials.record_openings().await {
             tracing::error!(error = %Chain(&error), "openings of webhook secrets could not be recorded; trying again");
         }
@@ -377,7 +376,7 @@ async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Waits a minute or for the stop. True: stop.
-async fn over(stop: &CancellationToken) -> bool {
+async fn minute_or_stop(stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => true,
         () = tokio::time::sleep(MINUTE) => false,
@@ -388,8 +387,8 @@ async fn over(stop: &CancellationToken) -> bool {
 pub async fn run_until_idle(app: &App) {
     loop {
         let applied = apply_events(app).await;
-        let turns = claim(app, Queue::Turns.kinds(), EVENTS_MAX).await;
-        let others = claim(app, Queue::Others.kinds(), EVENTS_MAX).await;
+        let turns = claim(app, Queue::Turns.kinds(), EVENTS_PER_BATCH).await;
+        let others = claim(app, Queue::Others.kinds(), EVENTS_PER_BATCH).await;
         if !applied && turns.is_empty() && others.is_empty() {
             return;
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use thinkwork_primitives::crypto::{equal, random};
+use thinkwork_primitives::crypto::{constant_time_eq, random};
 use thinkwork_primitives::{CredentialId, Secret};
 use zeroize::Zeroizing;
 
@@ -188,7 +188,7 @@ impl Vault {
             .as_ref()
             .and_then(|ring| ring.find(kek_id))
             .ok_or_else(|| Error::AbsentKey { kek_id: shown_kek_id(kek_id) })?;
-        let same = equal(kek.fingerprint.as_bytes(), stored.as_bytes());
+        let same = constant_time_eq(kek.fingerprint.as_bytes(), stored.as_bytes());
         if same { Ok(()) } else { Err(Error::WrongKey { kek_id: kek.id.clone() }) }
     }
 
@@ -197,7 +197,7 @@ impl Vault {
     /// # Errors
     /// [`Error::WrongRoot`].
     pub fn verify_root_fingerprint(&self, stored: &str) -> Result<(), Error> {
-        let same = equal(self.ring().root.fingerprint.as_bytes(), stored.as_bytes());
+        let same = constant_time_eq(self.ring().root.fingerprint.as_bytes(), stored.as_bytes());
         if same { Ok(()) } else { Err(Error::WrongRoot) }
     }
 

@@ -16,19 +16,19 @@ use crate::connect::Connections;
 use crate::{Db, Engine, Error, roles};
 
 /// One file of the folder `migrations`.
-struct Source {
+struct MigrationFile {
     version: i64,
     name: &'static str,
     sql: &'static str,
 }
 
 /// Oldest first. Only added to.
-const SQLITE: &[Source] =
-    &[Source { version: 1, name: "initial", sql: include_str!("../../migrations/sqlite/0001_initial.sql") }];
+const SQLITE: &[MigrationFile] =
+    &[MigrationFile { version: 1, name: "initial", sql: include_str!("../../migrations/sqlite/0001_initial.sql") }];
 
 /// Oldest first. Only added to.
-const POSTGRES: &[Source] =
-    &[Source { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") }];
+const POSTGRES: &[MigrationFile] =
+    &[MigrationFile { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") }];
 
 /// Where the driver keeps what was applied.
 const APPLIED: &str = "_sqlx_migrations";
@@ -51,7 +51,7 @@ pub async fn migrations_pending(db: &Db) -> Result<usize, Error> {
     count_pending(db, sources(db.engine())).await
 }
 
-async fn count_pending(db: &Db, sources: &[Source]) -> Result<usize, Error> {
+async fn count_pending(db: &Db, sources: &[MigrationFile]) -> Result<usize, Error> {
     let mut applied = Vec::new();
     if table_names(db).await?.iter().any(|name| name == APPLIED) {
         let statements = db.statements().await?;
@@ -64,14 +64,14 @@ async fn count_pending(db: &Db, sources: &[Source]) -> Result<usize, Error> {
     pending(&migrator(sources), &applied)
 }
 
-const fn sources(engine: Engine) -> &'static [Source] {
+const fn sources(engine: Engine) -> &'static [MigrationFile] {
     match engine {
         Engine::Sqlite => SQLITE,
         Engine::Postgres => POSTGRES,
     }
 }
 
-async fn apply(db: &Db, sources: &[Source]) -> Result<usize, Error> {
+async fn apply(db: &Db, sources: &[MigrationFile]) -> Result<usize, Error> {
     let migrator = migrator(sources);
     // Most starts find nothing to apply, and need no connection of the owner.
     let to_apply = count_pending(db, sources).await?;
@@ -96,7 +96,7 @@ async fn apply(db: &Db, sources: &[Source]) -> Result<usize, Error> {
     }
 }
 
-fn migrator(sources: &[Source]) -> Migrator {
+fn migrator(sources: &[MigrationFile]) -> Migrator {
     let migrations = sources.iter().map(|source| {
         let sql = SqlStr::from_static(source.sql);
         Migration::new(source.version, source.name.into(), MigrationType::Simple, sql, false)

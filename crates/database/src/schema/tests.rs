@@ -79,8 +79,8 @@ impl Stage {
 
     /// The migrations of this engine and then these.
     async fn apply(&self, more: &[&'static str]) -> Result<usize, Error> {
-        let own = sources(self.db.engine()).iter().map(|source| Source { ..*source });
-        let more = (next_version()..).zip(more).map(|(version, &sql)| Source { version, name: "test", sql });
+        let own = sources(self.db.engine()).iter().map(|source| MigrationFile { ..*source });
+        let more = (next_version()..).zip(more).map(|(version, &sql)| MigrationFile { version, name: "test", sql });
         apply(&self.db, &own.chain(more).collect::<Vec<_>>()).await
     }
 
@@ -182,7 +182,8 @@ fn every_file_is_listed_under_its_name() {
             sources.iter().map(|source| format!("{:04}_{}.sql", source.version, source.name)).collect();
         assert_eq!(files, listed, "of migrations/{folder}");
     }
-    let names = |sources: &[Source]| sources.iter().map(|source| (source.version, source.name)).collect::<Vec<_>>();
+    let names =
+        |sources: &[MigrationFile]| sources.iter().map(|source| (source.version, source.name)).collect::<Vec<_>>();
     assert_eq!(names(SQLITE), names(POSTGRES));
 }
 

@@ -58,15 +58,15 @@ async fn a_lease_that_ran_out_is_claimed_by_another_and_the_first_is_told() {
     enqueue(&db, tenant, "a", &clock).await;
     let first = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
-    assert!(jobs::extend(&db, &first, clock.now(), LEASE).await.unwrap());
+    assert!(jobs::extend_lease(&db, &first, clock.now(), LEASE).await.unwrap());
     clock.advance(LEASE * 2);
     let second = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     assert_eq!(second.attempts, 1);
-    assert!(!jobs::extend(&db, &first, clock.now(), LEASE).await.unwrap());
+    assert!(!jobs::extend_lease(&db, &first, clock.now(), LEASE).await.unwrap());
     // The late end of the first changes nothing for the second.
-    jobs::done(&db, &first).await.unwrap();
-    assert!(jobs::extend(&db, &second, clock.now(), LEASE).await.unwrap());
-    jobs::done(&db, &second).await.unwrap();
+    jobs::complete(&db, &first).await.unwrap();
+    assert!(jobs::extend_lease(&db, &second, clock.now(), LEASE).await.unwrap());
+    jobs::complete(&db, &second).await.unwrap();
     assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), Counts { waiting: 0, parked: 0 });
 }
 
@@ -79,10 +79,10 @@ async fn a_job_that_is_asked_for_while_it_runs_runs_once_more() {
     let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     enqueue(&db, tenant, "a", &clock).await;
     enqueue(&db, tenant, "a", &clock).await;
-    jobs::done(&db, &job).await.unwrap();
+    jobs::complete(&db, &job).await.unwrap();
     let again = jobs::claim(&db, clock.now(), LEASE, 9).await.unwrap();
     assert_eq!(again.len(), 1);
-    jobs::done(&db, again.first().unwrap()).await.unwrap();
+    jobs::complete(&db, again.first().unwrap()).await.unwrap();
     assert_eq!(jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(), Counts { waiting: 0, parked: 0 });
 }
 
@@ -94,7 +94,7 @@ async fn a_job_that_keeps_failing_is_parked_and_enqueueing_it_frees_it() {
     enqueue(&db, tenant, "a", &clock).await;
     for _ in 0..jobs::ATTEMPTS_MAX {
         let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
-        jobs::failed(&db, &job, TestRun::TRIES, clock.now(), "it does not work").await.unwrap();
+        jobs::mark_as_failed(&db, &job, TestRun::RETRY, clock.now(), "it does not work").await.unwrap();
         assert!(jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().is_empty());
         clock.advance(Duration::from_secs(3_601));
     }
@@ -111,12 +111,12 @@ async fn a_job_that_is_asked_for_during_its_last_failing_try_begins_anew() {
     enqueue(&db, tenant, "a", &clock).await;
     for _ in 1..jobs::ATTEMPTS_MAX {
         let job = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
-        jobs::failed(&db, &job, TestRun::TRIES, clock.now(), "it does not work").await.unwrap();
+        jobs::mark_as_failed(&db, &job, TestRun::RETRY, clock.now(), "it does not work").await.unwrap();
         clock.advance(Duration::from_secs(3_601));
     }
     let last = jobs::claim(&db, clock.now(), LEASE, 1).await.unwrap().remove(0);
     enqueue(&db, tenant, "a", &clock).await;
-    jobs::failed(&db, &last, TestRun::TRIES, clock.now(), "it does not work").await.unwrap();
+    jobs::mark_as_failed(&db, &last, TestRun::RETRY, clock.now(), "it does not work").await.unwrap();
     assert_eq!(
         jobs::counts(&mut db.read_shared().await.unwrap()).await.unwrap(),
         Counts { waiting: 1, parked: 0 },

@@ -2,7 +2,7 @@
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
-use thinkwork_database::{Error, quota, routes, schema};
+use thinkwork_database::{Error, quota, schema, tenant_lookup};
 use thinkwork_primitives::TenantId;
 use uuid::Uuid;
 
@@ -90,7 +90,7 @@ async fn l80_on_sqlite_a_statement_that_does_not_keep_to_its_tenant_is_refused()
     assert_eq!(run(&format!("SELECT text FROM note{compared}"), &[one]).await, [None, None]);
     let mut tx = db.write(TenantId::from_uuid(one)).await.unwrap();
     for tenant in [one, two] {
-        tx.insert_last(&note::ActiveModel {
+        tx.insert_deferred(&note::ActiveModel {
             id: Set(Uuid::now_v7()),
             tenant_id: Set(tenant),
             text: Set("x".to_owned()),
@@ -148,15 +148,15 @@ async fn a_route_leads_to_its_row_until_it_is_removed() {
     let tenant = harness::tenant(&db).await;
     let row = Uuid::now_v7();
     let mut tx = db.write(tenant).await.unwrap();
-    routes::add(&mut tx, "token", "secret", row).await.unwrap();
+    tenant_lookup::add(&mut tx, "token", "secret", row).await.unwrap();
     tx.commit().await.unwrap();
-    let found = routes::find(&db, "token", "secret").await.unwrap().unwrap();
+    let found = tenant_lookup::find(&db, "token", "secret").await.unwrap().unwrap();
     assert_eq!((found.tenant, found.row), (tenant, row));
-    assert!(routes::find(&db, "session", "secret").await.unwrap().is_none());
+    assert!(tenant_lookup::find(&db, "session", "secret").await.unwrap().is_none());
     let mut tx = db.write(tenant).await.unwrap();
-    routes::remove(&mut tx, "token", row).await.unwrap();
+    tenant_lookup::remove(&mut tx, "token", row).await.unwrap();
     tx.commit().await.unwrap();
-    assert!(routes::find(&db, "token", "secret").await.unwrap().is_none());
+    assert!(tenant_lookup::find(&db, "token", "secret").await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -2,16 +2,16 @@
 //!
 //! Invariant: whatever was revoked, disabled, has expired or lain idle is nobody, at once; nothing is cached.
 
-use thinkwork_database::routes;
+use thinkwork_database::tenant_lookup;
 use thinkwork_primitives::{AuthMethod, Identity, Principal, SessionId, TokenId, crypto};
 
-use super::store::proof::{self, Whose};
+use super::store::proof::{self, TokenOwner};
 use super::{Access, Error, TokenKind, rules, sessions, store, tokens};
 use crate::edge::ApiError;
-use crate::edge::caller::{Authenticate, BoxFuture, Known, Presented};
+use crate::edge::caller::{Authenticate, Authenticated, BoxFuture, Presented};
 
 impl Authenticate for Access {
-    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Known>, ApiError>> {
+    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Authenticated>, ApiError>> {
         Box::pin(async move {
             let known = match presented {
                 Presented::Session(cookie) => self.by_session(cookie).await,
@@ -23,14 +23,16 @@ impl Authenticate for Access {
 }
 
 impl Access {
-    async fn by_session(&self, cookie: &str) -> Result<Option<Known>, Error> {
-        let Some((mut tx, row)) = routes::read(&self.db, sessions::ROUTE, cookie).await? else { return Ok(None) };
+    async fn by_session(&self, cookie: &str) -> Result<Option<Authenticated>, Error> {
+        let Some((mut tx, row)) = tenant_lookup::read(&self.db, sessions::LOOKUP, cookie).await? else {
+            return Ok(None);
+        };
         let now = self.now();
         let tenant = tx.tenant();
         let id = SessionId::from_uuid(row);
         let Some(found) = proof::session_find(&mut tx, id).await? else { return Ok(None) };
-        let genuine = crypto::equal(&found.hash, &crypto::sha256(cookie.as_bytes()));
-        if !genuine || !rules::session_lives(now, found.session.last_seen_at, found.session.expires_at) {
+        let genuine = crypto::constant_time_eq(&found.hash, &crypto::sha256(cookie.as_bytes()));
+        if !genuine || !rules::is_session_live(now, found.session.last_seen_at, found.session.expires_at) {
             return Ok(None);
         }
         let Some(user) = store::user_find(&mut tx, found.user).await?.filter(|user| !user.disabled) else {
@@ -38,12 +40,12 @@ impl Access {
         };
         let (_, tenant_name) = self.tenant(&mut tx).await?;
         drop(tx);
-        if rules::worth_noting(now, Some(found.session.last_seen_at)) {
+        if rules::is_last_used_stale(now, Some(found.session.last_seen_at)) {
             let mut tx = self.db.write(tenant).await?;
             proof::session_seen(&mut tx, id, now).await?;
             tx.commit().await?;
         }
-        Ok(Some(Known {
+        Ok(Some(Authenticated {
             principal: Principal {
                 tenant,
                 identity: Identity::User { id: user.id, role: user.role },
@@ -55,18 +57,18 @@ impl Access {
         }))
     }
 
-    async fn by_token(&self, text: &str) -> Result<Option<Known>, Error> {
+    async fn by_token(&self, text: &str) -> Result<Option<Authenticated>, Error> {
         let ours = [TokenKind::Personal, TokenKind::Service];
         let Some(kind) = ours.into_iter().find(|kind| text.starts_with(tokens::prefix(*kind))) else {
             return Ok(None);
         };
-        let Some((mut tx, row)) = routes::read(&self.db, tokens::ROUTE, text).await? else { return Ok(None) };
+        let Some((mut tx, row)) = tenant_lookup::read(&self.db, tokens::LOOKUP, text).await? else { return Ok(None) };
         let now = self.now();
         let tenant = tx.tenant();
         let id = TokenId::from_uuid(row);
-        let Some(found) = proof::token_find(&mut tx, Whose::Tenant, id).await? else { return Ok(None) };
+        let Some(found) = proof::token_find(&mut tx, TokenOwner::Tenant, id).await? else { return Ok(None) };
         let token = found.token;
-        let genuine = token.kind == kind && crypto::equal(&found.hash, &crypto::sha256(text.as_bytes()));
+        let genuine = token.kind == kind && crypto::constant_time_eq(&found.hash, &crypto::sha256(text.as_bytes()));
         let over = token.revoked_at.is_some() || token.expires_at.is_some_and(|end| end <= now);
         if !genuine || over {
             return Ok(None);
@@ -80,12 +82,12 @@ impl Access {
             None => return Ok(None),
         };
         drop(tx);
-        if rules::worth_noting(now, token.last_used_at) {
+        if rules::is_last_used_stale(now, token.last_used_at) {
             let mut tx = self.db.write(tenant).await?;
             proof::token_used(&mut tx, id, now).await?;
             tx.commit().await?;
         }
-        Ok(Some(Known {
+        Ok(Some(Authenticated {
             principal: Principal {
                 tenant,
                 identity,

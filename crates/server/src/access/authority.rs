@@ -31,7 +31,7 @@ impl Access {
         let is_alive = match by.auth {
             AuthMethod::Session { id, .. } => proof::session_find(tx, id)
                 .await?
-                .is_some_and(|found| rules::session_lives(now, found.session.last_seen_at, found.session.expires_at)),
+                .is_some_and(|found| rules::is_session_live(now, found.session.last_seen_at, found.session.expires_at)),
             AuthMethod::Token { id, .. } => proof::token_lock(tx, id)
                 .await?
                 .is_some_and(|token| token.revoked_at.is_none() && token.expires_at.is_none_or(|end| end > now)),

@@ -5,17 +5,17 @@
 use std::time::Duration;
 use strum::{EnumString, IntoStaticStr};
 
-use thinkwork_database::{Tx, quota, routes};
+use thinkwork_database::{Tx, quota, tenant_lookup};
 use thinkwork_primitives::{Actor, InvitationId, Secret, TenantId, Timestamp, UserId, crypto};
 
-use super::people::EMAIL_ROUTE;
+use super::people::EMAIL_LOOKUP;
 use super::store::proof;
-use super::{Access, Client, Error, NewSession, rules, store};
+use super::{Access, ClientInfo, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
 use crate::edge::Idempotency;
 
 /// Leads from a code to its row, before the tenant is known.
-const ROUTE: &str = "invitation";
+const LOOKUP: &str = "invitation";
 
 /// What a code is for.
 #[derive(Clone, Copy, EnumString, IntoStaticStr)]
@@ -39,10 +39,8 @@ impl Purpose {
 }
 
 /// Whom a code lets in: what its page greets them with.
-pub struct Expected {
-    /// Their name.
+pub struct PendingInvitation {
     pub name: String,
-    /// Their e-mail.
     pub email: String,
     /// The tenant's name.
     pub tenant_name: String,
@@ -56,15 +54,15 @@ pub(super) async fn code_insert(
 ) -> Result<(Secret, Timestamp), Error> {
     let id = InvitationId::new();
     let expires_at = now.plus(purpose.lifetime());
-    let (code, hash) = crypto::token("")?;
+    let (code, hash) = crypto::generate_token("")?;
     store::invitation_insert(tx, id, user, purpose.as_str(), &hash, now, expires_at).await?;
-    routes::add(tx, ROUTE, code.expose_str().unwrap_or_default(), id.uuid()).await?;
+    tenant_lookup::add(tx, LOOKUP, code.expose_str().unwrap_or_default(), id.uuid()).await?;
     Ok((code, expires_at))
 }
 
 pub(super) async fn codes_end(tx: &mut Tx, user: UserId, now: Timestamp) -> Result<(), Error> {
     for id in store::invitations_end(tx, user, now).await? {
-        routes::remove(tx, ROUTE, id).await?;
+        tenant_lookup::remove(tx, LOOKUP, id).await?;
     }
     Ok(())
 }
@@ -74,9 +72,9 @@ impl Access {
     pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
-        self.sessions_sweep(&mut tx, proof::Whose::Tenant, now, count).await?;
+        self.sessions_sweep(&mut tx, proof::TokenOwner::Tenant, now, count).await?;
         for over in store::invitations_sweep(&mut tx, now, count).await? {
-            routes::remove(&mut tx, ROUTE, over).await?;
+            tenant_lookup::remove(&mut tx, LOOKUP, over).await?;
         }
         Idempotency::sweep(&mut tx, now, count).await?;
         tx.commit().await?;
@@ -109,7 +107,7 @@ impl Access {
     /// [`Error::NotFound`] where there is no such enabled person; the database's.
     pub async fn setup_code_of(&self, tenant: &str, email: &str) -> Result<Secret, Error> {
         let tenant = store::tenant_by_slug(&mut self.db.read_shared().await?, tenant).await?.ok_or(Error::NotFound)?;
-        let found = routes::find_all(&self.db, EMAIL_ROUTE, &rules::email_key(email)).await?;
+        let found = tenant_lookup::find_all(&self.db, EMAIL_LOOKUP, &rules::email_key(email)).await?;
         let route = found.into_iter().find(|route| route.tenant == tenant).ok_or(Error::NotFound)?;
         let user = UserId::from_uuid(route.row);
         let mut tx = self.db.read(tenant).await?;
@@ -126,34 +124,31 @@ impl Access {
     }
 
     /// Whom a code lets in; `None` once it does not work any more.
-    pub async fn code_look(&self, code: &str) -> Result<Option<Expected>, Error> {
-        let Some((mut tx, row)) = routes::read(&self.db, ROUTE, code).await? else { return Ok(None) };
+    pub async fn code_find(&self, code: &str) -> Result<Option<PendingInvitation>, Error> {
+        let Some((mut tx, row)) = tenant_lookup::read(&self.db, LOOKUP, code).await? else { return Ok(None) };
         let Some(invitation) = store::invitation_find(&mut tx, row).await? else { return Ok(None) };
         if invitation.expires_at <= self.now() {
             return Ok(None);
         }
         let (_, tenant_name) = self.tenant(&mut tx).await?;
         let user = store::user_find(&mut tx, invitation.user).await?.filter(|user| !user.disabled);
-        Ok(user.map(|user| Expected { name: user.name, email: user.email, tenant_name }))
+        Ok(user.map(|user| PendingInvitation { name: user.name, email: user.email, tenant_name }))
     }
 
     /// Uses a code up: sets the password, and the name if one is given, and signs the person in.
-    ///
-    /// # Errors
-    /// [`Error::CodeExpired`], [`Error::Invalid`], the database's.
     pub async fn code_accept(
         &self,
         code: &str,
         name: Option<&str>,
         password: &Secret,
-        client: &Client,
+        client: &ClientInfo,
     ) -> Result<NewSession, Error> {
         rules::check_password(password)?;
         let name = name.map(rules::check_name).transpose()?;
         // Looked at before hashing, so that a stranger's guesses cost us no work.
-        self.code_look(code).await?.ok_or(Error::CodeExpired)?;
+        self.code_find(code).await?.ok_or(Error::CodeExpired)?;
         let phc = self.hashing.hash(password).await?;
-        let route = routes::find(&self.db, ROUTE, code).await?.ok_or(Error::CodeExpired)?;
+        let route = tenant_lookup::find(&self.db, LOOKUP, code).await?.ok_or(Error::CodeExpired)?;
         let now = self.now();
         let mut tx = self.db.write(route.tenant).await?;
         let invitation = store::invitation_find(&mut tx, route.row).await?.ok_or(Error::CodeExpired)?;
@@ -161,7 +156,7 @@ impl Access {
         if !store::invitation_use(&mut tx, route.row, now).await? || !self.confirm_user(&mut tx, user).await? {
             return Err(Error::CodeExpired);
         }
-        routes::remove(&mut tx, ROUTE, route.row).await?;
+        tenant_lookup::remove(&mut tx, LOOKUP, route.row).await?;
         codes_end(&mut tx, user, now).await?;
         if let Some(name) = name {
             store::user_set_name(&mut tx, user, &name).await?;

@@ -17,7 +17,7 @@ pub(super) use client::{Sender, session_cookies, session_cookies_end};
 
 use super::sign_in::SignIn;
 use super::{Access, Error, NewSession, Session, User};
-use crate::edge::{ApiError, Caller, Consent, Id, IfVersion, Json, List, Member, Paging, Public};
+use crate::edge::{ApiError, Caller, IfMatch, Json, List, Member, Pagination, Path, Public, SessionUser};
 
 /// Every JSON route of the slice.
 pub fn routes(access: &Access) -> OpenApiRouter {
@@ -44,10 +44,10 @@ impl From<Error> for ApiError {
             Error::WrongPassword => {
                 Self::new(StatusCode::UNAUTHORIZED, "wrong_credentials", "Incorrect email or password. Try again.")
             }
-            Error::WhichTenant => {
+            Error::AmbiguousTenant => {
                 Self::invalid("tenant", "this email is used at several companies; enter the short name of yours.")
             }
-            Error::TooManyTries { retry_after_seconds } => Self::too_many(
+            Error::TooManyAttempts { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,
                 "Too many attempts. Wait a few minutes and try again, or use a browser where you signed in before.",
             ),
@@ -74,7 +74,7 @@ impl From<Error> for ApiError {
                 "access_changed",
                 "Your access changed while this request ran, and nothing was done; sign in again.",
             ),
-            Error::Changed => IfVersion::changed(),
+            Error::VersionConflict => IfMatch::precondition_failed(),
             Error::Idempotency(error) => *error,
             Error::Random(_) | Error::Hashing(_) | Error::Database(_) | Error::Audit(_) => Self::internal(&error),
         }
@@ -107,7 +107,7 @@ struct SignInResponse {
     user_id: UserId,
 }
 
-fn session_answer(status: StatusCode, session: &NewSession) -> Response {
+fn session_response(status: StatusCode, session: &NewSession) -> Response {
     let body = SignInResponse { csrf_token: session.csrf.clone(), user_id: session.user };
     (status, session_cookies(session), Json(body)).into_response()
 }
@@ -127,7 +127,7 @@ async fn session_create(
 ) -> Result<Response, ApiError> {
     let sign_in = SignIn { tenant: body.tenant.as_deref(), email: &body.email, password: &body.password };
     let session = access.sign_in(sign_in, &client).await?;
-    let mut response = session_answer(StatusCode::CREATED, &session);
+    let mut response = session_response(StatusCode::CREATED, &session);
     response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/v1/me"));
     Ok(response)
 }
@@ -135,7 +135,7 @@ async fn session_create(
 /// Signs the calling browser out.
 #[utoipa::path(delete, path = "/v1/sessions/current", operation_id = "sessions.delete", tag = "access",
     responses((status = 204, description = "Signed out.")), extensions(("x-caller" = json!("consent"))))]
-async fn session_delete(State(access): State<Access>, consent: Consent) -> Result<Response, ApiError> {
+async fn session_delete(State(access): State<Access>, consent: SessionUser) -> Result<Response, ApiError> {
     if let AuthMethod::Session { id, .. } = consent.principal.auth {
         access.session_end(&consent.principal, id).await?;
     }
@@ -254,13 +254,13 @@ struct SessionResponse {
 }
 
 /// Lists the browsers in which you are signed in, newest first.
-#[utoipa::path(get, path = "/v1/me/sessions", operation_id = "me.sessions.list", tag = "access", params(Paging),
+#[utoipa::path(get, path = "/v1/me/sessions", operation_id = "me.sessions.list", tag = "access", params(Pagination),
     responses((status = 200, body = List<SessionResponse>, description = "Your sessions, newest first.")),
     extensions(("x-caller" = json!("member"))))]
 async fn me_sessions_list(
     State(access): State<Access>,
     member: Member,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<SessionResponse>>, ApiError> {
     let current = match member.principal.auth {
         AuthMethod::Session { id, .. } => Some(id),
@@ -285,7 +285,7 @@ async fn me_sessions_list(
 async fn me_session_delete(
     State(access): State<Access>,
     member: Member,
-    Id(id): Id<SessionId>,
+    Path(id): Path<SessionId>,
 ) -> Result<StatusCode, ApiError> {
     access.session_end(&member.principal, id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -319,7 +319,7 @@ struct ChangePasswordRequest {
     extensions(("x-caller" = json!("consent"))))]
 async fn me_password_set(
     State(access): State<Access>,
-    consent: Consent,
+    consent: SessionUser,
     Json(body): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
     access.password_change(&consent.principal, &body.current_password, &body.new_password).await?;

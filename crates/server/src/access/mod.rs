@@ -43,7 +43,6 @@ pub enum Error {
     /// A field does not hold what it must.
     #[error("{field}: {problem}")]
     Invalid {
-        /// The field.
         field: &'static str,
         /// What to enter instead.
         problem: &'static str,
@@ -59,10 +58,10 @@ pub enum Error {
     WrongPassword,
     /// The same e-mail and password open several tenants.
     #[error("several tenants know this e-mail")]
-    WhichTenant,
+    AmbiguousTenant,
     /// Too many tries.
     #[error("too many tries")]
-    TooManyTries {
+    TooManyAttempts {
         /// Seconds until the next try.
         retry_after_seconds: u64,
     },
@@ -92,7 +91,7 @@ pub enum Error {
     AccessChanged,
     /// The person was changed since the caller read them.
     #[error("the person was changed meanwhile")]
-    Changed,
+    VersionConflict,
     /// The idempotency key was used before.
     #[error("the idempotency key was used before")]
     Idempotency(Box<ApiError>),
@@ -102,10 +101,8 @@ pub enum Error {
     /// Hashing a password failed.
     #[error("a password could not be hashed: {0}")]
     Hashing(String),
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
 }
@@ -113,11 +110,9 @@ pub enum Error {
 /// A person of the tenant.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// Their id.
     pub id: UserId,
     /// Their e-mail as entered.
     pub email: String,
-    /// Their name.
     pub name: String,
     /// What they may do.
     pub role: Role,
@@ -133,20 +128,15 @@ pub struct User {
 
 /// Somebody to invite.
 pub struct NewUser {
-    /// Their e-mail.
     pub email: String,
-    /// Their name.
     pub name: String,
-    /// Their role.
     pub role: Role,
 }
 
 /// What to change about a person; `None` leaves it.
 #[derive(Default)]
-pub struct UserChange {
-    /// A new name.
+pub struct UserUpdate {
     pub name: Option<String>,
-    /// A new role.
     pub role: Option<Role>,
     /// Lock out, or let in again.
     pub disabled: Option<bool>,
@@ -156,7 +146,6 @@ pub struct UserChange {
 
 /// Somebody who was invited, and the link that is shown this once.
 pub struct Invited {
-    /// The person.
     pub user: User,
     /// Absolute, with the one-time code in it.
     pub invite_url: Secret,
@@ -166,9 +155,7 @@ pub struct Invited {
 
 /// What `thinkwork setup` made.
 pub struct NewTenant {
-    /// The tenant.
     pub tenant: TenantId,
-    /// Its owner.
     pub owner: UserId,
     /// The code of the one-time set-up link, `/setup?code=…`; lives an hour.
     pub setup_code: Secret,
@@ -176,7 +163,7 @@ pub struct NewTenant {
 
 /// The browser or app at the other end, as far as it matters for a sign-in.
 #[derive(Default)]
-pub struct Client {
+pub struct ClientInfo {
     /// Where it calls from, if the connection says.
     pub address: Option<IpAddr>,
     /// What it calls itself; shown in the list of sessions.
@@ -197,14 +184,12 @@ pub struct NewSession {
     pub csrf: String,
     /// The person who is signed in.
     pub user: UserId,
-    /// The session.
     pub session: SessionId,
 }
 
 /// One of a person's sessions, for the list.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Its id.
     pub id: SessionId,
     /// What the browser calls itself.
     pub user_agent: String,
@@ -239,7 +224,6 @@ impl TokenKind {
 /// A token as it may be shown: never the token itself.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// Its id.
     pub id: TokenId,
     /// What it is for, in its maker's words.
     pub name: String,
@@ -253,19 +237,16 @@ pub struct Token {
     pub user: Option<UserId>,
     /// Its last four characters.
     pub last_four: String,
-    /// When it was made.
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
-    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
 /// A token to make.
 pub struct NewToken {
-    /// What it is for.
     pub name: String,
     /// As whom it acts.
     pub kind: TokenKind,
@@ -285,13 +266,12 @@ pub struct CreatedToken {
     pub secret: Secret,
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Access {
     db: Db,
     clock: Clock,
     public_url: Arc<url::Url>,
-    hashing: Arc<password::Hashing>,
+    hashing: Arc<password::PasswordHashing>,
 }
 
 /// What the ids of this slice are called.

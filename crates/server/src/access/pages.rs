@@ -16,11 +16,11 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{AuthMethod, Secret};
 
-use super::codes::Expected;
+use super::codes::PendingInvitation;
 use super::http::{Sender, session_cookies, session_cookies_end};
 use super::sign_in::SignIn;
 use super::{Access, Error, rules};
-use crate::edge::{ApiError, CheckedForm, Form, Layout, Notice, Page, PageError, PageMember};
+use crate::edge::{ApiError, Form, Layout, Notice, Page, PageError, PageMember, ProtectedForm};
 
 /// Every page of the slice.
 pub fn routes(access: &Access) -> Router {
@@ -108,7 +108,7 @@ async fn sign_in(State(access): State<Access>, Sender(client): Sender, Form(form
     match access.sign_in(SignIn { tenant, email: &form.email, password: &form.password }, &client).await {
         Ok(session) => (session_cookies(&session), Redirect::to(&next)).into_response(),
         Err(error) => {
-            let ask_tenant = matches!(error, Error::WhichTenant) || tenant.is_some();
+            let ask_tenant = matches!(error, Error::AmbiguousTenant) || tenant.is_some();
             let (status, retry_after) = refusal(&error);
             let layout = Layout::public("Sign in").with_notice(Some(bad(error)));
             let page = SignInPage { layout, next, email: form.email, tenant: form.tenant, ask_tenant };
@@ -121,7 +121,7 @@ async fn sign_in(State(access): State<Access>, Sender(client): Sender, Form(form
 fn refusal(error: &Error) -> (StatusCode, axum::http::HeaderMap) {
     let mut headers = axum::http::HeaderMap::new();
     let status = match error {
-        Error::TooManyTries { retry_after_seconds } => {
+        Error::TooManyAttempts { retry_after_seconds } => {
             headers.insert(axum::http::header::RETRY_AFTER, (*retry_after_seconds).into());
             StatusCode::TOO_MANY_REQUESTS
         }
@@ -139,7 +139,7 @@ fn refusal(error: &Error) -> (StatusCode, axum::http::HeaderMap) {
 #[derive(Deserialize)]
 struct Nothing {}
 
-async fn sign_out(State(access): State<Access>, checked: CheckedForm<Nothing>) -> Response {
+async fn sign_out(State(access): State<Access>, checked: ProtectedForm<Nothing>) -> Response {
     let Nothing {} = checked.form;
     let caller = checked.caller;
     if let AuthMethod::Session { id, .. } = caller.principal.auth {
@@ -195,7 +195,7 @@ async fn invitation_page(State(access): State<Access>, Query(query): Query<CodeQ
 }
 
 async fn welcome_page(access: &Access, action: &'static str, code: String) -> Response {
-    match access.code_look(&code).await {
+    match access.code_find(&code).await {
         Ok(Some(expected)) => Page(welcome(action, code, expected.name.clone(), expected, None)).into_response(),
         Ok(None) => expired(action),
         Err(error) => PageError(error.into()).into_response(),
@@ -206,7 +206,7 @@ fn welcome(
     action: &'static str,
     code: String,
     name: String,
-    expected: Expected,
+    expected: PendingInvitation,
     notice: Option<Notice>,
 ) -> WelcomePage {
     let title = if action == "/setup" { "Set up ThinkWork" } else { "Welcome" };
@@ -227,7 +227,7 @@ async fn invitation(State(access): State<Access>, Sender(client): Sender, Form(f
     accept(&access, "/invitation", &client, form).await
 }
 
-async fn accept(access: &Access, action: &'static str, client: &super::Client, form: WelcomeForm) -> Response {
+async fn accept(access: &Access, action: &'static str, client: &super::ClientInfo, form: WelcomeForm) -> Response {
     let done = if form.password.equals(form.password_again.expose()) {
         access.code_accept(&form.code, Some(&form.name), &form.password, client).await
     } else {
@@ -243,7 +243,7 @@ async fn accept(access: &Access, action: &'static str, client: &super::Client, f
         }
         Err(error) => error,
     };
-    match access.code_look(&form.code).await {
+    match access.code_find(&form.code).await {
         Ok(Some(expected)) => {
             let (status, headers) = refusal(&error);
             (status, headers, Page(welcome(action, form.code, form.name, expected, Some(bad(error))))).into_response()

@@ -14,30 +14,31 @@ use super::Error;
 /// 19 MiB, two passes, one lane: the smaller of OWASP's recommended settings, so that a small machine can take a
 /// burst of sign-ins.
 const MEMORY_KIB: u32 = 19 * 1_024;
-const PASSES: u32 = 2;
+const ITERATIONS: u32 = 2;
 /// Hashes at a time: bounds what a burst takes from memory and from everybody else's cores.
-const AT_ONCE_MAX: usize = 2;
+const CONCURRENT_HASHES_MAX: usize = 2;
 
 /// What every check runs against where there is no account: a hash that no password has, of the same cost.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWhhcy10aGlz$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const DUMMY_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWhhcy10aGlz$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Hashes and checks.
-pub(super) struct Hashing {
+pub(super) struct PasswordHashing {
     permits: Arc<Semaphore>,
 }
 
-impl Default for Hashing {
+impl Default for PasswordHashing {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+        Self { permits: Arc::new(Semaphore::new(CONCURRENT_HASHES_MAX)) }
     }
 }
 
 fn argon2() -> Result<Argon2<'static>, Error> {
-    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::Hashing(error.to_string()))?;
+    let params = Params::new(MEMORY_KIB, ITERATIONS, 1, None).map_err(|error| Error::Hashing(error.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-impl Hashing {
+impl PasswordHashing {
     /// The PHC string of this password with a fresh salt.
     pub(super) async fn hash(&self, password: &Secret) -> Result<String, Error> {
         let salt = crypto::random::<16>()?;
@@ -53,7 +54,7 @@ impl Hashing {
     /// Whether the password is the one behind `phc`. Without one the answer is no, after the same work.
     pub(super) async fn check(&self, password: &Secret, phc: Option<String>) -> Result<bool, Error> {
         self.work(password, move |password| {
-            let hash = phc.as_deref().unwrap_or(NOBODY);
+            let hash = phc.as_deref().unwrap_or(DUMMY_HASH);
             let holds = argon2()?.verify_password(password.expose(), hash).is_ok();
             Ok(holds && phc.is_some())
         })
@@ -83,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_known_again_and_another_is_not() {
-        let hashing = Hashing::default();
+        let hashing = PasswordHashing::default();
         let password = Secret::from_text("correct horse battery".to_owned());
         let phc = hashing.hash(&password).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_hash_of_nobody_costs_as_much_as_a_real_one() {
-        let nobody = argon2::password_hash::phc::PasswordHash::new(NOBODY).unwrap();
+        let nobody = argon2::password_hash::phc::PasswordHash::new(DUMMY_HASH).unwrap();
         let real = argon2().unwrap().hash_password_with_salt(b"a password", b"0123456789abcdef").unwrap();
         assert_eq!(nobody.algorithm, real.algorithm);
         assert_eq!(nobody.params, real.params);

@@ -3,18 +3,18 @@
 //! Invariant: whoever is disabled loses sessions, tokens and open invitations in the same transaction, and grants by a
 //! job of it.
 
-use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{
     ActingClient, Actor, Clock, DomainEvent, Principal, Requester, Role, TenantId, Timestamp, TokenId, UserId,
 };
 
 use super::store::proof;
-use super::{Access, Error, Invited, NewTenant, NewUser, User, UserChange, codes, rules, store};
+use super::{Access, Error, Invited, NewTenant, NewUser, User, UserUpdate, codes, rules, store};
 use crate::audit::{self, Event};
-use crate::edge::{Idempotency, Paging};
+use crate::edge::{Idempotency, Pagination};
 
 /// Leads from a hashed e-mail to the accounts that have it, before the tenant is known.
-pub(super) const EMAIL_ROUTE: &str = "email";
+pub(super) const EMAIL_LOOKUP: &str = "email";
 
 /// How to come by a link that was shown before.
 const NEW_LINK: &str = "make a new link at /v1/users/{id}/invitation with another key.";
@@ -26,9 +26,6 @@ impl Access {
     }
 
     /// Makes a tenant with its owner and a one-time set-up link.
-    ///
-    /// # Errors
-    /// [`Error::SlugTaken`], [`Error::Invalid`], the database's.
     pub async fn tenant_create(
         &self,
         slug: &str,
@@ -81,16 +78,13 @@ impl Access {
     ///
     /// # Errors
     /// The database's; 422 for a cursor that is none.
-    pub async fn users(&self, tenant: TenantId, paging: &Paging) -> Result<Vec<User>, Error> {
+    pub async fn users(&self, tenant: TenantId, paging: &Pagination) -> Result<Vec<User>, Error> {
         let after = paging.after_id::<UserId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
         let mut tx = self.db.read(tenant).await?;
         store::user_list(&mut tx, after, paging.limit.saturating_add(1)).await
     }
 
     /// Adds a person without a link, on behalf of `by`: for the demonstration and for tests.
-    ///
-    /// # Errors
-    /// [`Error::EmailTaken`], [`Error::Invalid`], the database's.
     pub async fn user_create(
         &self,
         tenant: TenantId,
@@ -112,9 +106,6 @@ impl Access {
     }
 
     /// Adds a person and makes the link with which they set their password; it works for seven days.
-    ///
-    /// # Errors
-    /// [`Error::EmailTaken`], [`Error::OnlyOwners`], [`Error::NeedsOperator`], [`Error::Invalid`], the database's.
     pub async fn user_invite(&self, by: &Principal, new: NewUser, idempotency: &Idempotency) -> Result<Invited, Error> {
         let now = self.now();
         rules::check_invite(by, new.role, now)?;
@@ -134,9 +125,6 @@ impl Access {
 
     /// A new link for a person who has not accepted yet; the one before stops working. Whoever has a password keeps
     /// it: an operator's link never takes an account over.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::AlreadyAccepted`], [`Error::OnlyOwners`], the database's.
     pub async fn invitation_renew(
         &self,
         by: &Principal,
@@ -162,16 +150,12 @@ impl Access {
     }
 
     /// Changes name, role or standing of a person.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::OnlyOwners`], [`Error::LastOwner`], [`Error::ReauthRequired`],
-    /// [`Error::Changed`], the database's.
-    pub async fn user_change(&self, by: &Principal, id: UserId, change: UserChange) -> Result<User, Error> {
+    pub async fn user_update(&self, by: &Principal, id: UserId, change: UserUpdate) -> Result<User, Error> {
         let now = self.now();
         let mut tx = self.db.write(by.tenant).await?;
         store::users_lock(&mut tx, by.user().into_iter().chain([id])).await?;
         self.confirm(&mut tx, by).await?;
-        let other_owners = store::owners_besides(&mut tx, id).await?;
+        let other_owners = store::other_owners(&mut tx, id).await?;
         let before = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         rules::check_change(by, &before, &change, other_owners, now)?;
         let mut after = before.clone();
@@ -181,7 +165,7 @@ impl Access {
         after.role = change.role.unwrap_or(before.role);
         after.disabled = change.disabled.unwrap_or(before.disabled);
         if !store::user_save(&mut tx, &after, now).await? {
-            return Err(Error::Changed);
+            return Err(Error::VersionConflict);
         }
         after.version = after.version.saturating_add(1);
         let mut event = Event::by(by.actor(), "user.changed").on("user", id);
@@ -192,7 +176,7 @@ impl Access {
             event = event.detail("disabled", after.disabled);
         }
         if after.disabled && !before.disabled {
-            let (sessions, tokens) = self.everything_end(&mut tx, id, now).await?;
+            let (sessions, tokens) = self.access_revoke(&mut tx, id, now).await?;
             event = event.detail("sessions_ended", sessions).detail("tokens_revoked", tokens);
             tx.publish(DomainEvent::UserDisabled { user: id }, now);
         }
@@ -203,12 +187,12 @@ impl Access {
     }
 
     /// Ends sessions, tokens and open invitations of a person, and says how many sessions and tokens.
-    async fn everything_end(&self, tx: &mut Tx, user: UserId, now: Timestamp) -> Result<(usize, usize), Error> {
+    async fn access_revoke(&self, tx: &mut Tx, user: UserId, now: Timestamp) -> Result<(usize, usize), Error> {
         let sessions = self.sessions_end(tx, user, now).await?;
         let tokens: Vec<TokenId> = proof::tokens_live(tx, user).await?;
         for token in &tokens {
             proof::token_revoke(tx, *token, now).await?;
-            routes::remove(tx, super::tokens::ROUTE, token.uuid()).await?;
+            tenant_lookup::remove(tx, super::tokens::LOOKUP, token.uuid()).await?;
             tx.wake(Topic::Access, token.uuid());
         }
         codes::codes_end(tx, user, now).await?;
@@ -233,6 +217,6 @@ async fn user_insert(tx: &mut Tx, new: NewUser, now: Timestamp) -> Result<User, 
         return Err(Error::EmailTaken);
     }
     store::user_insert(tx, &user, &key).await?;
-    routes::add(tx, EMAIL_ROUTE, &key, user.id.uuid()).await?;
+    tenant_lookup::add(tx, EMAIL_LOOKUP, &key, user.id.uuid()).await?;
     Ok(user)
 }

@@ -9,7 +9,7 @@ use thinkwork_primitives::{
     Audience, AuthMethod, Identity, Principal, Role, Scope, Secret, Timestamp, UserId, crypto, limits,
 };
 
-use super::{Error, NewToken, TokenKind, User, UserChange};
+use super::{Error, NewToken, TokenKind, User, UserUpdate};
 use crate::edge::caller::may_configure;
 
 /// A session that is not used this long ends.
@@ -44,13 +44,13 @@ pub(super) const THROTTLE_PREFIX: &str = "sign_in:";
 /// Tries are counted in windows of this many seconds.
 pub(super) const THROTTLE_WINDOW_SECONDS: i64 = 300;
 /// Tries from one address: an office behind one address still fits.
-const TRIES_PER_ADDRESS: i64 = 100;
+const ATTEMPTS_PER_ADDRESS: i64 = 100;
 /// Tries for one account from one address.
-const TRIES_PER_ACCOUNT_AND_ADDRESS: i64 = 10;
+const ATTEMPTS_PER_ACCOUNT_AND_ADDRESS: i64 = 10;
 /// Tries for one account from everywhere: bounds a guess spread over many machines.
-const TRIES_PER_ACCOUNT: i64 = 50;
+const ATTEMPTS_PER_ACCOUNT: i64 = 50;
 /// Tries of a browser that signed in as this person before; counted apart, so that strangers cannot lock it out.
-const TRIES_PER_DEVICE: i64 = 20;
+const ATTEMPTS_PER_DEVICE: i64 = 20;
 
 /// One count that a try at signing in is held against.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,22 +67,22 @@ pub(super) struct Throttle {
 pub(super) fn throttles(email_key: &str, address: Option<IpAddr>, device: Option<&str>) -> Vec<Throttle> {
     let digest = |parts: &[&str]| crypto::hex(&crypto::sha256(parts.join("\n").as_bytes()));
     if let Some(device) = device {
-        return vec![Throttle { key: format!("sign_in:device:{}", digest(&[device])), limit: TRIES_PER_DEVICE }];
+        return vec![Throttle { key: format!("sign_in:device:{}", digest(&[device])), limit: ATTEMPTS_PER_DEVICE }];
     }
     let address = address.map_or_else(|| "unknown".to_owned(), network);
     vec![
-        Throttle { key: format!("sign_in:address:{}", digest(&[&address])), limit: TRIES_PER_ADDRESS },
+        Throttle { key: format!("sign_in:address:{}", digest(&[&address])), limit: ATTEMPTS_PER_ADDRESS },
         Throttle {
             key: format!("sign_in:pair:{}", digest(&[email_key, &address])),
-            limit: TRIES_PER_ACCOUNT_AND_ADDRESS,
+            limit: ATTEMPTS_PER_ACCOUNT_AND_ADDRESS,
         },
-        Throttle { key: format!("sign_in:account:{}", digest(&[email_key])), limit: TRIES_PER_ACCOUNT },
+        Throttle { key: format!("sign_in:account:{}", digest(&[email_key])), limit: ATTEMPTS_PER_ACCOUNT },
     ]
 }
 
 /// The count of tries at one's own present password.
 pub(super) fn throttle_of_change(user: UserId) -> Throttle {
-    Throttle { key: format!("{THROTTLE_PREFIX}change:{user}"), limit: TRIES_PER_ACCOUNT_AND_ADDRESS }
+    Throttle { key: format!("{THROTTLE_PREFIX}change:{user}"), limit: ATTEMPTS_PER_ACCOUNT_AND_ADDRESS }
 }
 
 /// The address as one customer has it: an IPv4 address, or the /64 of an IPv6 one.
@@ -117,7 +117,7 @@ pub(super) fn device_cookie(nonce: &str, phc: &str) -> String {
 pub(super) fn device_holds(cookie: &str, phc: &str) -> bool {
     cookie
         .split_once('.')
-        .is_some_and(|(nonce, _)| crypto::equal(cookie.as_bytes(), device_cookie(nonce, phc).as_bytes()))
+        .is_some_and(|(nonce, _)| crypto::constant_time_eq(cookie.as_bytes(), device_cookie(nonce, phc).as_bytes()))
 }
 
 /// The CSRF token of a session: derived from the cookie, so that nothing is stored.
@@ -126,12 +126,12 @@ pub(super) fn csrf(cookie: &str) -> String {
 }
 
 /// Whether a session still works.
-pub(super) fn session_lives(now: Timestamp, last_seen_at: Timestamp, expires_at: Timestamp) -> bool {
+pub(super) fn is_session_live(now: Timestamp, last_seen_at: Timestamp, expires_at: Timestamp) -> bool {
     now < expires_at && now.since(last_seen_at) <= SESSION_IDLE
 }
 
 /// Whether "last used" is worth writing again.
-pub(super) fn worth_noting(now: Timestamp, last: Option<Timestamp>) -> bool {
+pub(super) fn is_last_used_stale(now: Timestamp, last: Option<Timestamp>) -> bool {
     last.is_none_or(|last| now.since(last) >= LAST_USED_STEP)
 }
 
@@ -167,7 +167,7 @@ pub(super) fn check_token(principal: &Principal, new: &NewToken, now: Timestamp)
 }
 
 /// When a new token ends.
-pub(super) fn token_end(now: Timestamp, expires_in: Option<Duration>) -> Result<Timestamp, Error> {
+pub(super) fn token_expiry(now: Timestamp, expires_in: Option<Duration>) -> Result<Timestamp, Error> {
     let lifetime = expires_in.unwrap_or(TOKEN_LIFETIME_DEFAULT);
     if (TOKEN_LIFETIME_MIN..=TOKEN_LIFETIME_MAX).contains(&lifetime) {
         Ok(now.plus(lifetime))
@@ -204,7 +204,7 @@ pub(super) fn check_invite(principal: &Principal, role: Role, now: Timestamp) ->
 pub(super) fn check_change(
     principal: &Principal,
     target: &User,
-    change: &UserChange,
+    change: &UserUpdate,
     other_owners: u64,
     now: Timestamp,
 ) -> Result<(), Error> {
@@ -212,7 +212,7 @@ pub(super) fn check_change(
         return Err(Error::NeedsOperator);
     }
     if change.if_version.is_some_and(|version| version != target.version) {
-        return Err(Error::Changed);
+        return Err(Error::VersionConflict);
     }
     let owners_concerned = target.role == Role::Owner || change.role == Some(Role::Owner);
     if owners_concerned && !is_owner(principal) {
@@ -285,7 +285,7 @@ pub(super) fn user_agent(text: &str) -> String {
 }
 
 /// A browser in the words of its user, like `Firefox on Windows`; what is not known is called as it calls itself.
-pub(super) fn browser_words(user_agent: &str) -> String {
+pub(super) fn browser_name(user_agent: &str) -> String {
     let find = |table: &[(&str, &'static str)]| {
         table.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
     };

@@ -2,15 +2,15 @@
 //!
 //! Invariant: the cookie's value is stored nowhere; its SHA-256 is, and its route goes with the session.
 
-use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{Actor, Principal, SessionId, TenantId, Timestamp, UserId, crypto};
 
 use super::store::proof;
-use super::{Access, Client, Error, NewSession, Session, rules};
+use super::{Access, ClientInfo, Error, NewSession, Session, rules};
 use crate::audit::{self, Event};
 
 /// Leads from a session cookie to its row.
-pub(super) const ROUTE: &str = "session";
+pub(super) const LOOKUP: &str = "session";
 /// Sessions shown to their person; more are a sign that something signs in in a loop.
 const SESSIONS_SHOWN_MAX: u64 = 100;
 
@@ -25,7 +25,7 @@ impl Access {
         if !self.is_active(&mut tx, user).await? {
             return Err(Error::NotFound);
         }
-        let client = Client { user_agent: user_agent.to_owned(), ..Client::default() };
+        let client = ClientInfo { user_agent: user_agent.to_owned(), ..ClientInfo::default() };
         let session = self.session_start(&mut tx, user, &client, None, now).await?;
         tx.commit().await?;
         Ok(session)
@@ -36,15 +36,15 @@ impl Access {
         &self,
         tx: &mut Tx,
         user: UserId,
-        client: &Client,
+        client: &ClientInfo,
         phc: Option<&str>,
         now: Timestamp,
     ) -> Result<NewSession, Error> {
-        self.sessions_sweep(tx, proof::Whose::User(user), now, SESSIONS_SHOWN_MAX).await?;
+        self.sessions_sweep(tx, proof::TokenOwner::User(user), now, SESSIONS_SHOWN_MAX).await?;
         if let Some(old) = client.replaces.as_deref() {
             self.session_replace(tx, old, now).await?;
         }
-        let (cookie, hash) = crypto::token("")?;
+        let (cookie, hash) = crypto::generate_token("")?;
         let session = Session {
             id: SessionId::new(),
             user_agent: rules::user_agent(&client.user_agent),
@@ -54,7 +54,7 @@ impl Access {
         };
         proof::session_insert(tx, user, &session, &hash).await?;
         let text = cookie.expose_str().unwrap_or_default();
-        routes::add(tx, ROUTE, text, session.id.uuid()).await?;
+        tenant_lookup::add(tx, LOOKUP, text, session.id.uuid()).await?;
         let event = Event::by(Actor::at_page(user, session.id), "user.signed_in").on("session", session.id);
         audit::record(tx, now, event)?;
         let csrf = rules::csrf(text);
@@ -67,19 +67,19 @@ impl Access {
     pub(super) async fn sessions_sweep(
         &self,
         tx: &mut Tx,
-        whose: proof::Whose,
+        whose: proof::TokenOwner,
         now: Timestamp,
         count: u64,
     ) -> Result<(), Error> {
         for over in proof::sessions_sweep(tx, whose, now, now.minus(rules::SESSION_IDLE), count).await? {
-            routes::remove(tx, ROUTE, over).await?;
+            tenant_lookup::remove(tx, LOOKUP, over).await?;
         }
         Ok(())
     }
 
     /// Ends the session that this browser had before, whoever's of the tenant it was.
     async fn session_replace(&self, tx: &mut Tx, cookie: &str, now: Timestamp) -> Result<(), Error> {
-        let Some(row) = routes::find_within(tx, ROUTE, cookie).await? else { return Ok(()) };
+        let Some(row) = tenant_lookup::find_within(tx, LOOKUP, cookie).await? else { return Ok(()) };
         let id = SessionId::from_uuid(row);
         if let Some(found) = proof::session_find(tx, id).await? {
             self.session_drop(tx, found.user, id, now).await?;
@@ -94,7 +94,7 @@ impl Access {
         let all = proof::session_list(&mut tx, user, SESSIONS_SHOWN_MAX).await?;
         Ok(all
             .into_iter()
-            .filter(|session| rules::session_lives(now, session.last_seen_at, session.expires_at))
+            .filter(|session| rules::is_session_live(now, session.last_seen_at, session.expires_at))
             .collect())
     }
 
@@ -115,7 +115,7 @@ impl Access {
     async fn session_drop(&self, tx: &mut Tx, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
         let ended = proof::session_end(tx, user, id, now).await?;
         if ended {
-            routes::remove(tx, ROUTE, id.uuid()).await?;
+            tenant_lookup::remove(tx, LOOKUP, id.uuid()).await?;
             tx.wake(Topic::Access, id.uuid());
         }
         Ok(ended)
@@ -123,11 +123,11 @@ impl Access {
 
     /// Ends every session of a person and says how many there were.
     pub(super) async fn sessions_end(&self, tx: &mut Tx, user: UserId, now: Timestamp) -> Result<usize, Error> {
-        self.sessions_end_but(tx, user, None, now).await
+        self.sessions_end_except(tx, user, None, now).await
     }
 
     /// Ends every session of a person, but this one if it is named, and says how many ended.
-    pub(super) async fn sessions_end_but(
+    pub(super) async fn sessions_end_except(
         &self,
         tx: &mut Tx,
         user: UserId,

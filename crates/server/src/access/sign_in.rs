@@ -1,11 +1,11 @@
 //! Signing in with e-mail and password: throttled, the same work for known and unknown e-mails, recorded.
 
-use thinkwork_database::{Tx, quota, routes};
+use thinkwork_database::{Tx, quota, tenant_lookup};
 use thinkwork_primitives::{Actor, AuthMethod, Principal, Secret, TenantId, Timestamp, UserId};
 
-use super::people::EMAIL_ROUTE;
+use super::people::EMAIL_LOOKUP;
 use super::store::Account;
-use super::{Access, Client, Error, NewSession, rules, store};
+use super::{Access, ClientInfo, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
 
 /// Accounts of one e-mail that a sign-in without a tenant is tried against; each costs a hash.
@@ -15,9 +15,7 @@ const ACCOUNTS_MAX: usize = 5;
 pub struct SignIn<'a> {
     /// The tenant's slug; needed only where several know the e-mail.
     pub tenant: Option<&'a str>,
-    /// The e-mail.
     pub email: &'a str,
-    /// The password.
     pub password: &'a Secret,
 }
 
@@ -28,10 +26,7 @@ struct Candidate {
 
 impl Access {
     /// Signs a person in.
-    ///
-    /// # Errors
-    /// [`Error::WrongPassword`], [`Error::TooManyTries`], [`Error::WhichTenant`], the database's.
-    pub async fn sign_in(&self, sign_in: SignIn<'_>, client: &Client) -> Result<NewSession, Error> {
+    pub async fn sign_in(&self, sign_in: SignIn<'_>, client: &ClientInfo) -> Result<NewSession, Error> {
         let email_key = rules::email_key(sign_in.email);
         let candidates = self.candidates(sign_in.tenant, &email_key).await?;
         let device = client.device.as_deref().filter(|cookie| {
@@ -55,7 +50,7 @@ impl Access {
         }
         match (matching.pop(), matching.is_empty()) {
             (None, _) => Err(Error::WrongPassword),
-            (Some(_), false) => Err(Error::WhichTenant),
+            (Some(_), false) => Err(Error::AmbiguousTenant),
             (Some(candidate), true) => self.signed_in(candidate, client).await,
         }
     }
@@ -69,7 +64,7 @@ impl Access {
             None => None,
         };
         let mut candidates = Vec::new();
-        for route in routes::find_all(&self.db, EMAIL_ROUTE, email_key).await? {
+        for route in tenant_lookup::find_all(&self.db, EMAIL_LOOKUP, email_key).await? {
             if candidates.len() >= ACCOUNTS_MAX || only.is_some_and(|only| only != route.tenant) {
                 continue;
             }
@@ -81,13 +76,13 @@ impl Access {
         Ok(candidates)
     }
 
-    async fn throttle(&self, email_key: &str, client: &Client, device: Option<&str>) -> Result<(), Error> {
+    async fn throttle(&self, email_key: &str, client: &ClientInfo, device: Option<&str>) -> Result<(), Error> {
         let now = self.now();
         for throttle in rules::throttles(email_key, client.address, device) {
             let window = rules::throttle_window(now);
             if quota::lease(&self.db, &throttle.key, window, 1, throttle.limit).await? < 1 {
                 tracing::warn!("a sign-in was throttled");
-                return Err(Error::TooManyTries { retry_after_seconds: rules::throttle_retry_after(now) });
+                return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(now) });
             }
         }
         Ok(())
@@ -107,7 +102,7 @@ impl Access {
         Ok(())
     }
 
-    async fn signed_in(&self, candidate: Candidate, client: &Client) -> Result<NewSession, Error> {
+    async fn signed_in(&self, candidate: Candidate, client: &ClientInfo) -> Result<NewSession, Error> {
         let now = self.now();
         let user = candidate.account.user;
         let mut tx = self.db.write(candidate.tenant).await?;
@@ -123,9 +118,6 @@ impl Access {
     }
 
     /// Sets the password at once (`setup --owner-password-stdin`, demonstration); sessions made before end.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`], [`Error::NotFound`], the database's.
     pub async fn password_set(&self, tenant: TenantId, user: UserId, password: &Secret) -> Result<(), Error> {
         rules::check_password(password)?;
         let phc = self.hashing.hash(password).await?;
@@ -140,7 +132,7 @@ impl Access {
     /// Changes one's own password: the present one is asked for, every other session ends, this one goes on.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a password does not fit, [`Error::TooManyTries`], [`Error::NeedsSession`], the
+    /// [`Error::Invalid`] where a password does not fit, [`Error::TooManyAttempts`], [`Error::NeedsSession`], the
     /// database's.
     pub async fn password_change(&self, by: &Principal, current: &Secret, new: &Secret) -> Result<(), Error> {
         let Some(user) = by.user() else { return Err(Error::NeedsSession) };
@@ -149,7 +141,7 @@ impl Access {
         let key = rules::throttle_of_change(user);
         let window = rules::throttle_window(self.now());
         if quota::lease(&self.db, &key.key, window, 1, key.limit).await? < 1 {
-            return Err(Error::TooManyTries { retry_after_seconds: rules::throttle_retry_after(self.now()) });
+            return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(self.now()) });
         }
         let account = {
             let mut tx = self.db.read(by.tenant).await?;
@@ -166,9 +158,9 @@ impl Access {
             .await?
             .is_some_and(|now| !now.disabled && now.password_hash == account.password_hash);
         if !unchanged || !store::user_set_password(&mut tx, user, &phc).await? {
-            return Err(Error::Changed);
+            return Err(Error::VersionConflict);
         }
-        let ended = self.sessions_end_but(&mut tx, user, Some(this), now).await?;
+        let ended = self.sessions_end_except(&mut tx, user, Some(this), now).await?;
         let event = Event::by(by.actor(), "user.password_changed").on("user", user);
         audit::record(&mut tx, now, event.detail("sessions_ended", ended))?;
         tx.commit().await?;

@@ -154,7 +154,7 @@ pub(super) async fn users_lock(tx: &mut Tx, ids: impl IntoIterator<Item = UserId
 }
 
 /// The enabled owners besides `id` who can sign in.
-pub(super) async fn owners_besides(tx: &mut Tx, id: UserId) -> Result<u64, Error> {
+pub(super) async fn other_owners(tx: &mut Tx, id: UserId) -> Result<u64, Error> {
     let rows = users(tx)
         .filter(user::Column::Role.eq(Role::Owner.as_str()))
         .filter(user::Column::DisabledAt.is_null())

@@ -8,10 +8,10 @@ use thinkwork_database::{Db, Options, schema};
 use thinkwork_primitives::{AuthMethod, Clock, Identity, Principal, Role, Secret, UserId};
 
 use super::sign_in::SignIn;
-use super::{Access, Client, Error, NewTenant, UserChange};
+use super::{Access, ClientInfo, Error, NewTenant, UserUpdate};
 use crate::edge::caller::{Authenticate as _, Presented};
 
-struct Stage {
+struct Fixture {
     access: Access,
     clock: Clock,
     _folder: TempDir,
@@ -23,7 +23,7 @@ fn secret(text: &str) -> Secret {
     Secret::from_text(text.to_owned())
 }
 
-async fn stage() -> Stage {
+async fn stage() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("thinkwork.db").display());
     let db =
@@ -31,17 +31,17 @@ async fn stage() -> Stage {
     schema::migrate(&db).await.unwrap();
     let clock = Clock::system();
     let access = Access::new(db, clock.clone(), "https://work.acme.test".parse().unwrap());
-    Stage { access, clock, _folder: folder }
+    Fixture { access, clock, _folder: folder }
 }
 
-impl Stage {
+impl Fixture {
     async fn tenant(&self, slug: &str) -> NewTenant {
         let made = self.access.tenant_create(slug, slug, "ana@acme.test", "Ana").await.unwrap();
         self.access.password_set(made.tenant, made.owner, &secret(PASSWORD)).await.unwrap();
         made
     }
 
-    async fn try_sign_in(&self, password: &str, client: &Client) -> Result<super::NewSession, Error> {
+    async fn try_sign_in(&self, password: &str, client: &ClientInfo) -> Result<super::NewSession, Error> {
         let sign_in = SignIn { tenant: None, email: "Ana@Acme.test", password: &secret(password) };
         self.access.sign_in(sign_in, client).await
     }
@@ -52,8 +52,8 @@ impl Stage {
     }
 }
 
-fn from(address: &str) -> Client {
-    Client { address: address.parse::<IpAddr>().ok(), ..Client::default() }
+fn from(address: &str) -> ClientInfo {
+    ClientInfo { address: address.parse::<IpAddr>().ok(), ..ClientInfo::default() }
 }
 
 #[tokio::test]
@@ -61,23 +61,23 @@ async fn a_code_works_once_and_only_until_its_end() {
     let stage = stage().await;
     let made = stage.access.tenant_create("acme", "Acme", "ana@acme.test", "Ana").await.unwrap();
     let code = made.setup_code.expose_str().unwrap();
-    assert_eq!(stage.access.code_look(code).await.unwrap().unwrap().email, "ana@acme.test");
+    assert_eq!(stage.access.code_find(code).await.unwrap().unwrap().email, "ana@acme.test");
     let accept = |password: &'static str| {
         let access = stage.access.clone();
         let code = code.to_owned();
-        async move { access.code_accept(&code, None, &secret(password), &Client::default()).await }
+        async move { access.code_accept(&code, None, &secret(password), &ClientInfo::default()).await }
     };
     assert!(matches!(accept("short").await, Err(Error::Invalid { field: "password", .. })));
     let (one, two) = tokio::join!(accept(PASSWORD), accept("another long password"));
     assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "exactly one may use the code");
     assert!(matches!(accept(PASSWORD).await, Err(Error::CodeExpired)));
-    assert!(stage.access.code_look(code).await.unwrap().is_none());
+    assert!(stage.access.code_find(code).await.unwrap().is_none());
 
     let late = stage.access.setup_code(made.tenant, made.owner).await.unwrap();
     stage.clock.advance(Duration::from_secs(3_600));
     let late = late.expose_str().unwrap();
-    assert!(stage.access.code_look(late).await.unwrap().is_none());
-    let refused = stage.access.code_accept(late, None, &secret(PASSWORD), &Client::default()).await;
+    assert!(stage.access.code_find(late).await.unwrap().is_none());
+    let refused = stage.access.code_accept(late, None, &secret(PASSWORD), &ClientInfo::default()).await;
     assert!(matches!(refused, Err(Error::CodeExpired)));
 }
 
@@ -88,7 +88,7 @@ async fn sign_in_names_the_tenant_only_where_it_must() {
     assert_eq!(stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await.unwrap().user, one.owner);
     assert!(matches!(stage.try_sign_in("wrong password", &from("192.0.2.1")).await, Err(Error::WrongPassword)));
     let two = stage.tenant("two").await;
-    assert!(matches!(stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await, Err(Error::WhichTenant)));
+    assert!(matches!(stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await, Err(Error::AmbiguousTenant)));
     // A wrong password does not tell that several tenants know the e-mail.
     assert!(matches!(stage.try_sign_in("wrong password", &from("192.0.2.1")).await, Err(Error::WrongPassword)));
     let password = secret(PASSWORD);
@@ -109,7 +109,9 @@ async fn s13_a_flood_of_tries_locks_strangers_out_and_not_the_owner() {
         for _ in 0..12 {
             match stage.try_sign_in("wrong password", &from(&format!("203.0.113.{host}"))).await {
                 Err(Error::WrongPassword) => refused += 1,
-                Err(Error::TooManyTries { retry_after_seconds }) => assert!((1..=300).contains(&retry_after_seconds)),
+                Err(Error::TooManyAttempts { retry_after_seconds }) => {
+                    assert!((1..=300).contains(&retry_after_seconds))
+                }
                 Err(other) => panic!("{other:?}"),
                 Ok(_) => panic!("a wrong password signed in"),
             }
@@ -118,11 +120,11 @@ async fn s13_a_flood_of_tries_locks_strangers_out_and_not_the_owner() {
     // A window may end while the test runs, so that at most two windows' worth is let through.
     assert!((40..=100).contains(&refused), "{refused}");
     let stranger = stage.try_sign_in(PASSWORD, &from("198.51.100.9")).await;
-    assert!(refused > 50 || matches!(stranger, Err(Error::TooManyTries { .. })));
-    let owner = Client { device: Some(device), ..from("198.51.100.9") };
+    assert!(refused > 50 || matches!(stranger, Err(Error::TooManyAttempts { .. })));
+    let owner = ClientInfo { device: Some(device), ..from("198.51.100.9") };
     stage.try_sign_in(PASSWORD, &owner).await.unwrap();
-    let forged = Client { device: Some("nonce.mac".to_owned()), ..from("203.0.113.1") };
-    assert!(refused > 50 || matches!(stage.try_sign_in(PASSWORD, &forged).await, Err(Error::TooManyTries { .. })));
+    let forged = ClientInfo { device: Some("nonce.mac".to_owned()), ..from("203.0.113.1") };
+    assert!(refused > 50 || matches!(stage.try_sign_in(PASSWORD, &forged).await, Err(Error::TooManyAttempts { .. })));
 }
 
 #[tokio::test]
@@ -132,7 +134,7 @@ async fn a_sign_in_replaces_the_session_and_idleness_ends_it() {
     let first = stage.try_sign_in(PASSWORD, &from("192.0.2.1")).await.unwrap();
     assert!(stage.known(&first.cookie).await);
     let replaces = first.cookie.expose_str().map(str::to_owned);
-    let second = stage.try_sign_in(PASSWORD, &Client { replaces, ..from("192.0.2.1") }).await.unwrap();
+    let second = stage.try_sign_in(PASSWORD, &ClientInfo { replaces, ..from("192.0.2.1") }).await.unwrap();
     assert!(!stage.known(&first.cookie).await, "the old session's id must not go on");
     assert!(stage.known(&second.cookie).await);
     assert_eq!(stage.access.sessions(made.tenant, made.owner).await.unwrap().len(), 1);
@@ -163,12 +165,12 @@ async fn two_owners_cannot_demote_each_other_at_once() {
     let now = stage.access.now();
     let demote = |by: UserId, target: UserId| {
         let access = stage.access.clone();
-        let change = UserChange { role: Some(Role::Member), ..UserChange::default() };
+        let change = UserUpdate { role: Some(Role::Member), ..UserUpdate::default() };
         async move {
             let session = access.session_create(made.tenant, by, "tests").await.unwrap().session;
             let auth = AuthMethod::Session { id: session, signed_in_at: now };
             let by = Principal { tenant: made.tenant, identity: Identity::User { id: by, role: Role::Owner }, auth };
-            access.user_change(&by, target, change).await
+            access.user_update(&by, target, change).await
         }
     };
     // Ben has not accepted, so he is no owner who could sign in.

@@ -2,17 +2,17 @@
 //!
 //! Invariant: stored is the SHA-256; who may make which is decided in `rules.rs`, and nowhere else.
 
-use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{Actor, Audience, Principal, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto};
 
-use super::store::proof::{self, Whose};
+use super::store::proof::{self, TokenOwner};
 use super::{Access, CreatedToken, Error, NewToken, Token, TokenKind, rules, store};
 use crate::audit::{self, Event};
 use crate::edge::caller::may_configure;
-use crate::edge::{Idempotency, Paging};
+use crate::edge::{Idempotency, Pagination};
 
 /// Leads from a token to its row.
-pub(super) const ROUTE: &str = "token";
+pub(super) const LOOKUP: &str = "token";
 
 /// What the text of a token of this kind begins with.
 pub(super) const fn prefix(kind: TokenKind) -> &'static str {
@@ -24,10 +24,6 @@ pub(super) const fn prefix(kind: TokenKind) -> &'static str {
 
 impl Access {
     /// Makes a token for this caller (personal) or the tenant (service).
-    ///
-    /// # Errors
-    /// [`Error::NeedsSession`], [`Error::ReauthRequired`], [`Error::NeedsOperator`], [`Error::Invalid`], the
-    /// database's.
     pub async fn token_create(
         &self,
         by: &Principal,
@@ -76,7 +72,7 @@ impl Access {
     ///
     /// # Errors
     /// [`Error::NeedsOperator`] for a service token without scope `admin`; the database's.
-    pub async fn tokens(&self, by: &Principal, paging: &Paging) -> Result<Vec<Token>, Error> {
+    pub async fn tokens(&self, by: &Principal, paging: &Pagination) -> Result<Vec<Token>, Error> {
         let before = paging.after_id::<TokenId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
         let mut tx = self.db.read(by.tenant).await?;
         proof::token_list(&mut tx, whose(by)?, before, paging.limit.saturating_add(1)).await
@@ -92,9 +88,9 @@ impl Access {
     }
 
     /// A person's own tokens that still work, newest first.
-    pub async fn tokens_own(&self, tenant: TenantId, user: UserId) -> Result<Vec<Token>, Error> {
+    pub async fn tokens_of_user(&self, tenant: TenantId, user: UserId) -> Result<Vec<Token>, Error> {
         let mut tx = self.db.read(tenant).await?;
-        let all = proof::token_list(&mut tx, Whose::User(user), None, 200).await?;
+        let all = proof::token_list(&mut tx, TokenOwner::User(user), None, 200).await?;
         Ok(all.into_iter().filter(|token| token.revoked_at.is_none()).collect())
     }
 
@@ -104,7 +100,7 @@ impl Access {
         let mut tx = self.db.write(by.tenant).await?;
         proof::token_find(&mut tx, whose(by)?, id).await?.ok_or(Error::NotFound)?;
         if proof::token_revoke(&mut tx, id, now).await? {
-            routes::remove(&mut tx, ROUTE, id.uuid()).await?;
+            tenant_lookup::remove(&mut tx, LOOKUP, id.uuid()).await?;
             audit::record(&mut tx, now, Event::by(by.actor(), "token.revoked").on("token", id))?;
             tx.wake(Topic::Access, id.uuid());
             tx.commit().await?;
@@ -113,10 +109,10 @@ impl Access {
     }
 }
 
-fn whose(by: &Principal) -> Result<Whose, Error> {
+fn whose(by: &Principal) -> Result<TokenOwner, Error> {
     match by.user() {
-        _ if may_configure(by) => Ok(Whose::Tenant),
-        Some(user) => Ok(Whose::User(user)),
+        _ if may_configure(by) => Ok(TokenOwner::Tenant),
+        Some(user) => Ok(TokenOwner::User(user)),
         None => Err(Error::NeedsOperator),
     }
 }
@@ -128,7 +124,7 @@ async fn token_insert(
     by: Actor,
     now: Timestamp,
 ) -> Result<CreatedToken, Error> {
-    let (secret, hash) = crypto::token(prefix(new.kind))?;
+    let (secret, hash) = crypto::generate_token(prefix(new.kind))?;
     let token = Token {
         id: TokenId::new(),
         name: rules::check_name(&new.name)?,
@@ -138,12 +134,12 @@ async fn token_insert(
         user,
         last_four: secret.last_four().unwrap_or_default(),
         created_at: now,
-        expires_at: Some(rules::token_end(now, new.expires_in)?),
+        expires_at: Some(rules::token_expiry(now, new.expires_in)?),
         last_used_at: None,
         revoked_at: None,
     };
     proof::token_insert(tx, &token, &hash, by.requester.id()).await?;
-    routes::add(tx, ROUTE, secret.expose_str().unwrap_or_default(), token.id.uuid()).await?;
+    tenant_lookup::add(tx, LOOKUP, secret.expose_str().unwrap_or_default(), token.id.uuid()).await?;
     let event = Event::by(by, "token.created")
         .on("token", token.id)
         .detail("kind", token.kind.as_str())

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Audit, Error, EventPlace, Filter, Recorded};
+use super::{Audit, AuditEvent, Error, EventCursor, Filter};
 use crate::edge::NameMap;
 use crate::edge::identity::ActingClientResponse;
-use crate::edge::{ApiError, Json, List, Operator, Paging, Query, place};
+use crate::edge::{ApiError, Json, List, Operator, Pagination, Query, time_cursor};
 
 /// Events of one piece of the export.
 const EXPORT_BATCH: u64 = 500;
@@ -62,7 +62,7 @@ struct AuditEventResponse {
 }
 
 impl AuditEventResponse {
-    fn new(event: Recorded, names: &NameMap) -> Self {
+    fn new(event: AuditEvent, names: &NameMap) -> Self {
         Self {
             id: event.id,
             at: event.at,
@@ -90,7 +90,6 @@ pub(super) struct AuditEventQuery {
     subject: Option<String>,
     /// The action, like `webhook.created`, or a beginning that ends with a dot, like `webhook.`.
     action: Option<String>,
-    /// The thread.
     thread: Option<String>,
 }
 
@@ -124,22 +123,22 @@ impl AuditEventQuery {
 /// Lists the audit events of the tenant, newest first.
 ///
 /// A page of several filters may hold fewer events than `limit`, or none, while `next` goes on.
-#[utoipa::path(get, path = "/v1/audit", operation_id = "audit.list", tag = "audit", params(AuditEventQuery, Paging),
+#[utoipa::path(get, path = "/v1/audit", operation_id = "audit.list", tag = "audit", params(AuditEventQuery, Pagination),
     responses((status = 200, body = List<AuditEventResponse>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(
     Operator(caller): Operator,
     State(audit): State<Audit>,
-    paging: Paging,
+    paging: Pagination,
     Query(filter): Query<AuditEventQuery>,
 ) -> Result<Json<List<AuditEventResponse>>, ApiError> {
     let filter = filter.parse()?;
-    let after = paging.after_place()?;
+    let after = paging.after_cursor()?;
     let mut tx = audit.db.read(caller.tenant).await?;
     let page = audit.list(&mut tx, &filter, paging.limit, after).await?;
     let clients: Vec<_> = page.events.iter().map(|event| event.client).collect();
     let names = audit.names.of_clients(&mut tx, &clients).await?;
     let items = page.events.into_iter().map(|event| AuditEventResponse::new(event, &names)).collect();
-    Ok(Json(List { items, next: page.next.map(|(at, id)| place(at, id)) }))
+    Ok(Json(List { items, next: page.next.map(|(at, id)| time_cursor(at, id)) }))
 }
 
 /// Exports all audit events as JSON lines, newest first, each exactly as it is hashed.
@@ -166,8 +165,8 @@ async fn export(Operator(caller): Operator, State(audit): State<Audit>) -> Respo
 async fn piece(
     audit: &Audit,
     tenant: TenantId,
-    after: Option<EventPlace>,
-) -> Result<(String, Option<EventPlace>), Error> {
+    after: Option<EventCursor>,
+) -> Result<(String, Option<EventCursor>), Error> {
     let mut tx = audit.db.read(tenant).await?;
     let page = audit.list(&mut tx, &Filter::default(), EXPORT_BATCH, after).await?;
     let text = page.events.into_iter().map(|event| event.payload + "\n").collect();

@@ -27,7 +27,6 @@ pub use verify::{Finding, Verified};
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
     /// An event could not be put into canonical form.
@@ -112,26 +111,20 @@ pub struct Audit {
 
 /// One event as it was recorded.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct AuditEvent {
     /// The event.
     pub id: AuditId,
-    /// When.
     pub at: Timestamp,
     /// What, like `webhook.created`.
     pub action: String,
-    /// On whose request.
     pub requester: Requester,
-    /// With which software.
     pub client: ActingClient,
-    /// With whose credential.
     pub subject: CredentialSubject,
     /// For which part of the runtime a credential was opened.
     pub surface: Option<String>,
     /// To what, as kind and printed id.
     pub target: Option<(String, String)>,
-    /// In which thread.
     pub thread: Option<ThreadId>,
-    /// In which turn.
     pub turn: Option<TurnId>,
     /// The further facts.
     pub detail: Value,
@@ -140,15 +133,15 @@ pub struct Recorded {
 }
 
 /// Where an event stands in a list.
-pub type EventPlace = (Timestamp, AuditId);
+pub type EventCursor = (Timestamp, AuditId);
 
 /// One page of a list.
 #[derive(Debug, Default)]
 pub struct EventPage {
     /// What it shows. A filter that no index serves may leave a page short, or empty, though there is a next one.
-    pub events: Vec<Recorded>,
+    pub events: Vec<AuditEvent>,
     /// Where the next one begins; `None` on the last.
-    pub next: Option<EventPlace>,
+    pub next: Option<EventCursor>,
 }
 
 /// Which events are asked for; all that is set must hold.
@@ -162,7 +155,6 @@ pub struct Filter {
     pub subject: Option<UserId>,
     /// The action; one that ends with a dot is a beginning, like `webhook.`.
     pub action: Option<String>,
-    /// The thread.
     pub thread: Option<ThreadId>,
 }
 
@@ -178,7 +170,7 @@ impl Audit {
         tx: &mut Tx,
         filter: &Filter,
         count: u64,
-        after: Option<EventPlace>,
+        after: Option<EventCursor>,
     ) -> Result<EventPage, Error> {
         store::list::event_list(tx, filter, count, after).await
     }

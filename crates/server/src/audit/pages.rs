@@ -8,8 +8,8 @@ use axum::routing::get;
 use thinkwork_primitives::{ActingClient, CredentialSubject, Requester, UserId};
 
 use super::http::AuditEventQuery;
-use super::{Audit, Recorded};
-use crate::edge::{DisplayTime, Layout, NameMap, Named, Page, PageError, PageOperator, Paging, place};
+use super::{Audit, AuditEvent};
+use crate::edge::{DisplayTime, Layout, NameMap, Named, Page, PageError, PageOperator, Pagination, time_cursor};
 
 /// The page of the record.
 pub fn routes(audit: &Audit) -> Router {
@@ -43,11 +43,11 @@ struct AuditPage {
 async fn show(
     PageOperator(caller): PageOperator,
     State(audit): State<Audit>,
-    paging: Paging,
+    paging: Pagination,
     Query(filter): Query<AuditEventQuery>,
 ) -> Result<impl IntoResponse, PageError> {
     let filter = filter.parse()?;
-    let after = paging.after_place()?;
+    let after = paging.after_cursor()?;
     let mut tx = audit.db.read(caller.tenant()).await?;
     let page = audit.list(&mut tx, &filter, paging.limit, after).await?;
     let named = page.events.iter().flat_map(|event| {
@@ -64,7 +64,7 @@ async fn show(
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok(Page(AuditPage {
         layout: Layout::admin(&caller, "Audit", "audit"),
-        next: page.next.map(|(at, id)| next_page(&filter, &place(at, id))).unwrap_or_default(),
+        next: page.next.map(|(at, id)| next_page(&filter, &time_cursor(at, id))).unwrap_or_default(),
         action: text(&filter.action),
         actor: text(&filter.actor),
         thread: filter.thread.map(|id| id.to_string()).unwrap_or_default(),
@@ -86,7 +86,7 @@ fn next_page(filter: &crate::audit::Filter, after: &str) -> String {
     format!("/admin/audit?{}", query.finish())
 }
 
-fn row(event: Recorded, names: &NameMap, now: thinkwork_primitives::Timestamp) -> Row {
+fn row(event: AuditEvent, names: &NameMap, now: thinkwork_primitives::Timestamp) -> Row {
     let name = |user: UserId| names.get(Named::User(user)).map_or_else(|| user.to_string(), str::to_owned);
     let thread = event.thread.map(|id| id.to_string()).unwrap_or_default();
     let detail: Vec<String> = event

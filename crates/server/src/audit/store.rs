@@ -14,7 +14,7 @@ use thinkwork_primitives::{
 };
 use uuid::Uuid;
 
-use super::{Error, Event, Recorded, rules};
+use super::{AuditEvent, Error, Event, rules};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
@@ -42,8 +42,8 @@ pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<
         payload: Set(canonical(tx, id, now, event)?),
     };
     let waiting = unsealed::ActiveModel { tenant_id: Set(tx.tenant().uuid()), event_id: Set(id.uuid()) };
-    tx.insert_last(&row);
-    tx.insert_last(&waiting);
+    tx.insert_deferred(&row);
+    tx.insert_deferred(&waiting);
     Ok(id)
 }
 
@@ -67,9 +67,9 @@ fn canonical(tx: &Tx, id: AuditId, now: Timestamp, event: Event) -> Result<Strin
 }
 
 /// An event read back; `None` for one that this code did not write.
-fn recorded(row: event::Model) -> Option<Recorded> {
+fn recorded(row: event::Model) -> Option<AuditEvent> {
     let payload: Value = serde_json::from_str(&row.payload).unwrap_or(Value::Null);
-    Some(Recorded {
+    Some(AuditEvent {
         id: AuditId::from_uuid(row.id),
         at: Timestamp::from_micros(row.at),
         action: row.action,
@@ -195,7 +195,7 @@ pub(super) struct Link {
     pub event_id: AuditId,
     pub previous: Vec<u8>,
     pub hash: Vec<u8>,
-    pub event: Option<Recorded>,
+    pub event: Option<AuditEvent>,
 }
 
 /// Links after `after`, in order.

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{ED25519, KeyPair as _, UnparsedPublicKey};
 use serde_json::Value;
 use thinkwork_primitives::{AuditId, TenantId, Timestamp, crypto};
 
-use super::{Audit, Error, Recorded, rules, seal, store};
+use super::{Audit, AuditEvent, Error, rules, seal, store};
 
 /// Events read at once.
 const BATCH: u64 = 1_000;
@@ -139,7 +139,7 @@ fn check_link(link: &store::Link, before: i64, head: &[u8], verified: &mut Verif
     }
 }
 
-fn holds(event: &Recorded, link: &store::Link) -> bool {
+fn holds(event: &AuditEvent, link: &store::Link) -> bool {
     let columns = rules::Columns {
         id: event.id,
         at: event.at,

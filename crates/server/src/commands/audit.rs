@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 use thinkwork_primitives::Clock;
 
-use super::{Failure, Shared, client};
+use super::{CommandError, GlobalArgs, client};
 use crate::access::Access;
 use crate::app::open_foundation;
 
@@ -38,7 +38,7 @@ pub enum Audit {
         subject: Option<String>,
         /// Which part of the list.
         #[command(flatten)]
-        part: client::Part,
+        part: client::PageArgs,
     },
 }
 
@@ -46,7 +46,7 @@ pub enum Audit {
 ///
 /// # Errors
 /// Exit code 1 where something is wrong with the record.
-pub async fn run(shared: &Shared, command: Audit) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs, command: Audit) -> Result<(), CommandError> {
     match command {
         Audit::List { action, thread, since, actor, subject, part } => {
             let filters = [
@@ -62,20 +62,20 @@ pub async fn run(shared: &Shared, command: Audit) -> Result<(), Failure> {
     }
 }
 
-async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Failure> {
+async fn verify(shared: &GlobalArgs, checkpoints: Option<PathBuf>) -> Result<(), CommandError> {
     let outside = match checkpoints {
         Some(path) => std::fs::read_to_string(&path)
-            .map_err(|error| Failure::wrong_use(format!("cannot read {}: {error}", path.display())))?,
+            .map_err(|error| CommandError::wrong_use(format!("cannot read {}: {error}", path.display())))?,
         None => String::new(),
     };
     let config = shared.load(&[])?;
     let clock = Clock::system();
-    let (db, _, vault) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
+    let (db, _, vault) = open_foundation(&config, &clock).await.map_err(CommandError::failed)?;
     let audit = crate::audit::Audit::new(db.clone(), clock.clone(), vault, crate::app::NAMES);
     let access = Access::new(db.clone(), clock, config.public_url.clone());
     let mut wrong: usize = 0;
-    for (tenant, slug) in access.tenants().await.map_err(Failure::failed)? {
-        let verified = audit.verify(tenant, &outside).await.map_err(Failure::failed)?;
+    for (tenant, slug) in access.tenants().await.map_err(CommandError::failed)? {
+        let verified = audit.verify(tenant, &outside).await.map_err(CommandError::failed)?;
         wrong = wrong.saturating_add(verified.findings.len());
         let findings: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
         if shared.json {
@@ -92,6 +92,6 @@ async fn verify(shared: &Shared, checkpoints: Option<PathBuf>) -> Result<(), Fai
     if wrong == 0 {
         Ok(())
     } else {
-        Err(Failure::failed(format!("the audit log has {wrong} problems; compare it with a backup")))
+        Err(CommandError::failed(format!("the audit log has {wrong} problems; compare it with a backup")))
     }
 }

@@ -15,25 +15,25 @@ use thinkwork_vault::{MissingKeyFile, Vault};
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::{Failure, Shared, client};
+use super::{CommandError, GlobalArgs, client};
 use crate::app::{StartError, database_options};
 use crate::config::Config;
 use crate::credentials::Credentials;
 
 /// A server that runs answers at once.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What stands at an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum There {
+enum Responder {
     /// Nobody.
-    Nobody,
+    None,
     /// A thinkwork.
-    Ourselves,
+    ThinkWork,
     /// A thinkwork with another public address, which it answers for alone.
     OtherHost,
     /// Something else.
-    Others,
+    Other,
 }
 
 /// How the database is.
@@ -58,9 +58,9 @@ struct Found {
 ///
 /// # Errors
 /// The first thing that stops the product, in one sentence.
-pub async fn run(shared: &Shared) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs) -> Result<(), CommandError> {
     let config = shared.load(&[])?;
-    let found = look(&config).await.map_err(Failure::failed)?;
+    let found = look(&config).await.map_err(CommandError::failed)?;
     let engine = if config.database_url.starts_with("sqlite:") { Engine::Sqlite } else { Engine::Postgres };
     let listen = listen(&config).await;
     let public = public(&config).await;
@@ -77,15 +77,15 @@ pub async fn run(shared: &Shared) -> Result<(), Failure> {
         say!("{answer}");
     } else {
         say!("configuration  OK, for {}", config.public_url);
-        say!("database       {}", database_words(&config, engine, &found.database));
-        say!("keys           {}", key_words(&config, &found));
+        say!("database       {}", database_summary(&config, engine, &found.database));
+        say!("keys           {}", keys_summary(&config, &found));
         say!("listen         {listen}");
         say!("public_url     {public}");
     }
     Ok(())
 }
 
-fn database_words(config: &Config, engine: Engine, state: &DatabaseState) -> String {
+fn database_summary(config: &Config, engine: Engine, state: &DatabaseState) -> String {
     match (state, engine) {
         (DatabaseState::Missing, Engine::Sqlite) => {
             let path = config.database_url.trim_start_matches("sqlite:");
@@ -101,7 +101,7 @@ fn database_words(config: &Config, engine: Engine, state: &DatabaseState) -> Str
     }
 }
 
-fn key_words(config: &Config, found: &Found) -> String {
+fn keys_summary(config: &Config, found: &Found) -> String {
     let path = config.key_file.display();
     match (&found.keys, &found.database) {
         (None, _) => format!("no file yet at {path}; the first start or `thinkwork setup` creates it"),
@@ -147,37 +147,37 @@ fn new_keys(config: &Config) -> Result<Option<Vault>, StartError> {
 async fn listen(config: &Config) -> String {
     let address = config.listen;
     let Err(error) = TcpListener::bind(address).await else { return format!("{address} is free; not running yet") };
-    match here(address).await {
-        There::Ourselves | There::OtherHost => format!("thinkwork is running at {address}"),
-        There::Nobody | There::Others => {
+    match probe_listen_address(address).await {
+        Responder::ThinkWork | Responder::OtherHost => format!("thinkwork is running at {address}"),
+        Responder::None | Responder::Other => {
             format!("cannot listen on {address}: {error}; stop the program that uses it, or choose another --listen")
         }
     }
 }
 
 /// Who answers at the listen address, asked by way of loopback where it listens everywhere.
-async fn here(mut address: SocketAddr) -> There {
+async fn probe_listen_address(mut address: SocketAddr) -> Responder {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
     match Url::parse(&format!("http://{address}")) {
-        Ok(url) => there(&url).await.unwrap_or(There::Nobody),
-        Err(_) => There::Nobody,
+        Ok(url) => probe(&url).await.unwrap_or(Responder::None),
+        Err(_) => Responder::None,
     }
 }
 
 /// Whether the address that people use leads to a thinkwork.
 async fn public(config: &Config) -> String {
     let url = &config.public_url;
-    match there(url).await {
-        Ok(There::Ourselves) => format!("{url} leads to thinkwork"),
-        Ok(There::Nobody) => format!("no response from {url}; not running yet"),
-        Ok(There::OtherHost) => {
+    match probe(url).await {
+        Ok(Responder::ThinkWork) => format!("{url} leads to thinkwork"),
+        Ok(Responder::None) => format!("no response from {url}; not running yet"),
+        Ok(Responder::OtherHost) => {
             format!(
                 "{url} leads to thinkwork, but with another host name; configure your proxy to pass the Host header"
             )
         }
-        Ok(There::Others) => {
+        Ok(Responder::Other) => {
             format!("{url} leads to another program; check --public-url and the proxy configuration")
         }
         Err(failure) => format!("cannot connect to {url}: {}; check --public-url", failure.message),
@@ -185,14 +185,14 @@ async fn public(config: &Config) -> String {
 }
 
 /// Who answers `/livez` below this address.
-async fn there(url: &Url) -> Result<There, Failure> {
-    let outbound = Outbound::new(client::policy(url)?).map_err(Failure::failed)?;
+async fn probe(url: &Url) -> Result<Responder, CommandError> {
+    let outbound = Outbound::new(client::policy(url)?).map_err(CommandError::failed)?;
     let request = Request::new(Method::GET, format!("{}/livez", url.as_str().trim_end_matches('/')));
-    Ok(match tokio::time::timeout(PATIENCE, outbound.send(request)).await {
-        Ok(Ok(response)) if response.is_success() && response.body.as_ref() == b"ok" => There::Ourselves,
-        Ok(Ok(response)) if is_misdirected(&response) => There::OtherHost,
-        Ok(Ok(_)) => There::Others,
-        Ok(Err(_)) | Err(_) => There::Nobody,
+    Ok(match tokio::time::timeout(PROBE_TIMEOUT, outbound.send(request)).await {
+        Ok(Ok(response)) if response.is_success() && response.body.as_ref() == b"ok" => Responder::ThinkWork,
+        Ok(Ok(response)) if is_misdirected(&response) => Responder::OtherHost,
+        Ok(Ok(_)) => Responder::Other,
+        Ok(Err(_)) | Err(_) => Responder::None,
     })
 }
 

@@ -15,7 +15,7 @@ pub use people::{Token, User};
 pub use webhook::Webhook;
 pub use work::{Space, Thread};
 
-use super::{Failure, Shared};
+use super::{CommandError, GlobalArgs};
 use api::Api;
 pub(super) use api::policy;
 
@@ -49,7 +49,7 @@ commands!(Mcp, Webhook, Space, Thread, Token, User);
 
 /// Which part of a list to ask for.
 #[derive(clap::Args)]
-pub struct Part {
+pub struct PageArgs {
     /// Maximum number of items, 1 to 200.
     #[arg(long, default_value_t = 50)]
     limit: u64,
@@ -60,13 +60,13 @@ pub struct Part {
 
 /// What was seen before a change.
 #[derive(clap::Args, Default)]
-pub struct Seen {
+pub struct IfVersionArgs {
     /// Only change this version, as shown with --json.
     #[arg(long, value_name = "VERSION")]
     if_version: Option<u64>,
 }
 
-impl Part {
+impl PageArgs {
     /// The path of a list with this part and these filters in its query.
     fn of(&self, path: &str, filters: &[(&str, Option<&str>)]) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -81,7 +81,7 @@ impl Part {
 ///
 /// # Errors
 /// Exit code 2 without a token or with an address that cannot be asked, 1 with the API's sentence.
-pub async fn run(shared: &Shared, command: Command) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs, command: Command) -> Result<(), CommandError> {
     let api = Api::new(shared)?;
     match command {
         Command::Mcp(command) => mcp::run(&api, command).await,
@@ -94,10 +94,7 @@ pub async fn run(shared: &Shared, command: Command) -> Result<(), Failure> {
 }
 
 /// Lists this part of the record over the API, newest first, cut by these filters.
-///
-/// # Errors
-/// As [`run`].
-pub async fn audit(shared: &Shared, part: &Part, filters: &[(&str, Option<&str>)]) -> Result<(), Failure> {
+pub async fn audit(shared: &GlobalArgs, part: &PageArgs, filters: &[(&str, Option<&str>)]) -> Result<(), CommandError> {
     let api = Api::new(shared)?;
     let answer = api.get(&part.of("/v1/audit", filters)).await?;
     let columns = [

@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::{Failure, Shared};
+use super::{CommandError, GlobalArgs};
 use crate::app::App;
 use crate::config;
-use crate::demo::{House, Narrator, OWNER_EMAIL, Outside, STEPS, Stage, check, password};
+use crate::demo::{AuditPrinter, DemoContext, DemoTenant, OWNER_EMAIL, STEPS, SampleServers, check, password};
 
 /// How often the record is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -29,7 +29,7 @@ const EVENT_EVERY: Duration = Duration::from_secs(60);
 /// Events that are sent by themselves; a demonstration that is left alone falls silent. Enter always sends one.
 const EVENTS_BY_THEMSELVES_MAX: u32 = 30;
 /// How long open pages may take to end after Ctrl-C.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Arguments of `demo`.
 #[derive(Args)]
@@ -45,9 +45,9 @@ pub struct Demo {
 /// The running server, and what belongs to it.
 struct Running {
     app: Arc<App>,
-    stage: Stage,
+    stage: DemoContext,
     stop: oneshot::Sender<()>,
-    server: JoinSet<Result<(), Failure>>,
+    server: JoinSet<Result<(), CommandError>>,
     folder: tempfile::TempDir,
 }
 
@@ -55,7 +55,7 @@ struct Running {
 ///
 /// # Errors
 /// Whatever stops the start, and a check that failed.
-pub async fn run(shared: &Shared, command: Demo) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs, command: Demo) -> Result<(), CommandError> {
     let running = start(shared).await?;
     let outcome = if command.check {
         run_check(&running.stage, command.json_summary.as_deref()).await
@@ -65,24 +65,24 @@ pub async fn run(shared: &Shared, command: Demo) -> Result<(), Failure> {
     let Running { app, stage, stop, mut server, folder } = running;
     drop((stop, stage));
     // Open pages hold their stream; nobody who presses Ctrl-C wants to wait for them.
-    drop(tokio::time::timeout(PATIENCE, server.join_next()).await);
+    drop(tokio::time::timeout(SHUTDOWN_TIMEOUT, server.join_next()).await);
     server.shutdown().await;
     app.db.close().await;
-    folder.close().map_err(|error| Failure::failed(format!("cannot remove the temporary folder: {error}")))?;
+    folder.close().map_err(|error| CommandError::failed(format!("cannot remove the temporary folder: {error}")))?;
     outcome
 }
 
 /// Starts the server on SQLite in a temporary folder, and the sample outside world beside it.
-async fn start(shared: &Shared) -> Result<Running, Failure> {
+async fn start(shared: &GlobalArgs) -> Result<Running, CommandError> {
     let listen: SocketAddr = (shared.listen.as_deref().unwrap_or("127.0.0.1:0").parse())
-        .map_err(|_| Failure::wrong_use("--listen must be an address and a port, for example 127.0.0.1:8080"))?;
+        .map_err(|_| CommandError::wrong_use("--listen must be an address and a port, for example 127.0.0.1:8080"))?;
     if !listen.ip().is_loopback() {
-        return Err(Failure::wrong_use("the demo runs on this machine only: --listen must be a loopback address"));
+        return Err(CommandError::wrong_use("the demo runs on this machine only: --listen must be a loopback address"));
     }
-    let busy = |error| Failure::failed(format!("cannot listen on {listen}: {error}; choose another --listen"));
+    let busy = |error| CommandError::failed(format!("cannot listen on {listen}: {error}; choose another --listen"));
     let listener = TcpListener::bind(listen).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
-    let folder = tempfile::Builder::new().prefix("thinkwork-demo-").tempdir().map_err(Failure::failed)?;
+    let folder = tempfile::Builder::new().prefix("thinkwork-demo-").tempdir().map_err(CommandError::failed)?;
     let place = |name: &str| folder.path().join(name).display().to_string();
     let flags = [
         ("listen", address.to_string()),
@@ -92,55 +92,55 @@ async fn start(shared: &Shared) -> Result<Running, Failure> {
         // The account of what happens is not to be lost between lines of the log.
         ("log", shared.log.clone().unwrap_or_else(|| "warn".to_owned())),
     ];
-    let config = config::load(None, &[], &flags).map_err(Failure::wrong_use)?;
-    super::start_log(&config);
+    let config = config::load(None, &[], &flags).map_err(CommandError::wrong_use)?;
+    super::init_tracing(&config);
     let url = config.public_url.clone();
     let clock = Clock::system();
-    let outside = Outside::open(&clock).await.map_err(Failure::failed)?;
-    let app = App::build(config, clock.clone()).await.map_err(Failure::failed)?;
+    let outside = SampleServers::open(&clock).await.map_err(CommandError::failed)?;
+    let app = App::build(config, clock.clone()).await.map_err(CommandError::failed)?;
     let made =
-        app.access.tenant_create("demo", "Demo company", OWNER_EMAIL, "Olivia").await.map_err(Failure::failed)?;
-    let owner_password = password().map_err(Failure::failed)?;
+        app.access.tenant_create("demo", "Demo company", OWNER_EMAIL, "Olivia").await.map_err(CommandError::failed)?;
+    let owner_password = password().map_err(CommandError::failed)?;
     let secret = Secret::from_text(owner_password.clone());
-    app.access.password_set(made.tenant, made.owner, &secret).await.map_err(Failure::failed)?;
-    let stage = Stage { url, clock, tenant: made.tenant, owner_password, audit: app.audit.clone(), outside };
+    app.access.password_set(made.tenant, made.owner, &secret).await.map_err(CommandError::failed)?;
+    let stage = DemoContext { url, clock, tenant: made.tenant, owner_password, audit: app.audit.clone(), outside };
     let (stop, stopping) = oneshot::channel::<()>();
     let mut server = JoinSet::new();
     server.spawn(super::serve::serve(Arc::clone(&app), listener, async { drop(stopping.await) }));
     Ok(Running { app, stage, stop, server, folder })
 }
 
-async fn run_check(stage: &Stage, summary_file: Option<&Path>) -> Result<(), Failure> {
+async fn run_check(stage: &DemoContext, summary_file: Option<&Path>) -> Result<(), CommandError> {
     let mut print = |line: &serde_json::Value| say!("{line}");
-    let summary = check(stage, &mut print).await.map_err(Failure::failed)?;
+    let summary = check(stage, &mut print).await.map_err(CommandError::failed)?;
     if let Some(file) = summary_file {
         let text = format!("{:#}\n", summary.json());
         std::fs::write(file, text)
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display())))?;
+            .map_err(|error| CommandError::failed(format!("cannot write {}: {error}", file.display())))?;
     }
     if summary.ok {
         return Ok(());
     }
     let failed = STEPS.get(summary.steps.len().saturating_sub(1)).copied().unwrap_or("the beginning");
     let skipped = summary.skipped.len();
-    Err(Failure::failed(format!("the check failed at {failed}; {skipped} later steps were skipped")))
+    Err(CommandError::failed(format!("the check failed at {failed}; {skipped} later steps were skipped")))
 }
 
 /// Furnishes the house, prints where to go, and tells what happens until Ctrl-C.
-async fn show(stage: &Stage) -> Result<(), Failure> {
-    let mut house = House::new(stage.url.clone(), stage.owner_password.clone()).map_err(Failure::failed)?;
-    house.furnish(&stage.outside).await.map_err(Failure::failed)?;
-    let mut narrator = Narrator::default();
-    narrator.begin(&mut house).await.map_err(Failure::failed)?;
+async fn show(stage: &DemoContext) -> Result<(), CommandError> {
+    let mut house = DemoTenant::new(stage.url.clone(), stage.owner_password.clone()).map_err(CommandError::failed)?;
+    house.furnish(&stage.outside).await.map_err(CommandError::failed)?;
+    let mut narrator = AuditPrinter::default();
+    narrator.begin(&mut house).await.map_err(CommandError::failed)?;
     say!("{}", welcome(&house, &stage.outside));
     let mut enter = lines();
     let mut look = interval(LOOK_EVERY);
     let mut next_event = Instant::now() + FIRST_EVENT_AFTER;
     let mut left: u32 = EVENTS_BY_THEMSELVES_MAX;
-    let mut stopped = std::pin::pin!(super::serve::stopped());
+    let mut shutdown_signal = std::pin::pin!(super::serve::shutdown_signal());
     loop {
         let send = tokio::select! {
-            () = &mut stopped => break,
+            () = &mut shutdown_signal => break,
             Some(()) = enter.recv() => true,
             () = sleep_until(next_event), if left > 0 => {
                 left = left.saturating_sub(1);
@@ -187,7 +187,7 @@ fn lines() -> mpsc::Receiver<()> {
     lines
 }
 
-fn welcome(house: &House, outside: &Outside) -> String {
+fn welcome(house: &DemoTenant, outside: &SampleServers) -> String {
     let admin = house.at("/admin");
     let me = house.at("/me");
     let olivia = &house.olivia;

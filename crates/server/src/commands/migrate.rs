@@ -1,15 +1,15 @@
 //! `thinkwork migrate`: brings the database up to date and ends, so that the processes that serve need not know its owner.
 
-use super::{Failure, Shared};
+use super::{CommandError, GlobalArgs};
 use crate::app;
 
 /// Applies what is pending and says how much it was.
 ///
 /// # Errors
 /// Where the database does not answer or may not be migrated.
-pub async fn run(shared: &Shared) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs) -> Result<(), CommandError> {
     let config = shared.load(&[])?;
-    let (db, applied) = app::open_database(&config).await.map_err(Failure::failed)?;
+    let (db, applied) = app::open_database(&config).await.map_err(CommandError::failed)?;
     db.close().await;
     match applied {
         _ if shared.json => say!("{}", serde_json::json!({ "migrations_applied": applied })),

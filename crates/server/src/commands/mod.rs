@@ -39,7 +39,7 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) {
 
 /// Flags that every command takes; each is also a setting THINKWORK_….
 #[derive(Args, Default)]
-pub struct Shared {
+pub struct GlobalArgs {
     /// Configuration file (TOML).
     #[arg(long, global = true, value_name = "FILE", env = "THINKWORK_CONFIG")]
     pub config: Option<PathBuf>,
@@ -72,12 +72,12 @@ pub struct Shared {
     pub json: bool,
 }
 
-impl Shared {
+impl GlobalArgs {
     /// The checked configuration with `more` flags of the command. The log begins as it says.
     ///
     /// # Errors
     /// Exit code 2 with every problem.
-    pub fn load(&self, more: &[(&'static str, String)]) -> Result<Config, Failure> {
+    pub fn load(&self, more: &[(&'static str, String)]) -> Result<Config, CommandError> {
         let named = [
             ("data_dir", &self.data_dir),
             ("key_file", &self.key_file),
@@ -90,21 +90,21 @@ impl Shared {
             named.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
         flags.extend(more.iter().cloned());
         let config =
-            config::load(self.config.as_deref(), &config::environment(), &flags).map_err(Failure::wrong_use)?;
-        start_log(&config);
+            config::load(self.config.as_deref(), &config::environment(), &flags).map_err(CommandError::wrong_use)?;
+        init_tracing(&config);
         Ok(config)
     }
 }
 
 /// Why a command ends otherwise than fine.
-pub struct Failure {
+pub struct CommandError {
     /// One sentence, or a list of them.
     pub message: String,
     /// 1 or 2.
     pub exit_code: u8,
 }
 
-impl Failure {
+impl CommandError {
     /// It failed: exit code 1.
     pub fn failed(error: impl ToString) -> Self {
         Self { message: error.to_string(), exit_code: 1 }
@@ -118,7 +118,7 @@ impl Failure {
 
 /// Begins the log: lines for people on a terminal, JSON otherwise. A panic is a line like any other, so that it names the
 /// request or job that it happened in.
-pub(crate) fn start_log(config: &Config) {
+pub(crate) fn init_tracing(config: &Config) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(std::io::stderr)

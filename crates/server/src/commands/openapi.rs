@@ -2,7 +2,7 @@
 
 use thinkwork_primitives::Clock;
 
-use super::Failure;
+use super::CommandError;
 use crate::app::App;
 use crate::config;
 
@@ -10,12 +10,12 @@ use crate::config;
 ///
 /// # Errors
 /// Where no temporary folder is to be had.
-pub async fn run() -> Result<(), Failure> {
-    let folder = tempfile::tempdir().map_err(Failure::failed)?;
+pub async fn run() -> Result<(), CommandError> {
+    let folder = tempfile::tempdir().map_err(CommandError::failed)?;
     let flags = [("data_dir", folder.path().join("data").display().to_string())];
-    let config = config::load(None, &[], &flags).map_err(Failure::failed)?;
-    let app = App::build(config, Clock::system()).await.map_err(Failure::failed)?;
-    say!("{}", crate::router::openapi(&app).to_pretty_json().map_err(Failure::failed)?);
+    let config = config::load(None, &[], &flags).map_err(CommandError::failed)?;
+    let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
+    say!("{}", crate::router::openapi(&app).to_pretty_json().map_err(CommandError::failed)?);
     app.db.close().await;
     Ok(())
 }

@@ -13,14 +13,14 @@ use clap::Args;
 use thinkwork_primitives::Clock;
 use tokio::net::TcpListener;
 
-use super::{Failure, Shared};
+use super::{CommandError, GlobalArgs};
 use crate::app::{App, StartError};
 use crate::config::Config;
 use crate::router::router;
 use crate::worker::Worker;
 
 /// How long open requests and running work may take to end after the signal.
-const PATIENCE: Duration = Duration::from_secs(20);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Arguments of `serve`.
 #[derive(Args)]
@@ -34,16 +34,16 @@ pub struct Serve {
 ///
 /// # Errors
 /// Whatever stops the start, in one sentence.
-pub async fn run(shared: &Shared, command: Serve) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError> {
     let more: Vec<_> = command.roles.into_iter().map(|roles| ("roles", roles)).collect();
     let config = shared.load(&more)?;
-    let _lock = lock(&config).map_err(Failure::failed)?;
+    let _lock = lock(&config).map_err(CommandError::failed)?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        Failure::failed(format!("cannot listen on {}: {error}; choose another --listen", config.listen))
+        CommandError::failed(format!("cannot listen on {}: {error}; choose another --listen", config.listen))
     })?;
-    let app = App::build(config, Clock::system()).await.map_err(Failure::failed)?;
+    let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
     first_start(&app).await?;
-    serve(app, listener, stopped()).await
+    serve(app, listener, shutdown_signal()).await
 }
 
 /// On SQLite one process serves a database; the lock lies beside its file and goes with the process.
@@ -65,12 +65,15 @@ fn lock(config: &Config) -> Result<Option<File>, StartError> {
 }
 
 /// On an empty database: makes the first tenant and prints its one-time set-up link, to the terminal only.
-async fn first_start(app: &App) -> Result<(), Failure> {
-    if !app.access.tenants().await.map_err(Failure::failed)?.is_empty() {
+async fn first_start(app: &App) -> Result<(), CommandError> {
+    if !app.access.tenants().await.map_err(CommandError::failed)?.is_empty() {
         return Ok(());
     }
-    let made =
-        app.access.tenant_create("main", "My company", "owner@localhost", "Owner").await.map_err(Failure::failed)?;
+    let made = app
+        .access
+        .tenant_create("main", "My company", "owner@localhost", "Owner")
+        .await
+        .map_err(CommandError::failed)?;
     // What is written elsewhere lands in a journal, where others read it.
     if !std::io::stdout().is_terminal() {
         println!(
@@ -92,7 +95,7 @@ pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let worker = Worker::start(&app);
     let url = app.config.public_url.clone();
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
@@ -110,15 +113,15 @@ pub async fn serve(
     tracing::info!(%url, "thinkwork serves");
     let patience = async {
         drop(draining.await);
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
-        ended = server => ended.map_err(Failure::failed)?,
+        ended = server => ended.map_err(CommandError::failed)?,
         () = patience => tracing::warn!("some requests did not end in time"),
     }
-    worker.drain(PATIENCE).await;
+    worker.drain(SHUTDOWN_TIMEOUT).await;
     // Tokens that an issuer is handing out at this moment exist nowhere else: they are stored first.
-    if tokio::time::timeout(PATIENCE, app.oauth.drain()).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, app.oauth.drain()).await.is_err() {
         tracing::warn!("some requests at authorization servers did not end in time");
     }
     app.db.close().await;
@@ -127,7 +130,7 @@ pub async fn serve(
 }
 
 /// Waits for SIGINT or SIGTERM.
-pub(super) async fn stopped() {
+pub(super) async fn shutdown_signal() {
     let interrupt = tokio::signal::ctrl_c();
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(mut terminate) => {

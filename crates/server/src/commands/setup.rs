@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use thinkwork_primitives::{Clock, Secret};
 
-use super::{Failure, Shared};
+use super::{CommandError, GlobalArgs};
 use crate::access;
 use crate::app::App;
 use crate::config::Config;
@@ -37,16 +37,16 @@ pub(super) fn link(config: &Config, code: &Secret) -> String {
     link.to_string()
 }
 
-fn password_from_stdin() -> Result<Secret, Failure> {
+fn password_from_stdin() -> Result<Secret, CommandError> {
     let mut password = String::new();
-    std::io::stdin().read_to_string(&mut password).map_err(Failure::failed)?;
+    std::io::stdin().read_to_string(&mut password).map_err(CommandError::failed)?;
     let password = Secret::from_text(password.trim_end_matches(['\r', '\n']).to_owned());
     access::check_password(&password).map_err(refused)?;
     Ok(password)
 }
 
 /// The API's sentence and the argument that it is about; a failure inside in its own words.
-fn refused(error: access::Error) -> Failure {
+fn refused(error: access::Error) -> CommandError {
     let argument = match &error {
         access::Error::SlugTaken | access::Error::Invalid { field: "tenant", .. } => " (--tenant)",
         access::Error::EmailTaken | access::Error::Invalid { field: "email", .. } => " (--owner-email)",
@@ -57,9 +57,9 @@ fn refused(error: access::Error) -> Failure {
     let inside = error.to_string();
     let answer = ApiError::from(error);
     if answer.log.is_some() {
-        Failure::failed(inside)
+        CommandError::failed(inside)
     } else {
-        Failure::failed(format!("{}{argument}", answer.message))
+        CommandError::failed(format!("{}{argument}", answer.message))
     }
 }
 
@@ -67,11 +67,11 @@ fn refused(error: access::Error) -> Failure {
 ///
 /// # Errors
 /// Where the name is taken or the database does not answer.
-pub async fn run(shared: &Shared, command: Setup) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs, command: Setup) -> Result<(), CommandError> {
     let config = shared.load(&[])?;
     // Asked for and checked first: a tenant whose owner's password was refused would be half made.
     let password = if command.owner_password_stdin { Some(password_from_stdin()?) } else { None };
-    let app = App::build(config, Clock::system()).await.map_err(Failure::failed)?;
+    let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
     let made = app
         .access
         .tenant_create(&command.tenant, &command.tenant, &command.owner_email, &command.owner_name)

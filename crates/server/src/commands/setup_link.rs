@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use thinkwork_primitives::Clock;
 
-use super::{Failure, Shared};
+use super::{CommandError, GlobalArgs};
 use crate::access::Access;
 use crate::app::open_foundation;
 
@@ -26,12 +26,12 @@ pub struct SetupLink {
 ///
 /// # Errors
 /// Where there is no such person or the database does not answer.
-pub async fn run(shared: &Shared, command: SetupLink) -> Result<(), Failure> {
+pub async fn run(shared: &GlobalArgs, command: SetupLink) -> Result<(), CommandError> {
     let config = shared.load(&[])?;
     let clock = Clock::system();
-    let (db, _, _) = open_foundation(&config, &clock).await.map_err(Failure::failed)?;
+    let (db, _, _) = open_foundation(&config, &clock).await.map_err(CommandError::failed)?;
     let access = Access::new(db.clone(), clock, config.public_url.clone());
-    let code = access.setup_code_of(&command.tenant, &command.email).await.map_err(Failure::failed)?;
+    let code = access.setup_code_of(&command.tenant, &command.email).await.map_err(CommandError::failed)?;
     let link = super::setup::link(&config, &code);
     if shared.json {
         say!("{}", json!({ "url": link }));

@@ -11,7 +11,7 @@ use thinkwork_primitives::{CredentialId, TenantId, WebhookId};
 
 /// Whose openings are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Counted {
+pub(super) struct OpeningKey {
     pub tenant: TenantId,
     pub webhook: WebhookId,
     pub credential: CredentialId,
@@ -20,9 +20,9 @@ pub(super) struct Counted {
 
 /// How often one version was opened since it was last recorded.
 #[derive(Clone, Default)]
-pub(super) struct Count(Arc<AtomicI64>);
+pub(super) struct OpeningCount(Arc<AtomicI64>);
 
-impl Count {
+impl OpeningCount {
     pub(super) fn add(&self, more: i64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
@@ -30,19 +30,19 @@ impl Count {
 
 /// The counts of this process.
 #[derive(Clone, Default)]
-pub(super) struct Openings(Arc<Mutex<HashMap<Counted, Count>>>);
+pub(super) struct Openings(Arc<Mutex<HashMap<OpeningKey, OpeningCount>>>);
 
 impl Openings {
-    fn counts(&self) -> MutexGuard<'_, HashMap<Counted, Count>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<OpeningKey, OpeningCount>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn of(&self, counted: Counted) -> Count {
+    pub(super) fn of(&self, counted: OpeningKey) -> OpeningCount {
         self.counts().entry(counted).or_default().clone()
     }
 
     /// Takes what was counted; counts that nobody adds to any more are forgotten.
-    pub(super) fn take(&self) -> Vec<(Counted, i64)> {
+    pub(super) fn take(&self) -> Vec<(OpeningKey, i64)> {
         let mut taken = Vec::new();
         self.counts().retain(|counted, count| {
             let opened = count.0.swap(0, Ordering::Relaxed);

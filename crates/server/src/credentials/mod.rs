@@ -25,7 +25,7 @@ use thinkwork_vault::{Context, Vault};
 use crate::audit::{self, Event};
 use crate::edge::caller::BoxFuture;
 
-use counted::{Count, Counted, Openings};
+use counted::{OpeningCount, OpeningKey, Openings};
 pub use jobs::{CredentialVersion, EraseVersion};
 
 /// Erases a version at the end of its overlap. Key: the credential and the version, with a colon between.
@@ -44,10 +44,8 @@ pub enum Error {
     /// The sealed material does not open.
     #[error(transparent)]
     Vault(#[from] thinkwork_vault::Error),
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] audit::Error),
 }
@@ -75,11 +73,8 @@ pub struct OpenRequest<'a> {
     pub surface: Surface,
     /// On whose request.
     pub actor: Actor,
-    /// Whose credential it is.
     pub subject: CredentialSubject,
-    /// In which thread.
     pub thread: Option<ThreadId>,
-    /// In which turn.
     pub turn: Option<TurnId>,
     /// For which tool, by its full name.
     pub tool: Option<String>,
@@ -90,11 +85,8 @@ pub struct OpenRequest<'a> {
 /// What was opened for a piece of work.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialUse {
-    /// Whose it is.
     pub subject: CredentialSubject,
-    /// The credential.
     pub credential: CredentialId,
-    /// Its version.
     pub version: i64,
 }
 
@@ -106,24 +98,19 @@ pub trait UseRecorder: Send + Sync {
 
 /// An opened secret. Use it only after the transaction that opened it is committed.
 pub struct OpenedCredential {
-    /// The secret.
     pub secret: Secret,
-    /// Its credential.
     pub credential: CredentialId,
-    /// Its version.
     pub version: i64,
 }
 
 /// What may be shown of a credential.
 #[derive(Clone, Debug)]
 pub struct CredentialInfo {
-    /// The credential.
     pub id: CredentialId,
     /// The current version.
     pub version: i64,
     /// The last four characters of secrets of 16 or more.
     pub last_four: Option<String>,
-    /// When it was made.
     pub created_at: Timestamp,
     /// When its current version was made.
     pub rotated_at: Timestamp,
@@ -133,7 +120,6 @@ pub struct CredentialInfo {
     pub previous_ends_at: Option<Timestamp>,
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Credentials {
     db: Db,
@@ -146,7 +132,7 @@ pub struct Credentials {
 /// The live versions of a webhook's secret in memory, and what counts their openings.
 struct VerificationSecrets {
     secrets: Arc<Vec<Secret>>,
-    counts: Vec<Count>,
+    counts: Vec<OpeningCount>,
 }
 
 impl VerificationSecrets {
@@ -235,9 +221,6 @@ impl Credentials {
     }
 
     /// Puts a new version in place. The one before ends after `overlap`; with none it is erased at once.
-    ///
-    /// # Errors
-    /// [`Error::Gone`], [`Error::Refused`].
     pub async fn rotate(
         &self,
         tx: &mut Tx,
@@ -246,15 +229,12 @@ impl Credentials {
         overlap: Duration,
         by: &Actor,
     ) -> Result<i64, Error> {
-        let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
+        let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
         self.replace(tx, &row, secret, overlap, by).await
     }
 
     /// Puts a new version in place only if `expected` is still the current one: the compare-and-set of a refresh.
     /// False when another version won.
-    ///
-    /// # Errors
-    /// [`Error::Gone`], [`Error::Refused`].
     pub async fn rotate_if(
         &self,
         tx: &mut Tx,
@@ -263,7 +243,7 @@ impl Credentials {
         secret: &Secret,
         by: &Actor,
     ) -> Result<bool, Error> {
-        let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
+        let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
         if row.version != expected {
             return Ok(false);
         }
@@ -301,7 +281,7 @@ impl Credentials {
     /// The database's. Revoking what is gone changes nothing.
     pub async fn revoke(&self, tx: &mut Tx, id: CredentialId, by: &Actor) -> Result<(), Error> {
         let now = self.clock.now();
-        let Some(row) = store::credential_kept(tx, id).await? else { return Ok(()) };
+        let Some(row) = store::credential_lock(tx, id).await? else { return Ok(()) };
         store::versions_end(tx, id, row.version, now, Duration::ZERO).await?;
         store::credential_revoke(tx, id, now).await?;
         let event = Event::by(by.clone(), "credential.revoked").on("credential", id);
@@ -326,7 +306,7 @@ impl Credentials {
         opening: OpenRequest<'_>,
     ) -> Result<OpenedCredential, Error> {
         let now = self.clock.now();
-        let row = store::credential_kept(tx, id).await?.ok_or(Error::Gone(id))?;
+        let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
         let material = store::version_find(tx, id, row.version).await?.ok_or(Error::Gone(id))?;
         let secret = self.vault.open(&context(tx.tenant(), &row, row.version), &material)?;
         store::credential_used(tx, id, now).await?;
@@ -349,9 +329,6 @@ impl Credentials {
 
     /// The live versions of a webhook's secret, newest first, for checking a signature and nothing else. Served from
     /// memory for at most 60 s; the delivery row is the record, and [`Credentials::record_openings`] tells how often.
-    ///
-    /// # Errors
-    /// [`Error::Gone`], [`Error::Vault`].
     pub async fn open_for_verification(&self, tenant: TenantId, id: CredentialId) -> Result<Arc<Vec<Secret>>, Error> {
         if let Some(verifying) = self.verification.get(&id) {
             return Ok(verifying.open());
@@ -363,7 +340,7 @@ impl Credentials {
         let mut counts = Vec::new();
         for (version, material) in store::versions_live(&mut tx, id, self.clock.now()).await? {
             secrets.push(self.vault.open(&context(tenant, &row, version), &material)?);
-            counts.push(self.openings.of(Counted { tenant, webhook, credential: id, version }));
+            counts.push(self.openings.of(OpeningKey { tenant, webhook, credential: id, version }));
         }
         let verifying = Arc::new(VerificationSecrets { secrets: Arc::new(secrets), counts });
         self.verification.insert(id, Arc::clone(&verifying));
@@ -386,7 +363,7 @@ impl Credentials {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn record_opening(&self, counted: Counted, opened: i64) -> Result<(), Error> {
+    async fn record_opening(&self, counted: OpeningKey, opened: i64) -> Result<(), Error> {
         let now = self.clock.now();
         let mut tx = self.db.write(counted.tenant).await?;
         store::credential_used(&mut tx, counted.credential, now).await?;
@@ -442,7 +419,7 @@ impl Credentials {
 }
 
 fn context(tenant: TenantId, row: &store::Credential, version: i64) -> Context {
-    let (owner_kind, owner_id) = rules::owner_words(row.owner);
+    let (owner_kind, owner_id) = rules::owner_columns(row.owner);
     Context {
         tenant,
         owner_kind,

@@ -22,7 +22,7 @@ pub(super) fn check_secret(secret: &Secret) -> Result<(), Error> {
 }
 
 /// The stored words of an owner.
-pub(super) fn owner_words(owner: Owner) -> (&'static str, String) {
+pub(super) fn owner_columns(owner: Owner) -> (&'static str, String) {
     match owner {
         Owner::Connection(id) => ("connection", id.to_string()),
         Owner::ToolSource(id) => ("tool_source", id.to_string()),
@@ -34,7 +34,7 @@ pub(super) fn owner_words(owner: Owner) -> (&'static str, String) {
 }
 
 /// Reads the stored words back.
-pub(super) fn owner_from_words(kind: &str, id: &str) -> Option<Owner> {
+pub(super) fn owner_from_columns(kind: &str, id: &str) -> Option<Owner> {
     Some(match kind {
         "connection" => Owner::Connection(id.parse().ok()?),
         "tool_source" => Owner::ToolSource(id.parse().ok()?),
@@ -48,7 +48,7 @@ pub(super) fn owner_from_words(kind: &str, id: &str) -> Option<Owner> {
 
 /// Says in the audit event whose the credential is.
 pub(super) fn describe_owner(event: Event, owner: Owner) -> Event {
-    let (kind, id) = owner_words(owner);
+    let (kind, id) = owner_columns(owner);
     event.detail("owner_kind", kind).detail("owner_id", id)
 }
 

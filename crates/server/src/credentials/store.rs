@@ -33,7 +33,7 @@ pub(super) async fn credential_insert(
     kind: &'static str,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (owner_kind, owner_id) = rules::owner_words(owner);
+    let (owner_kind, owner_id) = rules::owner_columns(owner);
     let row = credential::ActiveModel {
         id: Set(id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
@@ -63,7 +63,7 @@ async fn row_find(tx: &mut Tx, id: CredentialId) -> Result<Option<credential::Mo
 fn live(row: &credential::Model) -> Option<Credential> {
     Some(Credential {
         id: CredentialId::from_uuid(row.id),
-        owner: rules::owner_from_words(&row.owner_kind, &row.owner_id)?,
+        owner: rules::owner_from_columns(&row.owner_kind, &row.owner_id)?,
         kind: KINDS.into_iter().find(|kind| *kind == row.kind)?,
         version: row.version,
     })
@@ -74,7 +74,7 @@ pub(super) async fn credential_find(tx: &mut Tx, id: CredentialId) -> Result<Opt
 }
 
 /// The same, and it stays as it is until this transaction ends: what follows is decided by its version.
-pub(super) async fn credential_kept(tx: &mut Tx, id: CredentialId) -> Result<Option<Credential>, Error> {
+pub(super) async fn credential_lock(tx: &mut Tx, id: CredentialId) -> Result<Option<Credential>, Error> {
     let row = credential::Entity::find()
         .filter(credential::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(credential::Column::Id.eq(id.uuid()))

@@ -52,7 +52,6 @@ impl SampleId {
         self.books().account_of(token, &self.resource, self.clock.now()).map(str::to_owned)
     }
 
-    /// Its routes.
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/", get(|| async { Redirect::to("/log") }))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use thinkwork_primitives::{Clock, TenantId};
 use url::Url;
 
-use super::{Error, House, Outside};
+use super::{DemoTenant, Error, SampleServers};
 use crate::audit::Audit;
 use people::Mine;
 
@@ -36,19 +36,18 @@ pub const STEPS: [&str; 15] = [
 ];
 
 /// What the check is made on.
-pub struct Stage {
+pub struct DemoContext {
     /// Where ThinkWork is.
     pub url: Url,
     /// The clock that the server and the sample servers share.
     pub clock: Clock,
-    /// The tenant.
     pub tenant: TenantId,
     /// The owner's password.
     pub owner_password: String,
     /// The record, for verifying it as `thinkwork audit verify` does.
     pub audit: Audit,
     /// The sample outside world.
-    pub outside: Outside,
+    pub outside: SampleServers,
 }
 
 /// What a step found: who asked and whose credential, as recorded.
@@ -89,8 +88,8 @@ impl Summary {
 
 /// The check under way.
 struct Check<'a> {
-    stage: &'a Stage,
-    house: House,
+    stage: &'a DemoContext,
+    house: DemoTenant,
     /// Olivia's thread and her connection, once they are there.
     mine: Mine,
     print: &'a mut dyn FnMut(&Value),
@@ -104,9 +103,9 @@ struct Stopped;
 ///
 /// # Errors
 /// Only where it cannot begin; what goes wrong later is in the summary.
-pub async fn run(stage: &Stage, print: &mut dyn FnMut(&Value)) -> Result<Summary, Error> {
+pub async fn run(stage: &DemoContext, print: &mut dyn FnMut(&Value)) -> Result<Summary, Error> {
     let began = Instant::now();
-    let house = House::new(stage.url.clone(), stage.owner_password.clone())?;
+    let house = DemoTenant::new(stage.url.clone(), stage.owner_password.clone())?;
     let mut check = Check { stage, house, mine: Mine::default(), print, steps: Vec::new() };
     let ok = check.all().await.is_ok();
     let steps = check.steps;

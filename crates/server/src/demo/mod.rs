@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use url::Url;
 
-pub use check::{STEPS, Stage, Summary, run as check};
-pub use narrator::Narrator;
-pub use seed::{House, OWNER_EMAIL, Person, password};
+pub use check::{DemoContext, STEPS, Summary, run as check};
+pub use narrator::AuditPrinter;
+pub use seed::{DemoTenant, OWNER_EMAIL, Person, password};
 pub use sender::{Sender, Sent};
 
 use authorization_server::SampleId;
@@ -50,7 +50,7 @@ pub enum Error {
 }
 
 /// The sample outside world, each part on a listener of its own. Ends when dropped.
-pub struct Outside {
+pub struct SampleServers {
     /// Sample ID, the authorization server.
     pub sample_id: Url,
     /// Notes, the MCP server; its endpoint is `/mcp`.
@@ -62,7 +62,7 @@ pub struct Outside {
     listeners: JoinSet<()>,
 }
 
-impl Outside {
+impl SampleServers {
     /// Opens the three listeners on free ports of 127.0.0.1. They share the server's clock, so that an expiry can be
     /// brought about.
     pub async fn open(clock: &Clock) -> Result<Self, Error> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Error, House};
+use super::{DemoTenant, Error};
 
 /// How many lines of the record are read at a look: more never happen between two.
 const EVENTS_MAX: usize = 200;
@@ -37,7 +37,7 @@ pub(super) struct Names {
 
 /// Tells what happened since it last looked.
 #[derive(Default)]
-pub struct Narrator {
+pub struct AuditPrinter {
     names: Names,
     shown: BTreeSet<String>,
     since: Option<String>,
@@ -51,14 +51,14 @@ fn items(list: &Value) -> &[Value] {
     list.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-impl Narrator {
+impl AuditPrinter {
     /// Notes what is in the record already, without telling it.
-    pub async fn begin(&mut self, house: &mut House) -> Result<(), Error> {
+    pub async fn begin(&mut self, house: &mut DemoTenant) -> Result<(), Error> {
         self.look(house).await.map(drop)
     }
 
     /// What happened since the last look, one line each, oldest first.
-    pub async fn look(&mut self, house: &mut House) -> Result<Vec<String>, Error> {
+    pub async fn look(&mut self, house: &mut DemoTenant) -> Result<Vec<String>, Error> {
         let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
         let events = house.owner_reads(&format!("/v1/audit?limit={EVENTS_MAX}{since}")).await?;
         let fresh: Vec<&Value> =
@@ -89,7 +89,7 @@ impl Narrator {
 }
 
 /// What a turn was not offered, and why.
-async fn left_out(house: &mut House, turn: &str) -> Vec<String> {
+async fn left_out(house: &mut DemoTenant, turn: &str) -> Vec<String> {
     let Ok(turn) = house.owner_reads(&format!("/v1/turns/{turn}")).await else { return Vec::new() };
     let entries = turn.get("tools_left_out").and_then(Value::as_array).cloned().unwrap_or_default();
     let line = |entry: &Value| {
@@ -118,7 +118,7 @@ impl Names {
             && (!named || self.things.contains_key(target) || self.grants.contains_key(target))
     }
 
-    async fn learn(&mut self, house: &mut House) -> Result<(), Error> {
+    async fn learn(&mut self, house: &mut DemoTenant) -> Result<(), Error> {
         for path in ["/v1/users", "/v1/webhooks", "/v1/mcp-servers", "/v1/spaces"] {
             let list = house.owner_reads(&format!("{path}?limit=200")).await?;
             let named = items(&list).iter().map(|item| (text(item, "/id").to_owned(), text(item, "/name").to_owned()));

@@ -71,7 +71,6 @@ impl Notes {
         }
     }
 
-    /// Its routes.
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/", get(|| async { Redirect::to("/calls") }))

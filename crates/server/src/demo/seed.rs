@@ -5,7 +5,7 @@ use thinkwork_primitives::crypto;
 use url::Url;
 
 use super::browser::Browser;
-use super::{Error, Outside, at};
+use super::{Error, SampleServers, at};
 
 /// The owner's e-mail: the account exists before the house is furnished.
 pub const OWNER_EMAIL: &str = "olivia@demo.test";
@@ -42,7 +42,7 @@ pub(super) fn text(value: &Value, pointer: &str) -> Result<String, Error> {
 }
 
 /// The tenant of the demonstration as its people see it from outside.
-pub struct House {
+pub struct DemoTenant {
     /// Where ThinkWork is.
     pub url: Url,
     /// The owner, who is the first member.
@@ -57,7 +57,7 @@ pub struct House {
     pub webhook: String,
 }
 
-impl House {
+impl DemoTenant {
     /// Nothing in it yet but the owner, who has this password.
     pub fn new(url: Url, owner_password: String) -> Result<Self, Error> {
         let olivia = Person::new("Olivia", OWNER_EMAIL, owner_password);
@@ -71,7 +71,7 @@ impl House {
     }
 
     /// Everything, in order, for a person to look around in.
-    pub async fn furnish(&mut self, outside: &Outside) -> Result<(), Error> {
+    pub async fn furnish(&mut self, outside: &SampleServers) -> Result<(), Error> {
         self.owner_signs_in().await?;
         self.space_create().await?;
         let registered = self.server_register(outside).await?;
@@ -101,7 +101,7 @@ impl House {
     }
 
     /// The Notes server, which is pending from then on.
-    pub async fn server_register(&mut self, outside: &Outside) -> Result<Value, Error> {
+    pub async fn server_register(&mut self, outside: &SampleServers) -> Result<Value, Error> {
         let body = json!({
             "name": "Notes",
             "slug": "notes",
@@ -128,7 +128,7 @@ impl House {
     }
 
     /// A webhook into the Space, and the sender is told its address and secret on its own page.
-    pub async fn webhook_create(&mut self, outside: &Outside) -> Result<(), Error> {
+    pub async fn webhook_create(&mut self, outside: &SampleServers) -> Result<(), Error> {
         let body = json!({
             "name": "billing",
             "space_id": self.space,

@@ -77,7 +77,6 @@ impl Sender {
         Self { clock, endpoint: Arc::default(), sent: Arc::default(), number: Arc::new(Mutex::new(3_000)) }
     }
 
-    /// Its routes.
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/", get(page))

@@ -7,14 +7,14 @@ use url::Url;
 use super::browser::Browser;
 use super::loopback::{Error, parse};
 use super::narrator::Names;
-use super::{ACCESS_TOKEN_LIFE, Outside, at, notes_server, sender};
+use super::{ACCESS_TOKEN_LIFE, SampleServers, at, notes_server, sender};
 
 const CALLBACK: &str = "http://127.0.0.1:9/oauth/callback/key";
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0123456789";
 
 /// Somebody else's client at Sample ID.
 struct Client {
-    outside: Outside,
+    outside: SampleServers,
     clock: Clock,
     browser: Browser,
     id: String,
@@ -23,7 +23,7 @@ struct Client {
 impl Client {
     async fn new() -> Self {
         let clock = Clock::system();
-        let outside = Outside::open(&clock).await.unwrap();
+        let outside = SampleServers::open(&clock).await.unwrap();
         let mut browser = Browser::default();
         let register = at(&outside.sample_id, "/register");
         let body = json!({ "client_name": "Test", "redirect_uris": [CALLBACK] });

@@ -20,7 +20,7 @@ const TARGET: &str = "access";
 
 /// What the line will say. It is written when this is dropped: after the last byte of the answer, or where the client
 /// went away.
-pub(super) struct AccessLine {
+pub(super) struct AccessLogEntry {
     span: Span,
     durations: HistogramVec,
     started: Instant,
@@ -31,7 +31,7 @@ pub(super) struct AccessLine {
     body_bytes: u64,
 }
 
-impl AccessLine {
+impl AccessLogEntry {
     /// For this request, whose work belongs to `span`.
     pub(super) fn begin(request: &Request, span: Span, durations: HistogramVec) -> Self {
         let extensions = request.extensions();
@@ -50,11 +50,11 @@ impl AccessLine {
     /// Goes along with the answer until its last byte.
     pub(super) fn follow(mut self, response: Response) -> Response {
         self.status = Some(response.status());
-        response.map(|body| Body::new(Followed { body, line: self }))
+        response.map(|body| Body::new(LoggedBody { body, line: self }))
     }
 }
 
-impl Drop for AccessLine {
+impl Drop for AccessLogEntry {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -102,12 +102,12 @@ fn class_of(status: Option<StatusCode>) -> &'static str {
 }
 
 /// A body whose end is the end of its line, and whose work belongs to the request.
-struct Followed {
+struct LoggedBody {
     body: Body,
-    line: AccessLine,
+    line: AccessLogEntry,
 }
 
-impl HttpBody for Followed {
+impl HttpBody for LoggedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -1,4 +1,4 @@
-//! Who calls. Authorisation is an argument: a handler names [`Caller`], [`Member`], [`Operator`], [`Consent`],
+//! Who calls. Authorisation is an argument: a handler names [`Caller`], [`Member`], [`Operator`], [`SessionUser`],
 //! [`McpCaller`] or [`Public`] and gets it or never runs.
 //!
 //! Invariants: the tenant comes from the session or token, never from a header or path; a cookie proves nothing on
@@ -30,7 +30,7 @@ pub enum Presented<'a> {
 
 /// A caller as the `access` slice knows them.
 #[derive(Clone)]
-pub struct Known {
+pub struct Authenticated {
     /// Who, and how they proved it.
     pub principal: Principal,
     /// The person's or token's name.
@@ -44,7 +44,7 @@ pub struct Known {
 /// Implemented by the `access` slice; put into each request by the router.
 pub trait Authenticate: Send + Sync {
     /// Who this is, or nobody. Reads the database with each call: a revoked session or token is nobody at once.
-    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Known>, ApiError>>;
+    fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Authenticated>, ApiError>>;
 }
 
 /// The name of the session cookie.
@@ -66,20 +66,20 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Known>, ApiError> {
+async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Authenticated>, ApiError> {
     let Some(presented) = presented else { return Ok(None) };
     let Some(access) = parts.extensions.get::<Arc<dyn Authenticate>>() else {
         return Err(ApiError::internal(&std::io::Error::other("the router lacks its Authenticate layer")));
     };
     let known = access.authenticate(presented).await?;
     if let Some(known) = &known {
-        name_in_log(&known.principal);
+        record_in_span(&known.principal);
     }
     Ok(known)
 }
 
 /// Fills in who asks, by ids, in the span of the request.
-fn name_in_log(principal: &Principal) {
+fn record_in_span(principal: &Principal) {
     tracing::record_all!(
         tracing::Span::current(),
         tenant = %principal.tenant,
@@ -115,7 +115,7 @@ async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
     let known = known(parts, session).await?.ok_or_else(ApiError::not_signed_in)?;
     if unsafe_method(&parts.method) {
         let sent = parts.headers.get("x-csrf-token").map(|value| value.as_bytes()).unwrap_or_default();
-        if !crypto::equal(sent, known.csrf.as_bytes()) {
+        if !crypto::constant_time_eq(sent, known.csrf.as_bytes()) {
             return Err(ApiError::forbidden("csrf", "Send the csrf_token of your sign-in in the header X-CSRF-Token."));
         }
     }
@@ -137,12 +137,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub struct Member {
     /// Who, and how they proved it.
     pub principal: Principal,
-    /// The person.
     pub user: UserId,
 }
 
 impl Member {
-    /// The tenant.
     pub const fn tenant(&self) -> TenantId {
         self.principal.tenant
     }
@@ -164,7 +162,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Member {
 pub struct Operator(pub Principal);
 
 impl Operator {
-    /// The tenant.
     pub const fn tenant(&self) -> TenantId {
         self.0.tenant
     }
@@ -203,14 +200,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 }
 
 /// A person in a browser session: the only one who can consent. A token gets 403.
-pub struct Consent {
+pub struct SessionUser {
     /// Who, and how they proved it.
     pub principal: Principal,
-    /// The person.
     pub user: UserId,
 }
 
-impl Consent {
+impl SessionUser {
     /// The consenting person behind this caller, if it is a session.
     pub const fn of(principal: Principal) -> Option<Self> {
         match (principal.identity, principal.auth) {
@@ -220,7 +216,7 @@ impl Consent {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Consent {
+impl<S: Send + Sync> FromRequestParts<S> for SessionUser {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
@@ -263,9 +259,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Public {
 pub struct PageCaller {
     /// Who, and how they proved it.
     pub principal: Principal,
-    /// The person.
     pub user: UserId,
-    /// Their name.
     pub user_name: String,
     /// The tenant's name.
     pub tenant_name: String,
@@ -274,7 +268,6 @@ pub struct PageCaller {
 }
 
 impl PageCaller {
-    /// The tenant.
     pub const fn tenant(&self) -> TenantId {
         self.principal.tenant
     }
@@ -300,8 +293,8 @@ impl PageCaller {
     }
 
     /// As the consenting person that they are: a page's caller is always a session.
-    pub const fn consent(&self) -> Consent {
-        Consent { principal: self.principal, user: self.user }
+    pub const fn consent(&self) -> SessionUser {
+        SessionUser { principal: self.principal, user: self.user }
     }
 }
 
@@ -315,7 +308,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PageMember {
         let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
         let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
         match known {
-            Some(Known { principal, user_name, tenant_name, csrf }) => match principal.identity {
+            Some(Authenticated { principal, user_name, tenant_name, csrf }) => match principal.identity {
                 Identity::User { id, .. } => Ok(Self(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
                 Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
             },

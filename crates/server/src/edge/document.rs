@@ -21,14 +21,14 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
 
 use super::caller::SESSION_COOKIE;
 use super::error::ErrorBody;
-use super::{ApiError, IdempotencyKey, IfVersion, Paging, fields};
+use super::{ApiError, IdempotencyKey, IfMatch, Pagination, fields};
 
 /// The bearer scheme's name in the document.
 const TOKEN: &str = "token";
 /// The cookie scheme's name in the document.
 const SESSION: &str = "session";
 
-impl IntoParams for Paging {
+impl IntoParams for Pagination {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let limit = whole_number()
             .minimum(Some(1))
@@ -41,7 +41,7 @@ impl IntoParams for Paging {
     }
 }
 
-impl IntoParams for IfVersion {
+impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let description =
             "The `version` that you read: 412 where another change came first. Without it the change is made.";
@@ -123,7 +123,6 @@ fn share(operation: &mut Operation) {
 pub struct QueryNames(Arc<HashMap<(Method, String), Vec<String>>>);
 
 impl QueryNames {
-    /// Of this document.
     pub fn of(document: &OpenApi) -> Self {
         let mut names = HashMap::new();
         for (path, item) in &document.paths.paths {

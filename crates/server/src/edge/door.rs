@@ -1,7 +1,7 @@
 //! The one door of every request: which id and span its work has, which host it names, where it comes from, what its
 //! answer carries and how errors look.
 //!
-//! Invariant: nothing is answered without the headers of [`headers::secure`], refusals included; a refused request
+//! Invariant: nothing is answered without the headers of [`headers::add_security_headers`], refusals included; a refused request
 //! reaches no handler. One layer does all of it, since each layer of its own costs a request a copy of all below it.
 
 use std::sync::Arc;
@@ -15,27 +15,30 @@ use thinkwork_primitives::{Network, TraceContext};
 use tracing::{Instrument as _, field};
 use url::Url;
 
-use super::access_log::AccessLine;
+use super::access_log::AccessLogEntry;
 use super::request_id::{RequestId, X_REQUEST_ID};
-use super::{headers, host::Allowed, proxy::Proxies, shape};
+use super::{headers, host::AllowedHost, proxy::TrustedProxies, shape};
 
 /// What the door knows of the deployment.
-pub struct Door {
-    allowed: Allowed,
-    proxies: Proxies,
+pub struct MiddlewareState {
+    allowed: AllowedHost,
+    proxies: TrustedProxies,
     durations: HistogramVec,
 }
 
-impl Door {
+impl MiddlewareState {
     /// For a deployment at `public_url` behind these proxies of its own. `durations` measures requests by method, route
     /// and class of status.
     pub fn new(public_url: &Url, trusted_proxies: &[Network], durations: HistogramVec) -> Arc<Self> {
-        Arc::new(Self { allowed: Allowed::new(public_url), proxies: Proxies::new(trusted_proxies), durations })
+        Arc::new(Self {
+            allowed: AllowedHost::new(public_url),
+            proxies: TrustedProxies::new(trusted_proxies),
+            durations,
+        })
     }
 }
 
-/// The middleware.
-pub async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+pub async fn pass(State(door): State<Arc<MiddlewareState>>, mut request: Request, next: Next) -> Response {
     let is_from_proxy = door.proxies.forward(&mut request);
     let request_id = RequestId::of(request.headers(), is_from_proxy);
     let trace = trace_context(request.headers());
@@ -52,20 +55,20 @@ pub async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Nex
         requester = field::Empty,
         client = field::Empty,
     );
-    let line = AccessLine::begin(&request, span.clone(), door.durations.clone());
+    let line = AccessLogEntry::begin(&request, span.clone(), door.durations.clone());
     let work = request_id.scope(answer(&door, request, next));
-    let mut response = headers::secure(work.instrument(span).await);
+    let mut response = headers::add_security_headers(work.instrument(span).await);
     response.headers_mut().insert(X_REQUEST_ID, request_id.header_value());
     line.follow(response)
 }
 
-async fn answer(door: &Door, request: Request, next: Next) -> Response {
+async fn answer(door: &MiddlewareState, request: Request, next: Next) -> Response {
     if let Some(refusal) = door.allowed.refusal(&request) {
         return refusal;
     }
-    let is_for_machines = shape::is_for_machines(request.uri().path());
+    let is_api_path = shape::is_api_path(request.uri().path());
     let response = next.run(request).await;
-    if is_for_machines { shape::for_machines(response) } else { shape::for_people(response) }
+    if is_api_path { shape::as_json_error(response) } else { shape::as_error_page(response) }
 }
 
 /// The caller's `traceparent`, where it is sent once and is one.

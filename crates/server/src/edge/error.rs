@@ -166,12 +166,12 @@ struct ErrorDetail {
 
 /// The sentence of a refusal, beside its body: for the door, which says it on a page where a person reads the answer.
 #[derive(Clone)]
-pub(super) struct Sentence(pub(super) Arc<str>);
+pub(super) struct ErrorMessage(pub(super) Arc<str>);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let request_id = self.report().to_string();
-        let sentence = Sentence(self.message.as_str().into());
+        let sentence = ErrorMessage(self.message.as_str().into());
         let error = ErrorDetail {
             code: self.code,
             message: self.message,

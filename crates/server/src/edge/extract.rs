@@ -34,9 +34,9 @@ pub struct Query<T>(pub T);
 /// The id in the path, or a tuple of them where there are several.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(ApiError))]
-pub struct Id<T>(pub T);
+pub struct Path<T>(pub T);
 
-/// A form of somebody who need not be signed in. Those of signed-in people are [`super::CheckedForm`].
+/// A form of somebody who need not be signed in. Those of signed-in people are [`super::ProtectedForm`].
 #[derive(FromRequest)]
 #[from_request(via(axum::Form), rejection(ApiError))]
 pub struct Form<T>(pub T);

@@ -10,7 +10,7 @@ use super::{ApiError, PageCaller, PageError, PageMember};
 
 /// A form that a signed-in person sent from a page of ours. Authorisation beyond "signed in" is the handler's:
 /// call [`PageCaller::require_operator`] in operator pages.
-pub struct CheckedForm<T> {
+pub struct ProtectedForm<T> {
     /// Who sent it.
     pub caller: PageCaller,
     /// What they sent.
@@ -23,7 +23,7 @@ struct Csrf {
     csrf: String,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CheckedForm<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ProtectedForm<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
@@ -44,7 +44,7 @@ async fn read<S: Send + Sync, T: DeserializeOwned>(
     let RawForm(bytes) = RawForm::from_request(request, state).await?;
     let not_read = |error: serde_urlencoded::de::Error| ApiError::invalid("form", error.to_string());
     let Csrf { csrf } = serde_urlencoded::from_bytes(&bytes).map_err(not_read)?;
-    if !crypto::equal(csrf.as_bytes(), caller.csrf.as_bytes()) {
+    if !crypto::constant_time_eq(csrf.as_bytes(), caller.csrf.as_bytes()) {
         let message = "This form has expired and nothing was saved. Reload the page and try again.";
         return Err(ApiError::forbidden("csrf", message));
     }

@@ -7,7 +7,7 @@ const CSP: &str = "default-src 'self'; img-src 'self'; object-src 'none'; base-u
                    form-action 'self'";
 
 /// Sets the headers that no page or answer of ours goes without.
-pub(super) fn secure(mut response: Response) -> Response {
+pub(super) fn add_security_headers(mut response: Response) -> Response {
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, CSP),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -15,7 +15,7 @@ use super::ApiError;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What `public_url` allows.
-pub(super) struct Allowed {
+pub(super) struct AllowedHost {
     public_url: Url,
     host: String,
     origin: String,
@@ -29,7 +29,7 @@ fn is_loopback_name(host: &str) -> bool {
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
-impl Allowed {
+impl AllowedHost {
     /// From the configured public URL, which is https or loopback by then.
     pub(super) fn new(public_url: &Url) -> Self {
         let host = match (public_url.host_str(), public_url.port()) {

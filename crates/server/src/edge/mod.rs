@@ -28,16 +28,16 @@ mod tests;
 pub mod version;
 
 pub use caller::{
-    Authenticate, Caller, Consent, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public,
+    Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, SessionUser,
 };
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
-pub use extract::{Form, Id, Json, Query};
-pub use form::CheckedForm;
+pub use extract::{Form, Json, Path, Query};
+pub use form::ProtectedForm;
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use names::{NameMap, Named, NamedIds, Names};
 pub use pages::{Area, Layout, Notice, Page};
-pub use paging::{List, Paging, place};
+pub use paging::{List, Pagination, time_cursor};
 pub use recheck::Recheck;
 pub use request_id::RequestId;
-pub use version::IfVersion;
+pub use version::IfMatch;

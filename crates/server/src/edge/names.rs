@@ -13,11 +13,8 @@ use super::caller::BoxFuture;
 /// Something that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Named {
-    /// A person.
     User(UserId),
-    /// A webhook.
     Webhook(WebhookId),
-    /// A source of tools.
     ToolSource(ToolSourceId),
     /// What a grant is for.
     GrantTarget(GrantTarget),
@@ -30,17 +27,11 @@ pub enum Named {
 /// What is to be named, by kind, each once.
 #[derive(Debug, Default)]
 pub struct NamedIds {
-    /// People.
     pub users: Vec<UserId>,
-    /// Webhooks.
     pub webhooks: Vec<WebhookId>,
-    /// Sources of tools.
     pub tool_sources: Vec<ToolSourceId>,
-    /// What grants are for.
     pub grant_targets: Vec<GrantTarget>,
-    /// Connections.
     pub connections: Vec<ConnectionId>,
-    /// Tokens.
     pub tokens: Vec<TokenId>,
 }
 

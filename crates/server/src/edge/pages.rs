@@ -28,7 +28,6 @@ pub struct Notice {
 pub struct Layout {
     /// The page's title.
     pub title: String,
-    /// Its area.
     pub area: Area,
     /// The key of its entry in the navigation.
     pub active: &'static str,

@@ -19,7 +19,7 @@ pub struct List<T> {
 
 impl<T> List<T> {
     /// Cuts what a store returned for `limit + 1` into a page; `cursor` names an item's place.
-    pub fn cut(mut items: Vec<T>, paging: &Paging, cursor: impl Fn(&T) -> String) -> Self {
+    pub fn cut(mut items: Vec<T>, paging: &Pagination, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
         items.truncate(limit);
@@ -32,7 +32,7 @@ impl<T> List<T> {
     ///
     /// # Errors
     /// 422 where the cursor was not made by this list.
-    pub fn oldest_first<I>(mut items: Vec<T>, paging: &Paging, id: impl Fn(&T) -> I) -> Result<Self, ApiError>
+    pub fn oldest_first<I>(mut items: Vec<T>, paging: &Pagination, id: impl Fn(&T) -> I) -> Result<Self, ApiError>
     where
         I: Ord + std::fmt::Display + std::str::FromStr,
     {
@@ -47,7 +47,7 @@ impl<T> List<T> {
     ///
     /// # Errors
     /// 422 where the cursor was not made by this list.
-    pub fn newest_first<I>(mut items: Vec<T>, paging: &Paging, id: impl Fn(&T) -> I) -> Result<Self, ApiError>
+    pub fn newest_first<I>(mut items: Vec<T>, paging: &Pagination, id: impl Fn(&T) -> I) -> Result<Self, ApiError>
     where
         I: Ord + std::fmt::Display + std::str::FromStr,
     {
@@ -66,20 +66,20 @@ impl<T> List<T> {
 
 /// Which page is asked for. A store reads `limit + 1` items after the cursor.
 #[derive(Clone, Debug)]
-pub struct Paging {
+pub struct Pagination {
     /// Items of the page.
     pub limit: u64,
     /// The cursor: the `next` of the page before, as the list made it.
     pub after: Option<String>,
 }
 
-impl Default for Paging {
+impl Default for Pagination {
     fn default() -> Self {
         Self { limit: limits::PAGE_ITEMS_DEFAULT, after: None }
     }
 }
 
-impl Paging {
+impl Pagination {
     /// The cursor as an id of this kind; an error where it is none.
     ///
     /// # Errors
@@ -93,11 +93,11 @@ impl Paging {
             .transpose()
     }
 
-    /// The cursor as the place of an item in a list by time, as [`place`] prints it.
+    /// The cursor as the place of an item in a list by time, as [`time_cursor`] prints it.
     ///
     /// # Errors
     /// 422 where the cursor was not made by such a list.
-    pub fn after_place<I: std::str::FromStr>(&self) -> Result<Option<(Timestamp, I)>, ApiError> {
+    pub fn after_cursor<I: std::str::FromStr>(&self) -> Result<Option<(Timestamp, I)>, ApiError> {
         let read = |text: &str| {
             let (micros, id) = text.split_once('_')?;
             Some((Timestamp::from_micros(micros.parse().ok()?), id.parse().ok()?))
@@ -108,7 +108,7 @@ impl Paging {
 }
 
 /// The place of an item in a list by time, as a cursor.
-pub fn place(at: Timestamp, id: impl std::fmt::Display) -> String {
+pub fn time_cursor(at: Timestamp, id: impl std::fmt::Display) -> String {
     format!("{}_{id}", at.micros())
 }
 
@@ -118,7 +118,7 @@ struct Raw {
     after: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Paging {
+impl<S: Send + Sync> FromRequestParts<S> for Pagination {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {

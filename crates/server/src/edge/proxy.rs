@@ -11,9 +11,9 @@ use axum::http::HeaderMap;
 use thinkwork_primitives::Network;
 
 /// The networks of the deployment's own proxies.
-pub(super) struct Proxies(Box<[Network]>);
+pub(super) struct TrustedProxies(Box<[Network]>);
 
-impl Proxies {
+impl TrustedProxies {
     /// These networks; with none the header means nothing.
     pub(super) fn new(networks: &[Network]) -> Self {
         Self(networks.into())

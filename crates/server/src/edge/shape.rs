@@ -5,33 +5,33 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 
-use super::error::Sentence;
+use super::error::ErrorMessage;
 use super::{ApiError, Layout, RequestId};
 
 /// Below these no page is; what is refused there is read by programs.
-const FOR_MACHINES: [&str; 5] = ["/v1", "/hooks", "/mcp", "/x", "/oauth"];
+const API_PREFIXES: [&str; 5] = ["/v1", "/hooks", "/mcp", "/x", "/oauth"];
 
 /// Whether errors at this path are JSON.
-pub fn is_for_machines(path: &str) -> bool {
-    FOR_MACHINES.iter().any(|prefix| path.starts_with(prefix))
+pub fn is_api_path(path: &str) -> bool {
+    API_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// The answer to a program: with the error object in it, where it is a refusal without a body of its own kind.
-pub(super) fn for_machines(response: Response) -> Response {
-    if !is_refusal(&response) || says_enough(&response) {
+pub(super) fn as_json_error(response: Response) -> Response {
+    if !is_refusal(&response) || has_own_body(&response) {
         return response;
     }
     with_headers_of(response.headers(), error(response.status()).into_response())
 }
 
 /// The answer to a person: a page, where it is a refusal of ours or one without a body of its own kind.
-pub(super) fn for_people(response: Response) -> Response {
-    let sentence = response.extensions().get::<Sentence>().cloned();
-    if !is_refusal(&response) || sentence.is_none() && says_enough(&response) {
+pub(super) fn as_error_page(response: Response) -> Response {
+    let sentence = response.extensions().get::<ErrorMessage>().cloned();
+    if !is_refusal(&response) || sentence.is_none() && has_own_body(&response) {
         return response;
     }
     let status = response.status();
-    let message = sentence.map_or_else(|| error(status).sentence(), |Sentence(text)| text.to_string());
+    let message = sentence.map_or_else(|| error(status).sentence(), |ErrorMessage(text)| text.to_string());
     let title = match status {
         StatusCode::NOT_FOUND => "Nothing here",
         StatusCode::FORBIDDEN => "Not allowed",
@@ -56,7 +56,7 @@ fn is_refusal(response: &Response) -> bool {
 }
 
 /// A body of a kind that its reader expects.
-fn says_enough(response: &Response) -> bool {
+fn has_own_body(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.starts_with("application/json") || kind.starts_with("text/html") || kind.starts_with("text/event-stream")
 }

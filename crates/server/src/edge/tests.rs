@@ -24,7 +24,7 @@ async fn answer(method: &str, path: &str) -> (u16, String, serde_json::Value) {
         .route("/v1/waits", get(std::future::pending::<&'static str>))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(1)))
         .layer(CatchPanicLayer::new())
-        .layer(axum::middleware::map_response(async |response: Response| shape::for_machines(response)));
+        .layer(axum::middleware::map_response(async |response: Response| shape::as_json_error(response)));
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
     let response = routes.oneshot(request).await.unwrap();
     let allow = response.headers().get("allow").map(|allow| allow.to_str().unwrap().to_owned()).unwrap_or_default();

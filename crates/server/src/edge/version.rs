@@ -8,11 +8,11 @@ use axum::http::request::Parts;
 use super::ApiError;
 
 /// The version that the caller saw, if they say so. `*` and no header mean any.
-pub struct IfVersion(pub Option<i64>);
+pub struct IfMatch(pub Option<i64>);
 
-impl IfVersion {
+impl IfMatch {
     /// The answer where another change came first.
-    pub fn changed() -> ApiError {
+    pub fn precondition_failed() -> ApiError {
         ApiError::new(
             StatusCode::PRECONDITION_FAILED,
             "changed_meanwhile",
@@ -21,7 +21,7 @@ impl IfVersion {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for IfVersion {
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {

@@ -12,13 +12,13 @@ use thinkwork_database::{COUNTED_MAX, Tx, jobs};
 use thinkwork_primitives::McpServerId;
 
 use crate::app::App;
-use crate::audit::{self, Recorded};
+use crate::audit::{self, AuditEvent};
 use crate::edge::Named;
 use crate::edge::{ApiError, DisplayTime, Layout, Page, PageCaller, PageError, PageMember, PageOperator};
 use crate::oauth::{ConnectionStatus, pages::connect_href};
 use crate::threads::ThreadFilter;
 use crate::threads::attribution::Attribution;
-use crate::webhooks::{DeliveryCount, Outcome};
+use crate::webhooks::{DeliveryCount, DeliveryResult};
 
 /// Threads shown on a home.
 const THREADS_MAX: u64 = 8;
@@ -213,9 +213,9 @@ fn operator_attention(pending: u64, deliveries: &[Bar], parked: i64, behind: u64
 
 fn bar(counted: DeliveryCount) -> Bar {
     let class = match counted.result {
-        Outcome::Applied | Outcome::Accepted => "good",
-        Outcome::Duplicate => "calm",
-        Outcome::Conflict | Outcome::Refused | Outcome::Failed => "bad",
+        DeliveryResult::Applied | DeliveryResult::Accepted => "good",
+        DeliveryResult::Duplicate => "calm",
+        DeliveryResult::Conflict | DeliveryResult::Refused | DeliveryResult::Failed => "bad",
     };
     let mut label = counted.result.as_str().to_owned();
     label.get_mut(..1).map(str::make_ascii_uppercase);
@@ -246,20 +246,20 @@ async fn news(app: &App, tx: &mut Tx) -> Result<Vec<News>, PageError> {
                     let name = names.get(Named::ToolSource(server.into()))?;
                     format!("{name} was approved. The agent can use its tools in the Spaces it was added to.")
                 }
-                None => agent_change(&event.detail)?.to_owned(),
+                None => agent_update(&event.detail)?.to_owned(),
             };
             Some(News { text, at: DisplayTime::of(event.at, now) })
         })
         .collect())
 }
 
-fn approved(event: &Recorded) -> Option<McpServerId> {
+fn approved(event: &AuditEvent) -> Option<McpServerId> {
     let (kind, id) = event.target.as_ref()?;
     if kind == "mcp_server" { id.parse().ok() } else { None }
 }
 
 /// What changed of the agent, as far as it concerns whoever works with it.
-fn agent_change(detail: &serde_json::Value) -> Option<&'static str> {
+fn agent_update(detail: &serde_json::Value) -> Option<&'static str> {
     let changed = |name: &str| detail.get(name).and_then(serde_json::Value::as_bool) == Some(true);
     match (changed("model_changed"), changed("instructions_changed")) {
         (true, true) => Some("An operator changed the model and the instructions of the agent."),

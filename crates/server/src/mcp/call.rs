@@ -9,15 +9,15 @@ use serde_json::Value;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{McpServerId, Surface};
 
-use super::grant::{Grant, Problem};
-use super::list::inside;
-use super::upstream::Peer;
-use super::{Error, Failure, Mcp, Server, store};
+use super::grant::{CallError, Grant};
+use super::list::into_tools_error;
+use super::upstream::UpstreamTarget;
+use super::{Error, Mcp, McpServer, UpstreamError, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseRecorder;
 use crate::oauth::TokenUse;
 use crate::threads::StepUseRecorder;
-use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Outcome, Receipt};
+use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Receipt, ToolResult};
 
 /// How long a tool of a turn may work.
 const TURN_CALL_DEADLINE: Duration = Duration::from_secs(120);
@@ -26,7 +26,7 @@ const GATEWAY_CALL_DEADLINE: Duration = Duration::from_secs(27);
 
 impl Mcp {
     /// Calls one tool that the assembly has checked.
-    pub(super) async fn run(&self, call: &Call) -> Result<Outcome, tools::Error> {
+    pub(super) async fn run(&self, call: &Call) -> Result<ToolResult, tools::Error> {
         let deadline = match call.receipt {
             Receipt::Step(_) => TURN_CALL_DEADLINE,
             Receipt::Gateway => GATEWAY_CALL_DEADLINE,
@@ -36,7 +36,7 @@ impl Mcp {
             Err(problem) => return Err(self.error(call, problem)),
         };
         match self.send(call, &server, &grant, deadline).await {
-            Err(Failure::Unauthorized { .. }) => self.run_refused(call, &server, grant, deadline).await,
+            Err(UpstreamError::Unauthorized { .. }) => self.run_refused(call, &server, grant, deadline).await,
             other => self.outcome(call, &grant, other),
         }
     }
@@ -45,15 +45,15 @@ impl Mcp {
     async fn run_refused(
         &self,
         call: &Call,
-        server: &Server,
+        server: &McpServer,
         grant: Grant,
         deadline: Duration,
-    ) -> Result<Outcome, tools::Error> {
+    ) -> Result<ToolResult, tools::Error> {
         let Grant::Token(user, token) = &grant else {
-            let sentence = self.sentence(server, &Problem::Failed(Failure::Unauthorized { challenge: None }));
-            self.note_problem(call.context.tenant, server, sentence.clone()).await.map_err(inside)?;
+            let sentence = self.sentence(server, &CallError::Upstream(UpstreamError::Unauthorized { challenge: None }));
+            self.record_error(call.context.tenant, server, sentence.clone()).await.map_err(into_tools_error)?;
             return Err(match grant {
-                Grant::Nothing => self.error(call, Problem::Barred(LeftOutReason::NeedsConnection)),
+                Grant::Nothing => self.error(call, CallError::Unavailable(LeftOutReason::NeedsConnection)),
                 _ => tools::Error::Upstream { message: sentence, unknown_outcome: false },
             });
         };
@@ -63,18 +63,26 @@ impl Mcp {
         let fresh = self.person_token(call.context.tenant, server, *user, refused, &use_of(call), recorder).await;
         let fresh = fresh.map_err(|problem| self.error(call, problem))?;
         match self.send(call, server, &fresh, deadline).await {
-            Err(Failure::Unauthorized { .. }) => Err(self.error(call, Problem::Barred(LeftOutReason::Expired))),
+            Err(UpstreamError::Unauthorized { .. }) => {
+                Err(self.error(call, CallError::Unavailable(LeftOutReason::Expired)))
+            }
             other => self.outcome(call, &fresh, other),
         }
     }
 
-    async fn send(&self, call: &Call, server: &Server, grant: &Grant, deadline: Duration) -> Result<Value, Failure> {
-        let peer = Peer { trace: call.context.trace, ..grant.peer(call.context.tenant, server, deadline) };
+    async fn send(
+        &self,
+        call: &Call,
+        server: &McpServer,
+        grant: &Grant,
+        deadline: Duration,
+    ) -> Result<Value, UpstreamError> {
+        let peer = UpstreamTarget { trace: call.context.trace, ..grant.target(call.context.tenant, server, deadline) };
         self.upstreams.call(&peer, &call.tool.upstream_name, call.arguments.clone()).await
     }
 
     /// Checks server and tool again and opens what the call needs; all recorded and committed.
-    async fn admit(&self, call: &Call) -> Result<(Server, Grant), Problem> {
+    async fn admit(&self, call: &Call) -> Result<(McpServer, Grant), CallError> {
         let tenant = call.context.tenant;
         let is_step = matches!(call.receipt, Receipt::Step(_));
         let mut tx = match (call.tool.needs, is_step) {
@@ -101,7 +109,7 @@ impl Mcp {
                 Ok((server, Grant::Key(opened)))
             }
             CredentialRequirement::UserGrant => {
-                let user = call.context.may_use.user().ok_or(Problem::Barred(LeftOutReason::NoUser))?;
+                let user = call.context.may_use.user().ok_or(CallError::Unavailable(LeftOutReason::NoUser))?;
                 if is_step {
                     drop(tx);
                 } else {
@@ -115,7 +123,7 @@ impl Mcp {
     }
 
     /// The server, if it and the tool are still what the assembly saw.
-    async fn still_approved(&self, tx: &mut Tx, call: &Call) -> Result<Server, Error> {
+    async fn still_approved(&self, tx: &mut Tx, call: &Call) -> Result<McpServer, Error> {
         let server = McpServerId::try_from(call.tool.source).map_err(|_| Error::NotFound)?;
         let found = store::tool_find(tx, server, &call.tool.upstream_name).await?;
         let (server, tool) = found.ok_or(Error::NotFound)?;
@@ -136,10 +144,15 @@ impl Mcp {
         Ok(())
     }
 
-    fn outcome(&self, call: &Call, grant: &Grant, sent: Result<Value, Failure>) -> Result<Outcome, tools::Error> {
-        let result = sent.map_err(|failure| self.error(call, Problem::Failed(failure)))?;
+    fn outcome(
+        &self,
+        call: &Call,
+        grant: &Grant,
+        sent: Result<Value, UpstreamError>,
+    ) -> Result<ToolResult, tools::Error> {
+        let result = sent.map_err(|failure| self.error(call, CallError::Upstream(failure)))?;
         let content = result.get("content").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(Outcome {
+        Ok(ToolResult {
             content,
             structured: result.get("structuredContent").cloned(),
             is_error: result.get("isError").and_then(Value::as_bool).unwrap_or(false),
@@ -147,20 +160,20 @@ impl Mcp {
         })
     }
 
-    fn error(&self, call: &Call, problem: Problem) -> tools::Error {
+    fn error(&self, call: &Call, problem: CallError) -> tools::Error {
         let left_out = |reason| match call.tool.source.try_into() {
             Ok(server) => tools::Error::LeftOut(self.left_out(server, &call.tool.source_slug, reason)),
             Err(_) => tools::Error::Unknown,
         };
         match problem {
-            Problem::Barred(reason) => left_out(reason),
-            Problem::ClientRefused(_) => left_out(LeftOutReason::Unreachable),
-            Problem::Failed(failure) => {
+            CallError::Unavailable(reason) => left_out(reason),
+            CallError::ClientRefused(_) => left_out(LeftOutReason::Unreachable),
+            CallError::Upstream(failure) => {
                 let unknown_outcome = failure.may_have_acted();
                 tools::Error::Upstream { message: failure.to_string(), unknown_outcome }
             }
-            Problem::Inside(Error::NotFound) => tools::Error::Unknown,
-            Problem::Inside(error) => inside(error),
+            CallError::Internal(Error::NotFound) => tools::Error::Unknown,
+            CallError::Internal(error) => into_tools_error(error),
         }
     }
 }

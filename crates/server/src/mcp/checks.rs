@@ -5,8 +5,8 @@
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
-use super::grant::Problem;
-use super::{Auth, Error, Failure, Mcp, Server, ServerTool, Status, registry, rules, store};
+use super::grant::CallError;
+use super::{Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::oauth::TokenUse;
 use crate::tools::{CredentialRequirement, LeftOutReason};
@@ -43,7 +43,7 @@ impl Mcp {
     /// [`Error::NotFound`]; what is wrong with the server is in the result.
     pub async fn test(&self, tenant: TenantId, id: McpServerId, by: &Actor) -> Result<TestResult, Error> {
         let server = self.find(tenant, id).await?;
-        let result = match self.look(tenant, &server, by).await {
+        let result = match self.inspect(tenant, &server, by).await {
             Ok((protocol_version, tools)) => TestResult {
                 ok: true,
                 protocol_version: Some(protocol_version),
@@ -54,7 +54,7 @@ impl Mcp {
                     .collect(),
                 ..TestResult::default()
             },
-            Err(Problem::Inside(error)) => return Err(error),
+            Err(CallError::Internal(error)) => return Err(error),
             Err(problem) => self.test_failed(tenant, &server, &problem).await?,
         };
         let mut tx = self.db.write(tenant).await?;
@@ -64,16 +64,21 @@ impl Mcp {
         Ok(result)
     }
 
-    async fn test_failed(&self, tenant: TenantId, server: &Server, problem: &Problem) -> Result<TestResult, Error> {
+    async fn test_failed(
+        &self,
+        tenant: TenantId,
+        server: &McpServer,
+        problem: &CallError,
+    ) -> Result<TestResult, Error> {
         let sentence = self.sentence(server, problem);
         if !matches!(
             problem,
-            Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::Expired | LeftOutReason::NoUser)
+            CallError::Unavailable(LeftOutReason::NeedsConnection | LeftOutReason::Expired | LeftOutReason::NoUser)
         ) {
-            self.note_problem(tenant, server, sentence.clone()).await?;
+            self.record_error(tenant, server, sentence.clone()).await?;
         }
         let connect_url = match problem {
-            Problem::Barred(reason) if server.is_usable() => {
+            CallError::Unavailable(reason) if server.is_usable() => {
                 self.left_out(server.id, &server.slug, *reason).connect_url
             }
             _ => None,
@@ -87,7 +92,7 @@ impl Mcp {
     /// [`Error::NotFound`]; [`Error::Upstream`] and [`Error::NotNow`] say what is in the way.
     pub async fn tools_refresh(&self, tenant: TenantId, id: McpServerId, by: &Actor) -> Result<Vec<ServerTool>, Error> {
         let server = self.find(tenant, id).await?;
-        match self.look(tenant, &server, by).await {
+        match self.inspect(tenant, &server, by).await {
             Ok((_, tools)) => {
                 let mut tx = self.db.write(tenant).await?;
                 let event = Event::by(by.clone(), "mcp_server.tools_refreshed").on("mcp_server", id);
@@ -95,24 +100,24 @@ impl Mcp {
                 tx.commit().await?;
                 Ok(tools)
             }
-            Err(Problem::Inside(error)) => Err(error),
+            Err(CallError::Internal(error)) => Err(error),
             Err(problem) => Err(Error::NotNow(self.sentence(&server, &problem))),
         }
     }
 
     /// The first look, right after registration or a change: what goes wrong is noted, nothing fails.
-    pub(super) async fn first_look(&self, tenant: TenantId, id: McpServerId, by: &Actor) {
+    pub(super) async fn initial_discovery(&self, tenant: TenantId, id: McpServerId, by: &Actor) {
         let looked = async {
             let server = self.find(tenant, id).await?;
             if server.auth.uses_oauth() {
                 return match self.discover(tenant, &server, None, by).await {
                     Ok(_) => Ok(()),
-                    Err(error) => self.note_problem(tenant, &server, sentence_of(&error)).await,
+                    Err(error) => self.record_error(tenant, &server, sentence_of(&error)).await,
                 };
             }
-            match self.look(tenant, &server, by).await {
+            match self.inspect(tenant, &server, by).await {
                 Ok(_) => Ok(()),
-                Err(problem) => self.note_problem(tenant, &server, self.sentence(&server, &problem)).await,
+                Err(problem) => self.record_error(tenant, &server, self.sentence(&server, &problem)).await,
             }
         };
         let looked: Result<(), Error> = looked.await;
@@ -121,16 +126,21 @@ impl Mcp {
         }
     }
 
-    async fn look(&self, tenant: TenantId, server: &Server, by: &Actor) -> Result<(String, Vec<ServerTool>), Problem> {
+    async fn inspect(
+        &self,
+        tenant: TenantId,
+        server: &McpServer,
+        by: &Actor,
+    ) -> Result<(String, Vec<ServerTool>), CallError> {
         let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
-        let listed = match self.ask_tools(tenant, server, by.requester.user(), &use_).await {
-            Err(Problem::Barred(LeftOutReason::NeedsConnection)) if server.discovered.is_none() => {
+        let listed = match self.fetch_tools(tenant, server, by.requester.user(), &use_).await {
+            Err(CallError::Unavailable(LeftOutReason::NeedsConnection)) if server.discovered.is_none() => {
                 self.discover(tenant, server, None, by).await?;
-                return Err(Problem::Barred(LeftOutReason::NeedsConnection));
+                return Err(CallError::Unavailable(LeftOutReason::NeedsConnection));
             }
             other => other?,
         };
-        let tools = self.snapshot_keep(tenant, server, &listed, by).await?;
+        let tools = self.snapshot_save(tenant, server, &listed, by).await?;
         Ok((listed.protocol_version, tools))
     }
 
@@ -142,10 +152,10 @@ impl Mcp {
     pub(super) async fn discover(
         &self,
         tenant: TenantId,
-        server: &Server,
+        server: &McpServer,
         challenge: Option<String>,
         by: &Actor,
-    ) -> Result<Server, Error> {
+    ) -> Result<McpServer, Error> {
         let challenge = match challenge {
             Some(challenge) => Some(challenge),
             None => self.challenge(tenant, server).await,
@@ -164,7 +174,7 @@ impl Mcp {
         let hash = rules::definition_hash(&current);
         if hash != current.definition_hash {
             current.definition_hash = hash;
-            current.status = Status::Pending;
+            current.status = McpServerStatus::Pending;
         }
         if moved && let Some(secret) = current.credential.take() {
             // A client secret goes only to the issuer it was entered for.
@@ -181,43 +191,45 @@ impl Mcp {
     }
 
     /// The `WWW-Authenticate` of the server's 401 to somebody who presents nothing, if it answers so.
-    async fn challenge(&self, tenant: TenantId, server: &Server) -> Option<String> {
+    async fn challenge(&self, tenant: TenantId, server: &McpServer) -> Option<String> {
         let grant = super::grant::Grant::Nothing;
-        let peer = grant.peer(tenant, server, super::upstream::LIST_DEADLINE);
+        let peer = grant.target(tenant, server, super::upstream::LIST_DEADLINE);
         match self.upstreams.tools(&peer).await {
-            Err(Failure::Unauthorized { challenge }) => challenge,
+            Err(UpstreamError::Unauthorized { challenge }) => challenge,
             _ => None,
         }
     }
 
     /// What is in the way, for the operator, with the next step.
-    pub(super) fn sentence(&self, server: &Server, problem: &Problem) -> String {
+    pub(super) fn sentence(&self, server: &McpServer, problem: &CallError) -> String {
         match (problem, server.auth.needs()) {
-            (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) if server.is_usable() => {
+            (CallError::Unavailable(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _)
+                if server.is_usable() =>
+            {
                 "This server requires each person to connect. Connect your account, then test again.".to_owned()
             }
-            (Problem::Barred(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) => {
+            (CallError::Unavailable(LeftOutReason::NeedsConnection | LeftOutReason::NoUser), _) => {
                 "This server requires each person to connect. Approve it, connect your account, then test again."
                     .to_owned()
             }
-            (Problem::Barred(LeftOutReason::Expired), _) => {
+            (CallError::Unavailable(LeftOutReason::Expired), _) => {
                 "Your connection to this server has ended. Reconnect your account, then test again.".to_owned()
             }
-            (Problem::Barred(_), _) => "The authorization server did not respond. Try again later.".to_owned(),
-            (Problem::ClientRefused(code), _) => format!(
+            (CallError::Unavailable(_), _) => "The authorization server did not respond. Try again later.".to_owned(),
+            (CallError::ClientRefused(code), _) => format!(
                 "The authorization server rejected the OAuth client ({code}). Enter its client secret again, or \
                  approve the server again."
             ),
-            (Problem::Failed(Failure::Unauthorized { .. }), CredentialRequirement::Nothing) => {
+            (CallError::Upstream(UpstreamError::Unauthorized { .. }), CredentialRequirement::Nothing) => {
                 let modes = Auth::iter().filter(|auth| auth.needs() != CredentialRequirement::Nothing);
                 let names: Vec<&str> = modes.map(|auth| auth.description().name).collect();
                 format!("The server requires authentication. Change its authentication to: {}.", names.join(" or "))
             }
-            (Problem::Failed(Failure::Unauthorized { .. }), CredentialRequirement::TenantKey) => {
+            (CallError::Upstream(UpstreamError::Unauthorized { .. }), CredentialRequirement::TenantKey) => {
                 "The server rejected its secret. Enter a new one.".to_owned()
             }
-            (Problem::Failed(failure), _) => rules::sentence(&failure.to_string()),
-            (Problem::Inside(error), _) => sentence_of(error),
+            (CallError::Upstream(failure), _) => rules::sentence(&failure.to_string()),
+            (CallError::Internal(error), _) => sentence_of(error),
         }
     }
 }

@@ -29,8 +29,8 @@ use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::Mcp;
-use crate::edge::{ApiError, Id, McpCaller, Public, RequestId};
-use crate::tools::{CallOrigin, Error as ToolsError, LeftOut, LeftOutReason, Outcome, Receipt, ToolContext, Tools};
+use crate::edge::{ApiError, McpCaller, Path, Public, RequestId};
+use crate::tools::{CallOrigin, Error as ToolsError, LeftOut, LeftOutReason, Receipt, ToolContext, ToolResult, Tools};
 
 /// Where a client learns how to be authorised (RFC 9728).
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
@@ -61,7 +61,6 @@ struct Gateway {
     challenge: HeaderValue,
 }
 
-/// The routes.
 pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
     let base = mcp.public_url.as_str().trim_end_matches('/').to_owned();
     let challenge = format!("Bearer resource_metadata=\"{base}{METADATA_PATH}\"");
@@ -104,7 +103,7 @@ fn service(tools: &Tools, public_url: &Url, base: &str) -> Service {
 async fn serve(
     State(gateway): State<Gateway>,
     caller: Result<McpCaller, ApiError>,
-    Id(space): Id<SpaceId>,
+    Path(space): Path<SpaceId>,
     request: Request,
 ) -> Response {
     handle(&gateway, caller, Some(space), request).await
@@ -398,7 +397,7 @@ fn error_result(text: &str) -> CallToolResult {
 }
 
 /// What the tool answered; a block that is no known content is shown as its JSON.
-fn result(outcome: Outcome) -> CallToolResult {
+fn result(outcome: ToolResult) -> CallToolResult {
     let blocks = outcome.content.into_iter().map(|block| {
         let text = block.to_string();
         serde_json::from_value(block).unwrap_or_else(|_| ContentBlock::text(text))

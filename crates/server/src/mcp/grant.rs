@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use thinkwork_primitives::{CredentialSubject, McpServerId, TenantId, UserId};
 
-use super::upstream::{Peer, Presents, SessionKey};
-use super::{Error, Failure, Mcp, Server};
+use super::upstream::{Authorization, SessionKey, UpstreamTarget};
+use super::{Error, Mcp, McpServer, UpstreamError};
 use crate::credentials::UseRecorder;
 use crate::credentials::{OpenRequest, OpenedCredential};
 use crate::oauth::{AccessToken, Error as OauthError, TokenUse};
-use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, Used};
+use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, UsedCredential};
 
 /// What may be presented, opened and recorded.
 pub(super) enum Grant {
@@ -26,30 +26,34 @@ pub(super) enum Grant {
 
 impl Grant {
     /// The upstream as this grant's holder may use it.
-    pub(super) fn peer<'a>(&'a self, tenant: TenantId, server: &'a Server, deadline: Duration) -> Peer<'a> {
-        let (presents, user, credential): (Presents<'a>, _, _) = match self {
-            Self::Nothing => (Presents::Nothing, None, None),
+    pub(super) fn target<'a>(
+        &'a self,
+        tenant: TenantId,
+        server: &'a McpServer,
+        deadline: Duration,
+    ) -> UpstreamTarget<'a> {
+        let (presents, user, credential): (Authorization<'a>, _, _) = match self {
+            Self::Nothing => (Authorization::Nothing, None, None),
             Self::Key(opened) => {
-                (server.auth.presents(&opened.secret), None, Some((opened.credential, opened.version)))
+                (server.auth.authorization(&opened.secret), None, Some((opened.credential, opened.version)))
             }
             Self::Token(user, token) => {
-                (Presents::Bearer(&token.secret), Some(*user), Some((token.credential, token.version)))
+                (Authorization::Bearer(&token.secret), Some(*user), Some((token.credential, token.version)))
             }
         };
         let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
-        Peer { key, url: &server.url, presents, deadline, trace: None }
+        UpstreamTarget { key, url: &server.url, presents, deadline, trace: None }
     }
 
-    /// Whose credential this is.
-    pub(super) fn used(&self) -> Used {
+    pub(super) fn used(&self) -> UsedCredential {
         match self {
-            Self::Nothing => Used { subject: CredentialSubject::None, credential: None, version: None },
-            Self::Key(opened) => Used {
+            Self::Nothing => UsedCredential { subject: CredentialSubject::None, credential: None, version: None },
+            Self::Key(opened) => UsedCredential {
                 subject: CredentialSubject::Tenant,
                 credential: Some(opened.credential),
                 version: Some(opened.version),
             },
-            Self::Token(user, token) => Used {
+            Self::Token(user, token) => UsedCredential {
                 subject: CredentialSubject::User { user: *user, connection: Some(token.connection) },
                 credential: Some(token.credential),
                 version: Some(token.version),
@@ -60,42 +64,42 @@ impl Grant {
 
 /// Why nothing came of asking an upstream.
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(super) enum CallError {
     /// The caller has no way in; what would mend it.
-    Barred(LeftOutReason),
+    Unavailable(LeftOutReason),
     /// The authorization server does not accept our registration, with this word; the operator alone can mend that.
     ClientRefused(String),
     /// The upstream failed.
-    Failed(Failure),
+    Upstream(UpstreamError),
     /// We failed.
-    Inside(Error),
+    Internal(Error),
 }
 
-impl<E: Into<Error>> From<E> for Problem {
+impl<E: Into<Error>> From<E> for CallError {
     fn from(error: E) -> Self {
         match error.into() {
             Error::Oauth(error) => match error {
-                OauthError::NotConnected | OauthError::NotFound => Self::Barred(LeftOutReason::NeedsConnection),
-                OauthError::NeedsReauth(_) | OauthError::Refused(_) => Self::Barred(LeftOutReason::Expired),
-                OauthError::Unreachable(_) => Self::Barred(LeftOutReason::Unreachable),
+                OauthError::NotConnected | OauthError::NotFound => Self::Unavailable(LeftOutReason::NeedsConnection),
+                OauthError::NeedsReauth(_) | OauthError::Refused(_) => Self::Unavailable(LeftOutReason::Expired),
+                OauthError::Unreachable(_) => Self::Unavailable(LeftOutReason::Unreachable),
                 OauthError::ClientRefused(code) => Self::ClientRefused(code),
-                other => Self::Inside(Error::Oauth(other)),
+                other => Self::Internal(Error::Oauth(other)),
             },
-            Error::Upstream(failure) => Self::Failed(failure),
-            other => Self::Inside(other),
+            Error::Upstream(failure) => Self::Upstream(failure),
+            other => Self::Internal(other),
         }
     }
 }
 
 impl Mcp {
     /// Opens what a look at the server's tools needs, for no call of a tool.
-    pub(super) async fn grant_for_look(
+    pub(super) async fn grant_for_discovery(
         &self,
         tenant: TenantId,
-        server: &Server,
+        server: &McpServer,
         user: Option<UserId>,
         use_: &TokenUse,
-    ) -> Result<Grant, Problem> {
+    ) -> Result<Grant, CallError> {
         match server.auth.needs() {
             CredentialRequirement::Nothing => Ok(Grant::Nothing),
             CredentialRequirement::TenantKey => {
@@ -105,7 +109,7 @@ impl Mcp {
                 Ok(Grant::Key(opened))
             }
             CredentialRequirement::UserGrant => {
-                let user = user.ok_or(Problem::Barred(LeftOutReason::NoUser))?;
+                let user = user.ok_or(CallError::Unavailable(LeftOutReason::NoUser))?;
                 self.person_token(tenant, server, user, None, use_, None).await
             }
         }
@@ -115,21 +119,21 @@ impl Mcp {
     pub(super) async fn person_token(
         &self,
         tenant: TenantId,
-        server: &Server,
+        server: &McpServer,
         user: UserId,
         refused: Option<i64>,
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
-    ) -> Result<Grant, Problem> {
+    ) -> Result<Grant, CallError> {
         let oauth = &self.oauth;
         let target = server.id.into();
         let token = match refused {
             None => oauth.access_token(tenant, user, target, use_, recorder).await,
             Some(version) => oauth.access_token_after_refusal(tenant, user, target, version, use_, recorder).await,
         };
-        match token.map_err(Problem::from) {
-            Err(problem @ Problem::ClientRefused(_)) => {
-                self.note_problem(tenant, server, self.sentence(server, &problem)).await?;
+        match token.map_err(CallError::from) {
+            Err(problem @ CallError::ClientRefused(_)) => {
+                self.record_error(tenant, server, self.sentence(server, &problem)).await?;
                 Err(problem)
             }
             token => Ok(Grant::Token(user, token?)),
@@ -140,7 +144,7 @@ impl Mcp {
     pub(super) async fn key_open(
         &self,
         tx: &mut thinkwork_database::Tx,
-        server: &Server,
+        server: &McpServer,
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<OpenedCredential, Error> {

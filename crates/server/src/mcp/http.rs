@@ -16,13 +16,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::rules::sentence;
-use super::{Change, Decision, Error, Failure, Mcp};
-use crate::edge::{ApiError, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Operator, Paging};
+use super::{ApprovalDecision, Error, Mcp, ServerUpdate, UpstreamError};
+use crate::edge::{ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path};
 
 use response::{ServerResponse, ServerTestResponse, ServerToolResponse};
 use wire::{ApproveServerRequest, CreateServerRequest, RejectServerRequest, ServerSecretRequest, UpdateServerRequest};
 
-/// The routes.
 pub fn routes(mcp: &Mcp) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -49,7 +48,7 @@ impl From<Error> for ApiError {
                 "definition_changed",
                 format!("The definition changed and was not approved. Review it again, then approve {current}."),
             ),
-            Error::VersionChanged { .. } => IfVersion::changed(),
+            Error::VersionConflict { .. } => IfMatch::precondition_failed(),
             Error::NotNow(sentence) => Self::conflict("not_now", sentence),
             Error::Upstream(failure) => Self::from(failure),
             Error::Oauth(error) => oauth_error(error),
@@ -65,8 +64,8 @@ impl From<Error> for ApiError {
     }
 }
 
-impl From<Failure> for ApiError {
-    fn from(failure: Failure) -> Self {
+impl From<UpstreamError> for ApiError {
+    fn from(failure: UpstreamError) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", sentence(&failure.to_string()))
     }
 }
@@ -96,9 +95,9 @@ fn oauth_error(error: crate::oauth::Error) -> ApiError {
 }
 
 /// Lists the tenant's MCP servers, oldest first.
-#[utoipa::path(get, path = "/v1/mcp-servers", operation_id = "mcp_servers.list", tag = "mcp", params(Paging),
+#[utoipa::path(get, path = "/v1/mcp-servers", operation_id = "mcp_servers.list", tag = "mcp", params(Pagination),
     responses((status = 200, body = List<ServerResponse>)), extensions(("x-caller" = json!("operator"))))]
-async fn list(operator: Operator, State(mcp): State<Mcp>, paging: Paging) -> Result<Response, ApiError> {
+async fn list(operator: Operator, State(mcp): State<Mcp>, paging: Pagination) -> Result<Response, ApiError> {
     let after = paging.after_id()?;
     let servers = mcp.list(operator.tenant(), paging.limit.saturating_add(1), after).await?;
     let page = List::cut(servers, &paging, |server| server.id.to_string());
@@ -129,31 +128,35 @@ async fn create(
 async fn get(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
 ) -> Result<Json<ServerResponse>, ApiError> {
     Ok(Json(described(&mcp, &operator, id).await?))
 }
 
 /// Changes a registration. A change of its definition makes it pending again.
 #[utoipa::path(patch, path = "/v1/mcp-servers/{id}", operation_id = "mcp_servers.update", tag = "mcp",
-    params(("id" = String, Path), IfVersion), request_body = UpdateServerRequest,
+    params(("id" = String, Path), IfMatch), request_body = UpdateServerRequest,
     responses((status = 200, body = ServerResponse)), extensions(("x-caller" = json!("operator"))))]
 async fn update(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    IfVersion(if_version): IfVersion,
+    Path(id): Path<McpServerId>,
+    IfMatch(if_version): IfMatch,
     Json(body): Json<UpdateServerRequest>,
 ) -> Result<Json<ServerResponse>, ApiError> {
-    let change = Change { if_version, ..body.parse()? };
-    mcp.change(id, change, &operator.0).await?;
+    let change = ServerUpdate { if_version, ..body.parse()? };
+    mcp.update(id, change, &operator.0).await?;
     Ok(Json(described(&mcp, &operator, id).await?))
 }
 
 /// Deletes an MCP server. Its secret and all connections to it end; its history stays.
 #[utoipa::path(delete, path = "/v1/mcp-servers/{id}", operation_id = "mcp_servers.delete", tag = "mcp",
     params(("id" = String, Path)), responses((status = 204)), extensions(("x-caller" = json!("operator"))))]
-async fn delete(operator: Operator, State(mcp): State<Mcp>, Id(id): Id<McpServerId>) -> Result<StatusCode, ApiError> {
+async fn delete(
+    operator: Operator,
+    State(mcp): State<Mcp>,
+    Path(id): Path<McpServerId>,
+) -> Result<StatusCode, ApiError> {
     mcp.delete(id, &operator.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -165,11 +168,11 @@ async fn delete(operator: Operator, State(mcp): State<Mcp>, Id(id): Id<McpServer
 async fn approve(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
     Json(body): Json<ApproveServerRequest>,
 ) -> Result<Json<ServerResponse>, ApiError> {
     let effects: BTreeMap<_, _> = body.effects.into_iter().map(|(name, choice)| (name, choice.into())).collect();
-    let decision = Decision { definition_hash: body.definition_hash, effects, tool_hashes: body.tool_hashes };
+    let decision = ApprovalDecision { definition_hash: body.definition_hash, effects, tool_hashes: body.tool_hashes };
     mcp.approve(id, decision, &operator.0).await?;
     Ok(Json(described(&mcp, &operator, id).await?))
 }
@@ -181,7 +184,7 @@ async fn approve(
 async fn reject(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
     Json(body): Json<RejectServerRequest>,
 ) -> Result<Json<ServerResponse>, ApiError> {
     mcp.reject(id, &body.reason, &operator.0).await?;
@@ -195,10 +198,10 @@ async fn reject(
 async fn secret_set(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
     Json(body): Json<ServerSecretRequest>,
 ) -> Result<Json<ServerResponse>, ApiError> {
-    mcp.secret_put(id, &body.secret, &operator.0).await?;
+    mcp.secret_set(id, &body.secret, &operator.0).await?;
     Ok(Json(described(&mcp, &operator, id).await?))
 }
 
@@ -209,7 +212,7 @@ async fn secret_set(
 async fn test(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
 ) -> Result<Json<ServerTestResponse>, ApiError> {
     let result = mcp.test(operator.tenant(), id, &operator.actor()).await?;
     Ok(Json(result.into()))
@@ -222,7 +225,7 @@ async fn test(
 async fn refresh_tools(
     operator: Operator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
 ) -> Result<Json<List<ServerToolResponse>>, ApiError> {
     mcp.tools_refresh(operator.tenant(), id, &operator.actor()).await?;
     let items = described(&mcp, &operator, id).await?.tools.unwrap_or_default();

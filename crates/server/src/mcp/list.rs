@@ -6,18 +6,18 @@ use std::sync::Arc;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Chain, McpServerId, Requester, ToolSourceId, UserId};
 
-use super::grant::Problem;
-use super::{Error, Mcp, Server, ServerTool, rules, store};
+use super::grant::CallError;
+use super::{Error, Mcp, McpServer, ServerTool, rules, store};
 use crate::oauth::{Connection, ConnectionStatus, TokenUse};
 use crate::spaces::SpaceSource;
-use crate::tools::facts::{ApprovedTool, Grant, KnownTools, OutsideSpaces, SourceFacts};
+use crate::tools::facts::{ApprovedTool, GrantStatus, KnownTools, OutsideSpaces, SourceFacts};
 use crate::tools::{self, LeftOutReason, ToolContext};
 
 /// How long an empty answer of a server is believed before it is asked again.
-const EMPTY_FOR: std::time::Duration = std::time::Duration::from_secs(60);
+const EMPTY_LIST_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How long a server that did not answer in time is not waited for again.
-const SILENT_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+const TIMEOUT_BACKOFF: std::time::Duration = std::time::Duration::from_secs(30);
 /// Servers offered outside of Spaces: more than one client takes tools from.
 const OUTSIDE_MAX: u64 = 200;
 
@@ -40,13 +40,13 @@ pub(super) struct StoredTools {
     /// Those that are there and as approved.
     pub(super) usable: Vec<Arc<ApprovedTool>>,
     is_empty: bool,
-    is_first_look: bool,
+    is_first_snapshot: bool,
 }
 
 impl StoredTools {
     fn new(tools: Vec<ServerTool>) -> Self {
         let is_empty = tools.is_empty();
-        Self { is_empty, is_first_look: rules::is_first_look(&tools), usable: usable(tools) }
+        Self { is_empty, is_first_snapshot: rules::is_first_snapshot(&tools), usable: usable(tools) }
     }
 }
 
@@ -87,10 +87,10 @@ impl Mcp {
     }
 
     /// What is known of a server's tools, without asking it.
-    fn known_tools(&self, server: &Server, stored: &StoredTools, user: Option<UserId>) -> KnownTools {
-        if stored.is_empty && self.was_silent(server, user) {
+    fn known_tools(&self, server: &McpServer, stored: &StoredTools, user: Option<UserId>) -> KnownTools {
+        if stored.is_empty && self.timed_out_recently(server, user) {
             KnownTools::Failed(LeftOutReason::Timeout)
-        } else if self.wants_look(server, stored) {
+        } else if self.needs_discovery(server, stored) {
             KnownTools::Undiscovered
         } else {
             KnownTools::Known(stored.usable.clone())
@@ -99,8 +99,12 @@ impl Mcp {
 
     /// What is stored of the tools of each of these servers, which the same transaction read. What was parsed before is
     /// taken from memory where the server's `tools_version` is still the same.
-    pub(super) async fn stored_tools(&self, tx: &mut Tx, servers: &[Server]) -> Result<Vec<Arc<StoredTools>>, Error> {
-        let remembered = |server: &Server| self.stored_tools.get(&(server.id, server.tools_version));
+    pub(super) async fn stored_tools(
+        &self,
+        tx: &mut Tx,
+        servers: &[McpServer],
+    ) -> Result<Vec<Arc<StoredTools>>, Error> {
+        let remembered = |server: &McpServer| self.stored_tools.get(&(server.id, server.tools_version));
         let mut tools: Vec<Option<Arc<StoredTools>>> = servers.iter().map(remembered).collect();
         let missing = servers.iter().zip(&tools).filter(|(_, tools)| tools.is_none());
         let missing: Vec<McpServerId> = missing.map(|(server, _)| server.id).collect();
@@ -127,8 +131,8 @@ impl Mcp {
             Ok(id) => self.find(context.tenant, id).await,
             Err(_) => Err(Error::NotFound),
         };
-        let server = server.map_err(|error| reason_of(source, &Problem::Inside(error)))?;
-        match self.look_for(context, &server, user).await {
+        let server = server.map_err(|error| reason_of(source, &CallError::Internal(error)))?;
+        match self.discover_tools(context, &server, user).await {
             Ok(tools) => Ok(usable(tools)),
             Err(problem) => {
                 let reason = reason_of(source, &problem);
@@ -141,27 +145,28 @@ impl Mcp {
     }
 
     /// It did not answer this caller just now, so nobody waits for it again so soon.
-    fn was_silent(&self, server: &Server, user: Option<UserId>) -> bool {
+    fn timed_out_recently(&self, server: &McpServer, user: Option<UserId>) -> bool {
         let at = self.silent.get(&(server.id, server.version, user));
-        at.is_some_and(|at| self.clock.now().since(at) < SILENT_FOR)
+        at.is_some_and(|at| self.clock.now().since(at) < TIMEOUT_BACKOFF)
     }
 
     /// Nothing is known of its tools yet, and it was not asked just now.
-    fn wants_look(&self, server: &Server, stored: &StoredTools) -> bool {
+    fn needs_discovery(&self, server: &McpServer, stored: &StoredTools) -> bool {
         let now = self.clock.now();
-        let asked_now = server.checked_at.is_some_and(|at| now.since(at) < EMPTY_FOR && server.decided_at < Some(at));
-        stored.is_first_look && !(asked_now && server.last_error.is_none())
+        let asked_now =
+            server.checked_at.is_some_and(|at| now.since(at) < EMPTY_LIST_TTL && server.decided_at < Some(at));
+        stored.is_first_snapshot && !(asked_now && server.last_error.is_none())
     }
 
-    async fn look_for(
+    async fn discover_tools(
         &self,
         context: &ToolContext,
-        server: &Server,
+        server: &McpServer,
         user: Option<UserId>,
-    ) -> Result<Vec<ServerTool>, Problem> {
+    ) -> Result<Vec<ServerTool>, CallError> {
         let use_ = TokenUse { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
-        let listed = self.ask_tools(context.tenant, server, user, &use_).await?;
-        Ok(self.snapshot_keep(context.tenant, server, &listed, &context.actor()).await?)
+        let listed = self.fetch_tools(context.tenant, server, user, &use_).await?;
+        Ok(self.snapshot_save(context.tenant, server, &listed, &context.actor()).await?)
     }
 }
 
@@ -173,7 +178,7 @@ async fn outside_spaces(tx: &mut Tx) -> Result<Vec<McpServerId>, Error> {
 
 /// Who approved a server with the mark for outside of Spaces. One that nobody approved is left out as pending, and its
 /// mark is its registrar's.
-fn mark_of(server: &Server) -> Option<OutsideSpaces> {
+fn mark_of(server: &McpServer) -> Option<OutsideSpaces> {
     let by = server.decided_by.as_ref().unwrap_or(&server.created_by);
     let granted_by = by.parse().map_or_else(|_| Requester::System(by.clone()), Requester::User);
     let granted_at = server.decided_at.unwrap_or(server.created_at);
@@ -181,12 +186,12 @@ fn mark_of(server: &Server) -> Option<OutsideSpaces> {
 }
 
 /// The person's grant at a server among all of theirs.
-fn grant_at(server: McpServerId, connections: &[Connection]) -> Grant {
+fn grant_at(server: McpServerId, connections: &[Connection]) -> GrantStatus {
     let found = connections.iter().find(|connection| connection.target == server.into());
     match found.map(|connection| (connection.status, connection.id)) {
-        Some((ConnectionStatus::Connected, id)) => Grant::Connected(id),
-        Some((ConnectionStatus::NeedsReauth | ConnectionStatus::Expired, _)) => Grant::Expired,
-        Some((ConnectionStatus::NotConnected, _)) | None => Grant::None,
+        Some((ConnectionStatus::Connected, id)) => GrantStatus::Connected(id),
+        Some((ConnectionStatus::NeedsReauth | ConnectionStatus::Expired, _)) => GrantStatus::Expired,
+        Some((ConnectionStatus::NotConnected, _)) | None => GrantStatus::None,
     }
 }
 
@@ -206,12 +211,12 @@ fn usable(tools: Vec<ServerTool>) -> Vec<Arc<ApprovedTool>> {
 }
 
 /// Why nothing came of a server's first use.
-fn reason_of(source: ToolSourceId, problem: &Problem) -> LeftOutReason {
+fn reason_of(source: ToolSourceId, problem: &CallError) -> LeftOutReason {
     match problem {
-        Problem::Barred(reason) => *reason,
-        Problem::ClientRefused(_) => LeftOutReason::Unreachable,
-        Problem::Failed(failure) => failure.reason(),
-        Problem::Inside(error) => {
+        CallError::Unavailable(reason) => *reason,
+        CallError::ClientRefused(_) => LeftOutReason::Unreachable,
+        CallError::Upstream(failure) => failure.reason(),
+        CallError::Internal(error) => {
             tracing::error!(%source, error = %Chain(error), "the tools of an MCP server could not be read");
             LeftOutReason::Unreachable
         }
@@ -219,7 +224,7 @@ fn reason_of(source: ToolSourceId, problem: &Problem) -> LeftOutReason {
 }
 
 /// An error of this slice as one of `tools`.
-pub(super) fn inside(error: Error) -> tools::Error {
+pub(super) fn into_tools_error(error: Error) -> tools::Error {
     match error {
         Error::Database(error) => tools::Error::Database(error),
         other => tools::Error::Other(Box::new(other)),

@@ -3,9 +3,9 @@
 use thinkwork_database::Tx;
 use thinkwork_primitives::{McpServerId, Principal, UserId};
 
-use super::{Error, Mcp, MyServer, Server, registry, rules, store};
-use crate::edge::Consent;
-use crate::oauth::{ConnectionStatus, Revocation, Started};
+use super::{Error, Mcp, McpServer, MyServer, registry, rules, store};
+use crate::edge::SessionUser;
+use crate::oauth::{ConnectionStatus, Revocation, StartedFlow};
 
 /// Servers shown to one person: more than a tenant registers.
 const MINE_MAX: u64 = 500;
@@ -13,8 +13,8 @@ const MINE_MAX: u64 = 500;
 impl Mcp {
     /// The usable servers with this person's connection to each.
     pub async fn mine(&self, tx: &mut Tx, user: UserId) -> Result<Vec<MyServer>, Error> {
-        let servers: Vec<Server> =
-            store::server_list(tx, MINE_MAX, None).await?.into_iter().filter(Server::is_usable).collect();
+        let servers: Vec<McpServer> =
+            store::server_list(tx, MINE_MAX, None).await?.into_iter().filter(McpServer::is_usable).collect();
         let tools = self.stored_tools(tx, &servers).await?;
         let connections = self.oauth.connections_of(tx, user).await?;
         let mine = servers.into_iter().zip(tools).map(|(server, tools)| {
@@ -34,7 +34,12 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotNow`] where there is nothing to connect, and those of the OAuth core.
-    pub async fn connect(&self, consent: &Consent, id: McpServerId, return_to: Option<&str>) -> Result<Started, Error> {
+    pub async fn connect(
+        &self,
+        consent: &SessionUser,
+        id: McpServerId,
+        return_to: Option<&str>,
+    ) -> Result<StartedFlow, Error> {
         let server = self.find(consent.principal.tenant, id).await?;
         if !server.auth.uses_oauth() {
             return Err(Error::NotNow("This server does not require you to connect an account.".to_owned()));

@@ -32,21 +32,21 @@ use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::edge::caller::BoxFuture;
 use crate::edge::{NameMap, Named, NamedIds};
-use crate::oauth::{ConnectionStatus, Discovered, Oauth};
+use crate::oauth::{ConnectionStatus, Oauth, ProviderMetadata};
 use crate::spaces::{SpaceSource, Spaces};
 use crate::tools::facts::{ApprovedTool, SourceFacts};
-use crate::tools::{Call, LeftOutReason, Outcome, ToolContext, ToolSource};
+use crate::tools::{Call, LeftOutReason, ToolContext, ToolResult, ToolSource};
 
 pub use auth::{Auth, NewAuth};
 pub use checks::{TestResult, TestedTool};
-pub use registry::{Change, NewServer};
-pub use review::Decision;
-pub use upstream::Failure;
+pub use registry::{NewServer, ServerUpdate};
+pub use review::ApprovalDecision;
+pub use upstream::UpstreamError;
 
 /// Silent servers that are remembered at once: beyond that the oldest is asked again.
-const SILENT_MAX: u64 = 2_000;
+const TIMEOUTS_CACHED_MAX: u64 = 2_000;
 /// How long they are remembered at most.
-const SILENT_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
+const TIMEOUT_CACHE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum Error {
     },
     /// `If-Match` named an older version.
     #[error("the MCP server was changed meanwhile; its version is {current}")]
-    VersionChanged {
+    VersionConflict {
         /// The current version.
         current: i64,
     },
@@ -82,23 +82,19 @@ pub enum Error {
     NotNow(String),
     /// The upstream did not do what was asked.
     #[error(transparent)]
-    Upstream(#[from] Failure),
-    /// The database refused.
+    Upstream(#[from] UpstreamError),
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
     /// Whoever asked may not act any more.
     #[error(transparent)]
     Access(#[from] crate::access::Error),
-    /// The credential refused.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
     /// The OAuth core refused.
     #[error(transparent)]
     Oauth(#[from] crate::oauth::Error),
-    /// The Spaces refused.
     #[error(transparent)]
     Spaces(#[from] crate::spaces::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
     /// An idempotency key was used before with another body.
@@ -109,7 +105,7 @@ pub enum Error {
 /// Whether a server may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Status {
+pub enum McpServerStatus {
     /// Waits for an operator.
     Pending,
     /// Used while its definition is the approved one.
@@ -118,7 +114,7 @@ pub enum Status {
     Rejected,
 }
 
-impl Status {
+impl McpServerStatus {
     /// The word in the API and in the database.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -127,8 +123,7 @@ impl Status {
 
 /// A tenant's registration of a remote MCP endpoint.
 #[derive(Clone, Debug)]
-pub struct Server {
-    /// Its id.
+pub struct McpServer {
     pub id: McpServerId,
     /// For people.
     pub name: String,
@@ -139,20 +134,19 @@ pub struct Server {
     /// How it is authorised.
     pub auth: Auth,
     /// What discovery found, as reviewed.
-    pub discovered: Option<Discovered>,
+    pub discovered: Option<ProviderMetadata>,
     /// The only tools that may be used, by upstream name; `None`: all.
     pub tool_allowlist: Option<Vec<String>>,
     /// The tenant's key, or the secret of a client registered by hand.
     pub credential: Option<CredentialId>,
     /// Whether it may be used.
-    pub status: Status,
+    pub status: McpServerStatus,
     /// SHA-256 in hex over what the operator decides.
     pub definition_hash: String,
     /// The hash that was approved last.
     pub approved_hash: Option<String>,
     /// Who decided last, printed.
     pub decided_by: Option<String>,
-    /// When.
     pub decided_at: Option<Timestamp>,
     /// Why it was rejected.
     pub reason: Option<String>,
@@ -166,7 +160,6 @@ pub struct Server {
     pub checked_at: Option<Timestamp>,
     /// Who registered it, printed.
     pub created_by: String,
-    /// When.
     pub created_at: Timestamp,
     /// Grows with each change of the registration.
     pub version: i64,
@@ -174,10 +167,10 @@ pub struct Server {
     pub tools_version: i64,
 }
 
-impl Server {
+impl McpServer {
     /// Whether its tools may be offered: approved, and still what was approved.
     pub fn is_usable(&self) -> bool {
-        self.status == Status::Approved && self.approved_hash.as_deref() == Some(self.definition_hash.as_str())
+        self.status == McpServerStatus::Approved && self.approved_hash.as_deref() == Some(self.definition_hash.as_str())
     }
 }
 
@@ -221,15 +214,13 @@ impl ServerTool {
 /// A server in a person's list, with what they can do about it.
 #[derive(Clone, Debug)]
 pub struct MyServer {
-    /// The server.
-    pub server: Server,
+    pub server: McpServer,
     /// Their connection's state; `None` where no person's grant is needed.
     pub connection: Option<ConnectionStatus>,
     /// How many tools it offers.
     pub tool_count: usize,
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Mcp {
     db: Db,
@@ -240,7 +231,7 @@ pub struct Mcp {
     outbound: Outbound,
     spaces: Spaces,
     public_url: Url,
-    upstreams: upstream::Upstreams,
+    upstreams: upstream::UpstreamClient,
     /// When a server, in which version, did not answer whose first question; a hint of this process only.
     silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), Timestamp>,
     stored_tools: list::ToolCache,
@@ -277,8 +268,9 @@ impl Mcp {
         spaces: Spaces,
         public_url: Url,
     ) -> Self {
-        let upstreams = upstream::Upstreams::new(outbound.clone());
-        let silent = moka::sync::Cache::builder().max_capacity(SILENT_MAX).time_to_live(SILENT_KEPT).build();
+        let upstreams = upstream::UpstreamClient::new(outbound.clone());
+        let silent =
+            moka::sync::Cache::builder().max_capacity(TIMEOUTS_CACHED_MAX).time_to_live(TIMEOUT_CACHE_TTL).build();
         Self {
             db,
             clock,
@@ -326,7 +318,7 @@ impl ToolSource for Mcp {
         policies: Option<&'a [SpaceSource]>,
         only: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<SourceFacts>, crate::tools::Error>> {
-        Box::pin(async move { self.source_facts(tx, context, policies, only).await.map_err(list::inside) })
+        Box::pin(async move { self.source_facts(tx, context, policies, only).await.map_err(list::into_tools_error) })
     }
 
     fn discover<'a>(
@@ -337,7 +329,7 @@ impl ToolSource for Mcp {
         Box::pin(self.source_discover(context, source))
     }
 
-    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, crate::tools::Error>> {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<ToolResult, crate::tools::Error>> {
         Box::pin(self.run(call))
     }
 }

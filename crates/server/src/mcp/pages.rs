@@ -19,7 +19,7 @@ pub fn routes(mcp: &Mcp) -> Router {
         .route("/admin/mcp-servers", get(admin::list).post(register::register))
         .route("/admin/mcp-servers/new", get(register::form))
         .route("/admin/mcp-servers/{id}", get(review::show))
-        .route("/admin/mcp-servers/{id}/change", post(admin::change))
+        .route("/admin/mcp-servers/{id}/change", post(admin::update))
         .route("/admin/mcp-servers/{id}/approve", post(admin::approve))
         .route("/admin/mcp-servers/{id}/reject", post(admin::reject))
         .route("/admin/mcp-servers/{id}/test", post(review::test))
@@ -70,7 +70,7 @@ fn bad(error: Error) -> Notice {
 }
 
 /// Names that somebody typed, one a line or with commas; nothing means no list.
-fn names_typed(text: Option<&str>) -> Option<Vec<String>> {
+fn parse_names(text: Option<&str>) -> Option<Vec<String>> {
     let names: Vec<String> =
         text?.split(['\n', ',']).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     (!names.is_empty()).then_some(names)

@@ -9,7 +9,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{Actor, CredentialId, McpServerId, Principal, Secret, TenantId};
 
 use super::auth::{NewAuth, check_secret};
-use super::{Error, Mcp, Server, ServerTool, Status, rules, store};
+use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
 use crate::edge::Idempotency;
@@ -35,7 +35,7 @@ pub struct NewServer {
 
 /// What to change; absent parts stay.
 #[derive(Default)]
-pub struct Change {
+pub struct ServerUpdate {
     /// For people.
     pub name: Option<String>,
     /// The endpoint.
@@ -53,10 +53,12 @@ pub struct Change {
 impl Mcp {
     /// Registers a server, pending, and takes a first look at it: its authorization server, or its tools. What goes
     /// wrong with that look is noted on the server and changes nothing else.
-    ///
-    /// # Errors
-    /// [`Error::Field`], [`Error::SlugTaken`].
-    pub async fn register(&self, new: NewServer, by: &Principal, idempotency: &Idempotency) -> Result<Server, Error> {
+    pub async fn register(
+        &self,
+        new: NewServer,
+        by: &Principal,
+        idempotency: &Idempotency,
+    ) -> Result<McpServer, Error> {
         let now = self.clock.now();
         let actor = by.actor();
         let url = self.check_address(&new.url)?;
@@ -64,7 +66,7 @@ impl Mcp {
         if auth.requires_secret() && secret.is_none() {
             return Err(Error::Field { field: "auth.secret", problem: "enter the secret.".to_owned() });
         }
-        let mut server = Server {
+        let mut server = McpServer {
             id: McpServerId::new(),
             name: rules::check_name(&new.name)?,
             slug: new.slug.as_deref().map(rules::check_slug).transpose()?.unwrap_or_default(),
@@ -73,7 +75,7 @@ impl Mcp {
             discovered: None,
             tool_allowlist: rules::check_allowlist(new.tool_allowlist)?,
             credential: None,
-            status: Status::Pending,
+            status: McpServerStatus::Pending,
             definition_hash: String::new(),
             approved_hash: None,
             decided_by: None,
@@ -103,17 +105,21 @@ impl Mcp {
         let id = server.id.to_string();
         idempotency.keep(&mut tx, &id).await.map_err(|error| Error::Idempotency(Box::new(error)))?;
         tx.commit().await?;
-        self.first_look(by.tenant, server.id, &actor).await;
+        self.initial_discovery(by.tenant, server.id, &actor).await;
         self.find(by.tenant, server.id).await
     }
 
     /// The server, if it is there.
-    pub async fn find(&self, tenant: TenantId, id: McpServerId) -> Result<Server, Error> {
+    pub async fn find(&self, tenant: TenantId, id: McpServerId) -> Result<McpServer, Error> {
         find(&mut self.db.read(tenant).await?, id).await
     }
 
     /// The server and what is known of its tools.
-    pub async fn find_with_tools(&self, tenant: TenantId, id: McpServerId) -> Result<(Server, Vec<ServerTool>), Error> {
+    pub async fn find_with_tools(
+        &self,
+        tenant: TenantId,
+        id: McpServerId,
+    ) -> Result<(McpServer, Vec<ServerTool>), Error> {
         let mut tx = self.db.read(tenant).await?;
         let server = find(&mut tx, id).await?;
         let tools = store::tool_list(&mut tx, id).await?;
@@ -121,28 +127,34 @@ impl Mcp {
     }
 
     /// What may be shown of the server's secret, if it has one.
-    pub async fn secret_described(&self, tenant: TenantId, server: &Server) -> Result<Option<CredentialInfo>, Error> {
+    pub async fn secret_described(
+        &self,
+        tenant: TenantId,
+        server: &McpServer,
+    ) -> Result<Option<CredentialInfo>, Error> {
         let Some(credential) = server.credential else { return Ok(None) };
         Ok(self.credentials.describe(&mut self.db.read(tenant).await?, credential).await?)
     }
 
     /// Servers in the order of their registration.
-    pub async fn list(&self, tenant: TenantId, limit: u64, after: Option<McpServerId>) -> Result<Vec<Server>, Error> {
+    pub async fn list(
+        &self,
+        tenant: TenantId,
+        limit: u64,
+        after: Option<McpServerId>,
+    ) -> Result<Vec<McpServer>, Error> {
         store::server_list(&mut self.db.read(tenant).await?, limit, after).await
     }
 
     /// Changes a registration. What changes the definition makes the server pending; another address forgets what was
     /// known of its tools and ends the grants that people gave for the old one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Field`], [`Error::VersionChanged`].
-    pub async fn change(&self, id: McpServerId, change: Change, by: &Principal) -> Result<Server, Error> {
+    pub async fn update(&self, id: McpServerId, change: ServerUpdate, by: &Principal) -> Result<McpServer, Error> {
         let url = change.url.as_deref().map(|url| self.check_address(url)).transpose()?;
         let actor = by.actor();
         let mut tx = self.access.write_as(by).await?;
         let before = find(&mut tx, id).await?;
         if change.if_version.is_some_and(|version| version != before.version) {
-            return Err(Error::VersionChanged { current: before.version });
+            return Err(Error::VersionConflict { current: before.version });
         }
         let mut server = before.clone();
         if let Some(name) = change.name {
@@ -170,7 +182,7 @@ impl Mcp {
         server.definition_hash = rules::definition_hash(&server);
         // The issuer that was found stays until the next discovery, which has to notice that another one took its place.
         if server.definition_hash != before.definition_hash || server.auth != before.auth {
-            server.status = Status::Pending;
+            server.status = McpServerStatus::Pending;
             server.reason = None;
         }
         store::server_update(&mut tx, &server).await?;
@@ -181,7 +193,7 @@ impl Mcp {
         }
         tx.commit().await?;
         if moved || server.auth != before.auth {
-            self.first_look(by.tenant, id, &actor).await;
+            self.initial_discovery(by.tenant, id, &actor).await;
             return self.find(by.tenant, id).await;
         }
         match secret {
@@ -194,8 +206,8 @@ impl Mcp {
     async fn auth_change(
         &self,
         tx: &mut Tx,
-        before: &Server,
-        server: &mut Server,
+        before: &McpServer,
+        server: &mut McpServer,
         secret: Option<&Secret>,
         by: &Actor,
     ) -> Result<(), Error> {
@@ -226,7 +238,7 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotNow`] where the server takes none, [`Error::Field`].
-    pub async fn secret_put(&self, id: McpServerId, secret: &Secret, by: &Principal) -> Result<Server, Error> {
+    pub async fn secret_set(&self, id: McpServerId, secret: &Secret, by: &Principal) -> Result<McpServer, Error> {
         let mut tx = self.access.write_as(by).await?;
         let mut server = find(&mut tx, id).await?;
         if !server.auth.takes_secret() {
@@ -243,7 +255,7 @@ impl Mcp {
     }
 
     /// Gives a new secret to the client registration that proves itself with it, where there is one already.
-    async fn secret_pass_on(&self, id: McpServerId, by: &Principal) -> Result<Server, Error> {
+    async fn secret_pass_on(&self, id: McpServerId, by: &Principal) -> Result<McpServer, Error> {
         let server = self.find(by.tenant, id).await?;
         if server.auth.uses_oauth() && server.is_usable() {
             self.client_register(&server, by).await?;
@@ -269,7 +281,7 @@ impl Mcp {
     async fn secret_keep(
         &self,
         tx: &mut Tx,
-        server: &Server,
+        server: &McpServer,
         secret: Option<&Secret>,
         by: &Actor,
     ) -> Result<Option<CredentialId>, Error> {
@@ -294,7 +306,7 @@ impl Mcp {
             gone_at: Some(now),
             ..tool
         });
-        store::tools_put(tx, id, &forgotten.collect::<Vec<_>>()).await
+        store::tools_set(tx, id, &forgotten.collect::<Vec<_>>()).await
     }
 
     fn check_address(&self, url: &str) -> Result<String, Error> {
@@ -307,7 +319,7 @@ impl Mcp {
     }
 }
 
-pub(super) async fn find(tx: &mut Tx, id: McpServerId) -> Result<Server, Error> {
+pub(super) async fn find(tx: &mut Tx, id: McpServerId) -> Result<McpServer, Error> {
     store::server_find(tx, id).await?.ok_or(Error::NotFound)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Surface};
 
-use super::{Error, Mcp, Server, ServerTool, Status, registry, rules, store};
+use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::OpenRequest;
 
@@ -20,8 +20,7 @@ pub struct EffectChoice {
     pub idempotent: bool,
 }
 
-/// An approval.
-pub struct Decision {
+pub struct ApprovalDecision {
     /// The hash that the reviewer saw.
     pub definition_hash: String,
     /// Effects by upstream tool name; tools that are not named keep theirs, unset at first.
@@ -37,7 +36,12 @@ impl Mcp {
     /// # Errors
     /// [`Error::DefinitionChanged`], [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and what the
     /// authorization server says against a registration.
-    pub async fn approve(&self, id: McpServerId, decision: Decision, by: &Principal) -> Result<Server, Error> {
+    pub async fn approve(
+        &self,
+        id: McpServerId,
+        decision: ApprovalDecision,
+        by: &Principal,
+    ) -> Result<McpServer, Error> {
         let server = self.find(by.tenant, id).await?;
         same_hash(&server, &decision)?;
         if server.auth.uses_oauth() {
@@ -47,7 +51,7 @@ impl Mcp {
             }
             self.client_register(&server, by).await?;
         } else if self.find_with_tools(by.tenant, id).await?.1.is_empty() {
-            self.first_look(by.tenant, id, &by.actor()).await;
+            self.initial_discovery(by.tenant, id, &by.actor()).await;
         }
         let now = self.clock.now();
         let mut tx = self.access.write_as(by).await?;
@@ -55,8 +59,8 @@ impl Mcp {
         same_hash(&server, &decision)?;
         let tools = store::tool_list(&mut tx, id).await?;
         let decided = decide(tools, &decision)?;
-        store::tools_put(&mut tx, id, &decided).await?;
-        server.status = Status::Approved;
+        store::tools_set(&mut tx, id, &decided).await?;
+        server.status = McpServerStatus::Approved;
         server.approved_hash = Some(server.definition_hash.clone());
         server.decided_by = Some(by.actor().requester.id());
         server.decided_at = Some(now);
@@ -72,10 +76,7 @@ impl Mcp {
     }
 
     /// Refuses a server; its grants end. Another definition makes it pending again.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Field`].
-    pub async fn reject(&self, id: McpServerId, reason: &str, by: &Principal) -> Result<Server, Error> {
+    pub async fn reject(&self, id: McpServerId, reason: &str, by: &Principal) -> Result<McpServer, Error> {
         let reason = rules::plain(reason);
         if reason.is_empty() {
             return Err(Error::Field { field: "reason", problem: "enter a reason.".to_owned() });
@@ -83,7 +84,7 @@ impl Mcp {
         let now = self.clock.now();
         let mut tx = self.access.write_as(by).await?;
         let mut server = registry::find(&mut tx, id).await?;
-        server.status = Status::Rejected;
+        server.status = McpServerStatus::Rejected;
         server.decided_by = Some(by.actor().requester.id());
         server.decided_at = Some(now);
         server.reason = Some(reason);
@@ -95,7 +96,7 @@ impl Mcp {
     }
 
     /// Registers us as a client at the reviewed authorization server.
-    pub(super) async fn client_register(&self, server: &Server, by: &Principal) -> Result<(), Error> {
+    pub(super) async fn client_register(&self, server: &McpServer, by: &Principal) -> Result<(), Error> {
         let Some(discovered) = &server.discovered else { return Ok(()) };
         let client_secret = match server.credential {
             Some(credential) => {
@@ -119,16 +120,16 @@ impl Mcp {
         let made = self.oauth.registration(by.tenant, client).await?;
         let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.
-        let current = store::server_kept(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
+        let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
         if current.version != server.version {
-            return Err(Error::VersionChanged { current: current.version });
+            return Err(Error::VersionConflict { current: current.version });
         }
         self.oauth.register(&mut tx, made, &by.actor()).await?;
         Ok(tx.commit().await?)
     }
 }
 
-fn same_hash(server: &Server, decision: &Decision) -> Result<(), Error> {
+fn same_hash(server: &McpServer, decision: &ApprovalDecision) -> Result<(), Error> {
     if server.definition_hash == decision.definition_hash {
         Ok(())
     } else {
@@ -137,7 +138,7 @@ fn same_hash(server: &Server, decision: &Decision) -> Result<(), Error> {
 }
 
 /// The rows that an approval changes.
-fn decide(tools: Vec<ServerTool>, decision: &Decision) -> Result<Vec<ServerTool>, Error> {
+fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<ServerTool>, Error> {
     let here = |name: &String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == *name);
     let unknown: Vec<&str> = decision.effects.keys().filter(|name| !here(name)).map(String::as_str).collect();
     if !unknown.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use thinkwork_primitives::{Effect, Timestamp, crypto, limits};
 
-use super::{Error, Server, ServerTool};
+use super::{Error, McpServer, ServerTool};
 
 /// A slug at most: leaves 38 characters of a full tool name for the tool.
 const SLUG_CHARS_MAX: usize = 24;
@@ -42,7 +42,7 @@ fn canonical(value: &Value) -> String {
 
 /// The hash of what the operator decides about a server, and of nothing else: no secret, no client registration, no
 /// name, no tools.
-pub(super) fn definition_hash(server: &Server) -> String {
+pub(super) fn definition_hash(server: &McpServer) -> String {
     let decided = json!({
         "url": server.url,
         "transport": "streamable_http",
@@ -171,7 +171,7 @@ pub(super) struct Merged {
 }
 
 /// Whether the next look at the server's tools is the first one: none is known, or all went with an earlier address.
-pub(super) fn is_first_look(known: &[ServerTool]) -> bool {
+pub(super) fn is_first_snapshot(known: &[ServerTool]) -> bool {
     known.iter().all(|tool| tool.gone_at.is_some() && tool.approved_hash.is_none())
 }
 

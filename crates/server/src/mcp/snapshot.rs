@@ -2,9 +2,9 @@
 
 use thinkwork_primitives::{Actor, TenantId, UserId};
 
-use super::grant::{Grant, Problem};
-use super::upstream::{LIST_DEADLINE, Listed};
-use super::{Error, Failure, Mcp, Server, ServerTool, registry, rules, store};
+use super::grant::{CallError, Grant};
+use super::upstream::{LIST_DEADLINE, ToolList};
+use super::{Error, Mcp, McpServer, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::oauth::TokenUse;
 use crate::tools::LeftOutReason;
@@ -12,33 +12,33 @@ use crate::tools::LeftOutReason;
 impl Mcp {
     /// The server's tools as it describes them now to this person (or to the tenant). A refused token is refreshed
     /// once and the request sent once more.
-    pub(super) async fn ask_tools(
+    pub(super) async fn fetch_tools(
         &self,
         tenant: TenantId,
-        server: &Server,
+        server: &McpServer,
         user: Option<UserId>,
         use_: &TokenUse,
-    ) -> Result<Listed, Problem> {
-        let grant = self.grant_for_look(tenant, server, user, use_).await?;
-        let asked = self.upstreams.tools(&grant.peer(tenant, server, LIST_DEADLINE)).await;
+    ) -> Result<ToolList, CallError> {
+        let grant = self.grant_for_discovery(tenant, server, user, use_).await?;
+        let asked = self.upstreams.tools(&grant.target(tenant, server, LIST_DEADLINE)).await;
         match (asked, &grant) {
-            (Err(Failure::Unauthorized { .. }), Grant::Token(user, token)) => {
+            (Err(UpstreamError::Unauthorized { .. }), Grant::Token(user, token)) => {
                 let grant = self.person_token(tenant, server, *user, Some(token.version), use_, None).await?;
-                match self.upstreams.tools(&grant.peer(tenant, server, LIST_DEADLINE)).await {
-                    Err(Failure::Unauthorized { .. }) => Err(Problem::Barred(LeftOutReason::Expired)),
-                    other => other.map_err(Problem::Failed),
+                match self.upstreams.tools(&grant.target(tenant, server, LIST_DEADLINE)).await {
+                    Err(UpstreamError::Unauthorized { .. }) => Err(CallError::Unavailable(LeftOutReason::Expired)),
+                    other => other.map_err(CallError::Upstream),
                 }
             }
-            (other, _) => other.map_err(Problem::Failed),
+            (other, _) => other.map_err(CallError::Upstream),
         }
     }
 
     /// Keeps what the server said: the first snapshot of an approved server as it is, later changes on hold.
-    pub(super) async fn snapshot_keep(
+    pub(super) async fn snapshot_save(
         &self,
         tenant: TenantId,
-        server: &Server,
-        listed: &Listed,
+        server: &McpServer,
+        listed: &ToolList,
         by: &Actor,
     ) -> Result<Vec<ServerTool>, Error> {
         let now = self.clock.now();
@@ -50,10 +50,10 @@ impl Mcp {
             return Err(Error::NotNow("The server was changed in the meantime. Reload and try again.".to_owned()));
         }
         let known = store::tool_list(&mut tx, server.id).await?;
-        let first = current.is_usable() && rules::is_first_look(&known);
+        let first = current.is_usable() && rules::is_first_snapshot(&known);
         let skipped = listed.skipped.saturating_add(listed.tools.len().saturating_sub(seen.len()));
         let merged = rules::merge(&known, seen, first, now);
-        store::tools_put(&mut tx, server.id, &merged.write).await?;
+        store::tools_set(&mut tx, server.id, &merged.write).await?;
         let note = (skipped > 0)
             .then(|| format!("{skipped} of its tool definitions are malformed or too long and were left out."));
         store::server_checked(&mut tx, server.id, now, note).await?;
@@ -72,7 +72,12 @@ impl Mcp {
     }
 
     /// Notes on the server what went wrong, for its operator.
-    pub(super) async fn note_problem(&self, tenant: TenantId, server: &Server, sentence: String) -> Result<(), Error> {
+    pub(super) async fn record_error(
+        &self,
+        tenant: TenantId,
+        server: &McpServer,
+        sentence: String,
+    ) -> Result<(), Error> {
         let mut tx = self.db.write(tenant).await?;
         store::server_checked(&mut tx, server.id, self.clock.now(), Some(sentence)).await?;
         tx.commit().await?;

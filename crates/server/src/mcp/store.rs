@@ -11,15 +11,15 @@ use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{CredentialId, McpServerId, Timestamp};
 use uuid::Uuid;
 
-use super::{Error, Server, ServerTool};
+use super::{Error, McpServer, ServerTool};
 
 fn db(error: DbErr) -> Error {
     Error::Database(error.into())
 }
 
-fn server_from(row: server::Model) -> Result<Server, Error> {
+fn server_from(row: server::Model) -> Result<McpServer, Error> {
     let stored = StoredRow::new("mcp_server", row.id);
-    Ok(Server {
+    Ok(McpServer {
         id: McpServerId::from_uuid(row.id),
         name: row.name,
         slug: row.slug,
@@ -45,7 +45,7 @@ fn server_from(row: server::Model) -> Result<Server, Error> {
     })
 }
 
-fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
+fn server_row(tx: &Tx, server: &McpServer) -> server::ActiveModel {
     server::ActiveModel {
         id: Set(server.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
@@ -75,19 +75,19 @@ fn server_row(tx: &Tx, server: &Server) -> server::ActiveModel {
     }
 }
 
-fn taken(server: &Server, error: DbErr) -> Error {
+fn taken(server: &McpServer, error: DbErr) -> Error {
     let error = thinkwork_database::Error::from(error);
     if error.is_unique_violation() { Error::SlugTaken(server.slug.clone()) } else { Error::Database(error) }
 }
 
-pub(super) async fn server_insert(tx: &mut Tx, server: &Server) -> Result<(), Error> {
+pub(super) async fn server_insert(tx: &mut Tx, server: &McpServer) -> Result<(), Error> {
     let row = server_row(tx, server);
     server::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(|error| taken(server, error))?;
     Ok(())
 }
 
 /// Writes the whole registration over the version it was read at, and counts the version up.
-pub(super) async fn server_update(tx: &mut Tx, server: &Server) -> Result<(), Error> {
+pub(super) async fn server_update(tx: &mut Tx, server: &McpServer) -> Result<(), Error> {
     let mut row = server_row(tx, server);
     row.version = Set(server.version.saturating_add(1));
     row.tools_version = NotSet;
@@ -100,7 +100,7 @@ pub(super) async fn server_update(tx: &mut Tx, server: &Server) -> Result<(), Er
         .exec(tx.orm())
         .await
         .map_err(|error| taken(server, error))?;
-    if changed.rows_affected == 1 { Ok(()) } else { Err(Error::VersionChanged { current: server.version }) }
+    if changed.rows_affected == 1 { Ok(()) } else { Err(Error::VersionConflict { current: server.version }) }
 }
 
 /// Notes how the last look at a server ended; no change of the registration.
@@ -139,13 +139,13 @@ fn servers(tx: &Tx) -> sea_orm::Select<server::Entity> {
         .filter(server::Column::DeletedAt.is_null())
 }
 
-pub(super) async fn server_find(tx: &mut Tx, id: McpServerId) -> Result<Option<Server>, Error> {
+pub(super) async fn server_find(tx: &mut Tx, id: McpServerId) -> Result<Option<McpServer>, Error> {
     let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
     row.map(server_from).transpose()
 }
 
 /// The same, and it stays as it is until this transaction ends.
-pub(super) async fn server_kept(tx: &mut Tx, id: McpServerId) -> Result<Option<Server>, Error> {
+pub(super) async fn server_lock(tx: &mut Tx, id: McpServerId) -> Result<Option<McpServer>, Error> {
     let row = servers(tx)
         .filter(server::Column::Id.eq(id.uuid()))
         .lock(LockType::NoKeyUpdate)
@@ -159,7 +159,7 @@ pub(super) async fn server_slug_used(tx: &mut Tx, slug: &str) -> Result<bool, Er
     Ok(servers(tx).filter(server::Column::Slug.eq(slug)).count(tx.orm()).await.map_err(db)? > 0)
 }
 
-pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServerId>) -> Result<Vec<Server>, Error> {
+pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServerId>) -> Result<Vec<McpServer>, Error> {
     let mut query = servers(tx).order_by_asc(server::Column::Id).limit(limit);
     if let Some(after) = after {
         query = query.filter(server::Column::Id.gt(after.uuid()));
@@ -168,7 +168,11 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
 }
 
 /// These servers, by id; `only` the one with this slug.
-pub(super) async fn server_list_of(tx: &mut Tx, ids: &[McpServerId], only: Option<&str>) -> Result<Vec<Server>, Error> {
+pub(super) async fn server_list_of(
+    tx: &mut Tx,
+    ids: &[McpServerId],
+    only: Option<&str>,
+) -> Result<Vec<McpServer>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -245,7 +249,7 @@ pub(super) async fn tool_find(
     tx: &mut Tx,
     server: McpServerId,
     name: &str,
-) -> Result<Option<(Server, ServerTool)>, Error> {
+) -> Result<Option<(McpServer, ServerTool)>, Error> {
     let of = tool::Entity::belongs_to(server::Entity)
         .from((tool::Column::TenantId, tool::Column::McpServerId))
         .to((server::Column::TenantId, server::Column::Id));
@@ -266,7 +270,7 @@ pub(super) async fn tool_find(
 
 /// Writes tools as they now are, new or known, and counts their version up. The server's row first and then the tools in
 /// the order of their names, so that two who write the same server's tools at once never wait for each other in a ring.
-pub(super) async fn tools_put(tx: &mut Tx, server: McpServerId, tools: &[ServerTool]) -> Result<(), Error> {
+pub(super) async fn tools_set(tx: &mut Tx, server: McpServerId, tools: &[ServerTool]) -> Result<(), Error> {
     if tools.is_empty() {
         return Ok(());
     }
@@ -280,12 +284,12 @@ pub(super) async fn tools_put(tx: &mut Tx, server: McpServerId, tools: &[ServerT
     let mut in_order: Vec<&ServerTool> = tools.iter().collect();
     in_order.sort_by(|one, other| one.name.cmp(&other.name));
     for tool in in_order {
-        tool_put(tx, server, tool).await?;
+        tool_set(tx, server, tool).await?;
     }
     Ok(())
 }
 
-async fn tool_put(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result<(), Error> {
+async fn tool_set(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result<(), Error> {
     let row = tool::ActiveModel {
         id: Set(Uuid::now_v7()),
         tenant_id: Set(tx.tenant().uuid()),

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use thinkwork_outbound::Outbound;
 use thinkwork_primitives::{CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
 
-pub use failure::Failure;
+pub use failure::UpstreamError;
 
 /// Sessions kept at once: beyond that the longest unused one goes, and its next call begins anew.
 const SESSIONS_MAX: u64 = 2_000;
@@ -44,8 +44,7 @@ pub(super) struct SessionKey {
 
 /// What a request presents to the upstream.
 #[derive(Clone, Copy)]
-pub(super) enum Presents<'a> {
-    /// Nothing.
+pub(super) enum Authorization<'a> {
     Nothing,
     /// `Authorization: Bearer …`.
     Bearer(&'a Secret),
@@ -54,10 +53,10 @@ pub(super) enum Presents<'a> {
 }
 
 /// One upstream, as one caller may use it.
-pub(super) struct Peer<'a> {
+pub(super) struct UpstreamTarget<'a> {
     pub key: SessionKey,
     pub url: &'a str,
-    pub presents: Presents<'a>,
+    pub presents: Authorization<'a>,
     /// For everything until the answer.
     pub deadline: Duration,
     /// Which trace the requests belong to.
@@ -83,7 +82,7 @@ impl Session {
 }
 
 /// The tools of an upstream, as it describes them now.
-pub(super) struct Listed {
+pub(super) struct ToolList {
     pub protocol_version: String,
     pub tools: Vec<Tool>,
     /// Definitions that were no tools.
@@ -92,21 +91,21 @@ pub(super) struct Listed {
 
 /// All upstream sessions of this process. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Upstreams {
+pub(super) struct UpstreamClient {
     outbound: Outbound,
     sessions: moka::sync::Cache<SessionKey, Arc<Session>>,
 }
 
-impl Upstreams {
+impl UpstreamClient {
     pub(super) fn new(outbound: Outbound) -> Self {
         let sessions = moka::sync::Cache::builder().max_capacity(SESSIONS_MAX).time_to_idle(SESSION_IDLE).build();
         Self { outbound, sessions }
     }
 
     /// Every tool the upstream has for this peer.
-    pub(super) async fn tools(&self, peer: &Peer<'_>) -> Result<Listed, Failure> {
+    pub(super) async fn tools(&self, peer: &UpstreamTarget<'_>) -> Result<ToolList, UpstreamError> {
         let work = async {
-            let mut listed = Listed { protocol_version: String::new(), tools: Vec::new(), skipped: 0 };
+            let mut listed = ToolList { protocol_version: String::new(), tools: Vec::new(), skipped: 0 };
             let mut cursor: Option<String> = None;
             for _ in 0..PAGES_MAX {
                 let params = cursor.as_ref().map_or_else(Map::new, |cursor| one("cursor", json!(cursor)));
@@ -132,25 +131,32 @@ impl Upstreams {
     /// Calls a tool; the result object as the upstream gave it.
     pub(super) async fn call(
         &self,
-        peer: &Peer<'_>,
+        peer: &UpstreamTarget<'_>,
         tool: &str,
         arguments: Map<String, Value>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, UpstreamError> {
         let mut params = one("name", json!(tool));
         params.insert("arguments".to_owned(), Value::Object(arguments));
         let (result, _) = within(peer.deadline, self.ask(peer, "tools/call", params)).await?;
         match result.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => Ok(result),
-            Some(_) => Err(Failure::Protocol("it asks back for more input, which cannot be given here".to_owned())),
+            Some(_) => {
+                Err(UpstreamError::Protocol("it asks back for more input, which cannot be given here".to_owned()))
+            }
         }
     }
 
     /// One request in the peer's session; a session that the server no longer knows is begun anew, once.
-    async fn ask(&self, peer: &Peer<'_>, method: &str, params: Map<String, Value>) -> Result<(Value, String), Failure> {
+    async fn ask(
+        &self,
+        peer: &UpstreamTarget<'_>,
+        method: &str,
+        params: Map<String, Value>,
+    ) -> Result<(Value, String), UpstreamError> {
         let session = self.session(peer).await?;
         let asked = self.request(peer, &session, method, params.clone()).await;
         match asked {
-            Err(Failure::SessionGone) => {
+            Err(UpstreamError::SessionGone) => {
                 self.sessions.invalidate(&peer.key);
                 let session = self.session(peer).await?;
                 let result = self.request(peer, &session, method, params).await?;
@@ -166,7 +172,7 @@ impl Upstreams {
         }
     }
 
-    async fn session(&self, peer: &Peer<'_>) -> Result<Arc<Session>, Failure> {
+    async fn session(&self, peer: &UpstreamTarget<'_>) -> Result<Arc<Session>, UpstreamError> {
         if let Some(session) = self.sessions.get(&peer.key) {
             return Ok(session);
         }
@@ -176,60 +182,61 @@ impl Upstreams {
     }
 
     /// Greets the upstream: `initialize`, and `server/discover` where a server knows no handshake any more.
-    async fn begin(&self, peer: &Peer<'_>) -> Result<Session, Failure> {
+    async fn begin(&self, peer: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
         match self.initialize(peer).await {
             Err(failure) if failure.may_be_of_newer_server() => match self.discover(peer).await {
                 Ok(session) => Ok(session),
-                Err(challenge @ Failure::Unauthorized { .. }) => Err(challenge),
+                Err(challenge @ UpstreamError::Unauthorized { .. }) => Err(challenge),
                 Err(_) => Err(failure),
             },
             other => other,
         }
     }
 
-    async fn initialize(&self, peer: &Peer<'_>) -> Result<Session, Failure> {
+    async fn initialize(&self, peer: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
         let hello = InitializeRequestParams::new(ClientCapabilities::default(), client())
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE);
         let params = serde_json::to_value(hello).ok();
         let fresh = Session::new(ProtocolVersion::LATEST_WITH_INITIALIZE, None);
         let message = wire::request(0, "initialize", params.unwrap_or_default());
-        let response = wire::post(&self.outbound, peer, &wire::Names::handshake(), &message).await?;
+        let response = wire::post(&self.outbound, peer, &wire::RequestHeaders::handshake(), &message).await?;
         let id = response.header("mcp-session-id").map(str::to_owned);
         let result = wire::answer(response, peer, 0, fresh.id.is_some()).await?;
         let result: InitializeResult = serde_json::from_value(result)
-            .map_err(|_| Failure::Protocol("its answer to initialize is no initialize result".to_owned()))?;
+            .map_err(|_| UpstreamError::Protocol("its answer to initialize is no initialize result".to_owned()))?;
         if !ProtocolVersion::KNOWN_VERSIONS.contains(&result.protocol_version) {
-            return Err(Failure::Version(super::rules::plain(result.protocol_version.as_str())));
+            return Err(UpstreamError::Version(super::rules::plain(result.protocol_version.as_str())));
         }
         let session = Session::new(result.protocol_version, id);
         if !session.is_stateless() {
             let done = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-            let response = wire::post(&self.outbound, peer, &wire::Names::of(&session, "", None), &done).await?;
+            let response =
+                wire::post(&self.outbound, peer, &wire::RequestHeaders::of(&session, "", None), &done).await?;
             wire::accepted(response, peer).await?;
         }
         Ok(session)
     }
 
-    async fn discover(&self, peer: &Peer<'_>) -> Result<Session, Failure> {
+    async fn discover(&self, peer: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
         let session = Session::new(ProtocolVersion::NO_INITIALIZE, None);
         let result = self.request(peer, &session, "server/discover", Map::new()).await?;
         let result: DiscoverResult = serde_json::from_value(result)
-            .map_err(|_| Failure::Protocol("its answer to server/discover is no discover result".to_owned()))?;
+            .map_err(|_| UpstreamError::Protocol("its answer to server/discover is no discover result".to_owned()))?;
         if result.supported_versions.contains(&session.version) {
             Ok(session)
         } else {
             let versions: Vec<&str> = result.supported_versions.iter().map(ProtocolVersion::as_str).collect();
-            Err(Failure::Version(super::rules::plain(&versions.join(", "))))
+            Err(UpstreamError::Version(super::rules::plain(&versions.join(", "))))
         }
     }
 
     async fn request(
         &self,
-        peer: &Peer<'_>,
+        peer: &UpstreamTarget<'_>,
         session: &Session,
         method: &str,
         mut params: Map<String, Value>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, UpstreamError> {
         let id = session.next_request.fetch_add(1, Ordering::Relaxed);
         let name = params.get("name").and_then(Value::as_str).map(str::to_owned);
         if session.is_stateless() {
@@ -241,7 +248,7 @@ impl Upstreams {
             params.insert("_meta".to_owned(), serde_json::to_value(meta).unwrap_or_default());
         }
         let message = wire::request(id, method, Value::Object(params));
-        let names = wire::Names::of(session, method, name.as_deref());
+        let names = wire::RequestHeaders::of(session, method, name.as_deref());
         let response = wire::post(&self.outbound, peer, &names, &message).await?;
         wire::answer(response, peer, id, session.id.is_some()).await
     }
@@ -255,6 +262,9 @@ fn one(key: &str, value: Value) -> Map<String, Value> {
     Map::from_iter([(key.to_owned(), value)])
 }
 
-async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout(deadline, work).await.unwrap_or(Err(Failure::Timeout))
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(UpstreamError::Timeout))
 }

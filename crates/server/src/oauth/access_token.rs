@@ -9,10 +9,10 @@ use thinkwork_database::{Topic, Tx, WakeUp};
 use thinkwork_primitives::{CredentialId, GrantTarget, Surface, TenantId, UserId};
 use tokio::sync::broadcast::Receiver;
 
-use super::refresh::{Refreshed, gone_is_not_connected, subject};
-use super::rules::{self, Step, Wanted};
+use super::refresh::{Refreshed, map_gone, subject};
+use super::rules::{self, Step, TokenFreshness};
 use super::store::{self, ConnectionRow};
-use super::tokens::Grant;
+use super::tokens::TokenSet;
 use super::{AccessToken, Error, Oauth, TokenUse};
 use crate::credentials::OpenRequest;
 use crate::credentials::UseRecorder;
@@ -20,7 +20,7 @@ use crate::credentials::UseRecorder;
 /// How long a caller waits for a refresh, its own or another's: a little more than one request takes.
 const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How often a waiter looks at the row where no hint comes.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Oauth {
     pub(super) async fn token(
@@ -28,7 +28,7 @@ impl Oauth {
         tenant: TenantId,
         user: UserId,
         target: GrantTarget,
-        wanted: Wanted,
+        wanted: TokenFreshness,
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<AccessToken, Error> {
@@ -49,11 +49,11 @@ impl Oauth {
         tenant: TenantId,
         user: UserId,
         target: GrantTarget,
-        wanted: Wanted,
+        wanted: TokenFreshness,
         use_: &TokenUse,
     ) -> Result<(), Error> {
         // Before the first look, so that no hint falls between look and wait.
-        let mut hints = self.db.wake_ups().subscribe();
+        let mut wake_ups = self.db.wake_ups().subscribe();
         let mut first = None;
         let mut client_refused = None;
         loop {
@@ -70,7 +70,7 @@ impl Oauth {
             }
             match rules::next_step(&row.facts(sealed.version), wanted, now) {
                 Step::Use => return Ok(()),
-                Step::Wait => wait(&mut hints, row.credential()).await,
+                Step::Wait => wait(&mut wake_ups, row.credential()).await,
                 Step::Pause => {
                     if let Some(code) = client_refused {
                         return Err(Error::ClientRefused(code));
@@ -78,15 +78,15 @@ impl Oauth {
                     return Err(Error::Unreachable("it failed a moment ago; try again in a minute".to_owned()));
                 }
                 Step::Dead(reason) => {
-                    self.note_refused_for_good(tenant, &row, sealed.version, &reason).await?;
+                    self.mark_token_refused(tenant, &row, sealed.version, &reason).await?;
                     return Err(Error::NeedsReauth(reason));
                 }
                 Step::Refresh => {
                     let this = self.clone();
-                    let forced = wanted != Wanted::ForCall;
+                    let forced = wanted != TokenFreshness::Any;
                     let use_ = use_.clone();
                     let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &use_).await };
-                    if let Refreshed::ClientRefused(code) = self.to_its_end(refresh).await? {
+                    if let Refreshed::ClientRefused(code) = self.run_detached(refresh).await? {
                         client_refused = Some(code);
                     }
                 }
@@ -95,7 +95,7 @@ impl Oauth {
     }
 
     /// A 401 for a token that nothing can replace is final; the page must not go on saying "connected".
-    async fn note_refused_for_good(
+    async fn mark_token_refused(
         &self,
         tenant: TenantId,
         row: &ConnectionRow,
@@ -103,7 +103,7 @@ impl Oauth {
         reason: &str,
     ) -> Result<(), Error> {
         if reason == "token_refused" && !row.has_refresh_token && row.dead().is_none() {
-            self.mark_dead(tenant, row, version, reason).await?;
+            self.mark_needs_reauth(tenant, row, version, reason).await?;
         }
         Ok(())
     }
@@ -126,13 +126,13 @@ impl Oauth {
         tenant: TenantId,
         user: UserId,
         target: GrantTarget,
-        wanted: Wanted,
+        wanted: TokenFreshness,
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
-        let row = store::connection_at_kept(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
+        let row = store::connection_at_lock(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
         if let Some(reason) = row.dead() {
             return Err(Error::NeedsReauth(reason.to_owned()));
         }
@@ -148,12 +148,12 @@ impl Oauth {
         };
         // The connection's row before the credential's, as in a refresh: two orders would wait for each other.
         store::connection_used(&mut tx, row.connection(), now).await?;
-        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
-        let grant = Grant::from_secret(&opened.secret)?;
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(map_gone)?;
+        let grant = TokenSet::from_secret(&opened.secret)?;
         if grant.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::NeedsReauth("expired".to_owned()));
         }
-        if wanted == Wanted::Instead(opened.version) {
+        if wanted == TokenFreshness::NewerThan(opened.version) {
             return Err(Error::NeedsReauth("token_refused".to_owned()));
         }
         tx.commit().await?;
@@ -167,10 +167,10 @@ impl Oauth {
 }
 
 /// Waits for a hint about this credential, or for the next look.
-async fn wait(hints: &mut Receiver<WakeUp>, credential: CredentialId) {
+async fn wait(wake_ups: &mut Receiver<WakeUp>, credential: CredentialId) {
     let hint = async {
         loop {
-            match hints.recv().await {
+            match wake_ups.recv().await {
                 Ok(WakeUp { topic: Topic::Credential, id }) if id == credential.uuid() => return,
                 Ok(_) => {}
                 // Lagged or closed: look for ourselves.
@@ -179,5 +179,5 @@ async fn wait(hints: &mut Receiver<WakeUp>, credential: CredentialId) {
         }
     };
     // Without a hint in time the loop looks again.
-    drop(tokio::time::timeout(LOOK_EVERY, hint).await);
+    drop(tokio::time::timeout(POLL_INTERVAL, hint).await);
 }

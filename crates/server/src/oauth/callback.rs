@@ -5,7 +5,7 @@
 //! anywhere or a word of the provider shown.
 
 use axum::http::HeaderMap;
-use thinkwork_database::{Tx, routes};
+use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
     Actor, Chain, ConnectionId, CredentialId, CredentialSubject, DomainEvent, OauthClientId, Secret, SessionId,
@@ -13,11 +13,11 @@ use thinkwork_primitives::{
 };
 
 use super::flow::cookie_name;
-use super::refresh::StoreTries;
-use super::registration::CALLBACK_ROUTE;
-use super::rules::{self, Failure, Outcome};
+use super::refresh::StoreRetry;
+use super::registration::CALLBACK_LOOKUP;
+use super::rules::{self, AuthorizationResult, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnection};
-use super::tokens::{self, TokenAnswer};
+use super::tokens::{self, AccessTokenResponse};
 use super::{Error, Oauth, TokenUse, revoke};
 use crate::audit::{self, Event};
 use crate::credentials::{OpenRequest, Owner};
@@ -73,16 +73,16 @@ struct ClaimedFlow {
     tenant: TenantId,
     flow: FlowRow,
     client: ClientRow,
-    outcome: Outcome,
+    outcome: AuthorizationResult,
     actor: Actor,
 }
 
 impl Oauth {
-    pub(super) async fn flow_callback(&self, key: &str, query: &str, finisher: CallbackCaller) -> CallbackOutcome {
-        let result = match self.flow_claim(key, query, &finisher).await {
+    pub(super) async fn flow_callback(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
+        let result = match self.flow_claim(key, query, &caller).await {
             Ok(Ok(taken)) => {
                 let this = self.clone();
-                self.to_its_end(async move { this.flow_go_on(taken).await }).await
+                self.run_detached(async move { this.flow_complete(taken).await }).await
             }
             Ok(Err(finished)) => Ok(finished),
             Err(error) => Err(error),
@@ -99,9 +99,9 @@ impl Oauth {
         &self,
         key: &str,
         query: &str,
-        finisher: &CallbackCaller,
+        caller: &CallbackCaller,
     ) -> Result<Result<ClaimedFlow, CallbackOutcome>, Error> {
-        let Some(route) = routes::find(&self.db, CALLBACK_ROUTE, key).await? else {
+        let Some(route) = tenant_lookup::find(&self.db, CALLBACK_LOOKUP, key).await? else {
             return Ok(Err(CallbackOutcome::Unknown));
         };
         let Some(answer) = rules::callback_answer(query) else { return Ok(Err(CallbackOutcome::Unknown)) };
@@ -119,12 +119,12 @@ impl Oauth {
         if flow.client() != of_key {
             return Ok(Err(CallbackOutcome::Unknown));
         }
-        let same_person = finisher.person.is_some_and(|(at, user, _)| (at, user) == (tenant, flow.starter()));
+        let same_person = caller.person.is_some_and(|(at, user, _)| (at, user) == (tenant, flow.starter()));
         if !store::flow_consume(&mut tx, flow.flow(), now).await? {
-            return self.flow_again(&mut tx, &flow, same_person).await.map(Err);
+            return self.flow_already_used(&mut tx, &flow, same_person).await.map(Err);
         }
-        let cookie = cookie(&finisher.headers, &cookie_name(flow.flow())).unwrap_or_default();
-        let same_browser = crypto::equal(&crypto::sha256(cookie.as_bytes()), &flow.cookie_hash);
+        let cookie = cookie(&caller.headers, &cookie_name(flow.flow())).unwrap_or_default();
+        let same_browser = crypto::constant_time_eq(&crypto::sha256(cookie.as_bytes()), &flow.cookie_hash);
         let refusal = if !same_person || !same_browser {
             Some(("not_the_starter", CallbackOutcome::NotYours))
         } else if !rules::issuer_agrees(&answer.iss, &flow.issuer, client.iss_required) {
@@ -140,12 +140,17 @@ impl Oauth {
             return Ok(Err(finished));
         }
         tx.commit().await?;
-        let Some((_, user, session)) = finisher.person else { return Ok(Err(CallbackOutcome::NotYours)) };
+        let Some((_, user, session)) = caller.person else { return Ok(Err(CallbackOutcome::NotYours)) };
         Ok(Ok(ClaimedFlow { tenant, flow, client, outcome: answer.outcome, actor: Actor::at_page(user, session) }))
     }
 
     /// A second tap or a reload: harmless for the starter, nothing for anybody else.
-    async fn flow_again(&self, tx: &mut Tx, flow: &FlowRow, same_person: bool) -> Result<CallbackOutcome, Error> {
+    async fn flow_already_used(
+        &self,
+        tx: &mut Tx,
+        flow: &FlowRow,
+        same_person: bool,
+    ) -> Result<CallbackOutcome, Error> {
         if !same_person {
             return Ok(CallbackOutcome::Unknown);
         }
@@ -174,12 +179,12 @@ impl Oauth {
         Ok(returning(flow, &[("status", "error"), ("reason", reason)]))
     }
 
-    async fn flow_go_on(&self, taken: ClaimedFlow) -> Result<CallbackOutcome, Error> {
+    async fn flow_complete(&self, taken: ClaimedFlow) -> Result<CallbackOutcome, Error> {
         let ClaimedFlow { tenant, flow, client, outcome, actor } = taken;
         let code = match outcome {
-            Outcome::Code(code) => code,
-            Outcome::Refused(reason) => return self.flow_refuse(tenant, &flow, &reason, &actor).await,
-            Outcome::Unclear => return self.flow_refuse(tenant, &flow, "unclear_answer", &actor).await,
+            AuthorizationResult::Code(code) => code,
+            AuthorizationResult::Refused(reason) => return self.flow_refuse(tenant, &flow, &reason, &actor).await,
+            AuthorizationResult::Unclear => return self.flow_refuse(tenant, &flow, "unclear_answer", &actor).await,
         };
         match self.exchange(tenant, &flow, &client, &code, &actor).await? {
             Ok(answer) => {
@@ -189,8 +194,8 @@ impl Oauth {
                     None => returning(&flow, &reason),
                 })
             }
-            Err(Failure::Definite(reason)) => self.flow_refuse(tenant, &flow, &reason, &actor).await,
-            Err(Failure::Later { what, .. }) => {
+            Err(TokenRequestError::Permanent(reason)) => self.flow_refuse(tenant, &flow, &reason, &actor).await,
+            Err(TokenRequestError::Transient { what, .. }) => {
                 tracing::warn!(%what, "a code could not be exchanged");
                 self.flow_refuse(tenant, &flow, "provider_unreachable", &actor).await
             }
@@ -205,7 +210,7 @@ impl Oauth {
         client: &ClientRow,
         code: &Secret,
         actor: &Actor,
-    ) -> Result<Result<TokenAnswer, Failure>, Error> {
+    ) -> Result<Result<AccessTokenResponse, TokenRequestError>, Error> {
         let use_ = use_by(actor.clone());
         let mut tx = self.db.write(tenant).await?;
         let opening = OpenRequest {
@@ -240,10 +245,10 @@ impl Oauth {
         tenant: TenantId,
         flow: &FlowRow,
         client: &ClientRow,
-        answer: TokenAnswer,
+        answer: AccessTokenResponse,
         actor: &Actor,
     ) -> Result<Option<ConnectionId>, Error> {
-        let TokenAnswer { grant, scopes, account } = answer;
+        let AccessTokenResponse { grant, scopes, account } = answer;
         let granted = Granted {
             account: rules::account_label(account.as_deref(), &client.issuer),
             scopes: scopes.unwrap_or_else(|| store::scopes_from(&flow.scopes)),
@@ -252,7 +257,7 @@ impl Oauth {
         };
         let secret = grant.to_secret()?;
         let given = IssuedGrant { flow, client, actor, granted, account, secret };
-        let mut tries = StoreTries::new();
+        let mut tries = StoreRetry::new();
         loop {
             match self.connect_once(tenant, &given).await {
                 Err(error) => tries.after(error).await?,
@@ -267,7 +272,7 @@ impl Oauth {
         let by = given.actor.clone();
         let mut tx = self.db.write(tenant).await?;
         // The target may have been moved, rejected or deleted while its issuer was asked.
-        let current = store::client_kept(&mut tx, given.client.client()).await?;
+        let current = store::client_lock(&mut tx, given.client.client()).await?;
         if current.is_none_or(|client| client.replaced_at.is_some()) {
             self.refuse_late(&mut tx, given, "registration_replaced", &by, now).await?;
             tx.commit().await?;
@@ -279,7 +284,7 @@ impl Oauth {
             tx.commit().await?;
             return Ok(None);
         }
-        let before = store::connection_at_kept(&mut tx, flow.starter(), flow.target()?).await?;
+        let before = store::connection_at_lock(&mut tx, flow.starter(), flow.target()?).await?;
         let id = before.as_ref().map_or_else(ConnectionId::new, |row| row.connection());
         match &before {
             Some(row) => self.replace(&mut tx, row, given, &by, now).await?,

@@ -9,7 +9,7 @@ use thinkwork_outbound::{Outbound, Response};
 use url::Url;
 
 use super::rules::{self, REQUEST_DEADLINE};
-use super::{Discovered, Error};
+use super::{Error, ProviderMetadata};
 
 #[derive(Deserialize)]
 struct ResourceMetadata {
@@ -44,7 +44,7 @@ pub(super) async fn discover(
     outbound: &Outbound,
     resource_url: &str,
     challenge: Option<&str>,
-) -> Result<Discovered, Error> {
+) -> Result<ProviderMetadata, Error> {
     let server = outbound.check_url(resource_url).map_err(|error| refused(error.to_string()))?;
     let resource = resource_metadata(outbound, &server, challenge).await?;
     if !rules::resource_covers(&resource.resource, resource_url) {
@@ -79,7 +79,7 @@ async fn checked(
     resource: String,
     found: ServerMetadata,
     scopes: Vec<String>,
-) -> Result<Discovered, Error> {
+) -> Result<ProviderMetadata, Error> {
     let host = rules::host_of(&found.issuer);
     let (Some(authorization_endpoint), Some(token_endpoint)) = (found.authorization_endpoint, found.token_endpoint)
     else {
@@ -95,7 +95,7 @@ async fn checked(
         Some(_) => return Err(refused(format!("{host} supports PKCE without S256; connecting it would not be safe."))),
         None => false,
     };
-    Ok(Discovered {
+    Ok(ProviderMetadata {
         resource,
         issuer: found.issuer,
         authorization_endpoint,

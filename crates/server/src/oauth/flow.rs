@@ -10,10 +10,10 @@ use url::Url;
 
 use super::rules;
 use super::store::{self, ClientRow, FlowRow};
-use super::{Error, Oauth, Started};
+use super::{Error, Oauth, StartedFlow};
 use crate::audit::{self, Event};
 use crate::credentials::Owner;
-use crate::edge::caller::Consent;
+use crate::edge::caller::SessionUser;
 
 /// Erases what a flow that nobody finished left.
 pub struct ExpireFlow;
@@ -34,17 +34,17 @@ fn random_failed(error: crypto::RandomError) -> Error {
 impl Oauth {
     pub(super) async fn flow_start(
         &self,
-        caller: &Consent,
+        caller: &SessionUser,
         target: GrantTarget,
         return_to: &str,
-    ) -> Result<Started, Error> {
+    ) -> Result<StartedFlow, Error> {
         let return_to = rules::return_path(return_to).ok_or(Error::ReturnAddress)?;
         let now = self.clock.now();
         let flow = FlowId::new();
         let by = caller.principal.actor();
-        let (state, state_hash) = crypto::token("").map_err(random_failed)?;
-        let (cookie, cookie_hash) = crypto::token("").map_err(random_failed)?;
-        let (verifier, challenge) = crypto::token("").map_err(random_failed)?;
+        let (state, state_hash) = crypto::generate_token("").map_err(random_failed)?;
+        let (cookie, cookie_hash) = crypto::generate_token("").map_err(random_failed)?;
+        let (verifier, challenge) = crypto::generate_token("").map_err(random_failed)?;
         let expires_at = now.plus(limits::OAUTH_FLOW_LIFETIME);
         let mut tx = self.access.write_as(&caller.principal).await?;
         let client = store::client_current(&mut tx, target).await?.ok_or(Error::NotFound)?;
@@ -85,7 +85,7 @@ impl Oauth {
             cookie.expose_str().unwrap_or_default(),
             limits::OAUTH_FLOW_LIFETIME.as_secs()
         );
-        Ok(Started { flow, authorize_url, expires_at, set_cookie })
+        Ok(StartedFlow { flow, authorize_url, expires_at, set_cookie })
     }
 
     /// RFC 6749 section 4.1.1 with RFC 7636 and RFC 8707; what the endpoint's own query holds is kept.

@@ -11,9 +11,8 @@ use utoipa_axum::routes;
 use super::{Connection, Error, Oauth, Revocation};
 use crate::audit::{self, Use};
 use crate::edge::identity::RequesterResponse;
-use crate::edge::{ApiError, Id, Json, List, Member, Operator, Paging, place};
+use crate::edge::{ApiError, Json, List, Member, Operator, Pagination, Path, time_cursor};
 
-/// The routes.
 pub fn routes(slice: &Oauth) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(me_list))
@@ -186,12 +185,12 @@ impl From<Use> for CredentialUseResponse {
 }
 
 /// Lists your connections, oldest first.
-#[utoipa::path(get, path = "/v1/me/connections", operation_id = "me.connections.list", tag = "oauth", params(Paging),
+#[utoipa::path(get, path = "/v1/me/connections", operation_id = "me.connections.list", tag = "oauth", params(Pagination),
     responses((status = 200, body = List<ConnectionResponse>)), extensions(("x-caller" = json!("member"))))]
 async fn me_list(
     State(oauth): State<Oauth>,
     caller: Member,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<ConnectionResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let all = oauth.connections_of(&mut tx, caller.user).await?;
@@ -205,37 +204,37 @@ async fn me_list(
 async fn me_disconnect(
     State(oauth): State<Oauth>,
     caller: Member,
-    Id(id): Id<ConnectionId>,
+    Path(id): Path<ConnectionId>,
 ) -> Result<Json<RevocationsResponse>, ApiError> {
     Ok(Json(oauth.disconnect(&caller.principal, id).await?.into()))
 }
 
 /// Lists what used one of your connections, newest first.
 #[utoipa::path(get, path = "/v1/me/connections/{id}/uses", operation_id = "me.connections.uses.list", tag = "oauth",
-    params(("id" = String, Path), Paging), responses((status = 200, body = List<CredentialUseResponse>)),
+    params(("id" = String, Path), Pagination), responses((status = 200, body = List<CredentialUseResponse>)),
     extensions(("x-caller" = json!("member"))))]
 async fn me_uses_list(
     State(oauth): State<Oauth>,
     caller: Member,
-    Id(id): Id<ConnectionId>,
-    paging: Paging,
+    Path(id): Path<ConnectionId>,
+    paging: Pagination,
 ) -> Result<Json<List<CredentialUseResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let own = oauth.own_ever(&mut tx, caller.user, id).await?;
     own.then_some(()).ok_or_else(ApiError::not_found)?;
     let count = paging.limit.saturating_add(1);
     let found =
-        audit::uses_of(&mut tx, caller.user, Some(id), count, paging.after_place()?).await.map_err(Error::Audit)?;
-    Ok(Json(List::cut(found, &paging, |one| place(one.at, one.id)).map(CredentialUseResponse::from)))
+        audit::uses_of(&mut tx, caller.user, Some(id), count, paging.after_cursor()?).await.map_err(Error::Audit)?;
+    Ok(Json(List::cut(found, &paging, |one| time_cursor(one.at, one.id)).map(CredentialUseResponse::from)))
 }
 
 /// Lists every connection of the tenant: metadata only, no tokens.
-#[utoipa::path(get, path = "/v1/connections", operation_id = "connections.list", tag = "oauth", params(Paging),
+#[utoipa::path(get, path = "/v1/connections", operation_id = "connections.list", tag = "oauth", params(Pagination),
     responses((status = 200, body = List<TenantConnectionResponse>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(
     State(oauth): State<Oauth>,
     caller: Operator,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<TenantConnectionResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let count = paging.limit.saturating_add(1);
@@ -251,7 +250,7 @@ async fn list(
 async fn revoke(
     State(oauth): State<Oauth>,
     caller: Operator,
-    Id(id): Id<ConnectionId>,
+    Path(id): Path<ConnectionId>,
 ) -> Result<Json<RevocationsResponse>, ApiError> {
     Ok(Json(oauth.revoke(caller.tenant(), id, caller.actor()).await?.into()))
 }

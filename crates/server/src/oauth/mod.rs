@@ -32,7 +32,7 @@ use tracing::Instrument as _;
 use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::credentials::UseRecorder;
-use crate::edge::caller::{BoxFuture, Consent};
+use crate::edge::caller::{BoxFuture, SessionUser};
 use crate::edge::{NameMap, Named, NamedIds};
 
 pub use callback::{CallbackCaller, CallbackOutcome};
@@ -40,8 +40,8 @@ pub use flow::ExpireFlow;
 pub use registration::Registration;
 pub use revoke::{EndUserConnections, RevokeTokens};
 pub use types::{
-    AccessToken, ClientSettings, Connection, ConnectionStatus, Discovered, Ended, PreRegistered, Revocation,
-    RevocationResult, Started, TokenUse,
+    AccessToken, ClientSettings, Connection, ConnectionStatus, EndReason, PreRegistered, ProviderMetadata, Revocation,
+    RevocationResult, StartedFlow, TokenUse,
 };
 
 /// What can go wrong here.
@@ -68,7 +68,6 @@ pub enum Error {
     /// A return address that is not a page of ours.
     #[error("the return address is not a page of this deployment")]
     ReturnAddress,
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
     /// Whether the person may still act is unknown.
@@ -77,7 +76,6 @@ pub enum Error {
     /// The sealed store refused.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
 }
@@ -101,7 +99,6 @@ pub fn names<'a>(
     })
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Oauth {
     db: Db,
@@ -133,7 +130,7 @@ impl Oauth {
     ///
     /// # Errors
     /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn discover(&self, resource_url: &str, challenge: Option<&str>) -> Result<Discovered, Error> {
+    pub async fn discover(&self, resource_url: &str, challenge: Option<&str>) -> Result<ProviderMetadata, Error> {
         discovery::discover(&self.outbound, resource_url, challenge).await
     }
 
@@ -166,20 +163,22 @@ impl Oauth {
     ///
     /// # Errors
     /// [`Error::ReturnAddress`]; [`Error::NotFound`] where the target has no registration.
-    pub async fn start(&self, caller: &Consent, target: GrantTarget, return_to: &str) -> Result<Started, Error> {
+    pub async fn start(
+        &self,
+        caller: &SessionUser,
+        target: GrantTarget,
+        return_to: &str,
+    ) -> Result<StartedFlow, Error> {
         self.flow_start(caller, target, return_to).await
     }
 
     /// Finishes a flow: what a callback's `key` and query came to, for whoever sits at the browser.
-    pub async fn finish(&self, key: &str, query: &str, finisher: CallbackCaller) -> CallbackOutcome {
-        self.flow_callback(key, query, finisher).await
+    pub async fn finish(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
+        self.flow_callback(key, query, caller).await
     }
 
     /// The person's access token, refreshed when it ends within the minute; opened with its audit event committed, and
     /// recorded on the step in that same transaction. Only for work that the person themself asked for.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`], [`Error::NeedsReauth`], [`Error::Unreachable`].
     pub async fn access_token(
         &self,
         tenant: TenantId,
@@ -188,7 +187,7 @@ impl Oauth {
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, target, rules::Wanted::ForCall, use_, recorder).await
+        self.token(tenant, user, target, rules::TokenFreshness::Any, use_, recorder).await
     }
 
     /// The resource refused `version` with 401: refresh once, at most once a minute, only if it is still current. The
@@ -205,7 +204,7 @@ impl Oauth {
         use_: &TokenUse,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, target, rules::Wanted::Instead(refused), use_, recorder).await
+        self.token(tenant, user, target, rules::TokenFreshness::NewerThan(refused), use_, recorder).await
     }
 
     /// Disconnects the caller's own connection: revokes (RFC 7009), erases, audits.
@@ -214,7 +213,7 @@ impl Oauth {
     /// [`Error::NotFound`] for a connection that is not the caller's.
     pub async fn disconnect(&self, caller: &Principal, connection: ConnectionId) -> Result<Vec<Revocation>, Error> {
         let owner = caller.user().ok_or(Error::NotFound)?;
-        self.end(caller.tenant, Some(owner), connection, Ended::ByOwner, caller.actor()).await
+        self.end(caller.tenant, Some(owner), connection, EndReason::ByOwner, caller.actor()).await
     }
 
     /// Revokes anybody's connection, for an operator.
@@ -224,7 +223,7 @@ impl Oauth {
         connection: ConnectionId,
         by: Actor,
     ) -> Result<Vec<Revocation>, Error> {
-        self.end(tenant, None, connection, Ended::ByOperator, by).await
+        self.end(tenant, None, connection, EndReason::ByOperator, by).await
     }
 
     /// Ends every grant for a target in the transaction that deletes, rejects or moves it, and its registration; the
@@ -282,7 +281,7 @@ impl Oauth {
     }
 
     /// Runs work that must reach its end even if its caller goes away.
-    async fn to_its_end<T: Send + 'static>(
+    async fn run_detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
@@ -298,7 +297,7 @@ impl Oauth {
         tx: &mut Tx,
         client: &store::ClientRow,
         use_: &TokenUse,
-    ) -> Result<tokens::ClientProof, Error> {
+    ) -> Result<tokens::ClientCredentials, Error> {
         let secret = match client.secret() {
             Some(credential) => {
                 let opening = crate::credentials::OpenRequest {
@@ -315,6 +314,6 @@ impl Oauth {
             None => None,
         };
         let method = client.token_auth_method.clone();
-        Ok(tokens::ClientProof { client_id: client.client_id.clone(), secret, method })
+        Ok(tokens::ClientCredentials { client_id: client.client_id.clone(), secret, method })
     }
 }

@@ -17,7 +17,9 @@ use thinkwork_primitives::{AuditId, ConnectionId, GrantTarget, Requester};
 use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
 use crate::edge::display_time::DisplayTime;
-use crate::edge::{ApiError, CheckedForm, Id, Layout, Notice, Page, PageError, PageMember, PageOperator, Paging};
+use crate::edge::{
+    ApiError, Layout, Notice, Page, PageError, PageMember, PageOperator, Pagination, Path, ProtectedForm,
+};
 use crate::edge::{Named, Names};
 pub use callback::handoff;
 pub(crate) use words::reason_sentence;
@@ -44,13 +46,13 @@ pub fn routes(slice: &Oauth, names: Names) -> Router {
 
 /// What a page's address says about what just happened.
 #[derive(Deserialize, Default)]
-struct Said {
+struct StatusQuery {
     status: Option<String>,
     reason: Option<String>,
     ended: Option<String>,
 }
 
-impl Said {
+impl StatusQuery {
     fn notice(&self) -> Option<Notice> {
         let good = |text: String| Some(Notice { kind: "good", text });
         match (self.status.as_deref(), self.ended.as_deref()) {
@@ -152,7 +154,7 @@ impl Pages {
 async fn connections(
     State(pages): State<Pages>,
     PageMember(caller): PageMember,
-    Query(said): Query<Said>,
+    Query(said): Query<StatusQuery>,
 ) -> Result<Page<ConnectionsPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let found = pages.oauth.connections_of(&mut tx, caller.user).await?;
@@ -164,7 +166,7 @@ async fn connections(
 async fn disconnect_ask(
     State(pages): State<Pages>,
     PageMember(caller): PageMember,
-    Id(id): Id<ConnectionId>,
+    Path(id): Path<ConnectionId>,
 ) -> Result<Page<EndPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let found = pages.oauth.connections_of(&mut tx, caller.user).await?.into_iter().find(|one| one.id == id);
@@ -186,8 +188,8 @@ struct Nothing {}
 
 async fn disconnect(
     State(pages): State<Pages>,
-    Id(id): Id<ConnectionId>,
-    form: CheckedForm<Nothing>,
+    Path(id): Path<ConnectionId>,
+    form: ProtectedForm<Nothing>,
 ) -> Result<Redirect, PageError> {
     let results = pages.oauth.disconnect(&form.caller.principal, id).await?;
     Ok(Redirect::to(&format!("/me/connections?ended={}", words::results_query(&results))))
@@ -196,8 +198,8 @@ async fn disconnect(
 async fn tenant_connections(
     State(pages): State<Pages>,
     PageOperator(caller): PageOperator,
-    Query(said): Query<Said>,
-    paging: Paging,
+    Query(said): Query<StatusQuery>,
+    paging: Pagination,
 ) -> Result<Page<TenantConnectionsPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let count = paging.limit.saturating_add(1);
@@ -212,7 +214,7 @@ async fn tenant_connections(
 async fn revoke_ask(
     State(pages): State<Pages>,
     PageOperator(caller): PageOperator,
-    Id(id): Id<ConnectionId>,
+    Path(id): Path<ConnectionId>,
 ) -> Result<Page<EndPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let found = pages.oauth.connection_by_id(&mut tx, id).await?;
@@ -231,8 +233,8 @@ async fn revoke_ask(
 
 async fn revoke(
     State(pages): State<Pages>,
-    Id(id): Id<ConnectionId>,
-    form: CheckedForm<Nothing>,
+    Path(id): Path<ConnectionId>,
+    form: ProtectedForm<Nothing>,
 ) -> Result<Redirect, PageError> {
     form.caller.require_operator()?;
     let tenant = form.caller.tenant();
@@ -262,13 +264,13 @@ struct UsesPage {
 async fn uses(
     State(pages): State<Pages>,
     PageMember(caller): PageMember,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Page<UsesPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
     let count = paging.limit.saturating_add(1);
-    let after = paging.after_place::<AuditId>()?;
+    let after = paging.after_cursor::<AuditId>()?;
     let found = audit::uses_of(&mut tx, caller.user, None, count, after).await.map_err(Error::Audit)?;
-    let list = crate::edge::List::cut(found, &paging, |one| crate::edge::place(one.at, one.id));
+    let list = crate::edge::List::cut(found, &paging, |one| crate::edge::time_cursor(one.at, one.id));
     let next = list.next.map(|after| format!("/me/uses?after={after}")).unwrap_or_default();
     let live = pages.oauth.connections_of(&mut tx, caller.user).await?;
     let accounts = pages.rows(&mut tx, live).await?;

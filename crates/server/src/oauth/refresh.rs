@@ -11,9 +11,9 @@ use thinkwork_outbound::Field;
 use thinkwork_primitives::{Actor, Chain, CredentialSubject, DomainEvent, Surface, TenantId, Timestamp};
 use uuid::Uuid;
 
-use super::rules::{self, Failure, LEASE, LEASE_LEFT_MIN};
+use super::rules::{self, LEASE, LEASE_LEFT_MIN, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted};
-use super::tokens::{self, ClientProof, Grant, TokenAnswer};
+use super::tokens::{self, AccessTokenResponse, ClientCredentials, TokenSet};
 use super::{Error, Oauth, TokenUse, revoke};
 use crate::audit::{self, Event};
 use crate::credentials::{self, OpenRequest};
@@ -25,12 +25,12 @@ const STORE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The tries to store tokens that were just given (L17), whichever part of the transaction is refused: the sealing, the
 /// row or the record.
-pub(super) struct StoreTries {
+pub(super) struct StoreRetry {
     left: u32,
     pause: Duration,
 }
 
-impl StoreTries {
+impl StoreRetry {
     pub(super) const fn new() -> Self {
         Self { left: STORE_ATTEMPTS - 1, pause: STORE_PAUSE }
     }
@@ -51,13 +51,13 @@ impl StoreTries {
 /// What became of a refresh, where the row does not say it.
 pub(super) enum Refreshed {
     /// Look at the row.
-    LookAgain,
+    Reload,
     /// The authorization server does not accept our registration, with this word: the grant waits until it does.
     ClientRefused(String),
 }
 
 /// A refresh whose lease is held and whose secrets are opened and recorded.
-pub(super) struct Begun {
+pub(super) struct StartedRefresh {
     tenant: TenantId,
     row: ConnectionRow,
     client: ClientRow,
@@ -66,8 +66,8 @@ pub(super) struct Begun {
     version: i64,
     /// An earlier refresh began and its answer was never stored.
     interrupted_before: bool,
-    grant: Grant,
-    proof: ClientProof,
+    grant: TokenSet,
+    proof: ClientCredentials,
     use_: TokenUse,
 }
 
@@ -87,7 +87,7 @@ impl Oauth {
     ) -> Result<Refreshed, Error> {
         match self.refresh_begin(tenant, seen, version, forced, use_).await? {
             Some(begun) => self.refresh_run(begun).await,
-            None => Ok(Refreshed::LookAgain),
+            None => Ok(Refreshed::Reload),
         }
     }
 
@@ -99,12 +99,12 @@ impl Oauth {
         version: i64,
         forced: bool,
         use_: &TokenUse,
-    ) -> Result<Option<Begun>, Error> {
+    ) -> Result<Option<StartedRefresh>, Error> {
         let now = self.clock.now();
         let lease = Uuid::now_v7();
         let id = seen.connection();
         let mut tx = self.db.write(tenant).await?;
-        let Some(row) = store::connection_kept(&mut tx, id).await? else { return Ok(None) };
+        let Some(row) = store::connection_lock(&mut tx, id).await? else { return Ok(None) };
         if row.credential_id != seen.credential_id || !store::refresh_begin(&mut tx, id, lease, forced, now).await? {
             return Ok(None);
         }
@@ -118,13 +118,13 @@ impl Oauth {
             tool: None,
             recorder: None,
         };
-        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_is_not_connected)?;
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(map_gone)?;
         if opened.version != version {
             return Ok(None);
         }
         let proof = self.proof(&mut tx, &client, use_).await?;
         tx.commit().await?;
-        Ok(Some(Begun {
+        Ok(Some(StartedRefresh {
             tenant,
             interrupted_before: row.refresh_started_at.is_some(),
             row,
@@ -132,22 +132,22 @@ impl Oauth {
             lease,
             lease_until: now.plus(LEASE),
             version,
-            grant: Grant::from_secret(&opened.secret)?,
+            grant: TokenSet::from_secret(&opened.secret)?,
             proof,
             use_: use_.clone(),
         }))
     }
 
     /// Asks, and writes down what came of it. What to do next is read from the row afterwards.
-    async fn refresh_run(&self, begun: Begun) -> Result<Refreshed, Error> {
+    async fn refresh_run(&self, begun: StartedRefresh) -> Result<Refreshed, Error> {
         let Some(refresh_token) = &begun.grant.refresh_token else {
-            self.mark_dead(begun.tenant, &begun.row, begun.version, "expired").await?;
-            return Ok(Refreshed::LookAgain);
+            self.mark_needs_reauth(begun.tenant, &begun.row, begun.version, "expired").await?;
+            return Ok(Refreshed::Reload);
         };
         // The machine may have stood still since the lease was taken.
         if self.clock.now().plus(LEASE_LEFT_MIN) > begun.lease_until {
             self.refresh_later(&begun, rules::PAUSE_DEFAULT, begun.interrupted_before).await?;
-            return Ok(Refreshed::LookAgain);
+            return Ok(Refreshed::Reload);
         }
         let mut fields =
             vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(refresh_token))];
@@ -160,25 +160,25 @@ impl Oauth {
         self.refreshes.with_label_values(&[outcome_of(&answer)]).inc();
         match answer {
             Ok(answer) => self.refresh_store(begun, answer).await?,
-            Err(Failure::Later { maybe_received, pause, what }) => {
+            Err(TokenRequestError::Transient { maybe_received, pause, what }) => {
                 tracing::warn!(connection = %begun.row.connection(), %what, "a refresh failed for now");
                 self.refresh_later(&begun, pause, maybe_received || begun.interrupted_before).await?;
             }
-            Err(Failure::Definite(code)) if rules::client_refused(&code) => {
+            Err(TokenRequestError::Permanent(code)) if rules::client_refused(&code) => {
                 // Nothing is wrong with the grant; whoever mends the registration mends it for everybody.
                 tracing::warn!(client = %begun.row.client(), %code, "our registration was refused at a refresh");
                 self.refresh_later(&begun, rules::PAUSE_MAX, begun.interrupted_before).await?;
                 return Ok(Refreshed::ClientRefused(code));
             }
-            Err(Failure::Definite(code)) => {
+            Err(TokenRequestError::Permanent(code)) => {
                 let reason = rules::dead_reason(code, begun.interrupted_before);
-                self.mark_dead(begun.tenant, &begun.row, begun.version, &reason).await?;
+                self.mark_needs_reauth(begun.tenant, &begun.row, begun.version, &reason).await?;
             }
         }
-        Ok(Refreshed::LookAgain)
+        Ok(Refreshed::Reload)
     }
 
-    async fn refresh_later(&self, begun: &Begun, pause: Duration, keep_mark: bool) -> Result<(), Error> {
+    async fn refresh_later(&self, begun: &StartedRefresh, pause: Duration, keep_mark: bool) -> Result<(), Error> {
         let until = self.clock.now().plus(pause);
         let mut tx = self.db.write(begun.tenant).await?;
         store::refresh_paused(&mut tx, begun.row.connection(), begun.lease, until, keep_mark).await?;
@@ -188,7 +188,7 @@ impl Oauth {
     }
 
     /// Marks the grant dead, unless another refresh or a new consent won meanwhile.
-    pub(super) async fn mark_dead(
+    pub(super) async fn mark_needs_reauth(
         &self,
         tenant: TenantId,
         row: &ConnectionRow,
@@ -196,7 +196,7 @@ impl Oauth {
         reason: &str,
     ) -> Result<(), Error> {
         let mut tx = self.db.write(tenant).await?;
-        let current = store::connection_kept(&mut tx, row.connection()).await?;
+        let current = store::connection_lock(&mut tx, row.connection()).await?;
         let sealed = self.credentials.describe(&mut tx, row.credential()).await?;
         let still_ours = current.is_some_and(|current| current.credential_id == row.credential_id)
             && sealed.is_some_and(|sealed| sealed.version == version);
@@ -215,8 +215,8 @@ impl Oauth {
     }
 
     /// Stores new tokens; tries again while the database refuses, since they exist nowhere else (L17).
-    async fn refresh_store(&self, begun: Begun, answer: TokenAnswer) -> Result<(), Error> {
-        let TokenAnswer { mut grant, scopes, .. } = answer;
+    async fn refresh_store(&self, begun: StartedRefresh, answer: AccessTokenResponse) -> Result<(), Error> {
+        let AccessTokenResponse { mut grant, scopes, .. } = answer;
         if grant.refresh_token.is_none() {
             // RFC 6749 section 6: no new refresh token means that the old one goes on (L24).
             grant.refresh_token = begun.grant.refresh_token;
@@ -227,7 +227,7 @@ impl Oauth {
             expires_at: grant.expires_at,
             has_refresh_token: grant.refresh_token.is_some(),
         };
-        let mut tries = StoreTries::new();
+        let mut tries = StoreRetry::new();
         loop {
             match self.refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.use_).await
             {
@@ -242,7 +242,7 @@ impl Oauth {
         tenant: TenantId,
         row: &ConnectionRow,
         version: i64,
-        grant: &Grant,
+        grant: &TokenSet,
         granted: &Granted,
         use_: &TokenUse,
     ) -> Result<(), Error> {
@@ -250,7 +250,7 @@ impl Oauth {
         let id = row.connection();
         let secret = grant.to_secret()?;
         let mut tx = self.db.write(tenant).await?;
-        let Some(current) = store::connection_kept(&mut tx, id).await? else { return Ok(()) };
+        let Some(current) = store::connection_lock(&mut tx, id).await? else { return Ok(()) };
         if current.ended_at.is_some() {
             // Disconnected while the provider answered: what it gave is revoked like the rest.
             revoke::late_tokens(&self.credentials, &mut tx, &current, version, &secret, now).await?;
@@ -275,7 +275,7 @@ impl Oauth {
     }
 }
 
-pub(super) fn gone_is_not_connected(error: credentials::Error) -> Error {
+pub(super) fn map_gone(error: credentials::Error) -> Error {
     match error {
         credentials::Error::Gone(_) => Error::NotConnected,
         error => Error::Credentials(error),
@@ -283,11 +283,11 @@ pub(super) fn gone_is_not_connected(error: credentials::Error) -> Error {
 }
 
 /// How a refresh ended, in a word for the measurements.
-fn outcome_of<T>(answer: &Result<T, Failure>) -> &'static str {
+fn outcome_of<T>(answer: &Result<T, TokenRequestError>) -> &'static str {
     match answer {
         Ok(_) => "refreshed",
-        Err(Failure::Later { .. }) => "later",
-        Err(Failure::Definite(code)) if rules::client_refused(code) => "client_refused",
-        Err(Failure::Definite(_)) => "ended",
+        Err(TokenRequestError::Transient { .. }) => "later",
+        Err(TokenRequestError::Permanent(code)) if rules::client_refused(code) => "client_refused",
+        Err(TokenRequestError::Permanent(_)) => "ended",
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use thinkwork_database::{Tx, routes};
+use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::{Purpose, Request};
 use thinkwork_primitives::{Actor, OauthClientId, Secret, TenantId, crypto};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::audit::{self, Event};
 use crate::credentials::Owner;
 
 /// The kind of route that leads from a callback key to its registration.
-pub(super) const CALLBACK_ROUTE: &str = "callback";
+pub(super) const CALLBACK_LOOKUP: &str = "callback";
 /// How we introduce ourselves to authorization servers.
 const CLIENT_NAME: &str = "ThinkWork";
 /// Largest answer of a registration endpoint: real ones have a few kilobytes.
@@ -45,7 +45,7 @@ struct Fresh {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ClientRegistrationResponse {
     client_id: String,
     client_secret: Option<Secret>,
     token_endpoint_auth_method: Option<String>,
@@ -167,7 +167,7 @@ impl Oauth {
                 response.status
             )));
         }
-        let answer: Answer =
+        let answer: ClientRegistrationResponse =
             response.json().map_err(|_| refused(format!("The registration answer of {host} cannot be read.")))?;
         if answer.redirect_uris.is_some_and(|uris| !uris.contains(&redirect_uri)) {
             return Err(refused(format!("{host} registered another callback than ours; it cannot be used.")));
@@ -199,7 +199,7 @@ impl Oauth {
             }
             None => None,
         };
-        routes::add(tx, CALLBACK_ROUTE, &key, id.uuid()).await?;
+        tenant_lookup::add(tx, CALLBACK_LOOKUP, &key, id.uuid()).await?;
         let row = ClientRow {
             id: id.uuid(),
             tenant_id: tx.tenant().uuid(),

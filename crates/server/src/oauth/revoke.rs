@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use thinkwork_database::jobs::{self, JobType, Tries};
-use thinkwork_database::{Tx, routes};
+use thinkwork_database::jobs::{self, JobType, RetryPolicy};
+use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
     Actor, ConnectionId, CredentialId, CredentialSubject, DomainEvent, GrantTarget, Secret, Surface, TenantId,
@@ -14,11 +14,11 @@ use thinkwork_primitives::{
 };
 
 use super::flow::ExpireFlow;
-use super::registration::CALLBACK_ROUTE;
-use super::rules::{self, Failure, LEASE};
+use super::registration::CALLBACK_LOOKUP;
+use super::rules::{self, LEASE, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
-use super::tokens::{self, ClientProof, Grant};
-use super::{Ended, Error, Oauth, Revocation, RevocationResult, TokenUse};
+use super::tokens::{self, ClientCredentials, TokenSet};
+use super::{EndReason, Error, Oauth, Revocation, RevocationResult, TokenUse};
 use crate::audit::{self, Event};
 use crate::credentials::{Credentials, OpenRequest, Owner};
 
@@ -28,7 +28,7 @@ pub struct RevokeTokens;
 impl JobType for RevokeTokens {
     const NAME: &'static str = "revoke_tokens";
     /// It ends itself when the tokens have expired anyway.
-    const TRIES: Tries = Tries::UntilDone;
+    const RETRY: RetryPolicy = RetryPolicy::Unlimited;
     type Payload = ConnectionId;
 }
 
@@ -136,7 +136,7 @@ impl Oauth {
         tenant: TenantId,
         owner: Option<UserId>,
         id: ConnectionId,
-        why: Ended,
+        why: EndReason,
         by: Actor,
     ) -> Result<Vec<Revocation>, Error> {
         let now = self.clock.now();
@@ -152,7 +152,7 @@ impl Oauth {
         }
         tx.commit().await?;
         let this = self.clone();
-        self.to_its_end(async move { this.revoke_tokens(tenant, id, by).await }).await
+        self.run_detached(async move { this.revoke_tokens(tenant, id, by).await }).await
     }
 
     pub(super) async fn revoke_job(&self, tenant: TenantId, id: ConnectionId) -> Result<(), Error> {
@@ -215,14 +215,14 @@ impl Oauth {
         row: &ConnectionRow,
         client: &ClientRow,
         by: &Actor,
-    ) -> Result<(Grant, ClientProof), Error> {
+    ) -> Result<(TokenSet, ClientCredentials), Error> {
         let opened = self.credentials.open(tx, row.credential(), opening(row, by)).await?;
         let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
         let proof = self.proof(tx, client, &use_).await?;
-        Ok((Grant::from_secret(&opened.secret)?, proof))
+        Ok((TokenSet::from_secret(&opened.secret)?, proof))
     }
 
-    async fn revoke_at_issuer(&self, endpoint: &str, proof: &ClientProof, grant: &Grant) -> Vec<Revocation> {
+    async fn revoke_at_issuer(&self, endpoint: &str, proof: &ClientCredentials, grant: &TokenSet) -> Vec<Revocation> {
         let mut results = Vec::new();
         if let Some(token) = &grant.refresh_token {
             let result = self.revoke_one(endpoint, proof, token, "refresh_token").await;
@@ -234,7 +234,13 @@ impl Oauth {
     }
 
     /// RFC 7009 section 2. 200 also for a token that was void already.
-    async fn revoke_one(&self, endpoint: &str, proof: &ClientProof, token: &Secret, hint: &str) -> RevocationResult {
+    async fn revoke_one(
+        &self,
+        endpoint: &str,
+        proof: &ClientCredentials,
+        token: &Secret,
+        hint: &str,
+    ) -> RevocationResult {
         let fields = vec![("token", Field::Secret(token)), ("token_type_hint", Field::Text(hint))];
         let response = match tokens::post(&self.outbound, endpoint, proof, fields).await {
             Ok(response) => response,
@@ -246,8 +252,8 @@ impl Oauth {
         let body: Option<serde_json::Value> = response.json().ok();
         let code = body.as_ref().and_then(|body| body.get("error")).and_then(serde_json::Value::as_str);
         match rules::failure(&rules::host_of(endpoint), response.status, code, None) {
-            Failure::Definite(_) => RevocationResult::NotSupported,
-            Failure::Later { .. } => RevocationResult::PendingRetry,
+            TokenRequestError::Permanent(_) => RevocationResult::NotSupported,
+            TokenRequestError::Transient { .. } => RevocationResult::PendingRetry,
         }
     }
 
@@ -297,7 +303,7 @@ impl Oauth {
                 return Ok(());
             }
         }
-        routes::remove(tx, CALLBACK_ROUTE, client.id).await?;
+        tenant_lookup::remove(tx, CALLBACK_LOOKUP, client.id).await?;
         if let Some(secret) = client.secret() {
             self.credentials.revoke(tx, secret, by).await?;
         }
@@ -319,7 +325,7 @@ impl Oauth {
         }
         for row in store::connections_at(tx, target).await? {
             // Where its owner ends it at this moment, there is nothing left to end.
-            end_row(tx, &row, Ended::WithTarget(reason), by, now, now).await?;
+            end_row(tx, &row, EndReason::WithTarget(reason), by, now, now).await?;
         }
         if let Some(client) = &client {
             self.retire_client(tx, client.client(), by).await?;
@@ -344,7 +350,7 @@ impl Oauth {
             jobs::cancel::<ExpireFlow>(&mut tx, flow.flow()).await?;
         }
         for row in store::connections_of(&mut tx, user).await? {
-            end_row(&mut tx, &row, Ended::WithOwner, &by, now, now).await?;
+            end_row(&mut tx, &row, EndReason::WithOwner, &by, now, now).await?;
         }
         tx.commit().await?;
         if being_exchanged {
@@ -375,7 +381,7 @@ impl Oauth {
 async fn end_row(
     tx: &mut Tx,
     row: &ConnectionRow,
-    why: Ended,
+    why: EndReason,
     by: &Actor,
     now: Timestamp,
     revoke_at: Timestamp,
@@ -387,7 +393,7 @@ async fn end_row(
     tx.publish(DomainEvent::ConnectionEnded { connection: row.connection() }, now);
     let event = Event::by(by.clone(), "connection.ended")
         .on("connection", row.connection())
-        .detail("reason", rules::ended_word(why))
+        .detail("reason", rules::end_reason(why))
         .detail("owner", row.owner().to_string());
     audit::record(tx, now, event)?;
     tx.wake(thinkwork_database::Topic::Credential, row.credential_id);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use thinkwork_primitives::{Requester, Secret, Timestamp, UserId, limits};
 use url::Url;
 
-use super::Ended;
+use super::EndReason;
 
 /// An access token with less left than this is refreshed first: a call must not end after its token.
 pub(super) const REFRESH_AHEAD: Duration = Duration::from_secs(60);
@@ -51,10 +51,10 @@ pub(super) fn return_path(asked: &str) -> Option<&str> {
 }
 
 /// What the authorization server sent with the browser (RFC 6749 section 4.1.2, RFC 9207).
-pub(super) struct Answer {
+pub(super) struct CallbackParams {
     pub state: String,
     pub iss: Parameter,
-    pub outcome: Outcome,
+    pub outcome: AuthorizationResult,
 }
 
 /// A parameter that may come once.
@@ -67,7 +67,7 @@ pub(super) enum Parameter {
 }
 
 /// Code or refusal.
-pub(super) enum Outcome {
+pub(super) enum AuthorizationResult {
     Code(Secret),
     Refused(String),
     /// Neither, both, or contradictory: a word for the return address.
@@ -76,18 +76,18 @@ pub(super) enum Outcome {
 
 /// Reads a callback's query. Unknown parameters, equal repetitions and a trailing `#` are harmless (L10). `None` where
 /// there is no one state.
-pub(super) fn callback_answer(query: &str) -> Option<Answer> {
+pub(super) fn callback_answer(query: &str) -> Option<CallbackParams> {
     if query.len() > CALLBACK_BYTES_MAX {
         return None;
     }
     let query = query.trim_end_matches("#_=_").trim_end_matches("%23").trim_end_matches('#');
     let Parameter::Present(state) = parameter(query, "state") else { return None };
     let outcome = match (parameter(query, "code"), parameter(query, "error")) {
-        (Parameter::Present(code), Parameter::Absent) => Outcome::Code(Secret::from_text(code)),
-        (Parameter::Absent, Parameter::Present(error)) => Outcome::Refused(reason_word(&error)),
-        _ => Outcome::Unclear,
+        (Parameter::Present(code), Parameter::Absent) => AuthorizationResult::Code(Secret::from_text(code)),
+        (Parameter::Absent, Parameter::Present(error)) => AuthorizationResult::Refused(reason_code(&error)),
+        _ => AuthorizationResult::Unclear,
     };
-    Some(Answer { state, iss: parameter(query, "iss"), outcome })
+    Some(CallbackParams { state, iss: parameter(query, "iss"), outcome })
 }
 
 fn parameter(query: &str, name: &str) -> Parameter {
@@ -112,7 +112,7 @@ pub(super) fn issuer_agrees(sent: &Parameter, recorded: &str, declared: bool) ->
 
 /// A provider's error code as one plain word, or `provider_error` where it is none: the only text of theirs that is
 /// stored, logged or shown.
-pub(super) fn reason_word(code: &str) -> String {
+pub(super) fn reason_code(code: &str) -> String {
     let plain = (1..=REASON_CHARS_MAX).contains(&code.len())
         && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if plain { code.to_owned() } else { "provider_error".to_owned() }
@@ -146,9 +146,9 @@ pub(super) fn issuer_named(named: &str, asked: &str) -> bool {
 
 /// What a failed token request means for the grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum TokenRequestError {
     /// Try later; the grant lives.
-    Later {
+    Transient {
         /// The request may have reached the server, so its answer may be lost.
         maybe_received: bool,
         /// What `Retry-After` said.
@@ -157,20 +157,26 @@ pub(super) enum Failure {
         what: String,
     },
     /// The server said no, with this word.
-    Definite(String),
+    Permanent(String),
 }
 
 /// Reads the status and OAuth error code of a failed token request (RFC 6749 section 5.2). Only a 4xx with a code is
 /// definite; a page of a proxy is not the authorization server's word.
-pub(super) fn failure(host: &str, status: u16, code: Option<&str>, retry_after: Option<&str>) -> Failure {
+pub(super) fn failure(host: &str, status: u16, code: Option<&str>, retry_after: Option<&str>) -> TokenRequestError {
     let pause = retry_after
         .and_then(|text| text.trim().parse().ok())
         .map_or(PAUSE_DEFAULT, Duration::from_secs)
         .clamp(PAUSE_DEFAULT, PAUSE_MAX);
     let passing = ["temporarily_unavailable", "server_error", "slow_down", "too_many_requests"];
     match code {
-        Some(code) if status != 429 && status < 500 && !passing.contains(&code) => Failure::Definite(reason_word(code)),
-        _ => Failure::Later { maybe_received: status != 429, pause, what: format!("{host} answered {status}") },
+        Some(code) if status != 429 && status < 500 && !passing.contains(&code) => {
+            TokenRequestError::Permanent(reason_code(code))
+        }
+        _ => TokenRequestError::Transient {
+            maybe_received: status != 429,
+            pause,
+            what: format!("{host} answered {status}"),
+        },
     }
 }
 
@@ -229,11 +235,11 @@ pub(super) struct Facts<'a> {
 
 /// Why a token is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum TokenFreshness {
     /// For a call: it must not end within the minute.
-    ForCall,
+    Any,
     /// The resource refused this version with 401.
-    Instead(i64),
+    NewerThan(i64),
 }
 
 /// What to do for it.
@@ -250,11 +256,11 @@ pub(super) enum Step {
 }
 
 /// Decides. The current token is used to its end where a refresh cannot be had (L18), and never past it (L20).
-pub(super) fn next_step(facts: &Facts<'_>, wanted: Wanted, now: Timestamp) -> Step {
+pub(super) fn next_step(facts: &Facts<'_>, wanted: TokenFreshness, now: Timestamp) -> Step {
     if let Some(reason) = facts.dead {
         return Step::Dead(reason.to_owned());
     }
-    let refused = matches!(wanted, Wanted::Instead(version) if version == facts.version);
+    let refused = matches!(wanted, TokenFreshness::NewerThan(version) if version == facts.version);
     let alive = facts.expires_at.is_none_or(|end| end > now);
     let due = facts.expires_at.is_some_and(|end| end <= now.plus(REFRESH_AHEAD));
     if !due && !refused {
@@ -285,11 +291,11 @@ pub(super) fn dead_reason(code: String, interrupted_before: bool) -> String {
 }
 
 /// The sentence for an ended connection's audit event.
-pub(super) const fn ended_word(ended: Ended) -> &'static str {
+pub(super) const fn end_reason(ended: EndReason) -> &'static str {
     match ended {
-        Ended::ByOwner => "disconnected_by_owner",
-        Ended::ByOperator => "revoked_by_operator",
-        Ended::WithOwner => "owner_disabled",
-        Ended::WithTarget(reason) => reason,
+        EndReason::ByOwner => "disconnected_by_owner",
+        EndReason::ByOperator => "revoked_by_operator",
+        EndReason::WithOwner => "owner_disabled",
+        EndReason::WithTarget(reason) => reason,
     }
 }

@@ -149,7 +149,7 @@ pub(super) async fn connection_at(
 }
 
 /// The same, and it stays as it is until this transaction ends: nobody ends, refreshes or replaces it meanwhile.
-pub(super) async fn connection_at_kept(
+pub(super) async fn connection_at_lock(
     tx: &mut Tx,
     user: UserId,
     target: GrantTarget,
@@ -177,7 +177,7 @@ pub(super) async fn connection_any(tx: &mut Tx, id: ConnectionId) -> Result<Opti
 }
 
 /// The same, and it stays as it is until this transaction ends.
-pub(super) async fn connection_kept(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
+pub(super) async fn connection_lock(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
     all(tx).filter(connection::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use thinkwork_primitives::{Requester, Timestamp, UserId, WebhookId};
 
 use super::discovery::challenge_parameter;
-use super::rules::{self, Facts, Failure, Outcome, Parameter, Step, Wanted};
+use super::rules::{self, AuthorizationResult, Facts, Parameter, Step, TokenFreshness, TokenRequestError};
 
 #[test]
 fn l05_return_addresses_are_paths_of_ours() {
@@ -87,7 +87,7 @@ proptest! {
             running,
             forced_at: forced.map(at),
         };
-        let wanted = if instead { Wanted::Instead(1) } else { Wanted::ForCall };
+        let wanted = if instead { TokenFreshness::NewerThan(1) } else { TokenFreshness::Any };
         if rules::next_step(&facts, wanted, at(0)) == Step::Use {
             prop_assert!(end.is_none_or(|end| end > 0) && !instead);
         }
@@ -100,9 +100,9 @@ fn l10_repetitions_are_harmless_and_contradictions_are_seen() {
         let Some(answer) = rules::callback_answer(query) else { return "none".to_owned() };
         assert_eq!(answer.state, "s", "{query}");
         match answer.outcome {
-            Outcome::Code(code) => format!("code {}", code.expose_str().unwrap()),
-            Outcome::Refused(reason) => format!("refused {reason}"),
-            Outcome::Unclear => "unclear".to_owned(),
+            AuthorizationResult::Code(code) => format!("code {}", code.expose_str().unwrap()),
+            AuthorizationResult::Refused(reason) => format!("refused {reason}"),
+            AuthorizationResult::Unclear => "unclear".to_owned(),
         }
     };
     let check = |query: &str, expected: &str| assert_eq!(outcome(query), expected, "{query}");
@@ -190,8 +190,8 @@ fn s14_a_resource_is_the_server_or_an_ancestor_at_its_origin() {
 #[test]
 fn l18_only_the_servers_own_no_is_definite() {
     let definite = |status, code: Option<&str>| match rules::failure("as.test", status, code, None) {
-        Failure::Definite(code) => Some(code),
-        Failure::Later { .. } => None,
+        TokenRequestError::Permanent(code) => Some(code),
+        TokenRequestError::Transient { .. } => None,
     };
     assert_eq!(definite(400, Some("invalid_grant")).as_deref(), Some("invalid_grant"));
     assert_eq!(definite(401, Some("invalid_client")).as_deref(), Some("invalid_client"));
@@ -212,8 +212,8 @@ fn l18_only_the_servers_own_no_is_definite() {
         assert_eq!(definite(status, code), None, "{status} {code:?}");
     }
     let pause = |text| match rules::failure("as.test", 503, None, Some(text)) {
-        Failure::Later { pause, .. } => pause.as_secs(),
-        Failure::Definite(_) => 0,
+        TokenRequestError::Transient { pause, .. } => pause.as_secs(),
+        TokenRequestError::Permanent(_) => 0,
     };
     assert_eq!((pause("30"), pause("99999"), pause("0"), pause("soon")), (30, 60, 5, 5));
 }
@@ -255,18 +255,18 @@ fn l16_waiting_pausing_and_refreshing_are_told_apart() {
     };
     let later = Some(now.plus(Duration::from_secs(9)));
     let step = |facts: Facts<'_>, wanted| rules::next_step(&facts, wanted, now);
-    assert_eq!(step(facts(61), Wanted::ForCall), Step::Use);
-    assert_eq!(step(facts(60), Wanted::ForCall), Step::Refresh);
-    assert_eq!(step(Facts { blocked_until: later, running: true, ..facts(60) }, Wanted::ForCall), Step::Wait);
-    assert_eq!(step(Facts { blocked_until: later, ..facts(60) }, Wanted::ForCall), Step::Use);
-    assert_eq!(step(Facts { blocked_until: later, ..facts(0) }, Wanted::ForCall), Step::Pause);
-    assert_eq!(step(Facts { blocked_until: Some(now), running: true, ..facts(0) }, Wanted::ForCall), Step::Refresh);
-    assert_eq!(step(facts(900), Wanted::Instead(7)), Step::Refresh);
-    assert_eq!(step(facts(900), Wanted::Instead(6)), Step::Use);
+    assert_eq!(step(facts(61), TokenFreshness::Any), Step::Use);
+    assert_eq!(step(facts(60), TokenFreshness::Any), Step::Refresh);
+    assert_eq!(step(Facts { blocked_until: later, running: true, ..facts(60) }, TokenFreshness::Any), Step::Wait);
+    assert_eq!(step(Facts { blocked_until: later, ..facts(60) }, TokenFreshness::Any), Step::Use);
+    assert_eq!(step(Facts { blocked_until: later, ..facts(0) }, TokenFreshness::Any), Step::Pause);
+    assert_eq!(step(Facts { blocked_until: Some(now), running: true, ..facts(0) }, TokenFreshness::Any), Step::Refresh);
+    assert_eq!(step(facts(900), TokenFreshness::NewerThan(7)), Step::Refresh);
+    assert_eq!(step(facts(900), TokenFreshness::NewerThan(6)), Step::Use);
     let refused = Step::Dead("token_refused".to_owned());
-    assert_eq!(step(Facts { forced_at: Some(now), ..facts(900) }, Wanted::Instead(7)), refused);
+    assert_eq!(step(Facts { forced_at: Some(now), ..facts(900) }, TokenFreshness::NewerThan(7)), refused);
     assert_eq!(
-        step(Facts { dead: Some("invalid_grant"), ..facts(900) }, Wanted::ForCall),
+        step(Facts { dead: Some("invalid_grant"), ..facts(900) }, TokenFreshness::Any),
         Step::Dead("invalid_grant".to_owned())
     );
 }

@@ -15,7 +15,7 @@ use thinkwork_primitives::{Secret, Timestamp};
 use zeroize::Zeroizing;
 
 use super::Error;
-use super::rules::{self, Failure, PAUSE_DEFAULT, REQUEST_DEADLINE};
+use super::rules::{self, PAUSE_DEFAULT, REQUEST_DEADLINE, TokenRequestError};
 
 /// Largest token answer: a grant of that size could not be sealed.
 const ANSWER_BYTES_MAX: usize = 65_536;
@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 65_536;
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// A client as it proves itself at its issuer's endpoints.
-pub(super) struct ClientProof {
+pub(super) struct ClientCredentials {
     pub client_id: String,
     pub secret: Option<Secret>,
     /// `none`, `client_secret_basic` or `client_secret_post` (RFC 7591 section 2).
@@ -31,15 +31,15 @@ pub(super) struct ClientProof {
 }
 
 /// Tokens of one grant, opened.
-pub(super) struct Grant {
+pub(super) struct TokenSet {
     pub access_token: Secret,
     pub refresh_token: Option<Secret>,
     pub expires_at: Option<Timestamp>,
 }
 
 /// A token answer that granted.
-pub(super) struct TokenAnswer {
-    pub grant: Grant,
+pub(super) struct AccessTokenResponse {
+    pub grant: TokenSet,
     pub scopes: Option<Vec<String>>,
     pub account: Option<String>,
 }
@@ -61,7 +61,7 @@ struct Stored {
     expires_at: Option<i64>,
 }
 
-impl Grant {
+impl TokenSet {
     /// The bytes to seal: JSON `{access_token, refresh_token?, token_type, expires_at?}`, the time in microseconds.
     pub(super) fn to_secret(&self) -> Result<Secret, Error> {
         let written = Written {
@@ -92,7 +92,7 @@ fn damaged() -> Error {
 }
 
 /// Adds the client's proof to a form request. Basic is form-encoded first (RFC 6749 section 2.3.1).
-fn prove<'a>(proof: &'a ClientProof, request: Request, mut fields: Vec<(&'a str, Field<'a>)>) -> Request {
+fn prove<'a>(proof: &'a ClientCredentials, request: Request, mut fields: Vec<(&'a str, Field<'a>)>) -> Request {
     match (proof.method.as_str(), &proof.secret) {
         ("client_secret_basic", Some(secret)) => {
             let encode = |bytes: &[u8]| -> Zeroizing<String> {
@@ -120,15 +120,15 @@ fn prove<'a>(proof: &'a ClientProof, request: Request, mut fields: Vec<(&'a str,
 pub(super) async fn post(
     outbound: &Outbound,
     endpoint: &str,
-    proof: &ClientProof,
+    proof: &ClientCredentials,
     fields: Vec<(&str, Field<'_>)>,
-) -> Result<Response, Failure> {
+) -> Result<Response, TokenRequestError> {
     let request = Request::post(endpoint)
         .purpose(Purpose::Oauth)
         .header("accept", "application/json")
         .deadline(REQUEST_DEADLINE)
         .body_bytes_max(ANSWER_BYTES_MAX);
-    outbound.send(prove(proof, request, fields)).await.map_err(|error| Failure::Later {
+    outbound.send(prove(proof, request, fields)).await.map_err(|error| TokenRequestError::Transient {
         maybe_received: !error.never_left(),
         pause: PAUSE_DEFAULT,
         what: error.to_string(),
@@ -139,10 +139,10 @@ pub(super) async fn post(
 pub(super) async fn request(
     outbound: &Outbound,
     endpoint: &str,
-    proof: &ClientProof,
+    proof: &ClientCredentials,
     fields: Vec<(&str, Field<'_>)>,
     now: impl Fn() -> Timestamp,
-) -> Result<TokenAnswer, Failure> {
+) -> Result<AccessTokenResponse, TokenRequestError> {
     let asked_at = now();
     let response = post(outbound, endpoint, proof, fields).await?;
     read(&rules::host_of(endpoint), &response, asked_at)
@@ -164,7 +164,11 @@ fn parameters(body: &[u8]) -> Option<Value> {
 }
 
 /// Reads a token answer. A 200 may carry an error, and an error any status (GitHub, Slack).
-pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Result<TokenAnswer, Failure> {
+pub(super) fn read(
+    host: &str,
+    response: &Response,
+    asked_at: Timestamp,
+) -> Result<AccessTokenResponse, TokenRequestError> {
     let status = response.status;
     let retry_after = response.header("retry-after");
     let Some(Value::Object(mut answer)) = parameters(&response.body) else {
@@ -190,10 +194,10 @@ pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Resu
     let lifetime = answer.get("expires_in").and_then(seconds);
     let Some(access_token) = access_token else { return Err(rules::failure(host, status, None, retry_after)) };
     if !bearer {
-        return Err(Failure::Definite("token_type_not_supported".to_owned()));
+        return Err(TokenRequestError::Permanent("token_type_not_supported".to_owned()));
     }
     let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.min(LIFETIME_MAX)));
-    Ok(TokenAnswer { grant: Grant { access_token, refresh_token, expires_at }, scopes, account })
+    Ok(AccessTokenResponse { grant: TokenSet { access_token, refresh_token, expires_at }, scopes, account })
 }
 
 /// `expires_in` as a number or a text, whole or not; anything else is as good as missing.

@@ -7,7 +7,7 @@ use thinkwork_primitives::{
 
 /// What discovery found: RFC 9728 then RFC 8414, then OIDC.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Discovered {
+pub struct ProviderMetadata {
     /// The resource as its metadata names it (RFC 9728); goes into `resource` (RFC 8707).
     pub resource: String,
     /// The authorization server, byte for byte.
@@ -32,10 +32,9 @@ pub struct Discovered {
 
 /// How we are authorised for a target, as its operator approved it.
 pub struct ClientSettings {
-    /// The target.
     pub target: GrantTarget,
     /// What discovery found and the operator approved.
-    pub discovered: Discovered,
+    pub discovered: ProviderMetadata,
     /// A client that the operator registered by hand; else dynamic registration (RFC 7591).
     pub pre_registered: Option<PreRegistered>,
     /// The operator recorded "supports PKCE though silent".
@@ -55,8 +54,7 @@ pub struct PreRegistered {
 }
 
 /// What `start` answers: `{flow_id, authorize_url, expires_at}` and the flow's cookie.
-pub struct Started {
-    /// The flow.
+pub struct StartedFlow {
     pub flow: FlowId,
     /// Where the browser goes.
     pub authorize_url: String,
@@ -90,11 +88,9 @@ impl ConnectionStatus {
 /// One user's consented grant.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Its id.
     pub id: ConnectionId,
     /// Its owner.
     pub user: UserId,
-    /// What it is for.
     pub target: GrantTarget,
     /// The account, as the authorization server names it, else its host.
     pub account: String,
@@ -117,9 +113,7 @@ pub struct Connection {
 pub struct TokenUse {
     /// On whose request.
     pub actor: Actor,
-    /// In which thread.
     pub thread: Option<ThreadId>,
-    /// In which turn.
     pub turn: Option<TurnId>,
     /// For which tool, by its full name.
     pub tool: Option<String>,
@@ -131,9 +125,7 @@ pub struct AccessToken {
     pub secret: Secret,
     /// Whose grant.
     pub connection: ConnectionId,
-    /// Its credential.
     pub credential: CredentialId,
-    /// Which version of it.
     pub version: i64,
 }
 
@@ -167,7 +159,7 @@ pub struct Revocation {
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum EndReason {
     /// Its owner disconnected it.
     ByOwner,
     /// An operator revoked it.

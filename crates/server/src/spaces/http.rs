@@ -10,10 +10,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Error, NewSpace, Space, SpaceAccess, SpaceChange, Spaces};
-use crate::edge::{ApiError, Caller, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Operator, Paging};
+use super::{Error, NewSpace, Space, SpaceAccess, SpaceUpdate, Spaces};
+use crate::edge::{ApiError, Caller, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path};
 
-/// The routes.
 pub fn routes(spaces: &Spaces) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -29,7 +28,7 @@ impl From<Error> for ApiError {
             Error::NotFound => Self::not_found(),
             Error::Invalid(field, problem) => Self::invalid(field, problem),
             Error::SlugTaken => Self::conflict("slug_taken", "This slug is already taken. Choose another."),
-            Error::Changed => IfVersion::changed(),
+            Error::VersionConflict => IfMatch::precondition_failed(),
             Error::NeedsSession => Self::forbidden(
                 "needs_session",
                 "A token cannot make a Space public. Sign in with a browser to continue.",
@@ -162,18 +161,17 @@ struct SpaceMemberResponse {
 
 /// Lists the Spaces that you may see.
 #[utoipa::path(get, path = "/v1/spaces", operation_id = "spaces.list", tag = "spaces",
-    extensions(("x-caller" = json!("caller"))), params(Paging), responses((status = 200, body = List<SpaceResponse>)))]
+    extensions(("x-caller" = json!("caller"))), params(Pagination), responses((status = 200, body = List<SpaceResponse>)))]
 async fn list(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<SpaceResponse>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     let found = spaces.list(&mut tx, &caller, paging.limit.saturating_add(1), paging.after_id()?).await?;
     Ok(Json(List::cut(found, &paging, |space| space.id.to_string()).map(SpaceResponse::from)))
 }
 
-/// Creates a Space.
 #[utoipa::path(post, path = "/v1/spaces", operation_id = "spaces.create", tag = "spaces",
     extensions(("x-caller" = json!("operator"))), params(IdempotencyKey), request_body = CreateSpaceRequest,
     responses((status = 201, body = SpaceResponse)))]
@@ -208,7 +206,7 @@ async fn create(
 async fn get(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
-    Id(id): Id<SpaceId>,
+    Path(id): Path<SpaceId>,
 ) -> Result<Json<SpaceResponse>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     Ok(Json(spaces.visible(&mut tx, id, &caller).await?.into()))
@@ -216,36 +214,36 @@ async fn get(
 
 /// Changes a Space. Making it public takes a signed-in browser; a token cannot.
 #[utoipa::path(patch, path = "/v1/spaces/{id}", operation_id = "spaces.update", tag = "spaces",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IfVersion),
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IfMatch),
     request_body = UpdateSpaceRequest, responses((status = 200, body = SpaceResponse)))]
 async fn update(
     State(spaces): State<Spaces>,
     operator: Operator,
-    Id(id): Id<SpaceId>,
-    IfVersion(version): IfVersion,
+    Path(id): Path<SpaceId>,
+    IfMatch(version): IfMatch,
     Json(body): Json<UpdateSpaceRequest>,
 ) -> Result<Json<SpaceResponse>, ApiError> {
-    let change = SpaceChange {
+    let change = SpaceUpdate {
         name: body.name,
         access: body.access.map(SpaceAccess::from),
         prompt: body.prompt,
         reopen: body.reopen,
     };
     let mut tx = spaces.access.write_as(&operator.0).await?;
-    let space = spaces.change(&mut tx, id, change, version, &operator.0).await?;
+    let space = spaces.update(&mut tx, id, change, version, &operator.0).await?;
     tx.commit().await?;
     Ok(Json(space.into()))
 }
 
 /// Lists the members of a Space.
 #[utoipa::path(get, path = "/v1/spaces/{id}/members", operation_id = "spaces.members.list", tag = "spaces",
-    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Paging),
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Pagination),
     responses((status = 200, body = List<SpaceMemberResponse>)))]
 async fn members_list(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
-    Id(id): Id<SpaceId>,
-    paging: Paging,
+    Path(id): Path<SpaceId>,
+    paging: Pagination,
 ) -> Result<Json<List<SpaceMemberResponse>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     spaces.visible(&mut tx, id, &caller).await?;
@@ -261,7 +259,7 @@ async fn members_list(
 async fn member_get(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
-    Id((id, user)): Id<(SpaceId, UserId)>,
+    Path((id, user)): Path<(SpaceId, UserId)>,
 ) -> Result<Json<SpaceMemberResponse>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     spaces.visible(&mut tx, id, &caller).await?;
@@ -276,10 +274,10 @@ async fn member_get(
 async fn member_set(
     State(spaces): State<Spaces>,
     operator: Operator,
-    Id((id, user)): Id<(SpaceId, UserId)>,
+    Path((id, user)): Path<(SpaceId, UserId)>,
 ) -> Result<Json<SpaceMemberResponse>, ApiError> {
     let mut tx = spaces.access.write_as(&operator.0).await?;
-    spaces.member_put(&mut tx, id, user, &operator.0).await?;
+    spaces.member_set(&mut tx, id, user, &operator.0).await?;
     let member = spaces.member(&mut tx, id, user).await?.ok_or_else(ApiError::not_found)?;
     tx.commit().await?;
     Ok(Json(SpaceMemberResponse { space_id: id, user_id: member.user, joined_at: member.joined_at }))
@@ -292,10 +290,10 @@ async fn member_set(
 async fn member_delete(
     State(spaces): State<Spaces>,
     Caller(caller): Caller,
-    Id((id, user)): Id<(SpaceId, UserId)>,
+    Path((id, user)): Path<(SpaceId, UserId)>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = spaces.access.write_as(&caller).await?;
-    spaces.member_remove(&mut tx, id, user, &caller).await?;
+    spaces.member_delete(&mut tx, id, user, &caller).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

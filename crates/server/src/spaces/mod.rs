@@ -37,17 +37,15 @@ pub enum Error {
     SlugTaken,
     /// `If-Match` named another version.
     #[error("the Space was changed meanwhile")]
-    Changed,
+    VersionConflict,
     /// Widening a Space is an act of consent: a session's, never a token's.
     #[error("widening a Space needs a person's session")]
     NeedsSession,
     /// A private Space without members would be lost.
     #[error("the last member of a private Space cannot leave it")]
     LastMember,
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
     /// People could not be asked for.
@@ -75,11 +73,9 @@ impl SpaceAccess {
 /// A workroom.
 #[derive(Clone, Debug)]
 pub struct Space {
-    /// Its id.
     pub id: SpaceId,
     /// Its short name, unique in the tenant.
     pub slug: String,
-    /// Its name.
     pub name: String,
     /// Who may see it.
     pub access: SpaceAccess,
@@ -125,13 +121,10 @@ pub struct SourcePolicy {
 /// One source of tools that serves a Space.
 #[derive(Clone, Debug)]
 pub struct SpaceSource {
-    /// The source.
     pub source: ToolSourceId,
-    /// With what.
     pub policy: SourcePolicy,
     /// Who put it here, or changed its policy last.
     pub granted_by: Requester,
-    /// When.
     pub granted_at: Timestamp,
 }
 
@@ -141,7 +134,6 @@ pub struct NewSpace {
     pub slug: String,
     /// As in [`Space`].
     pub name: String,
-    /// As in [`Space`].
     pub access: SpaceAccess,
     /// As in [`Space`].
     pub prompt: Option<String>,
@@ -158,8 +150,7 @@ impl NewSpace {
 
 /// What changes in a Space; `None` leaves it.
 #[derive(Default)]
-pub struct SpaceChange {
-    /// The new name.
+pub struct SpaceUpdate {
     pub name: Option<String>,
     /// The new access. Widening to public takes a session.
     pub access: Option<SpaceAccess>,
@@ -172,7 +163,6 @@ pub struct SpaceChange {
 /// A member of a Space.
 #[derive(Clone, Copy, Debug)]
 pub struct SpaceMember {
-    /// Who.
     pub user: UserId,
     /// Since when.
     pub joined_at: Timestamp,
@@ -180,7 +170,6 @@ pub struct SpaceMember {
     pub by_themselves: bool,
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Spaces {
     pub(crate) db: Db,
@@ -196,9 +185,6 @@ impl Spaces {
     }
 
     /// Makes a Space; its maker, if a person, is its first member.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`], [`Error::SlugTaken`].
     pub async fn create(&self, tx: &mut Tx, new: NewSpace, by: &Principal) -> Result<Space, Error> {
         rules::check_slug(&new.slug)?;
         rules::check_prompt(new.prompt.as_deref())?;
@@ -224,21 +210,18 @@ impl Spaces {
     }
 
     /// Changes a Space that the caller sees. `if_version` refuses when another change came first.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Changed`], [`Error::Invalid`], [`Error::NeedsSession`].
-    pub async fn change(
+    pub async fn update(
         &self,
         tx: &mut Tx,
         id: SpaceId,
-        change: SpaceChange,
+        change: SpaceUpdate,
         if_version: Option<i64>,
         by: &Principal,
     ) -> Result<Space, Error> {
         store::space_lock(tx, id).await?;
         let mut space = self.visible(tx, id, by).await?;
         if if_version.is_some_and(|version| version != space.version) {
-            return Err(Error::Changed);
+            return Err(Error::VersionConflict);
         }
         rules::check_widening(space.access, change.access, by)?;
         rules::check_prompt(change.prompt.as_deref())?;
@@ -262,7 +245,7 @@ impl Spaces {
             return Err(Error::LastMember);
         }
         if !store::space_update(tx, &space).await? {
-            return Err(Error::Changed);
+            return Err(Error::VersionConflict);
         }
         space.version = space.version.saturating_add(1);
         let now = self.clock.now();

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, NewSpace, Space, SpaceAccess, Spaces, rules};
 use crate::edge::{
-    ApiError, CheckedForm, Layout, List, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Paging,
+    ApiError, Layout, List, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, ProtectedForm,
 };
 
 /// Every page of the slice. The page of one Space with its threads is the `threads` slice's.
@@ -19,9 +19,9 @@ pub fn routes(spaces: &Spaces) -> Router {
     Router::new()
         .route("/me/spaces", get(mine))
         .route("/admin/spaces", get(all).post(create))
-        .route("/admin/spaces/{id}", get(detail::show).post(detail::change))
+        .route("/admin/spaces/{id}", get(detail::show).post(detail::update))
         .route("/admin/spaces/{id}/members", post(detail::member_add))
-        .route("/admin/spaces/{id}/members/{user_id}/remove", post(detail::member_remove))
+        .route("/admin/spaces/{id}/members/{user_id}/remove", post(detail::member_delete))
         .with_state(spaces.clone())
 }
 
@@ -74,7 +74,7 @@ struct All {
 async fn rows(
     spaces: &Spaces,
     caller: &PageCaller,
-    paging: &Paging,
+    paging: &Pagination,
     path: &str,
 ) -> Result<(Vec<Row>, String), ApiError> {
     let mut tx = spaces.db.read(caller.tenant()).await?;
@@ -87,7 +87,7 @@ async fn rows(
 async fn mine(
     State(spaces): State<Spaces>,
     PageMember(caller): PageMember,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     let (rows, next) = rows(&spaces, &caller, &paging, "/me/spaces").await?;
     Ok(Page(Mine { layout: Layout::me(&caller, "Spaces", "spaces"), rows, next }).into_response())
@@ -96,7 +96,7 @@ async fn mine(
 async fn all(
     State(spaces): State<Spaces>,
     PageOperator(caller): PageOperator,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     list_page(&spaces, &caller, &paging, SpaceForm::default(), None).await
 }
@@ -104,7 +104,7 @@ async fn all(
 async fn list_page(
     spaces: &Spaces,
     caller: &PageCaller,
-    paging: &Paging,
+    paging: &Pagination,
     form: SpaceForm,
     refused: Option<ApiError>,
 ) -> Result<Response, PageError> {
@@ -131,7 +131,7 @@ async fn list_page(
 
 async fn create(
     State(spaces): State<Spaces>,
-    CheckedForm { caller, form }: CheckedForm<SpaceForm>,
+    ProtectedForm { caller, form }: ProtectedForm<SpaceForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let slug = if form.slug.trim().is_empty() { rules::slug_of(&form.name) } else { form.slug.trim().to_owned() };
@@ -145,7 +145,7 @@ async fn create(
         }
         Err(error @ (Error::Invalid(..) | Error::SlugTaken)) => {
             drop(tx);
-            list_page(&spaces, &caller, &Paging::default(), form, Some(error.into())).await
+            list_page(&spaces, &caller, &Pagination::default(), form, Some(error.into())).await
         }
         Err(other) => Err(other.into()),
     }

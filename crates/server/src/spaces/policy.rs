@@ -31,7 +31,7 @@ impl Spaces {
     ///
     /// # Errors
     /// [`Error::NotFound`] where `by` may not, and for someone who is no enabled person of the tenant.
-    pub async fn member_put(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
+    pub async fn member_set(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
         store::space_lock(tx, space).await?;
         let found = store::space_find(tx, space).await?.ok_or(Error::NotFound)?;
         let sees = self.visible(tx, space, by).await.is_ok();
@@ -53,10 +53,7 @@ impl Spaces {
     }
 
     /// Lets a person go: an operator who sees the Space lets go anyone, everyone themselves.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::LastMember`].
-    pub async fn member_remove(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
+    pub async fn member_delete(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
         store::space_lock(tx, space).await?;
         let found = self.visible(tx, space, by).await?;
         if !rules::may_let_go(by, user) || store::member_find(tx, space, user).await?.is_none() {
@@ -85,7 +82,7 @@ impl Spaces {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a Space that is not there, [`Error::Invalid`].
-    pub async fn source_put(
+    pub async fn source_set(
         &self,
         tx: &mut Tx,
         space: SpaceId,
@@ -98,8 +95,8 @@ impl Spaces {
             return Err(Error::NotFound);
         }
         let now = self.clock.now();
-        store::source_put(tx, space, source, policy, by, now).await?;
-        let event = Event::by(by.clone(), "space.source_put").on("space", space);
+        store::source_set(tx, space, source, policy, by, now).await?;
+        let event = Event::by(by.clone(), "space.source_set").on("space", space);
         let event = event.detail("source", source.to_string()).detail("all_tools", policy.tool_allowlist.is_none());
         audit::record(tx, now, event)?;
         Ok(())
@@ -109,7 +106,7 @@ impl Spaces {
     ///
     /// # Errors
     /// [`Error::NotFound`] where it did not serve.
-    pub async fn source_remove(
+    pub async fn source_delete(
         &self,
         tx: &mut Tx,
         space: SpaceId,

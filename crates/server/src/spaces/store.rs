@@ -270,7 +270,7 @@ pub(super) async fn source_list(tx: &mut Tx, space: SpaceId) -> Result<Vec<Space
     rows.into_iter().map(source_of).collect()
 }
 
-pub(super) async fn source_put(
+pub(super) async fn source_set(
     tx: &mut Tx,
     space: SpaceId,
     source: ToolSourceId,

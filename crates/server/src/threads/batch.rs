@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::store::locked::{self, LockedThread};
 use super::store::{self, message, turn};
-use super::{Changed, CorrelationKey, Error, Message, Thread, ThreadEvent, ThreadStatus, Turn};
+use super::{CorrelationKey, Error, Message, Thread, ThreadEvent, ThreadEventKind, ThreadStatus, Turn};
 
 /// Locked and new threads, and what is to be written to them.
 pub(super) struct ThreadBatch {
@@ -19,7 +19,7 @@ pub(super) struct ThreadBatch {
     threads: BTreeMap<ThreadId, LockedThread>,
     messages: Vec<(Message, Option<Uuid>)>,
     turns: BTreeMap<TurnId, Turn>,
-    happened: Vec<(ThreadId, Changed)>,
+    happened: Vec<(ThreadId, ThreadEventKind)>,
 }
 
 impl ThreadBatch {
@@ -53,7 +53,7 @@ impl ThreadBatch {
     }
 
     pub(super) fn insert(&mut self, thread: Thread, correlation: Option<CorrelationKey>) {
-        self.changed(thread.id, Changed::Thread(thread.id));
+        self.changed(thread.id, ThreadEventKind::Thread(thread.id));
         let locked = LockedThread {
             thread,
             correlation,
@@ -78,7 +78,7 @@ impl ThreadBatch {
         let thread = &mut self.locked(id)?.thread;
         thread.status = status;
         thread.version = thread.version.saturating_add(1);
-        self.changed(id, Changed::Thread(id));
+        self.changed(id, ThreadEventKind::Thread(id));
         Ok(())
     }
 
@@ -90,14 +90,14 @@ impl ThreadBatch {
         let thread = new.thread;
         let id = new.id;
         let sequence = new.sequence;
-        self.changed(thread, Changed::Message(id));
+        self.changed(thread, ThreadEventKind::Message(id));
         self.messages.push((new, source_event));
         Ok(sequence)
     }
 
     /// Stores a turn as it is now: a new one, or one that was read since its thread was locked.
     pub(super) fn put_turn(&mut self, turn: Turn) {
-        self.changed(turn.thread, Changed::Turn(turn.id));
+        self.changed(turn.thread, ThreadEventKind::Turn(turn.id));
         self.turns.insert(turn.id, turn);
     }
 
@@ -107,7 +107,7 @@ impl ThreadBatch {
         Ok(locked)
     }
 
-    fn changed(&mut self, thread: ThreadId, what: Changed) {
+    fn changed(&mut self, thread: ThreadId, what: ThreadEventKind) {
         self.happened.retain(|(_, earlier)| *earlier != what);
         self.happened.push((thread, what));
     }

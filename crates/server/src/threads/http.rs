@@ -17,13 +17,12 @@ use super::wire::{
 };
 use super::{Error, NewMessage, ThreadFilter, Threads};
 use crate::edge::{
-    ApiError, Caller, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Paging, Query, Recheck, place,
+    ApiError, Caller, Idempotency, IdempotencyKey, IfMatch, Json, List, Pagination, Path, Query, Recheck, time_cursor,
 };
 
 /// How soon a caller with too many streams may look again.
 const STREAM_RETRY_SECONDS: u64 = 5;
 
-/// The routes.
 pub fn routes(threads: &Threads) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -49,7 +48,7 @@ impl From<Error> for ApiError {
                 ),
             ),
             Error::Over => Self::conflict("turn_over", "This turn has already ended."),
-            Error::Changed => IfVersion::changed(),
+            Error::VersionConflict => IfMatch::precondition_failed(),
             Error::Spaces(error) => error.into(),
             Error::Access(error) => Self::internal(&error),
             Error::Database(error) => Self::internal(&error),
@@ -120,22 +119,22 @@ impl FilterQuery {
 ///
 /// A page of several filters may hold fewer threads than `limit`, or none, while `next` goes on.
 #[utoipa::path(get, path = "/v1/threads", operation_id = "threads.list", tag = "threads",
-    extensions(("x-caller" = json!("caller"))), params(FilterQuery, Paging),
+    extensions(("x-caller" = json!("caller"))), params(FilterQuery, Pagination),
     responses((status = 200, body = List<ThreadResponse>)))]
 async fn list(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     Query(query): Query<FilterQuery>,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<ThreadResponse>>, ApiError> {
     let filter = query.filter()?;
-    let after = paging.after_place()?;
+    let after = paging.after_cursor()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     let page = threads.list(&mut tx, &caller, &filter, paging.limit, after).await?;
     let clients: Vec<_> = page.threads.iter().map(|thread| thread.client).collect();
     let names = threads.names.of_clients(&mut tx, &clients).await?;
     let items = page.threads.into_iter().map(|thread| ThreadResponse::new(thread, &names)).collect();
-    Ok(Json(List { items, next: page.next.map(|(at, id)| place(at, id)) }))
+    Ok(Json(List { items, next: page.next.map(|(at, id)| time_cursor(at, id)) }))
 }
 
 /// Creates a thread with a first message.
@@ -178,7 +177,7 @@ async fn create(
 async fn get(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<ThreadId>,
+    Path(id): Path<ThreadId>,
 ) -> Result<Json<ThreadResponse>, ApiError> {
     let mut tx = threads.db.read(caller.tenant).await?;
     let thread = threads.visible(&mut tx, id, &caller).await?;
@@ -188,17 +187,17 @@ async fn get(
 
 /// Changes the title, status or priority of a thread.
 #[utoipa::path(patch, path = "/v1/threads/{id}", operation_id = "threads.update", tag = "threads",
-    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), IfVersion),
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), IfMatch),
     request_body = UpdateThreadRequest, responses((status = 200, body = ThreadResponse)))]
 async fn update(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<ThreadId>,
-    IfVersion(version): IfVersion,
+    Path(id): Path<ThreadId>,
+    IfMatch(version): IfMatch,
     Json(body): Json<UpdateThreadRequest>,
 ) -> Result<Json<ThreadResponse>, ApiError> {
     let mut tx = threads.db.write(caller.tenant).await?;
-    let thread = threads.change(&mut tx, id, body.into(), version, &caller).await?;
+    let thread = threads.update(&mut tx, id, body.into(), version, &caller).await?;
     let names = threads.names.of_clients(&mut tx, &[thread.client]).await?;
     tx.commit().await?;
     Ok(Json(ThreadResponse::new(thread, &names)))
@@ -206,13 +205,13 @@ async fn update(
 
 /// Lists the messages of a thread, oldest first.
 #[utoipa::path(get, path = "/v1/threads/{id}/messages", operation_id = "threads.messages.list", tag = "threads",
-    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Paging),
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Pagination),
     responses((status = 200, body = List<MessageResponse>)))]
 async fn messages_list(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<ThreadId>,
-    paging: Paging,
+    Path(id): Path<ThreadId>,
+    paging: Pagination,
 ) -> Result<Json<List<MessageResponse>>, ApiError> {
     let after = paging.after_id::<i64>()?;
     let mut tx = threads.db.read(caller.tenant).await?;
@@ -231,7 +230,7 @@ async fn messages_list(
 async fn message_create(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<ThreadId>,
+    Path(id): Path<ThreadId>,
     key: IdempotencyKey,
     Json(body): Json<CreateMessageRequest>,
 ) -> Result<Response, ApiError> {
@@ -258,13 +257,13 @@ async fn message_create(
 
 /// Lists the turns of a thread with their steps, in the order they were queued.
 #[utoipa::path(get, path = "/v1/threads/{id}/turns", operation_id = "threads.turns.list", tag = "threads",
-    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Paging),
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Pagination),
     responses((status = 200, body = List<TurnResponse>)))]
 async fn turns_list(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<ThreadId>,
-    paging: Paging,
+    Path(id): Path<ThreadId>,
+    paging: Pagination,
 ) -> Result<Json<List<TurnResponse>>, ApiError> {
     let after = paging.after_id()?;
     let mut tx = threads.db.read(caller.tenant).await?;
@@ -286,7 +285,7 @@ async fn turns_list(
 async fn turn_get(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<TurnId>,
+    Path(id): Path<TurnId>,
 ) -> Result<Json<TurnResponse>, ApiError> {
     let mut tx = threads.db.read(caller.tenant).await?;
     let turn = threads.turn_visible(&mut tx, id, &caller).await?;
@@ -301,7 +300,7 @@ async fn turn_get(
 async fn turn_cancel(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<TurnId>,
+    Path(id): Path<TurnId>,
 ) -> Result<Json<TurnResponse>, ApiError> {
     let mut tx = threads.db.write(caller.tenant).await?;
     let turn = threads.turn_cancel(&mut tx, id, &caller).await?;
@@ -320,7 +319,7 @@ async fn stream(
     State(threads): State<Threads>,
     Caller(caller): Caller,
     recheck: Recheck,
-    Id(id): Id<ThreadId>,
+    Path(id): Path<ThreadId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let wrong = || ApiError::invalid("Last-Event-ID", "send the id of the last event you read.");
@@ -338,7 +337,7 @@ async fn stream(
 async fn export(
     State(threads): State<Threads>,
     Caller(caller): Caller,
-    Id(id): Id<ThreadId>,
+    Path(id): Path<ThreadId>,
 ) -> Result<Response, ApiError> {
     let mut tx = threads.db.read(caller.tenant).await?;
     let thread = threads.visible(&mut tx, id, &caller).await?;

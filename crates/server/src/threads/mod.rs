@@ -26,9 +26,9 @@ use thinkwork_primitives::{Clock, MessageId, Principal, SpaceId, StepId, ThreadI
 use tokio_util::sync::CancellationToken;
 
 pub use record::{
-    Changed, CorrelationKey, Inbound, Message, MessageRole, NewReply, NewStep, Priority, Received, Step, StepEnd,
-    StepKind, StepStatus, Thread, ThreadChange, ThreadEvent, ThreadFilter, ThreadPage, ThreadPlace, ThreadStatus, Turn,
-    TurnEnd, TurnStatus,
+    CorrelationKey, IncomingMessage, Message, MessageRole, NewReply, NewStep, Priority, ReceivedMessage, Step, StepEnd,
+    StepKind, StepStatus, Thread, ThreadCursor, ThreadEvent, ThreadEventKind, ThreadFilter, ThreadPage, ThreadStatus,
+    ThreadUpdate, Turn, TurnEnd, TurnStatus,
 };
 pub use run::{NextTurn, StepUseRecorder, TurnQueues};
 
@@ -54,20 +54,17 @@ pub enum Error {
     Over,
     /// `If-Match` named another version.
     #[error("the thread was changed meanwhile")]
-    Changed,
+    VersionConflict,
     /// A row does not read back as it was written.
     #[error("a stored {0} cannot be read; restore the row from a backup")]
     Damaged(&'static str),
-    /// The Space refused.
     #[error(transparent)]
     Spaces(#[from] crate::spaces::Error),
     /// People could not be asked for.
     #[error(transparent)]
     Access(#[from] crate::access::Error),
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
 }
@@ -94,7 +91,6 @@ pub struct NewMessage {
     pub priority: Option<Priority>,
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Threads {
     pub(crate) db: Db,
@@ -149,27 +145,24 @@ impl Threads {
         caller: &Principal,
         filter: &ThreadFilter,
         count: u64,
-        after: Option<ThreadPlace>,
+        after: Option<ThreadCursor>,
     ) -> Result<ThreadPage, Error> {
         let spaces = self.spaces.visible_ids(tx, caller).await?;
         store::list::thread_list(tx, &spaces, filter, count, after).await
     }
 
     /// Changes title, status or priority. `if_version` refuses when another change came first.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Changed`], [`Error::Invalid`].
-    pub async fn change(
+    pub async fn update(
         &self,
         tx: &mut Tx,
         id: ThreadId,
-        change: ThreadChange,
+        change: ThreadUpdate,
         if_version: Option<i64>,
         by: &Principal,
     ) -> Result<Thread, Error> {
         let mut thread = self.visible(tx, id, by).await?;
         if if_version.is_some_and(|version| version != thread.version) {
-            return Err(Error::Changed);
+            return Err(Error::VersionConflict);
         }
         let mut event = Event::by(by.actor(), "thread.changed").on("thread", id).within(Some(id), None);
         let has_new_title = change.title.is_some();
@@ -187,14 +180,14 @@ impl Threads {
         }
         let now = self.clock.now();
         if !store::thread_update(tx, &thread, now).await? {
-            return Err(Error::Changed);
+            return Err(Error::VersionConflict);
         }
         if has_new_title {
             store::list::search_retitle(tx, &thread).await?;
         }
         thread.version = thread.version.saturating_add(1);
         thread.updated_at = now;
-        store::events_insert(tx, id, &[Changed::Thread(id)], now).await?;
+        store::events_insert(tx, id, &[ThreadEventKind::Thread(id)], now).await?;
         audit::record(tx, now, event)?;
         Ok(thread)
     }
@@ -210,7 +203,6 @@ impl Threads {
         store::message::message_list(tx, thread, limit, after).await
     }
 
-    /// One message.
     pub async fn message(&self, tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
         store::message::message_find(tx, id).await
     }
@@ -226,7 +218,6 @@ impl Threads {
         store::turn::turn_list(tx, thread, limit, after).await
     }
 
-    /// One turn.
     pub async fn turn(&self, tx: &mut Tx, id: TurnId) -> Result<Option<Turn>, Error> {
         store::turn::turn_find(tx, id).await
     }

@@ -20,8 +20,8 @@ use super::http::FilterQuery;
 use super::{Error, NewMessage, Thread, ThreadFilter, ThreadPage, Threads};
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageMember, PageOperator,
-    Paging, place,
+    ApiError, DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, Path,
+    ProtectedForm, time_cursor,
 };
 use crate::spaces::SpaceMember;
 use crate::spaces::{Space, SpaceAccess};
@@ -61,7 +61,7 @@ async fn rows(threads: &Threads, tx: &mut Tx, caller: &PageCaller, found: Vec<Th
         line,
         space: space(thread.space).unwrap_or_default(),
         status: thread.status.as_str(),
-        channel: channel_words(thread.id.channel()),
+        channel: channel_name(thread.id.channel()),
         updated: DisplayTime::of(thread.updated_at, now),
         id: thread.id.to_string(),
         title: thread.title,
@@ -69,7 +69,7 @@ async fn rows(threads: &Threads, tx: &mut Tx, caller: &PageCaller, found: Vec<Th
     Ok(found.into_iter().zip(lines).map(row).collect())
 }
 
-const fn channel_words(channel: Channel) -> &'static str {
+const fn channel_name(channel: Channel) -> &'static str {
     match channel {
         Channel::Chat => "Chat",
         Channel::Hook => "Webhook",
@@ -130,11 +130,11 @@ async fn space_page(
     threads: &Threads,
     caller: &PageCaller,
     id: SpaceId,
-    paging: &Paging,
+    paging: &Pagination,
     form: BeginForm,
     text_error: String,
 ) -> Result<SpacePage, ApiError> {
-    let after = paging.after_place()?;
+    let after = paging.after_cursor()?;
     let mut tx = threads.db.read(caller.tenant()).await?;
     let space = threads.spaces.visible(&mut tx, id, &caller.principal).await?;
     let filter = ThreadFilter { space: Some(id), ..ThreadFilter::default() };
@@ -150,7 +150,7 @@ async fn space_page(
             SpaceAccess::Private => "private",
         },
         rows,
-        next: next.map_or_else(String::new, |(at, last)| format!("/me/spaces/{id}?after={}", place(at, last))),
+        next: next.map_or_else(String::new, |(at, last)| format!("/me/spaces/{id}?after={}", time_cursor(at, last))),
         form,
         text_error,
         is_operator: caller.is_operator(),
@@ -161,8 +161,8 @@ async fn space_page(
 async fn space(
     State(threads): State<Threads>,
     PageMember(caller): PageMember,
-    Id(id): Id<SpaceId>,
-    paging: Paging,
+    Path(id): Path<SpaceId>,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     let page = space_page(&threads, &caller, id, &paging, BeginForm::default(), String::new()).await?;
     Ok(Page(page).into_response())
@@ -170,8 +170,8 @@ async fn space(
 
 async fn begin(
     State(threads): State<Threads>,
-    Id(id): Id<SpaceId>,
-    CheckedForm { caller, form }: CheckedForm<BeginForm>,
+    Path(id): Path<SpaceId>,
+    ProtectedForm { caller, form }: ProtectedForm<BeginForm>,
 ) -> Result<Response, PageError> {
     let title = Some(form.title.clone()).filter(|title| !title.trim().is_empty());
     let new = NewMessage { space: id, thread: None, title, text: form.text.clone(), priority: None };
@@ -183,7 +183,7 @@ async fn begin(
         }
         Err(Error::Invalid(_, sentence)) => {
             drop(tx);
-            let page = space_page(&threads, &caller, id, &Paging::default(), form, sentence.to_owned()).await?;
+            let page = space_page(&threads, &caller, id, &Pagination::default(), form, sentence.to_owned()).await?;
             Ok((axum::http::StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
         }
         Err(other) => Err(other.into()),
@@ -220,10 +220,10 @@ async fn all(
     State(threads): State<Threads>,
     PageOperator(caller): PageOperator,
     Query(query): Query<FilterQuery>,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     let again = query.again();
-    let after = paging.after_place()?;
+    let after = paging.after_cursor()?;
     let (filter, notice) = match query.filter() {
         Ok(filter) => (filter, None),
         Err(error) => (ThreadFilter::default(), Some(Notice { kind: "bad", text: error.message })),
@@ -239,7 +239,7 @@ async fn all(
     });
     let channels = CHANNELS.into_iter().map(|channel| Choice {
         value: channel.as_str().to_owned(),
-        label: channel_words(channel).to_owned(),
+        label: channel_name(channel).to_owned(),
         chosen: filter.channel == Some(channel),
     });
     let spaces = spaces.into_iter().map(|space| Choice {
@@ -247,7 +247,7 @@ async fn all(
         label: space.name,
         chosen: filter.space == Some(space.id),
     });
-    let next = next.map_or_else(String::new, |(at, id)| format!("/admin/threads?after={}{again}", place(at, id)));
+    let next = next.map_or_else(String::new, |(at, id)| format!("/admin/threads?after={}{again}", time_cursor(at, id)));
     let page = All {
         layout: Layout::admin(&caller, "Threads", "threads").with_notice(notice),
         next,

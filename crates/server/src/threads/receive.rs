@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::batch::ThreadBatch;
 use super::store::{self, message, turn};
 use super::{
-    CorrelationKey, Error, Inbound, Message, NewMessage, Priority, Received, Thread, ThreadStatus, Threads, Turn,
-    TurnStatus, rules,
+    CorrelationKey, Error, IncomingMessage, Message, NewMessage, Priority, ReceivedMessage, Thread, ThreadStatus,
+    Threads, Turn, TurnStatus, rules,
 };
 use crate::audit::{self, Event};
 use crate::spaces::Space;
@@ -26,7 +26,7 @@ impl Threads {
     /// # Errors
     /// [`Error::NotFound`] where the Space or thread is not there or does not admit the requester now,
     /// [`Error::Invalid`] for attribution or text that does not fit.
-    pub async fn receive(&self, tx: &mut Tx, inbound: Inbound) -> Result<Received, Error> {
+    pub async fn receive(&self, tx: &mut Tx, inbound: IncomingMessage) -> Result<ReceivedMessage, Error> {
         let mut arrivals = Arrivals::read(self, tx, std::slice::from_ref(&inbound)).await?;
         let received = arrivals.receive(tx, inbound).await?;
         arrivals.batch.save(tx).await?;
@@ -38,8 +38,8 @@ impl Threads {
     pub async fn receive_many(
         &self,
         tx: &mut Tx,
-        inbounds: Vec<Inbound>,
-    ) -> Result<Vec<Result<Received, Error>>, Error> {
+        inbounds: Vec<IncomingMessage>,
+    ) -> Result<Vec<Result<ReceivedMessage, Error>>, Error> {
         let mut arrivals = Arrivals::read(self, tx, &inbounds).await?;
         let mut outcomes = Vec::with_capacity(inbounds.len());
         for inbound in inbounds {
@@ -53,10 +53,7 @@ impl Threads {
     }
 
     /// What a caller of `/v1` or of a page writes: a person's own message, or that of a service token.
-    ///
-    /// # Errors
-    /// As [`Threads::receive`].
-    pub async fn write(&self, tx: &mut Tx, new: NewMessage, by: &Principal) -> Result<Received, Error> {
+    pub async fn write(&self, tx: &mut Tx, new: NewMessage, by: &Principal) -> Result<ReceivedMessage, Error> {
         let inbound = rules::inbound_of(by, new);
         // A service token has no person to admit: it writes where everyone sees.
         self.spaces.visible(tx, inbound.space, by).await?;
@@ -86,7 +83,7 @@ struct Target {
 }
 
 impl<'a> Arrivals<'a> {
-    async fn read(threads: &'a Threads, tx: &mut Tx, inbounds: &[Inbound]) -> Result<Self, Error> {
+    async fn read(threads: &'a Threads, tx: &mut Tx, inbounds: &[IncomingMessage]) -> Result<Self, Error> {
         let mut spaces: Vec<SpaceId> = inbounds.iter().map(|inbound| inbound.space).collect();
         spaces.sort_unstable();
         spaces.dedup();
@@ -104,7 +101,7 @@ impl<'a> Arrivals<'a> {
         Ok(Self { threads, spaces, received, batch })
     }
 
-    async fn receive(&mut self, tx: &mut Tx, inbound: Inbound) -> Result<Received, Error> {
+    async fn receive(&mut self, tx: &mut Tx, inbound: IncomingMessage) -> Result<ReceivedMessage, Error> {
         rules::check_inbound(&inbound)?;
         self.check_admitted(tx, &inbound).await?;
         if let Some(first) = inbound.source_event.and_then(|event| self.received.get(&event)) {
@@ -124,10 +121,10 @@ impl<'a> Arrivals<'a> {
         }
         tx.publish(DomainEvent::TurnQueued { thread, turn: id }, now);
         let thread = self.batch.thread(thread)?.clone();
-        Ok(Received { thread, message: entry.id, turn: id, reopened: target.reopened, fresh: true })
+        Ok(ReceivedMessage { thread, message: entry.id, turn: id, reopened: target.reopened, fresh: true })
     }
 
-    async fn check_admitted(&self, tx: &mut Tx, inbound: &Inbound) -> Result<(), Error> {
+    async fn check_admitted(&self, tx: &mut Tx, inbound: &IncomingMessage) -> Result<(), Error> {
         if !self.spaces.contains_key(&inbound.space) {
             return Err(Error::NotFound);
         }
@@ -138,7 +135,7 @@ impl<'a> Arrivals<'a> {
     }
 
     /// The named thread, else that of the correlation key, else a new one.
-    fn target(&mut self, inbound: &Inbound) -> Result<Target, Error> {
+    fn target(&mut self, inbound: &IncomingMessage) -> Result<Target, Error> {
         if let Some(id) = inbound.thread {
             let thread = self.batch.thread(id)?;
             return if thread.space == inbound.space { self.continued(id) } else { Err(Error::NotFound) };
@@ -146,7 +143,7 @@ impl<'a> Arrivals<'a> {
         let found = inbound.correlation.as_ref().and_then(|key| self.batch.correlated(key));
         if let Some(found) = found {
             let id = found.id;
-            if !self.begins_anew(found, inbound) {
+            if !self.starts_new_thread(found, inbound) {
                 return self.continued(id);
             }
             self.batch.release(id)?;
@@ -159,7 +156,7 @@ impl<'a> Arrivals<'a> {
 
     /// Whether the key of this thread goes to a new one: its Space begins anew after closed work, or the source moved to
     /// another Space, and what was written before stays where its readers are.
-    fn begins_anew(&self, found: &Thread, inbound: &Inbound) -> bool {
+    fn starts_new_thread(&self, found: &Thread, inbound: &IncomingMessage) -> bool {
         let reopens = self.spaces.get(&inbound.space).is_some_and(|space| space.reopen);
         found.space != inbound.space || (rules::is_closed(found.status) && !reopens)
     }
@@ -174,13 +171,13 @@ impl<'a> Arrivals<'a> {
     }
 }
 
-async fn received_before(tx: &mut Tx, first: &Message) -> Result<Received, Error> {
+async fn received_before(tx: &mut Tx, first: &Message) -> Result<ReceivedMessage, Error> {
     let turn = turn::turn_by_message(tx, first.id).await?.ok_or(Error::Damaged("turn"))?;
     let thread = store::thread_find(tx, first.thread).await?.ok_or(Error::Damaged("thread"))?;
-    Ok(Received { thread, message: first.id, turn: turn.id, reopened: false, fresh: false })
+    Ok(ReceivedMessage { thread, message: first.id, turn: turn.id, reopened: false, fresh: false })
 }
 
-fn new_thread(inbound: &Inbound, now: Timestamp) -> Thread {
+fn new_thread(inbound: &IncomingMessage, now: Timestamp) -> Thread {
     Thread {
         id: ThreadId::new(inbound.channel),
         space: inbound.space,
@@ -197,7 +194,7 @@ fn new_thread(inbound: &Inbound, now: Timestamp) -> Thread {
 }
 
 /// The message of an arrival; its place comes with the batch.
-fn message_of(inbound: &Inbound, thread: ThreadId, now: Timestamp) -> Message {
+fn message_of(inbound: &IncomingMessage, thread: ThreadId, now: Timestamp) -> Message {
     Message {
         id: MessageId::new(),
         thread,
@@ -214,7 +211,7 @@ fn message_of(inbound: &Inbound, thread: ThreadId, now: Timestamp) -> Message {
     }
 }
 
-fn turn_of(inbound: &Inbound, entry: &Message, now: Timestamp) -> Turn {
+fn turn_of(inbound: &IncomingMessage, entry: &Message, now: Timestamp) -> Turn {
     Turn {
         id: TurnId::new(),
         thread: entry.thread,
@@ -237,7 +234,7 @@ fn turn_of(inbound: &Inbound, entry: &Message, now: Timestamp) -> Turn {
 
 fn record(
     tx: &mut Tx,
-    inbound: &Inbound,
+    inbound: &IncomingMessage,
     target: &Target,
     entry: &Message,
     turn: TurnId,

@@ -128,7 +128,6 @@ impl StepStatus {
     }
 }
 
-/// What a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum StepKind {
@@ -150,7 +149,6 @@ impl StepKind {
 pub struct Thread {
     /// Its id; its channel is part of it.
     pub id: ThreadId,
-    /// Its Space.
     pub space: SpaceId,
     /// One line.
     pub title: String,
@@ -175,9 +173,7 @@ pub struct Thread {
 /// One entry of the conversation.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its id.
     pub id: MessageId,
-    /// Its thread.
     pub thread: ThreadId,
     /// Its place in the thread, from 1, without gaps.
     pub sequence: i64,
@@ -204,11 +200,8 @@ pub struct Message {
 /// One execution of the agent: the answer to one message, on its author's request.
 #[derive(Clone, Debug)]
 pub struct Turn {
-    /// Its id.
     pub id: TurnId,
-    /// Its thread.
     pub thread: ThreadId,
-    /// Its Space.
     pub space: SpaceId,
     /// The message it answers.
     pub message: MessageId,
@@ -241,11 +234,8 @@ pub struct Turn {
 /// One model call or tool call of a turn.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Its id.
     pub id: StepId,
-    /// Its turn.
     pub turn: TurnId,
-    /// Its thread.
     pub thread: ThreadId,
     /// Its place in the turn, from 1.
     pub position: i64,
@@ -288,7 +278,7 @@ pub type CorrelationKey = (String, String);
 
 /// Something that arrived and becomes work.
 #[derive(Clone, Debug)]
-pub struct Inbound {
+pub struct IncomingMessage {
     /// Where it goes.
     pub space: SpaceId,
     /// Continue this thread; else by correlation, else a new one.
@@ -303,7 +293,6 @@ pub struct Inbound {
     pub text: String,
     /// What came with them.
     pub data: Option<Value>,
-    /// On whose request.
     pub requester: Requester,
     /// The software that acted.
     pub client: ActingClient,
@@ -319,7 +308,7 @@ pub struct Inbound {
     pub source_event: Option<uuid::Uuid>,
 }
 
-impl Inbound {
+impl IncomingMessage {
     /// As whom it was sent, and with which software.
     pub fn actor(&self) -> Actor {
         Actor { requester: self.requester.clone(), client: self.client }
@@ -353,12 +342,10 @@ impl Thread {
     }
 }
 
-/// What became of an [`Inbound`].
+/// What became of an [`IncomingMessage`].
 #[derive(Clone, Debug)]
-pub struct Received {
-    /// Its thread.
+pub struct ReceivedMessage {
     pub thread: Thread,
-    /// Its message.
     pub message: MessageId,
     /// The queued turn.
     pub turn: TurnId,
@@ -412,9 +399,7 @@ pub struct TurnEnd {
 pub struct NewReply {
     /// Any but [`MessageRole::User`].
     pub role: MessageRole,
-    /// The text.
     pub text: String,
-    /// The marks it has.
     pub marks: Marks,
 }
 
@@ -441,11 +426,8 @@ pub struct StepEnd {
 /// Which threads a list shows; `None` is any.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadFilter {
-    /// Of this Space.
     pub space: Option<SpaceId>,
-    /// With this status.
     pub status: Option<ThreadStatus>,
-    /// Of this channel.
     pub channel: Option<Channel>,
     /// On the request of this id, as printed.
     pub requester: Option<String>,
@@ -454,7 +436,7 @@ pub struct ThreadFilter {
 }
 
 /// Where a thread stands in a list.
-pub type ThreadPlace = (Timestamp, ThreadId);
+pub type ThreadCursor = (Timestamp, ThreadId);
 
 /// One page of a list.
 #[derive(Debug, Default)]
@@ -462,17 +444,14 @@ pub struct ThreadPage {
     /// What it shows. A filter that no index serves may leave a page short, or empty, though there is a next one.
     pub threads: Vec<Thread>,
     /// Where the next one begins; `None` on the last.
-    pub next: Option<ThreadPlace>,
+    pub next: Option<ThreadCursor>,
 }
 
 /// What changes in a thread; `None` leaves it.
 #[derive(Clone, Debug, Default)]
-pub struct ThreadChange {
-    /// The new title.
+pub struct ThreadUpdate {
     pub title: Option<String>,
-    /// The new status.
     pub status: Option<ThreadStatus>,
-    /// The new priority.
     pub priority: Option<Priority>,
 }
 
@@ -482,15 +461,14 @@ pub struct ThreadEvent {
     /// Its place in the thread, from 1: the SSE id.
     pub sequence: i64,
     /// To what it happened.
-    pub what: Changed,
+    pub what: ThreadEventKind,
 }
 
 /// To what an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
+pub enum ThreadEventKind {
     /// The thread itself.
     Thread(ThreadId),
-    /// A new message.
     Message(MessageId),
     /// A turn: queued, begun, its tools known, ended.
     Turn(TurnId),

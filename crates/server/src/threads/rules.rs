@@ -2,7 +2,7 @@
 
 use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, limits};
 
-use super::{Error, Inbound, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
+use super::{Error, IncomingMessage, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
 
 /// Text of data messages: a webhook's largest body, written out as JSON with room for its escapes.
 const DATA_TEXT_BYTES_MAX: usize = limits::UPSTREAM_BODY_BYTES_MAX;
@@ -57,7 +57,7 @@ pub(super) fn may_open(requester: &Requester, may: CredentialSubject, used: Cred
 }
 
 /// Refuses what never arrives: agent and system text, and instructions from those who only send data.
-pub(super) fn check_inbound(inbound: &Inbound) -> Result<(), Error> {
+pub(super) fn check_inbound(inbound: &IncomingMessage) -> Result<(), Error> {
     check_attribution(&inbound.requester, inbound.subject)?;
     let fits = match (inbound.role, &inbound.requester) {
         (MessageRole::User, Requester::User(_) | Requester::System(_) | Requester::Schedule(_)) => true,
@@ -83,7 +83,7 @@ fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
 }
 
 /// The marks of a message that arrived: what the requester did not write is untrusted, a trigger's is private too.
-pub(super) fn arrival_marks(inbound: &Inbound) -> Marks {
+pub(super) fn arrival_marks(inbound: &IncomingMessage) -> Marks {
     let trigger = matches!(inbound.requester, Requester::Trigger(_));
     inbound.marks.with(Marks { private: trigger, untrusted: trigger || inbound.role == MessageRole::Data })
 }
@@ -119,12 +119,12 @@ pub(super) fn checked_title(title: &str) -> Result<String, Error> {
 }
 
 /// What this caller writes, as an inbound message; and whether they typed it in a session.
-pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> Inbound {
+pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> IncomingMessage {
     let subject = match caller.user() {
         Some(user) => CredentialSubject::User { user, connection: None },
         None => CredentialSubject::None,
     };
-    Inbound {
+    IncomingMessage {
         space: new.space,
         thread: new.thread,
         channel: Channel::Chat,

@@ -19,7 +19,7 @@ use thinkwork_primitives::{
 use super::batch::ThreadBatch;
 use super::store::{self, turn};
 use super::{
-    Changed, Error, Message, MessageRole, NewReply, NewStep, StepEnd, Threads, Turn, TurnEnd, TurnStatus, rules,
+    Error, Message, MessageRole, NewReply, NewStep, StepEnd, ThreadEventKind, Threads, Turn, TurnEnd, TurnStatus, rules,
 };
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialUse, UseRecorder};
@@ -44,7 +44,6 @@ pub enum NextTurn {
     Resume(Turn),
     /// The oldest queued turn.
     Begin {
-        /// The turn.
         turn: Turn,
         /// Whether others are queued behind it.
         has_more: bool,
@@ -139,7 +138,7 @@ impl Threads {
     ) -> Result<(), Error> {
         let found = locked(tx, id).await?;
         turn::turn_tools(tx, id, json!(offered).to_string(), json!(left_out).to_string()).await?;
-        store::events_insert(tx, found.thread, &[Changed::Turn(id)], self.clock.now()).await
+        store::events_insert(tx, found.thread, &[ThreadEventKind::Turn(id)], self.clock.now()).await
     }
 
     /// Adds marks to a turn; none is ever taken away.
@@ -172,7 +171,7 @@ impl Threads {
         if !turn::turn_cancel(tx, id, now).await? {
             return Err(Error::Over);
         }
-        store::events_insert(tx, found.thread, &[Changed::Turn(id)], now).await?;
+        store::events_insert(tx, found.thread, &[ThreadEventKind::Turn(id)], now).await?;
         let event = Event::by(by.actor(), "turn.cancelled").on("turn", id).within(Some(found.thread), Some(id));
         audit::record(tx, now, event)?;
         tx.publish(DomainEvent::TurnCancelled { thread: found.thread, turn: id }, now);
@@ -200,7 +199,7 @@ impl Threads {
         }
         let now = self.clock.now();
         let id = store::step::step_insert(tx, of, new, now).await?;
-        store::events_insert(tx, of.thread, &[Changed::Step(id)], now).await?;
+        store::events_insert(tx, of.thread, &[ThreadEventKind::Step(id)], now).await?;
         Ok(id)
     }
 
@@ -210,7 +209,7 @@ impl Threads {
         store::thread_lock(tx, step.thread).await?;
         let now = self.clock.now();
         store::step::step_finish(tx, id, end, now).await?;
-        store::events_insert(tx, step.thread, &[Changed::Step(id)], now).await
+        store::events_insert(tx, step.thread, &[ThreadEventKind::Step(id)], now).await
     }
 }
 

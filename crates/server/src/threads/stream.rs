@@ -17,7 +17,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::stream_slots::StreamSlot;
-use super::{Changed, Error, ThreadEvent, Threads, store};
+use super::{Error, ThreadEvent, ThreadEventKind, Threads, store};
 use crate::edge::{ApiError, Recheck};
 
 /// How old the last check of access may be when an item is sent.
@@ -32,7 +32,7 @@ const BATCH: u64 = 100;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// One open stream.
-struct Open {
+struct ThreadStream {
     threads: Threads,
     caller: Principal,
     recheck: Recheck,
@@ -40,7 +40,7 @@ struct Open {
     /// The last sequence that was read.
     after: i64,
     waiting: VecDeque<ThreadEvent>,
-    hints: Receiver<WakeUp>,
+    wake_ups: Receiver<WakeUp>,
     checked_at: Timestamp,
     _place: StreamSlot,
 }
@@ -48,9 +48,6 @@ struct Open {
 impl Threads {
     /// The stream of a thread that the caller may see now. `after` is where the reader was; without it, the stream
     /// begins with one `thread` event that says where it stands, so that the reader loads once and misses nothing.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::TooManyStreams`].
     pub(super) async fn follow(
         &self,
         caller: Principal,
@@ -59,7 +56,7 @@ impl Threads {
         after: Option<i64>,
     ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Error> {
         // Subscribed before the first look, so that nothing falls between.
-        let hints = self.db.wake_ups().subscribe();
+        let wake_ups = self.db.wake_ups().subscribe();
         let mut tx = self.db.read(caller.tenant).await?;
         self.visible(&mut tx, thread, &caller).await?;
         let newest = store::event_sequence(&mut tx, thread).await?;
@@ -67,9 +64,9 @@ impl Threads {
         let slot = self.stream_slots.acquire(&caller).ok_or(Error::TooManyStreams)?;
         let mut waiting = VecDeque::new();
         if after.is_none() {
-            waiting.push_back(ThreadEvent { sequence: newest, what: Changed::Thread(thread) });
+            waiting.push_back(ThreadEvent { sequence: newest, what: ThreadEventKind::Thread(thread) });
         }
-        let open = Open {
+        let open = ThreadStream {
             threads: self.clone(),
             caller,
             recheck,
@@ -77,7 +74,7 @@ impl Threads {
             // A reader from before a restored backup knows sequences that do not exist yet.
             after: after.map_or(newest, |after| after.min(newest)),
             waiting,
-            hints,
+            wake_ups,
             checked_at: self.clock.now(),
             _place: slot,
         };
@@ -90,7 +87,7 @@ impl Threads {
     }
 }
 
-impl Open {
+impl ThreadStream {
     /// The next item; `None` ends the stream.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -128,7 +125,7 @@ impl Open {
     async fn hint(&mut self) -> bool {
         let wait = async {
             loop {
-                match self.hints.recv().await {
+                match self.wake_ups.recv().await {
                     Ok(WakeUp { topic: Topic::Thread, id }) if id == self.thread.uuid() => return false,
                     Ok(WakeUp { topic: Topic::Access, .. }) => return true,
                     Ok(_) => {}
@@ -145,7 +142,7 @@ impl Open {
         if now.since(self.checked_at) < age_max {
             return true;
         }
-        match self.look_again().await {
+        match self.recheck_access().await {
             Ok(admitted) => {
                 self.checked_at = now;
                 admitted
@@ -160,7 +157,7 @@ impl Open {
         }
     }
 
-    async fn look_again(&self) -> Result<bool, ApiError> {
+    async fn recheck_access(&self) -> Result<bool, ApiError> {
         if !self.recheck.still(&self.caller).await? {
             return Ok(false);
         }
@@ -175,10 +172,10 @@ impl Open {
 
 fn written(item: ThreadEvent) -> Option<Event> {
     let (kind, reference) = match item.what {
-        Changed::Thread(id) => ("thread", id.to_string()),
-        Changed::Message(id) => ("message", id.to_string()),
-        Changed::Turn(id) => ("turn", id.to_string()),
-        Changed::Step(id) => ("step", id.to_string()),
+        ThreadEventKind::Thread(id) => ("thread", id.to_string()),
+        ThreadEventKind::Message(id) => ("message", id.to_string()),
+        ThreadEventKind::Turn(id) => ("turn", id.to_string()),
+        ThreadEventKind::Step(id) => ("step", id.to_string()),
     };
     let data = json!({ "kind": kind, "ref_id": reference, "seq": item.sequence });
     Some(Event::default().event(kind).id(item.sequence.to_string()).data(data.to_string()))

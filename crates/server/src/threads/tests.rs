@@ -6,14 +6,14 @@ use thinkwork_primitives::{
     Timestamp, TriggerId, TurnId, UserId, WebhookId,
 };
 
-use super::{Inbound, MessageRole, Step, StepKind, StepStatus, ThreadStatus, Turn, TurnStatus, rules};
+use super::{IncomingMessage, MessageRole, Step, StepKind, StepStatus, ThreadStatus, Turn, TurnStatus, rules};
 
 fn of(user: UserId) -> CredentialSubject {
     CredentialSubject::User { user, connection: None }
 }
 
-fn inbound(role: MessageRole, requester: Requester, subject: CredentialSubject) -> Inbound {
-    Inbound {
+fn inbound(role: MessageRole, requester: Requester, subject: CredentialSubject) -> IncomingMessage {
+    IncomingMessage {
         space: SpaceId::new(),
         thread: None,
         channel: Channel::Chat,

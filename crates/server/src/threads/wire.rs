@@ -6,7 +6,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{Effect, MessageId, SpaceId, StepId, ThreadId, Timestamp, TurnId};
 use utoipa::ToSchema;
 
-use super::{Message, Priority, Step, Thread, ThreadChange, ThreadStatus, Threads, Turn};
+use super::{Message, Priority, Step, Thread, ThreadStatus, ThreadUpdate, Threads, Turn};
 use crate::edge::NameMap;
 use crate::edge::identity::{ActingClientResponse, CredentialSubjectResponse, RequesterResponse};
 use crate::tools::LeftOut;
@@ -149,7 +149,7 @@ pub(super) struct UpdateThreadRequest {
     priority: Option<PriorityValue>,
 }
 
-impl From<UpdateThreadRequest> for ThreadChange {
+impl From<UpdateThreadRequest> for ThreadUpdate {
     fn from(change: UpdateThreadRequest) -> Self {
         Self { title: change.title, status: change.status.map(Into::into), priority: change.priority.map(Into::into) }
     }

@@ -13,7 +13,6 @@ use super::{CredentialRequirement, LeftOutReason};
 /// What is known of one source, for one context.
 #[derive(Clone, Debug)]
 pub struct SourceFacts {
-    /// The source.
     pub source: ToolSourceId,
     /// The first part of its tools' names.
     pub slug: String,
@@ -22,7 +21,7 @@ pub struct SourceFacts {
     /// Whose credential its tools need.
     pub needs: CredentialRequirement,
     /// The grant of the person whose credential may be used. It counts where `needs` says so.
-    pub grant: Grant,
+    pub grant: GrantStatus,
     /// The only tools that its registration allows, by upstream name; `None`: all.
     pub tool_allowlist: Option<Vec<String>>,
     /// Who let it be offered outside of Spaces; `None`: nobody did.
@@ -35,12 +34,11 @@ pub struct SourceFacts {
 
 /// A person's grant at a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub enum GrantStatus {
     /// A call would get a token.
     Connected(ConnectionId),
     /// Its owner has to connect again.
     Expired,
-    /// There is none.
     None,
 }
 
@@ -49,7 +47,6 @@ pub enum Grant {
 pub struct OutsideSpaces {
     /// Who approved it with that mark.
     pub granted_by: Requester,
-    /// When.
     pub granted_at: Timestamp,
 }
 
@@ -64,7 +61,6 @@ pub enum KnownTools {
     Failed(LeftOutReason),
 }
 
-/// One tool, as approved.
 #[derive(Clone, Debug)]
 pub struct ApprovedTool {
     /// The upstream's own name.

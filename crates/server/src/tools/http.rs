@@ -12,10 +12,9 @@ use utoipa_axum::routes;
 use super::{Error, GrantAct, LeftOut, Narrowing, OfferedSource, OfferedTools, Provenance, ToolContext, Tools};
 use crate::edge::caller::may_configure;
 use crate::edge::identity::{CredentialSubjectResponse, RequesterResponse};
-use crate::edge::{ApiError, Caller, Id, Json, Query};
+use crate::edge::{ApiError, Caller, Json, Path, Query};
 use crate::spaces::Approval;
 
-/// The routes.
 pub fn routes(tools: &Tools) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(effective_tools_get)).with_state(tools.clone())
 }
@@ -144,7 +143,7 @@ struct EffectiveToolsRequest {
 async fn effective_tools_get(
     State(tools): State<Tools>,
     Caller(caller): Caller,
-    Id(space): Id<SpaceId>,
+    Path(space): Path<SpaceId>,
     Query(asked): Query<EffectiveToolsRequest>,
 ) -> Result<Json<EffectiveToolsResponse>, ApiError> {
     let mut context = tools.context_of(&caller, space, asked.user).await?;

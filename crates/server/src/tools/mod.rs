@@ -35,11 +35,9 @@ pub use provenance::{GrantAct, GrantedBy, Narrowing, OfferedSource, OfferedTool,
 /// For whom and where tools are asked for. Built by `turns` from the turn record and by the gateway from its caller.
 #[derive(Clone, Debug)]
 pub struct ToolContext {
-    /// The tenant.
     pub tenant: TenantId,
     /// The Space whose policy holds; `None`: outside of Spaces, with the servers that are marked for it.
     pub space: Option<SpaceId>,
-    /// On whose request.
     pub requester: Requester,
     /// The software that acted.
     pub client: ActingClient,
@@ -47,9 +45,7 @@ pub struct ToolContext {
     pub may_use: CredentialSubject,
     /// Whether tools that only read are all there is for it: for a token with scope `read`.
     pub reads_only: bool,
-    /// In which thread.
     pub thread: Option<ThreadId>,
-    /// In which turn.
     pub turn: Option<TurnId>,
     /// Which trace the calls belong to.
     pub trace: Option<TraceContext>,
@@ -94,7 +90,6 @@ pub struct Tool {
     pub idempotent: bool,
     /// The hash of the approved definition.
     pub definition_hash: String,
-    /// Whose credential it needs.
     pub needs: CredentialRequirement,
     /// When a person is asked: as the Space's policy says for this tool, else the default of its effect.
     pub approval: Approval,
@@ -132,7 +127,7 @@ impl OfferedTools {
 
 /// What a tool answered.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct ToolResult {
     /// MCP content blocks, scrubbed.
     pub content: Vec<Value>,
     /// MCP structured content, scrubbed.
@@ -140,17 +135,15 @@ pub struct Outcome {
     /// Whether the tool says that it failed.
     pub is_error: bool,
     /// Whose credential was opened.
-    pub used: Used,
+    pub used: UsedCredential,
 }
 
 /// The credential that a call opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
-    /// Whose.
+pub struct UsedCredential {
     pub subject: CredentialSubject,
     /// Which, if any.
     pub credential: Option<CredentialId>,
-    /// In which version.
     pub version: Option<i64>,
 }
 
@@ -183,7 +176,6 @@ pub enum Error {
         /// Whether the call may have been carried out.
         unknown_outcome: bool,
     },
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
     /// A source failed inside.
@@ -233,7 +225,7 @@ pub trait ToolSource: Send + Sync {
         source: ToolSourceId,
     ) -> BoxFuture<'a, Result<Vec<Arc<ApprovedTool>>, LeftOutReason>>;
     /// Calls one tool that [`Tools::call`] has checked.
-    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Error>>;
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<ToolResult, Error>>;
 }
 
 /// Who wrote a tool call.
@@ -245,7 +237,6 @@ pub enum CallOrigin {
     Software,
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Tools {
     db: Db,
@@ -307,7 +298,7 @@ impl Tools {
         marks: Marks,
         typed: CallOrigin,
         receipt: Receipt,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<ToolResult, Error> {
         let tool = self.find(context, name).await?;
         if !rules::is_in_reach(context, &tool) {
             return Err(Error::ReadsOnly);

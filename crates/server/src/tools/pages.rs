@@ -12,7 +12,7 @@ use thinkwork_primitives::{CredentialSubject, Effect, Requester, SpaceId, ToolSo
 
 use super::{Error, GrantAct, LeftOut, LeftOutReason, Narrowing, OfferedSource, OfferedTool, OfferedTools, Tools};
 use crate::edge::{
-    ApiError, DisplayTime, Id, Layout, Page, PageCaller, PageError, PageMember, PageOperator, Paging, Query,
+    ApiError, DisplayTime, Layout, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, Path, Query,
 };
 use crate::spaces::Approval;
 
@@ -77,7 +77,7 @@ struct Subject {
 async fn mine(
     State(tools): State<Tools>,
     PageMember(caller): PageMember,
-    Id(space): Id<SpaceId>,
+    Path(space): Path<SpaceId>,
 ) -> Result<Response, PageError> {
     let layout = Layout::me(&caller, "What can the agent use here?", "spaces");
     page(&tools, &caller, layout, space, caller.user, Vec::new()).await
@@ -91,7 +91,7 @@ struct AboutWhom {
 async fn of_anyone(
     State(tools): State<Tools>,
     PageOperator(caller): PageOperator,
-    Id(space): Id<SpaceId>,
+    Path(space): Path<SpaceId>,
     Query(about): Query<AboutWhom>,
 ) -> Result<Response, PageError> {
     let layout = Layout::admin(&caller, "What can the agent use here?", "spaces");
@@ -169,7 +169,7 @@ impl Tools {
 
     /// Enabled people of the tenant by name, for the operator's choice.
     async fn people(&self, caller: &PageCaller, chosen: UserId) -> Result<Vec<PersonChoice>, ApiError> {
-        let all = Paging { limit: limits::PAGE_ITEMS_MAX, after: None };
+        let all = Pagination { limit: limits::PAGE_ITEMS_MAX, after: None };
         let found = self.access.users(caller.tenant(), &all).await.map_err(|error| ApiError::internal(&error))?;
         let enabled = found.into_iter().filter(|user| !user.disabled || user.id == chosen);
         let mut people: Vec<PersonChoice> = enabled

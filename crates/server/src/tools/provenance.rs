@@ -20,11 +20,8 @@ pub struct Provenance {
 /// The act that lets a source's tools be offered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantedBy {
-    /// Which act.
     pub act: GrantAct,
-    /// Whose.
     pub requester: Requester,
-    /// When.
     pub at: Timestamp,
     /// Whose credential a call would use.
     pub credential_subject: CredentialSubject,
@@ -55,7 +52,6 @@ pub enum Narrowing {
 /// One source with the tools of it that were offered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferedSource {
-    /// The source.
     pub source: ToolSourceId,
     /// Its slug at that time.
     pub slug: String,
@@ -66,7 +62,6 @@ pub struct OfferedSource {
     pub tools: Vec<OfferedTool>,
 }
 
-/// One offered tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferedTool {
     /// Its full name.

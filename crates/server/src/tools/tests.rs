@@ -13,7 +13,7 @@ use thinkwork_primitives::{
 };
 
 use super::assembly::{Undiscovered, offered_by};
-use super::facts::{ApprovedTool, Grant, KnownTools, OutsideSpaces, SourceFacts};
+use super::facts::{ApprovedTool, GrantStatus, KnownTools, OutsideSpaces, SourceFacts};
 use super::*;
 use crate::spaces::{SourcePolicy, SpaceSource};
 
@@ -74,7 +74,7 @@ impl ToolSource for Memory {
         Box::pin(async move { answer })
     }
 
-    fn call<'a>(&'a self, _call: &'a Call) -> BoxFuture<'a, Result<Outcome, Error>> {
+    fn call<'a>(&'a self, _call: &'a Call) -> BoxFuture<'a, Result<ToolResult, Error>> {
         Box::pin(async { Err(Error::Unknown) })
     }
 }
@@ -126,7 +126,7 @@ fn generated() -> impl Strategy<Value = Generated> {
         CredentialRequirement::UserGrant,
         CredentialRequirement::UserGrant,
     ]);
-    let grant = select(vec![Grant::Connected(ConnectionId::new()), Grant::Expired, Grant::None]);
+    let grant = select(vec![GrantStatus::Connected(ConnectionId::new()), GrantStatus::Expired, GrantStatus::None]);
     let answer = prop_oneof![3 => tools().prop_map(Ok), 1 => failed.prop_map(Err)];
     let marked = any::<bool>().prop_map(|marked| {
         marked.then(|| OutsideSpaces {
@@ -196,7 +196,7 @@ fn promised(context: &ToolContext, one: &Generated, known: &[Arc<ApprovedTool>])
     let has_way_in = one.facts.needs != CredentialRequirement::UserGrant
         || (context.requester.user().is_some()
             && context.requester.user() == context.may_use.user()
-            && matches!(one.facts.grant, Grant::Connected(_)));
+            && matches!(one.facts.grant, GrantStatus::Connected(_)));
     if !is_here || !one.facts.is_approved || !has_way_in {
         return BTreeSet::new();
     }

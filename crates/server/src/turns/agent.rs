@@ -47,12 +47,11 @@ pub struct AgentShown {
 }
 
 /// New settings.
-pub struct AgentChange {
+pub struct AgentUpdate {
     /// The model's address; with `model` or not at all.
     pub model_base_url: Option<String>,
     /// The model's name there.
     pub model: Option<String>,
-    /// The instructions.
     pub instructions: String,
     /// A new key; none keeps the present one, as long as the address stays at its host.
     pub api_key: Option<Secret>,
@@ -74,7 +73,7 @@ impl Turns {
     ///
     /// # Errors
     /// [`Error::Invalid`] with the field; [`Error::Credentials`] for a key that cannot be one.
-    pub async fn agent_put(&self, change: AgentChange, by: &Principal) -> Result<AgentShown, Error> {
+    pub async fn agent_set(&self, change: AgentUpdate, by: &Principal) -> Result<AgentShown, Error> {
         let model = self.check_model(change.model_base_url.as_deref(), change.model.as_deref())?;
         if change.instructions.len() > INSTRUCTIONS_BYTES_MAX {
             return Err(invalid("instructions", format!("use at most {INSTRUCTIONS_BYTES_MAX} bytes.")));
@@ -119,7 +118,7 @@ impl Turns {
             updated_at: Some(now),
             version: before.version.saturating_add(1),
         };
-        store::agent_put(&mut tx, &after, now).await?;
+        store::agent_set(&mut tx, &after, now).await?;
         let event = Event::by(actor, "agent.changed")
             .on("agent", by.tenant)
             .detail("model_changed", before.model != after.model)

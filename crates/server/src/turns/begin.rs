@@ -18,7 +18,7 @@ use crate::tools::OfferedTools;
 
 /// What became of a job when the next turn of its thread was begun.
 #[derive(Debug)]
-pub enum Begun {
+pub enum BeginOutcome {
     /// This turn runs now and is to be worked on.
     Run(Box<Turn>),
     /// Its turn has ended and others are queued behind it.
@@ -29,7 +29,7 @@ pub enum Begun {
 
 /// What turns of one transaction share, read when the first of them asks for it.
 #[derive(Default)]
-struct Shared {
+struct BatchContext {
     agent: Option<Agent>,
     /// `None` where a source has to be asked for its tools first.
     offered: HashMap<(SpaceId, Requester, CredentialSubject), Option<OfferedTools>>,
@@ -40,13 +40,13 @@ impl Turns {
     ///
     /// # Errors
     /// Where one of them cannot begin none of them has; [`Error::TakenOver`] where one is another process's by now.
-    pub async fn begin(&self, jobs: &[Job]) -> Result<Vec<Begun>, Error> {
+    pub async fn begin(&self, jobs: &[Job]) -> Result<Vec<BeginOutcome>, Error> {
         let Some(first) = jobs.first() else { return Ok(Vec::new()) };
         let threads: Vec<ThreadId> =
             jobs.iter().map(|job| job.payload::<RunThread>()).collect::<Result<_, thinkwork_database::Error>>()?;
         let mut tx = self.db.write(first.tenant).await?;
         let mut queues = self.threads.turn_queues(&mut tx, &threads).await?;
-        let mut shared = Shared::default();
+        let mut shared = BatchContext::default();
         let mut begun = Vec::with_capacity(jobs.len());
         for thread in threads {
             begun.push(self.begin_next(&mut tx, &mut queues, &mut shared, thread).await?);
@@ -56,8 +56,8 @@ impl Turns {
         let mut held = Vec::new();
         for (job, begun) in jobs.iter().zip(&begun) {
             match begun {
-                Begun::Done => done.push(job),
-                Begun::Run(_) | Begun::Again => held.push(job),
+                BeginOutcome::Done => done.push(job),
+                BeginOutcome::Run(_) | BeginOutcome::Again => held.push(job),
             }
         }
         // Asked last, because a job's row is locked after its thread's everywhere.
@@ -72,12 +72,12 @@ impl Turns {
         &self,
         tx: &mut Tx,
         queues: &mut TurnQueues<'_>,
-        shared: &mut Shared,
+        shared: &mut BatchContext,
         thread: ThreadId,
-    ) -> Result<Begun, Error> {
+    ) -> Result<BeginOutcome, Error> {
         let (turn, has_more) = match queues.next(thread) {
-            NextTurn::Nothing => return Ok(Begun::Done),
-            NextTurn::Resume(turn) => return Ok(Begun::Run(Box::new(turn))),
+            NextTurn::Nothing => return Ok(BeginOutcome::Done),
+            NextTurn::Resume(turn) => return Ok(BeginOutcome::Run(Box::new(turn))),
             NextTurn::Begin { turn, has_more } => (turn, has_more),
         };
         if let Some(reason) = queues.refusal(tx, &turn).await? {
@@ -90,9 +90,9 @@ impl Turns {
             let messages = vec![NewReply::system(no_model(offered))];
             queues.end(tx, turn, TurnEnd { status: TurnStatus::Succeeded, failure: None, messages })?;
         } else {
-            return Ok(Begun::Run(Box::new(queues.start(turn)?)));
+            return Ok(BeginOutcome::Run(Box::new(queues.start(turn)?)));
         }
-        Ok(if has_more { Begun::Again } else { Begun::Done })
+        Ok(if has_more { BeginOutcome::Again } else { BeginOutcome::Done })
     }
 
     /// What a turn is offered that has nothing to work on: no model is set up, and its requester wrote no command. `None`
@@ -100,7 +100,7 @@ impl Turns {
     async fn offered_without_work<'a>(
         &self,
         tx: &mut Tx,
-        shared: &'a mut Shared,
+        shared: &'a mut BatchContext,
         turn: &Turn,
     ) -> Result<Option<&'a OfferedTools>, Error> {
         let agent = match shared.agent.take() {

@@ -3,7 +3,7 @@
 use super::Error;
 use super::execution::{Execution, TurnInput, left_out_sentence};
 use super::rules::Command;
-use super::tool_step::{Answer, Asked, REFUSALS};
+use super::tool_step::{REFUSALS, ToolAnswer, ToolRequest};
 use crate::threads::{MessageRole, NewReply, Step, StepStatus, TurnStatus};
 use crate::tools::{CallOrigin, OfferedTools, rules::slug_of};
 
@@ -13,7 +13,7 @@ impl Execution<'_> {
         let progress = self.progress(input).await?;
         let name = command.name.clone();
         let typed = if input.answered.is_written_at_page() { CallOrigin::Person } else { CallOrigin::Software };
-        let asked = Asked { name: command.name, arguments: Ok(command.arguments), typed };
+        let asked = ToolRequest { name: command.name, arguments: Ok(command.arguments), typed };
         let answer = match progress.steps.last() {
             Some(step) if step.status == StepStatus::Running => self.tool_step_resume(step, asked, &progress).await?,
             Some(step) => Some(stored(step)),
@@ -29,7 +29,7 @@ impl Execution<'_> {
         }
     }
 
-    async fn command_finish(&self, input: &TurnInput, name: &str, answer: &Answer) -> Result<(), Error> {
+    async fn command_finish(&self, input: &TurnInput, name: &str, answer: &ToolAnswer) -> Result<(), Error> {
         let marks = self.progress(input).await?.marks;
         let said = || NewReply { role: MessageRole::Data, text: answer.text.clone(), marks };
         let (status, failure, says) = match (answer.status, answer.failure) {
@@ -53,10 +53,10 @@ impl Execution<'_> {
 }
 
 /// The answer of a step that ended before a crash.
-fn stored(step: &Step) -> Answer {
+fn stored(step: &Step) -> ToolAnswer {
     let known = ["tool_error", "upstream", "outcome_unknown", "interrupted"];
     let failure = step.failure.as_deref();
-    Answer {
+    ToolAnswer {
         status: step.status,
         failure: REFUSALS.into_iter().chain(known).find(|word| failure == Some(word)),
         text: step.output.clone().unwrap_or_default(),

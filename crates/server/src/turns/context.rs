@@ -162,7 +162,7 @@ fn push_steps(messages: &mut Vec<Value>, steps: &[Step]) {
             StepKind::Tool => {
                 let Some(call) = calls.next() else { continue };
                 let result = json!({
-                    "outcome": super::tool_step::outcome_word(step),
+                    "outcome": super::tool_step::outcome_code(step),
                     "result": step.output.as_deref().unwrap_or(""),
                 });
                 messages.push(json!({"role": "tool", "tool_call_id": call.id, "content": result.to_string()}));

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what comes next is read from the stored steps each time, so an interrupted turn goes on by itself.
 
+use std::ops::ControlFlow;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -9,9 +11,9 @@ use thinkwork_primitives::{ActingClient, CredentialSubject, StepId, Surface};
 use tracing::Instrument as _;
 
 use super::agent::Model;
-use super::execution::{Execution, Flow, TurnInput, TurnProgress};
+use super::execution::{Execution, TurnInput, TurnProgress};
 use super::rules::{AssistantMessage, Next, ToolCall, next};
-use super::tool_step::{Asked, step_span};
+use super::tool_step::{ToolRequest, step_span};
 use super::{Error, context, model};
 use crate::credentials::{OpenRequest, OpenedCredential};
 use crate::threads::StepUseRecorder;
@@ -43,7 +45,7 @@ impl Execution<'_> {
                         Some(step) => self.tool_step_resume(step, asked, &progress).await?,
                         None => self.tool_step(asked, &progress).await?,
                     };
-                    if answer.is_some() { Flow::On } else { Flow::Stopped }
+                    if answer.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 }
                 Next::Answer(text) => {
                     let says = NewReply { role: MessageRole::Agent, text, marks: progress.marks };
@@ -55,7 +57,7 @@ impl Execution<'_> {
                 }
                 Next::Damaged => return Err(Error::Record("a stored answer of the model cannot be read")),
             };
-            if flow == Flow::Stopped {
+            if flow.is_break() {
                 return Ok(());
             }
         }
@@ -84,7 +86,7 @@ impl Execution<'_> {
         model: &Model,
         progress: &TurnProgress,
         again: Option<&Step>,
-    ) -> Result<Flow, Error> {
+    ) -> Result<ControlFlow<()>, Error> {
         let sources = context::Sources {
             turn: &self.turn,
             instructions: &input.agent.instructions,
@@ -100,10 +102,10 @@ impl Execution<'_> {
             tools: context::tools(&input.offered.tools),
         };
         let Some((step, key)) = self.model_step_start(input, model, progress, again, &request).await? else {
-            return Ok(Flow::Stopped);
+            return Ok(ControlFlow::Break(()));
         };
         let key = key.as_ref().map(|key| &key.secret);
-        let asked = model::ask(&self.turns.outbound, model, key, self.trace, request);
+        let asked = model::complete(&self.turns.outbound, model, key, self.trace, request);
         let end = match asked.instrument(step_span(step)).await {
             Ok(answer) => model_answered(&answer),
             Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
@@ -112,7 +114,7 @@ impl Execution<'_> {
             Err(failure) => model_failed(failure.text),
         };
         self.step_end(step, end, progress.marks).await?;
-        Ok(Flow::On)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Stores the step and opens the key for it. Nothing where the turn was cancelled.
@@ -156,7 +158,7 @@ impl Execution<'_> {
             }
             None => None,
         };
-        self.hold(&mut tx).await?;
+        self.check_lease(&mut tx).await?;
         tx.commit().await?;
         Ok(Some((step, key)))
     }
@@ -174,14 +176,14 @@ impl Execution<'_> {
     }
 }
 
-fn asked(call: ToolCall) -> Asked {
+fn asked(call: ToolCall) -> ToolRequest {
     let arguments = match serde_json::from_str(&call.arguments) {
         Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err("The arguments must be one JSON object.".to_owned()),
         Err(_) if call.arguments.trim().is_empty() => Ok(Map::new()),
         Err(error) => Err(format!("The arguments are not JSON: {error}.")),
     };
-    Asked { name: call.name, arguments, typed: CallOrigin::Software }
+    ToolRequest { name: call.name, arguments, typed: CallOrigin::Software }
 }
 
 fn model_answered(answer: &AssistantMessage) -> StepEnd {

@@ -38,14 +38,6 @@ pub(super) struct TurnProgress {
     pub(super) marks: Marks,
 }
 
-/// Whether a turn goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    On,
-    /// Somebody cancelled it.
-    Stopped,
-}
-
 impl<'a> Execution<'a> {
     pub(super) fn new(turns: &'a Turns, job: &'a Job, turn: Turn) -> Self {
         let trace = TraceContext::begin(turn.id.uuid());
@@ -92,7 +84,7 @@ impl<'a> Execution<'a> {
                 self.turns.threads.step_finish(&mut tx, step.id, interrupted(&step)).await?;
             }
         }
-        self.hold(&mut tx).await?;
+        self.check_lease(&mut tx).await?;
         tx.commit().await?;
         let says = NewReply::system(
             "Something went wrong repeatedly, so this request was stopped. Send your message again to retry, and tell \
@@ -114,7 +106,7 @@ impl<'a> Execution<'a> {
         };
         let mut tx = self.turns.db.write(self.job.tenant).await?;
         self.turns.threads.turn_tools(&mut tx, self.turn.id, &offered.by_source(), &offered.left_out).await?;
-        self.hold(&mut tx).await?;
+        self.check_lease(&mut tx).await?;
         tx.commit().await?;
         let mut tx = self.turns.db.read(self.job.tenant).await?;
         let answered = self.turns.threads.message(&mut tx, self.turn.message).await?;
@@ -147,8 +139,8 @@ impl<'a> Execution<'a> {
     }
 
     /// Fails where another process has taken the thread over. Last in a transaction, before its commit.
-    pub(super) async fn hold(&self, tx: &mut thinkwork_database::Tx) -> Result<(), Error> {
-        if jobs::holds(tx, self.job).await? { Ok(()) } else { Err(Error::TakenOver) }
+    pub(super) async fn check_lease(&self, tx: &mut thinkwork_database::Tx) -> Result<(), Error> {
+        if jobs::holds_lease(tx, self.job).await? { Ok(()) } else { Err(Error::TakenOver) }
     }
 
     /// Ends the turn and says how, unless it was cancelled meanwhile.
@@ -161,13 +153,12 @@ impl<'a> Execution<'a> {
         let mut tx = self.turns.db.write(self.job.tenant).await?;
         let messages = says.into_iter().map(|reply| NewReply { text: bounded(reply.text), ..reply }).collect();
         if self.turns.threads.turn_end(&mut tx, &self.turn, TurnEnd { status, failure, messages }).await? {
-            self.hold(&mut tx).await?;
+            self.check_lease(&mut tx).await?;
             tx.commit().await?;
         }
         Ok(())
     }
 
-    /// The time now.
     pub(super) fn now(&self) -> Timestamp {
         self.turns.clock.now()
     }

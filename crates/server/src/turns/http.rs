@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AgentChange, AgentShown, Error, Turns};
+use super::{AgentShown, AgentUpdate, Error, Turns};
 use crate::edge::{ApiError, Json, Operator};
 
 /// The JSON routes of this slice.
@@ -92,8 +92,8 @@ async fn set(
     Json(request): Json<AgentRequest>,
 ) -> Result<Json<AgentResponse>, ApiError> {
     let AgentRequest { model_base_url, model, instructions, api_key } = request;
-    let change = AgentChange { model_base_url, model, instructions, api_key };
-    Ok(Json(turns.agent_put(change, &caller.0).await?.into()))
+    let change = AgentUpdate { model_base_url, model, instructions, api_key };
+    Ok(Json(turns.agent_set(change, &caller.0).await?.into()))
 }
 
 impl From<Error> for ApiError {

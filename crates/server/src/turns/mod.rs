@@ -33,8 +33,8 @@ use crate::threads::{Threads, Turn};
 use crate::tools::Tools;
 use execution::Execution;
 
-pub use agent::{Agent, AgentChange, AgentShown, Model};
-pub use begin::Begun;
+pub use agent::{Agent, AgentShown, AgentUpdate, Model};
+pub use begin::BeginOutcome;
 
 /// What can go wrong here. What goes wrong inside a turn is shown in its thread instead.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,6 @@ pub enum Error {
     /// A setting of the agent does not fit.
     #[error("{field}: {problem}")]
     Invalid {
-        /// Which.
         field: &'static str,
         /// What to do.
         problem: String,
@@ -56,13 +55,10 @@ pub enum Error {
     /// The record and the turn do not fit together.
     #[error("the turn's record is incomplete: {0}")]
     Record(&'static str),
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// The thread refused.
     #[error(transparent)]
     Threads(#[from] crate::threads::Error),
-    /// The Space refused.
     #[error(transparent)]
     Spaces(#[from] crate::spaces::Error),
     /// The tools could not be assembled.
@@ -74,12 +70,10 @@ pub enum Error {
     /// The model's key cannot be kept or opened.
     #[error(transparent)]
     Credentials(#[from] crate::credentials::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
 }
 
-/// The slice.
 #[derive(Clone)]
 pub struct Turns {
     db: Db,
@@ -90,7 +84,7 @@ pub struct Turns {
     spaces: Spaces,
     threads: Threads,
     tools: Tools,
-    running: running::Running,
+    running: running::ThreadLocks,
 }
 
 impl Turns {
@@ -106,7 +100,17 @@ impl Turns {
         threads: Threads,
         tools: Tools,
     ) -> Self {
-        Self { db, clock, access, credentials, outbound, spaces, threads, tools, running: running::Running::default() }
+        Self {
+            db,
+            clock,
+            access,
+            credentials,
+            outbound,
+            spaces,
+            threads,
+            tools,
+            running: running::ThreadLocks::default(),
+        }
     }
 
     /// Does the job [`RunThread`](crate::threads::RunThread): runs the queued turns of one thread, one after another.
@@ -116,9 +120,9 @@ impl Turns {
     pub async fn run(&self, job: &Job) -> Result<(), Error> {
         loop {
             match self.begin_one(job).await? {
-                Begun::Run(turn) => return self.run_from(job, *turn).await,
-                Begun::Again => {}
-                Begun::Done => return Ok(()),
+                BeginOutcome::Run(turn) => return self.run_from(job, *turn).await,
+                BeginOutcome::Again => {}
+                BeginOutcome::Done => return Ok(()),
             }
         }
     }
@@ -126,24 +130,24 @@ impl Turns {
     /// The same from a turn on that [`Turns::begin`] began. The job's lease keeps other processes out; within this one a
     /// second run of the thread waits for the first, and begins with what that one left.
     pub async fn run_from(&self, job: &Job, turn: Turn) -> Result<(), Error> {
-        let (_alone, has_waited) = self.running.enter(turn.thread).await;
-        let mut begun = if has_waited { self.begin_one(job).await? } else { Begun::Run(Box::new(turn)) };
+        let (_alone, has_waited) = self.running.lock(turn.thread).await;
+        let mut begun = if has_waited { self.begin_one(job).await? } else { BeginOutcome::Run(Box::new(turn)) };
         loop {
             match begun {
-                Begun::Run(turn) => {
+                BeginOutcome::Run(turn) => {
                     let execution = Execution::new(self, job, *turn);
                     let span = execution.span();
                     run_to_its_end(&execution).instrument(span).await?;
                 }
-                Begun::Again => {}
-                Begun::Done => return Ok(()),
+                BeginOutcome::Again => {}
+                BeginOutcome::Done => return Ok(()),
             }
             begun = self.begin_one(job).await?;
         }
     }
 
-    async fn begin_one(&self, job: &Job) -> Result<Begun, Error> {
-        Ok(self.begin(std::slice::from_ref(job)).await?.pop().unwrap_or(Begun::Done))
+    async fn begin_one(&self, job: &Job) -> Result<BeginOutcome, Error> {
+        Ok(self.begin(std::slice::from_ref(job)).await?.pop().unwrap_or(BeginOutcome::Done))
     }
 }
 

@@ -28,26 +28,26 @@ pub(super) struct Request<'a> {
 }
 
 /// Why there is no answer, in words for the thread.
-pub(super) struct Failure {
+pub(super) struct ModelError {
     pub(super) text: String,
     /// Whether the same request may succeed later by itself.
     pub(super) transient: bool,
 }
 
-impl Failure {
-    fn final_one(text: impl Into<String>) -> Self {
+impl ModelError {
+    fn permanent(text: impl Into<String>) -> Self {
         Self { text: text.into(), transient: false }
     }
 }
 
 /// Asks the model.
-pub(super) async fn ask(
+pub(super) async fn complete(
     outbound: &Outbound,
     model: &Model,
     key: Option<&Secret>,
     trace: TraceContext,
     request: Request<'_>,
-) -> Result<AssistantMessage, Failure> {
+) -> Result<AssistantMessage, ModelError> {
     let url = format!("{}/chat/completions", model.base_url.trim_end_matches('/'));
     let mut http = HttpRequest::post(url)
         .purpose(Purpose::Model)
@@ -57,8 +57,8 @@ pub(super) async fn ask(
     if let Some(key) = key {
         http = http.secret_header("authorization", "Bearer ", key);
     }
-    let http = http.json(&request).map_err(|error| Failure::final_one(error.to_string()))?;
-    let response = outbound.send(http).await.map_err(|error| Failure {
+    let http = http.json(&request).map_err(|error| ModelError::permanent(error.to_string()))?;
+    let response = outbound.send(http).await.map_err(|error| ModelError {
         transient: error.is_transient(),
         text: format!("The model could not be asked: {error}."),
     })?;
@@ -66,14 +66,14 @@ pub(super) async fn ask(
         return Err(refused(response.status));
     }
     read(&response, key).ok_or_else(|| {
-        Failure::final_one(
+        ModelError::permanent(
             "The model's answer could not be read. An operator can check the address under Agent: it must speak the \
              OpenAI chat completions format.",
         )
     })
 }
 
-fn refused(status: u16) -> Failure {
+fn refused(status: u16) -> ModelError {
     let text =
         match status {
             401 | 403 => "The model's server refused the key. An operator can enter a new one under Agent.".to_owned(),
@@ -84,7 +84,7 @@ fn refused(status: u16) -> Failure {
             500.. => format!("The model's server failed (HTTP {status}). Write again later."),
             _ => format!("The model's server refused the request (HTTP {status}). Tell an operator."),
         };
-    Failure { text, transient: status == 429 || status >= 500 }
+    ModelError { text, transient: status == 429 || status >= 500 }
 }
 
 #[derive(Deserialize)]
@@ -94,19 +94,19 @@ struct Completion {
 
 #[derive(Deserialize)]
 struct Choice {
-    message: Answered,
+    message: ChatMessage,
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct ChatMessage {
     #[serde(default)]
     content: Option<String>,
     #[serde(default)]
-    tool_calls: Option<Vec<Called>>,
+    tool_calls: Option<Vec<ChatToolCall>>,
 }
 
 #[derive(Deserialize)]
-struct Called {
+struct ChatToolCall {
     #[serde(default)]
     id: String,
     function: Function,

@@ -9,9 +9,9 @@ use axum::routing::get;
 use serde::Deserialize;
 use thinkwork_primitives::Secret;
 
-use super::{AgentChange, AgentShown, Error, Turns};
+use super::{AgentShown, AgentUpdate, Error, Turns};
 use crate::edge::pages::Notice;
-use crate::edge::{ApiError, CheckedForm, Layout, Page, PageCaller, PageError, PageOperator};
+use crate::edge::{ApiError, Layout, Page, PageCaller, PageError, PageOperator, ProtectedForm};
 
 /// The pages of this slice.
 pub fn routes(turns: &Turns) -> Router {
@@ -70,18 +70,18 @@ async fn agent_show(
 
 async fn agent_save(
     State(turns): State<Turns>,
-    CheckedForm { caller, form }: CheckedForm<AgentForm>,
+    ProtectedForm { caller, form }: ProtectedForm<AgentForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let AgentForm { model_base_url, model, instructions, api_key } = form;
     // The key's field is empty unless the operator enters a new one.
-    let change = AgentChange {
+    let change = AgentUpdate {
         model_base_url: Some(model_base_url.clone()),
         model: Some(model.clone()),
         instructions: instructions.clone(),
         api_key: api_key.filter(|key| !key.is_empty()),
     };
-    let error = match turns.agent_put(change, &caller.principal).await {
+    let error = match turns.agent_set(change, &caller.principal).await {
         Ok(_) => return Ok(Redirect::to("/admin/agent?saved=1").into_response()),
         Err(error) => errors_of(error)?,
     };

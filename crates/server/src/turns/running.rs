@@ -12,21 +12,21 @@ type Entries = Mutex<HashMap<ThreadId, Arc<tokio::sync::Mutex<()>>>>;
 
 /// The threads that run here.
 #[derive(Clone, Default)]
-pub(super) struct Running {
+pub(super) struct ThreadLocks {
     entries: Arc<Entries>,
 }
 
 /// Held while a thread runs; dropped also when the run is.
-pub(super) struct Alone {
+pub(super) struct ThreadLockGuard {
     thread: ThreadId,
     entries: Arc<Entries>,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Running {
+impl ThreadLocks {
     /// Waits until nobody else here runs this thread. True: somebody did.
-    pub(super) async fn enter(&self, thread: ThreadId) -> (Alone, bool) {
-        let mut alone = Alone { thread, entries: Arc::clone(&self.entries), guard: None };
+    pub(super) async fn lock(&self, thread: ThreadId) -> (ThreadLockGuard, bool) {
+        let mut alone = ThreadLockGuard { thread, entries: Arc::clone(&self.entries), guard: None };
         let entry = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(entries.entry(thread).or_default())
@@ -41,7 +41,7 @@ impl Running {
     }
 }
 
-impl Drop for Alone {
+impl Drop for ThreadLockGuard {
     fn drop(&mut self) {
         self.guard = None;
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

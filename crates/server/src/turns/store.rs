@@ -28,7 +28,7 @@ pub(super) async fn agent_find(tx: &mut Tx) -> Result<Agent, Error> {
 }
 
 /// Stores the settings in place of those before.
-pub(super) async fn agent_put(tx: &mut Tx, agent: &Agent, now: Timestamp) -> Result<(), Error> {
+pub(super) async fn agent_set(tx: &mut Tx, agent: &Agent, now: Timestamp) -> Result<(), Error> {
     let (model_base_url, model) = agent.model.clone().map(|model| (model.base_url, model.name)).unzip();
     let row = ActiveModel {
         id: Set(Uuid::now_v7()),

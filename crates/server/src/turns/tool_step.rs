@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use super::execution::{Execution, TurnProgress, interrupted, left_out_sentence};
 use super::{Error, context, rules};
 use crate::threads::{NewStep, Step, StepEnd, StepKind, StepStatus};
-use crate::tools::{self, CallOrigin, CredentialRequirement, Outcome, Receipt, Tool, ToolContext};
+use crate::tools::{self, CallOrigin, CredentialRequirement, Receipt, Tool, ToolContext, ToolResult};
 
 /// Failures of calls that we refused ourselves: nothing was sent, and nothing foreign came back.
 pub(super) const REFUSALS: [&str; 3] = ["tool_not_offered", "approval_required", "arguments"];
@@ -18,7 +18,7 @@ pub(super) const REFUSALS: [&str; 3] = ["tool_not_offered", "approval_required",
 const NAME_BYTES_MAX: usize = 128;
 
 /// A call that a model asks for or a person typed.
-pub(super) struct Asked {
+pub(super) struct ToolRequest {
     /// The tool's full name, as written.
     pub(super) name: String,
     /// The arguments, or what is wrong with them.
@@ -29,21 +29,21 @@ pub(super) struct Asked {
 
 /// How a call ended.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct ToolAnswer {
     pub(super) status: StepStatus,
     pub(super) failure: Option<&'static str>,
     /// What the tool said, or what we say where it said nothing.
     pub(super) text: String,
 }
 
-impl Answer {
+impl ToolAnswer {
     const fn failed(failure: &'static str, text: String) -> Self {
         Self { status: StepStatus::Failed, failure: Some(failure), text }
     }
 }
 
 /// The outcome of a stored tool step in a word for the model.
-pub(super) fn outcome_word(step: &Step) -> &str {
+pub(super) fn outcome_code(step: &Step) -> &str {
     match (step.status, step.failure.as_deref()) {
         (StepStatus::Succeeded, _) => "ok",
         (StepStatus::Running, _) => "running",
@@ -54,19 +54,23 @@ pub(super) fn outcome_word(step: &Step) -> &str {
 
 impl Execution<'_> {
     /// Makes a call in a step of its own. Nothing where the turn was cancelled.
-    pub(super) async fn tool_step(&self, asked: Asked, progress: &TurnProgress) -> Result<Option<Answer>, Error> {
+    pub(super) async fn tool_step(
+        &self,
+        asked: ToolRequest,
+        progress: &TurnProgress,
+    ) -> Result<Option<ToolAnswer>, Error> {
         let found = match &asked.arguments {
             Ok(_) => match self.turns.tools.find(&self.context, &asked.name).await {
                 Ok(tool) => Ok(tool),
                 Err(error) => Err(refused(error)?),
             },
-            Err(problem) => Err(Answer::failed("arguments", problem.clone())),
+            Err(problem) => Err(ToolAnswer::failed("arguments", problem.clone())),
         };
         let Some(step) = self.tool_step_start(&asked, found.as_ref(), progress).await? else { return Ok(None) };
         match (found, asked.arguments) {
             (Ok(tool), Ok(arguments)) => self.tool_call(step, &tool, arguments, asked.typed, progress).await.map(Some),
             (Err(answer), _) => Ok(Some(answer)),
-            (Ok(_), Err(problem)) => Ok(Some(Answer::failed("arguments", problem))),
+            (Ok(_), Err(problem)) => Ok(Some(ToolAnswer::failed("arguments", problem))),
         }
     }
 
@@ -74,9 +78,9 @@ impl Execution<'_> {
     pub(super) async fn tool_step_resume(
         &self,
         step: &Step,
-        asked: Asked,
+        asked: ToolRequest,
         progress: &TurnProgress,
-    ) -> Result<Option<Answer>, Error> {
+    ) -> Result<Option<ToolAnswer>, Error> {
         let repeatable = step.effect == Some(Effect::Read) || step.idempotent;
         let found = if repeatable {
             self.turns.tools.find(&self.context, &asked.name).await
@@ -87,8 +91,11 @@ impl Execution<'_> {
             return self.tool_call(step.id, &tool, arguments, asked.typed, progress).await.map(Some);
         }
         let end = interrupted(step);
-        let answer =
-            Answer { status: end.status, failure: Some("interrupted"), text: end.output.clone().unwrap_or_default() };
+        let answer = ToolAnswer {
+            status: end.status,
+            failure: Some("interrupted"),
+            text: end.output.clone().unwrap_or_default(),
+        };
         self.step_end(step.id, end, progress.marks).await?;
         Ok(Some(answer))
     }
@@ -104,8 +111,8 @@ impl Execution<'_> {
     /// Stores the step: running where it will be made, ended where it is refused. Nothing where the turn was cancelled.
     async fn tool_step_start(
         &self,
-        asked: &Asked,
-        found: Result<&Tool, &Answer>,
+        asked: &ToolRequest,
+        found: Result<&Tool, &ToolAnswer>,
         progress: &TurnProgress,
     ) -> Result<Option<StepId>, Error> {
         let input = asked.arguments.as_ref().ok().and_then(|arguments| serde_json::to_string(arguments).ok());
@@ -133,7 +140,7 @@ impl Execution<'_> {
         if let Err(answer) = found {
             self.turns.threads.step_finish(&mut tx, step, end(answer)).await?;
         }
-        self.hold(&mut tx).await?;
+        self.check_lease(&mut tx).await?;
         tx.commit().await?;
         Ok(Some(step))
     }
@@ -146,7 +153,7 @@ impl Execution<'_> {
         arguments: Map<String, Value>,
         typed: CallOrigin,
         progress: &TurnProgress,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ToolAnswer, Error> {
         let marks = progress.marks;
         let receipt = Receipt::Step(step);
         let context = ToolContext { client: self.client(typed), ..self.context.clone() };
@@ -172,7 +179,7 @@ impl Execution<'_> {
         let mut tx = self.turns.db.write(self.job.tenant).await?;
         self.turns.threads.step_finish(&mut tx, step, end).await?;
         self.turns.threads.turn_mark(&mut tx, self.turn.id, marks).await?;
-        self.hold(&mut tx).await?;
+        self.check_lease(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -183,7 +190,7 @@ pub(super) fn step_span(step: StepId) -> tracing::Span {
     tracing::error_span!("step", %step)
 }
 
-fn end(answer: &Answer) -> StepEnd {
+fn end(answer: &ToolAnswer) -> StepEnd {
     StepEnd {
         status: answer.status,
         output: Some(answer.text.clone()),
@@ -193,34 +200,34 @@ fn end(answer: &Answer) -> StepEnd {
 }
 
 /// A call that was not made, and why; what is no refusal fails the execution, which is tried again.
-fn refused(error: tools::Error) -> Result<Answer, Error> {
+fn refused(error: tools::Error) -> Result<ToolAnswer, Error> {
     Ok(match error {
         tools::Error::Unknown | tools::Error::NotAdmitted => {
-            Answer::failed("tool_not_offered", "There is no tool of that name here.".to_owned())
+            ToolAnswer::failed("tool_not_offered", "There is no tool of that name here.".to_owned())
         }
-        tools::Error::LeftOut(left_out) => Answer::failed("tool_not_offered", left_out_sentence(&left_out)),
-        tools::Error::ApprovalRequired => Answer::failed(
+        tools::Error::LeftOut(left_out) => ToolAnswer::failed("tool_not_offered", left_out_sentence(&left_out)),
+        tools::Error::ApprovalRequired => ToolAnswer::failed(
             "approval_required",
             "This call needs a person's approval, so it was not made and nothing was sent. A person can make it by \
              typing it in this thread: /tool, the tool's name and its arguments."
                 .to_owned(),
         ),
         tools::Error::Arguments(problem) => {
-            Answer::failed("arguments", format!("The arguments are not valid: {problem}."))
+            ToolAnswer::failed("arguments", format!("The arguments are not valid: {problem}."))
         }
         error => return Err(error.into()),
     })
 }
 
-fn upstream_failed(tool: &Tool, message: String, unknown_outcome: bool) -> Answer {
+fn upstream_failed(tool: &Tool, message: String, unknown_outcome: bool) -> ToolAnswer {
     if unknown_outcome && tool.effect != Effect::Read && !tool.idempotent {
-        return Answer { status: StepStatus::Unknown, failure: Some("outcome_unknown"), text: message };
+        return ToolAnswer { status: StepStatus::Unknown, failure: Some("outcome_unknown"), text: message };
     }
-    Answer::failed("upstream", message)
+    ToolAnswer::failed("upstream", message)
 }
 
 /// The texts of an outcome; where there are none, its structured content.
-fn answered(outcome: &Outcome) -> Answer {
+fn answered(outcome: &ToolResult) -> ToolAnswer {
     let mut texts: Vec<String> = outcome.content.iter().map(block_text).collect();
     if let (true, Some(structured)) = (texts.is_empty(), &outcome.structured) {
         texts.push(structured.to_string());
@@ -228,9 +235,9 @@ fn answered(outcome: &Outcome) -> Answer {
     let mut text = texts.join("\n");
     text.truncate(text.floor_char_boundary(context::RESULT_BYTES_MAX));
     if outcome.is_error {
-        Answer::failed("tool_error", text)
+        ToolAnswer::failed("tool_error", text)
     } else {
-        Answer { status: StepStatus::Succeeded, failure: None, text }
+        ToolAnswer { status: StepStatus::Succeeded, failure: None, text }
     }
 }
 

@@ -8,18 +8,18 @@ use thinkwork_database::Tx;
 use thinkwork_intake::{Event, Pending};
 use thinkwork_primitives::{DeliveryId, Timestamp, WebhookId};
 
+use super::apply::accepted;
 use super::envelope::Envelope;
-use super::jobs::accepted;
-use super::{Delivery, DeliveryCount, DeliveryPlace, Error, Outcome, SOURCE_PREFIX, Webhooks, store};
+use super::{Delivery, DeliveryCount, DeliveryCursor, DeliveryResult, Error, SOURCE_PREFIX, Webhooks, store};
 
 /// The window of the pictures on pages.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Which deliveries to list.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Filter {
+pub struct DeliveryFilter {
     /// Only with this result.
-    pub result: Option<Outcome>,
+    pub result: Option<DeliveryResult>,
     /// Only those that arrived then or later.
     pub since: Option<Timestamp>,
     /// Only those that arrived before.
@@ -40,32 +40,32 @@ impl Webhooks {
         &self,
         tx: &mut Tx,
         webhook: WebhookId,
-        filter: Filter,
+        filter: DeliveryFilter,
         limit: u64,
-        after: Option<DeliveryPlace>,
+        after: Option<DeliveryCursor>,
     ) -> Result<Vec<Delivery>, Error> {
-        let Filter { result, since, until } = filter;
+        let DeliveryFilter { result, since, until } = filter;
         let mut items = Vec::new();
         // First what waits, then what has a row: an event that is applied between the two is seen twice, never missed.
-        if result.is_none_or(|result| result == Outcome::Accepted) {
+        if result.is_none_or(|result| result == DeliveryResult::Accepted) {
             let which = Pending { before: after.map(|(at, id)| (at, id.uuid())), since, until, count: limit };
-            let rows = self.parts.intake.list_pending(tx, &Self::source(webhook), which).await?;
+            let rows = self.inner.intake.list_pending(tx, &Self::source(webhook), which).await?;
             items.extend(rows.iter().filter_map(shown));
         }
-        if result != Some(Outcome::Accepted) {
-            let filter = store::Filter { result, since, until };
+        if result != Some(DeliveryResult::Accepted) {
+            let filter = store::DeliveryFilter { result, since, until };
             let rows = store::delivery_list(tx, webhook, filter, limit, after).await?;
             items.retain(|item| !rows.iter().any(|row| row.id == item.id));
             items.extend(rows);
         }
-        items.sort_by_key(|item| std::cmp::Reverse(item.place()));
+        items.sort_by_key(|item| std::cmp::Reverse(item.cursor()));
         items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(items)
     }
 
     /// One delivery of the transaction's tenant.
     pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId) -> Result<Delivery, Error> {
-        if let Some(waits) = self.parts.intake.find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
+        if let Some(waits) = self.inner.intake.find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
             return Ok(waits);
         }
         store::delivery_find(tx, id).await?.ok_or(Error::NotFound)
@@ -74,11 +74,11 @@ impl Webhooks {
     /// Deliveries of the last 24 hours by result, for the operator's home.
     pub async fn delivery_counts(&self, tx: &mut Tx) -> Result<Vec<DeliveryCount>, Error> {
         let all: Vec<WebhookId> = store::webhooks_ever(tx).await?.into_iter().map(|(id, ..)| id).collect();
-        store::delivery_counts(tx, &all, self.parts.clock.now().minus(DAY)).await
+        store::delivery_counts(tx, &all, self.inner.clock.now().minus(DAY)).await
     }
 
     /// The same of one webhook.
     pub async fn delivery_counts_of(&self, tx: &mut Tx, webhook: WebhookId) -> Result<Vec<DeliveryCount>, Error> {
-        store::delivery_counts(tx, &[webhook], self.parts.clock.now().minus(DAY)).await
+        store::delivery_counts(tx, &[webhook], self.inner.clock.now().minus(DAY)).await
     }
 }

@@ -9,11 +9,13 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue};
 use serde_json::json;
-use thinkwork_database::{Topic, Tx, routes};
+use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{DeliveryId, Principal, Secret, WebhookId};
 
-use super::ingress::{self, Arrived, Peer, Taken};
-use super::{Change, Delivery, Error, NewWebhook, OVERLAP_MAX, Webhook, WebhookWithSecret, Webhooks, rules, store};
+use super::ingress::{self, IncomingRequest, Peer, Taken};
+use super::{
+    Delivery, Error, NewWebhook, OVERLAP_MAX, Webhook, WebhookUpdate, WebhookWithSecret, Webhooks, rules, store,
+};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
 use crate::edge::Idempotency;
@@ -25,7 +27,7 @@ impl Webhooks {
     /// [`Error::Field`]; a Space that the maker does not see is one.
     pub async fn create(&self, tx: &mut Tx, new: NewWebhook, by: &Principal) -> Result<WebhookWithSecret, Error> {
         rules::check_new(&new)?;
-        match self.parts.spaces.visible(tx, new.space, by).await {
+        match self.inner.spaces.visible(tx, new.space, by).await {
             Ok(_) => {}
             Err(crate::spaces::Error::NotFound) => {
                 let problem = "this Space does not exist or you do not have access; choose another.".to_owned();
@@ -33,7 +35,7 @@ impl Webhooks {
             }
             Err(error) => return Err(error.into()),
         }
-        let now = self.parts.clock.now();
+        let now = self.inner.clock.now();
         let id = WebhookId::new();
         let actor = by.actor();
         let secret = match new.secret {
@@ -41,7 +43,7 @@ impl Webhooks {
             None => new.scheme.verifier().secret()?,
         };
         let credential =
-            self.parts.credentials.create(tx, Owner::Webhook(id), "webhook_secret", &secret, &actor).await?;
+            self.inner.credentials.create(tx, Owner::Webhook(id), "webhook_secret", &secret, &actor).await?;
         let webhook = Webhook {
             id,
             space: new.space,
@@ -59,18 +61,18 @@ impl Webhooks {
             version: 1,
         };
         store::webhook_insert(tx, &webhook, &actor.requester.id()).await?;
-        routes::add(tx, ingress::ROUTE, &id.to_string(), id.uuid()).await?;
+        tenant_lookup::add(tx, ingress::LOOKUP, &id.to_string(), id.uuid()).await?;
         let event = Event::by(actor, "webhook.created").on("webhook", id);
         let event = event.detail("space_id", webhook.space.to_string()).detail("scheme", webhook.scheme.as_str());
         audit::record(tx, now, event)?;
-        let secret_state = self.parts.credentials.describe(tx, credential).await?;
+        let secret_state = self.inner.credentials.describe(tx, credential).await?;
         Ok(WebhookWithSecret { webhook, secret_state, secret })
     }
 
     /// A webhook of the transaction's tenant.
     pub async fn find(&self, tx: &mut Tx, id: WebhookId) -> Result<(Webhook, Option<CredentialInfo>), Error> {
         let webhook = store::webhook_find(tx, id).await?.ok_or(Error::NotFound)?;
-        let secret = self.parts.credentials.describe(tx, webhook.credential).await?;
+        let secret = self.inner.credentials.describe(tx, webhook.credential).await?;
         Ok((webhook, secret))
     }
 
@@ -83,7 +85,7 @@ impl Webhooks {
     ) -> Result<Vec<(Webhook, Option<CredentialInfo>)>, Error> {
         let mut items = Vec::new();
         for webhook in store::webhook_list(tx, limit, after).await? {
-            let secret = self.parts.credentials.describe(tx, webhook.credential).await?;
+            let secret = self.inner.credentials.describe(tx, webhook.credential).await?;
             items.push((webhook, secret));
         }
         Ok(items)
@@ -91,24 +93,24 @@ impl Webhooks {
 
     /// The newest delivery of a webhook, one that waits included.
     pub async fn last_delivery(&self, tx: &mut Tx, id: WebhookId) -> Result<Option<Delivery>, Error> {
-        Ok(self.deliveries(tx, id, super::deliveries::Filter::default(), 1, None).await?.pop())
+        Ok(self.deliveries(tx, id, super::deliveries::DeliveryFilter::default(), 1, None).await?.pop())
     }
 
     /// Changes a webhook; holds for the next request.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Field`]; [`Error::Changed`] where `expected` is not the version.
+    /// [`Error::NotFound`], [`Error::Field`]; [`Error::VersionConflict`] where `expected` is not the version.
     pub async fn update(
         &self,
         id: WebhookId,
         expected: Option<i64>,
-        change: Change,
+        change: WebhookUpdate,
         by: &Principal,
     ) -> Result<(Webhook, Option<CredentialInfo>), Error> {
-        let mut tx = self.parts.access.write_as(by).await?;
+        let mut tx = self.inner.access.write_as(by).await?;
         let (webhook, secret) = self.find(&mut tx, id).await?;
         if expected.is_some_and(|expected| expected != webhook.version) {
-            return Err(Error::Changed(webhook.version));
+            return Err(Error::VersionConflict(webhook.version));
         }
         rules::check_change(&webhook.scheme, &change)?;
         let mut event = Event::by(by.actor(), "webhook.updated").on("webhook", id);
@@ -117,17 +119,14 @@ impl Webhooks {
         }
         let webhook = changed(webhook, change);
         store::webhook_update(&mut tx, &webhook).await?;
-        audit::record(&mut tx, self.parts.clock.now(), event.detail("version", webhook.version))?;
+        audit::record(&mut tx, self.inner.clock.now(), event.detail("version", webhook.version))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;
-        self.parts.cache.forget(id, webhook.credential);
+        self.inner.cache.forget(id, webhook.credential);
         Ok((webhook, secret))
     }
 
     /// Puts a new secret in place: `secret`, or a fresh one. The one before verifies for `overlap` more.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Field`].
     pub async fn rotate(
         &self,
         id: WebhookId,
@@ -139,7 +138,7 @@ impl Webhooks {
             let problem = format!("use at most {} seconds.", OVERLAP_MAX.as_secs());
             return Err(Error::Field { field: "overlap_seconds", problem });
         }
-        let mut tx = self.parts.access.write_as(by).await?;
+        let mut tx = self.inner.access.write_as(by).await?;
         let (webhook, _) = self.find(&mut tx, id).await?;
         let secret = match secret {
             Some(secret) => {
@@ -149,28 +148,28 @@ impl Webhooks {
             }
             None => webhook.scheme.verifier().secret()?,
         };
-        self.parts.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, &by.actor()).await?;
+        self.inner.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, &by.actor()).await?;
         let seconds = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
         let event = Event::by(by.actor(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
-        audit::record(&mut tx, self.parts.clock.now(), event)?;
-        let secret_state = self.parts.credentials.describe(&mut tx, webhook.credential).await?;
+        audit::record(&mut tx, self.inner.clock.now(), event)?;
+        let secret_state = self.inner.credentials.describe(&mut tx, webhook.credential).await?;
         tx.commit().await?;
-        self.parts.cache.forget(id, webhook.credential);
+        self.inner.cache.forget(id, webhook.credential);
         Ok(WebhookWithSecret { webhook, secret_state, secret })
     }
 
     /// Ends a webhook: its address answers 404 at once, its secret is erased, its deliveries stay.
     pub async fn delete(&self, id: WebhookId, by: &Principal) -> Result<(), Error> {
-        let now = self.parts.clock.now();
-        let mut tx = self.parts.access.write_as(by).await?;
+        let now = self.inner.clock.now();
+        let mut tx = self.inner.access.write_as(by).await?;
         let webhook = store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         store::webhook_delete(&mut tx, id, now).await?;
-        routes::remove(&mut tx, ingress::ROUTE, id.uuid()).await?;
-        self.parts.credentials.revoke(&mut tx, webhook.credential, &by.actor()).await?;
+        tenant_lookup::remove(&mut tx, ingress::LOOKUP, id.uuid()).await?;
+        self.inner.credentials.revoke(&mut tx, webhook.credential, &by.actor()).await?;
         audit::record(&mut tx, now, Event::by(by.actor(), "webhook.deleted").on("webhook", id))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;
-        self.parts.cache.forget(id, webhook.credential);
+        self.inner.cache.forget(id, webhook.credential);
         Ok(())
     }
 
@@ -179,8 +178,8 @@ impl Webhooks {
     /// # Errors
     /// [`Error::NotFound`] also for a disabled webhook; [`Error::TestRefused`] where a real one would be refused too.
     pub async fn test(&self, id: WebhookId, idempotency: &Idempotency, by: &Principal) -> Result<Delivery, Error> {
-        let now = self.parts.clock.now();
-        let mut tx = self.parts.access.write_as(by).await?;
+        let now = self.inner.clock.now();
+        let mut tx = self.inner.access.write_as(by).await?;
         store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         let before = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)?;
         let before: Option<DeliveryId> = before.and_then(|id| id.parse().ok());
@@ -197,8 +196,8 @@ impl Webhooks {
         }
         tx.commit().await?;
         let disabled = || Error::TestRefused("The webhook is disabled. Enable it first.".to_owned());
-        let endpoint = self.parts.cache.find(id, now).await?.ok_or_else(disabled)?;
-        let secrets = self.parts.credentials.open_for_verification(by.tenant, endpoint.webhook.credential).await?;
+        let endpoint = self.inner.cache.find(id, now).await?.ok_or_else(disabled)?;
+        let secrets = self.inner.credentials.open_for_verification(by.tenant, endpoint.webhook.credential).await?;
         let event_id = format!("test_{sent}");
         let body = json!({ "type": "thinkwork.test", "id": event_id, "sent_at": now }).to_string();
         let verifier = endpoint.webhook.scheme.verifier();
@@ -209,16 +208,16 @@ impl Webhooks {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static("ThinkWork test"));
         headers.extend(signed);
-        let arrived = Arrived { headers: &headers, peer: Peer::Ourselves(sent), received_at: now };
+        let arrived = IncomingRequest { headers: &headers, peer: Peer::Ourselves(sent), received_at: now };
         let taken = ingress::accept(self, &endpoint, arrived, Body::from(body)).await;
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
             taken.map_err(|refusal| Error::TestRefused(refusal.sentence()))?;
-        let mut tx = self.parts.db.read(by.tenant).await?;
+        let mut tx = self.inner.db.read(by.tenant).await?;
         self.delivery(&mut tx, delivery).await
     }
 }
 
-fn changed(webhook: Webhook, change: Change) -> Webhook {
+fn changed(webhook: Webhook, change: WebhookUpdate) -> Webhook {
     Webhook {
         name: change.name.unwrap_or(webhook.name),
         enabled: change.enabled.unwrap_or(webhook.enabled),

@@ -13,7 +13,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Delivery, Error, OVERLAP_DEFAULT, ReplayMode, Webhooks};
-use crate::edge::{ApiError, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Operator, Paging, place};
+use crate::edge::{
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, time_cursor,
+};
 use wire::{
     CreateWebhookRequest, DeliveryQuery, DeliveryResponse, ReplayRequest, ReplayResponse, RotateSecretRequest,
     UpdateWebhookRequest, WebhookResponse, WebhookWithSecretResponse,
@@ -39,7 +41,7 @@ impl From<Error> for ApiError {
             Error::NotFound => Self::not_found(),
             Error::Invalid(problem) => Self::invalid("body", problem),
             Error::Field { field, problem } => Self::invalid(field, problem),
-            Error::Changed(_) => IfVersion::changed(),
+            Error::VersionConflict(_) => IfMatch::precondition_failed(),
             Error::NotReplayable(why) => Self::conflict("not_replayable", why),
             Error::TestRefused(why) => Self::conflict("test_refused", why),
             Error::Idempotency(error) => *error,
@@ -62,14 +64,14 @@ impl From<Error> for ApiError {
 
 /// Lists the webhooks of the tenant, newest first.
 #[utoipa::path(get, path = "/v1/webhooks", operation_id = "webhooks.list", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(Paging),
+    extensions(("x-caller" = json!("operator"))), params(Pagination),
     responses((status = 200, body = List<WebhookResponse>)))]
 async fn list(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<WebhookResponse>>, ApiError> {
-    let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
+    let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
     Ok(Json(page.map(|(webhook, secret)| WebhookResponse::new(&webhooks, webhook, secret))))
@@ -86,9 +88,9 @@ async fn create(
     Json(body): Json<CreateWebhookRequest>,
 ) -> Result<Response, ApiError> {
     let idempotency =
-        Idempotency::new(key, &operator.0, "webhooks.create", &body.described(), webhooks.parts.clock.now());
+        Idempotency::new(key, &operator.0, "webhooks.create", &body.described(), webhooks.inner.clock.now());
     let new = body.parsed()?;
-    let mut tx = webhooks.parts.access.write_as(&operator.0).await?;
+    let mut tx = webhooks.inner.access.write_as(&operator.0).await?;
     if let Some(id) = idempotency.existing(&mut tx).await? {
         return Err(Idempotency::secret_already_shown(&id, "rotate its secret to get a new one."));
     }
@@ -107,22 +109,22 @@ async fn create(
 async fn get(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<WebhookId>,
+    Path(id): Path<WebhookId>,
 ) -> Result<Json<WebhookResponse>, ApiError> {
-    let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
+    let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
     Ok(Json(WebhookResponse::new(&webhooks, webhook, secret)))
 }
 
 /// Changes a webhook: what the body leaves out stays, null removes a value.
 #[utoipa::path(patch, path = "/v1/webhooks/{id}", operation_id = "webhooks.update", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IfVersion),
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), IfMatch),
     request_body = UpdateWebhookRequest, responses((status = 200, body = WebhookResponse)))]
 async fn update(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<WebhookId>,
-    IfVersion(expected): IfVersion,
+    Path(id): Path<WebhookId>,
+    IfMatch(expected): IfMatch,
     Json(body): Json<UpdateWebhookRequest>,
 ) -> Result<Json<WebhookResponse>, ApiError> {
     let change = body.parsed()?;
@@ -136,7 +138,7 @@ async fn update(
 async fn delete(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<WebhookId>,
+    Path(id): Path<WebhookId>,
 ) -> Result<StatusCode, ApiError> {
     webhooks.delete(id, &operator.0).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -149,7 +151,7 @@ async fn delete(
 async fn rotate(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<WebhookId>,
+    Path(id): Path<WebhookId>,
     Json(body): Json<RotateSecretRequest>,
 ) -> Result<Json<WebhookWithSecretResponse>, ApiError> {
     let overlap = body.overlap_seconds.map_or(OVERLAP_DEFAULT, Duration::from_secs);
@@ -164,30 +166,30 @@ async fn rotate(
 async fn test(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<WebhookId>,
+    Path(id): Path<WebhookId>,
     key: IdempotencyKey,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
-    let idempotency = Idempotency::new(key, &operator.0, "webhooks.test", &id.to_string(), webhooks.parts.clock.now());
+    let idempotency = Idempotency::new(key, &operator.0, "webhooks.test", &id.to_string(), webhooks.inner.clock.now());
     Ok(Json(webhooks.test(id, &idempotency, &operator.0).await?.into()))
 }
 
 /// Lists the deliveries of a webhook, newest first, accepted and refused ones included.
 #[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", operation_id = "webhooks.deliveries.list", tag = "webhooks",
-    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), DeliveryQuery, Paging),
+    extensions(("x-caller" = json!("operator"))), params(("id" = String, Path), DeliveryQuery, Pagination),
     responses((status = 200, body = List<DeliveryResponse>)))]
 async fn deliveries_list(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<WebhookId>,
-    paging: Paging,
+    Path(id): Path<WebhookId>,
+    paging: Pagination,
     query: DeliveryQuery,
 ) -> Result<Json<List<DeliveryResponse>>, ApiError> {
     let filter = query.parsed()?;
-    let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
+    let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     webhooks.find(&mut tx, id).await?;
     let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_place()?).await?;
-    let cursor = |delivery: &Delivery| place(delivery.received_at, delivery.id);
+    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_cursor()?).await?;
+    let cursor = |delivery: &Delivery| time_cursor(delivery.received_at, delivery.id);
     Ok(Json(List::cut(found, &paging, cursor).map(DeliveryResponse::from)))
 }
 
@@ -198,9 +200,9 @@ async fn deliveries_list(
 async fn delivery_get(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<DeliveryId>,
+    Path(id): Path<DeliveryId>,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
-    let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
+    let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     Ok(Json(webhooks.delivery(&mut tx, id).await?.into()))
 }
 
@@ -211,11 +213,11 @@ async fn delivery_get(
 async fn delivery_replay(
     State(webhooks): State<Webhooks>,
     operator: Operator,
-    Id(id): Id<DeliveryId>,
+    Path(id): Path<DeliveryId>,
     key: IdempotencyKey,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
     let idempotency =
-        Idempotency::new(key, &operator.0, "deliveries.replay", &id.to_string(), webhooks.parts.clock.now());
+        Idempotency::new(key, &operator.0, "deliveries.replay", &id.to_string(), webhooks.inner.clock.now());
     Ok(Json(webhooks.replay(id, &idempotency, &operator.0).await?.into()))
 }
 
@@ -227,15 +229,15 @@ async fn replay(
     State(webhooks): State<Webhooks>,
     operator: Operator,
     key: IdempotencyKey,
-    Id(id): Id<WebhookId>,
+    Path(id): Path<WebhookId>,
     Json(body): Json<ReplayRequest>,
 ) -> Result<Json<ReplayResponse>, ApiError> {
     let asked = body.filter.unwrap_or_default();
     let text = format!("{id} {}", serde_json::to_string(&asked).unwrap_or_default());
-    let idempotency = Idempotency::new(key, &operator.0, "webhooks.replay", &text, webhooks.parts.clock.now());
+    let idempotency = Idempotency::new(key, &operator.0, "webhooks.replay", &text, webhooks.inner.clock.now());
     let order = if body.dry_run.unwrap_or(false) { ReplayMode::DryRun } else { ReplayMode::Execute(&idempotency) };
     let filter = asked.parsed()?;
-    let mut tx = webhooks.parts.db.read(operator.tenant()).await?;
+    let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     webhooks.find(&mut tx, id).await?;
     drop(tx);
     let count = webhooks.replay_all(id, filter, order, &operator.0).await?;

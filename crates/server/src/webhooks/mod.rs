@@ -4,12 +4,12 @@
 //! on disk; every request to a known webhook leaves a delivery; what a sender writes is `data`, never an instruction.
 //! The operator's pages and API manage webhooks, `ingress` takes requests, the worker calls [`Webhooks::apply`].
 
+mod apply;
 mod deliveries;
 mod endpoints;
 mod envelope;
 pub mod http;
 pub mod ingress;
-mod jobs;
 pub mod pages;
 mod replay;
 mod rules;
@@ -38,8 +38,8 @@ use crate::spaces::Spaces;
 use crate::threads::{Priority, Threads};
 use thinkwork_database::Tx;
 
-pub use deliveries::Filter;
-pub use jobs::prompt_of;
+pub use apply::prompt_of;
+pub use deliveries::DeliveryFilter;
 pub use replay::ReplayMode;
 pub use rules::Locator;
 use schemes::Scheme;
@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// Somebody else changed it meanwhile.
     #[error("the webhook was changed meanwhile; it is at version {0} now")]
-    Changed(i64),
+    VersionConflict(i64),
     /// This delivery cannot be replayed, and why.
     #[error("{0}")]
     NotReplayable(&'static str),
@@ -88,7 +88,6 @@ pub enum Error {
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),
-    /// The database refused.
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
     /// The operator may not act any more.
@@ -103,7 +102,6 @@ pub enum Error {
     /// The Space could not be read.
     #[error(transparent)]
     Spaces(#[from] crate::spaces::Error),
-    /// The record refused.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
     /// The event could not be stored.
@@ -118,7 +116,6 @@ pub struct Webhook {
     pub id: WebhookId,
     /// Where its events become threads.
     pub space: SpaceId,
-    /// Its name.
     pub name: String,
     /// How requests prove themselves.
     pub scheme: Scheme,
@@ -138,7 +135,6 @@ pub struct Webhook {
     pub default_priority: Option<Priority>,
     /// Whether it takes requests.
     pub enabled: bool,
-    /// When it was made.
     pub created_at: Timestamp,
     /// Counts its changes, from 1.
     pub version: i64,
@@ -170,8 +166,7 @@ pub struct NewWebhook {
 
 /// What to change; `None` leaves a value as it is, `Some(None)` takes it away.
 #[derive(Default)]
-pub struct Change {
-    /// A new name.
+pub struct WebhookUpdate {
     pub name: Option<String>,
     /// Take requests, or answer 404.
     pub enabled: Option<bool>,
@@ -191,7 +186,6 @@ pub struct Change {
 
 /// A webhook with a secret that is shown this once.
 pub struct WebhookWithSecret {
-    /// The webhook.
     pub webhook: Webhook,
     /// What may be shown of its secret from now on.
     pub secret_state: Option<CredentialInfo>,
@@ -202,7 +196,7 @@ pub struct WebhookWithSecret {
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum Outcome {
+pub enum DeliveryResult {
     /// Stored, not applied yet.
     Accepted,
     /// Became a message of a thread.
@@ -217,7 +211,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl DeliveryResult {
     /// The word in the API and in the database.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -229,12 +223,11 @@ impl Outcome {
 pub struct Delivery {
     /// Its id; of an accepted one also the event's.
     pub id: DeliveryId,
-    /// The webhook.
     pub webhook: WebhookId,
     /// When it arrived.
     pub received_at: Timestamp,
     /// What became of it.
-    pub result: Outcome,
+    pub result: DeliveryResult,
     /// Why, where that is not plain.
     pub reason: Option<String>,
     /// The thread it became part of.
@@ -260,11 +253,11 @@ pub struct Delivery {
 }
 
 /// Where a delivery stands in a list.
-pub type DeliveryPlace = (Timestamp, DeliveryId);
+pub type DeliveryCursor = (Timestamp, DeliveryId);
 
 impl Delivery {
     /// Where it stands in a list.
-    pub const fn place(&self) -> DeliveryPlace {
+    pub const fn cursor(&self) -> DeliveryCursor {
         (self.received_at, self.id)
     }
 }
@@ -272,8 +265,7 @@ impl Delivery {
 /// How many requests had this result.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryCount {
-    /// The result.
-    pub result: Outcome,
+    pub result: DeliveryResult,
     /// How many there were at least.
     pub count: i64,
     /// Whether there were more, which nobody counted.
@@ -289,7 +281,7 @@ pub struct Metrics {
     pub unknown: IntCounter,
 }
 
-struct Parts {
+struct Inner {
     db: Db,
     clock: Clock,
     access: Access,
@@ -305,7 +297,7 @@ struct Parts {
 /// The slice. Cheap to clone.
 #[derive(Clone)]
 pub struct Webhooks {
-    parts: Arc<Parts>,
+    inner: Arc<Inner>,
 }
 
 /// What the ids of this slice are called.
@@ -338,7 +330,7 @@ impl Webhooks {
     ) -> Self {
         let cache = ingress::Cache::new(db.clone(), credentials.clone());
         Self {
-            parts: Arc::new(Parts {
+            inner: Arc::new(Inner {
                 db,
                 clock,
                 access,
@@ -355,7 +347,7 @@ impl Webhooks {
 
     /// The address of a webhook.
     pub fn url(&self, id: WebhookId) -> String {
-        let mut url = self.parts.public_url.clone();
+        let mut url = self.inner.public_url.clone();
         url.set_path(&format!("/hooks/{id}"));
         url.to_string()
     }

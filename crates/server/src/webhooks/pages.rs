@@ -15,10 +15,10 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
-use super::{Change, Error, Filter, OVERLAP_DEFAULT, ReplayMode, Webhook, Webhooks};
+use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, Webhook, WebhookUpdate, Webhooks};
 use crate::edge::{
-    ApiError, CheckedForm, DisplayTime, Id, Idempotency, IdempotencyKey, Layout, List, Notice, Page, PageCaller,
-    PageError, PageOperator, Paging, place,
+    ApiError, DisplayTime, Idempotency, IdempotencyKey, Layout, List, Notice, Page, PageCaller, PageError,
+    PageOperator, Pagination, Path, ProtectedForm, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
@@ -71,8 +71,8 @@ fn detail_url(id: WebhookId) -> Redirect {
 
 /// The Spaces that the operator may choose from, and the name of one.
 async fn spaces(webhooks: &Webhooks, caller: &PageCaller) -> Result<Vec<(String, String)>, ApiError> {
-    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
-    let found = webhooks.parts.spaces.list(&mut tx, &caller.principal, 200, None).await.map_err(Error::from)?;
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
+    let found = webhooks.inner.spaces.list(&mut tx, &caller.principal, 200, None).await.map_err(Error::from)?;
     Ok(found.into_iter().map(|space| (space.id.to_string(), space.name)).collect())
 }
 
@@ -85,11 +85,11 @@ fn space_name(spaces: &[(String, String)], id: SpaceId) -> String {
 async fn list(
     PageOperator(caller): PageOperator,
     State(webhooks): State<Webhooks>,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     let spaces = spaces(&webhooks, &caller).await?;
-    let now = webhooks.parts.clock.now();
-    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let now = webhooks.inner.clock.now();
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
     let mut rows = Vec::new();
@@ -116,12 +116,12 @@ async fn new(PageOperator(caller): PageOperator, State(webhooks): State<Webhooks
 
 async fn create(
     State(webhooks): State<Webhooks>,
-    CheckedForm { caller, form }: CheckedForm<NewForm>,
+    ProtectedForm { caller, form }: ProtectedForm<NewForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let made = async {
         let new = form.parsed()?;
-        let mut tx = webhooks.parts.access.write_as(&caller.principal).await?;
+        let mut tx = webhooks.inner.access.write_as(&caller.principal).await?;
         let shown = webhooks.create(&mut tx, new, &caller.principal).await?;
         tx.commit().await?;
         Ok(shown)
@@ -146,11 +146,14 @@ struct DetailQuery {
 async fn detail(
     PageOperator(caller): PageOperator,
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    paging: Paging,
+    Path(id): Path<WebhookId>,
+    paging: Pagination,
     Query(query): Query<DetailQuery>,
 ) -> Result<Response, PageError> {
-    let filter = Filter { result: query.result.as_deref().and_then(|word| word.parse().ok()), ..Filter::default() };
+    let filter = DeliveryFilter {
+        result: query.result.as_deref().and_then(|word| word.parse().ok()),
+        ..DeliveryFilter::default()
+    };
     show(&webhooks, &caller, id, &paging, filter, None).await
 }
 
@@ -158,19 +161,19 @@ async fn show(
     webhooks: &Webhooks,
     caller: &PageCaller,
     id: WebhookId,
-    paging: &Paging,
-    filter: Filter,
+    paging: &Pagination,
+    filter: DeliveryFilter,
     notice: Option<Notice>,
 ) -> Result<Response, PageError> {
     let spaces = spaces(webhooks, caller).await?;
-    let now = webhooks.parts.clock.now();
-    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let now = webhooks.inner.clock.now();
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
     let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
     let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_place()?).await?;
-    let page = List::cut(found, paging, |delivery| place(delivery.received_at, delivery.id));
-    let result = filter.result.map_or("", super::Outcome::as_str);
+    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_cursor()?).await?;
+    let page = List::cut(found, paging, |delivery| time_cursor(delivery.received_at, delivery.id));
+    let result = filter.result.map_or("", super::DeliveryResult::as_str);
     let next = page.next.map(|next| match result {
         "" => format!("/admin/webhooks/{id}?after={next}"),
         result => format!("/admin/webhooks/{id}?result={result}&after={next}"),
@@ -196,10 +199,10 @@ async fn show(
 async fn first(
     PageOperator(caller): PageOperator,
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
+    Path(id): Path<WebhookId>,
 ) -> Result<Response, PageError> {
-    let now = webhooks.parts.clock.now();
-    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let now = webhooks.inner.clock.now();
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     let last = webhooks.last_delivery(&mut tx, id).await?;
     Ok(Page(FirstPage {
@@ -213,8 +216,8 @@ async fn first(
 
 async fn edit(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, form }: CheckedForm<EditForm>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, form }: ProtectedForm<EditForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let changed = async {
@@ -239,14 +242,14 @@ async fn changed_answer(
         Err(error) => return Err(error.into()),
     };
     let notice = Some(Notice { kind: "bad", text: sentence });
-    let page = show(webhooks, caller, id, &Paging::default(), Filter::default(), notice).await?;
+    let page = show(webhooks, caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
 async fn rotate(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, form }: CheckedForm<Rotate>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, form }: ProtectedForm<Rotate>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
@@ -259,11 +262,11 @@ async fn rotate(
 
 async fn test(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, .. }: CheckedForm<Press>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, .. }: ProtectedForm<Press>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let unkeyed = Idempotency::unkeyed(webhooks.parts.clock.now());
+    let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     match webhooks.test(id, &unkeyed, &caller.principal).await {
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
         Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
@@ -273,14 +276,14 @@ async fn test(
 /// Replays what failed; the key of the page makes a second press harmless.
 async fn replay_failed(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, form }: CheckedForm<Replay>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, form }: ProtectedForm<Replay>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let principal = &caller.principal;
-    let now = webhooks.parts.clock.now();
+    let now = webhooks.inner.clock.now();
     let idempotency = Idempotency::new(IdempotencyKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
-    let filter = Filter { result: Some(super::Outcome::Failed), ..Filter::default() };
+    let filter = DeliveryFilter { result: Some(super::DeliveryResult::Failed), ..DeliveryFilter::default() };
     let replayed = webhooks.replay_all(id, filter, ReplayMode::Execute(&idempotency), principal).await;
     let text = match replayed {
         Ok(0) => "There are no failed deliveries to replay.".to_owned(),
@@ -289,30 +292,30 @@ async fn replay_failed(
         Err(error) => return changed_answer(&webhooks, &caller, id, Err(error)).await,
     };
     let notice = Some(Notice { kind: "good", text });
-    show(&webhooks, &caller, id, &Paging::default(), Filter::default(), notice).await
+    show(&webhooks, &caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await
 }
 
 async fn enable(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, .. }: CheckedForm<Press>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, .. }: ProtectedForm<Press>,
 ) -> Result<Redirect, PageError> {
-    switch(&webhooks, &caller, id, Change { enabled: Some(true), ..Change::default() }).await
+    switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(true), ..WebhookUpdate::default() }).await
 }
 
 async fn disable(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, .. }: CheckedForm<Press>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, .. }: ProtectedForm<Press>,
 ) -> Result<Redirect, PageError> {
-    switch(&webhooks, &caller, id, Change { enabled: Some(false), ..Change::default() }).await
+    switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(false), ..WebhookUpdate::default() }).await
 }
 
 async fn switch(
     webhooks: &Webhooks,
     caller: &PageCaller,
     id: WebhookId,
-    change: Change,
+    change: WebhookUpdate,
 ) -> Result<Redirect, PageError> {
     caller.require_operator()?;
     webhooks.update(id, None, change, &caller.principal).await?;
@@ -321,11 +324,11 @@ async fn switch(
 
 async fn delete(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<WebhookId>,
-    CheckedForm { caller, form }: CheckedForm<Confirm>,
+    Path(id): Path<WebhookId>,
+    ProtectedForm { caller, form }: ProtectedForm<Confirm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     drop(tx);
     if webhook.name != form.confirm_name {
@@ -339,10 +342,10 @@ async fn delete(
 async fn delivery(
     PageOperator(caller): PageOperator,
     State(webhooks): State<Webhooks>,
-    Id(id): Id<DeliveryId>,
+    Path(id): Path<DeliveryId>,
 ) -> Result<Response, PageError> {
-    let now = webhooks.parts.clock.now();
-    let mut tx = webhooks.parts.db.read(caller.tenant()).await?;
+    let now = webhooks.inner.clock.now();
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let delivery = webhooks.delivery(&mut tx, id).await?;
     let webhook = match webhooks.find(&mut tx, delivery.webhook).await {
         Ok((webhook, _)) => Some(webhook),
@@ -355,11 +358,11 @@ async fn delivery(
 
 async fn replay(
     State(webhooks): State<Webhooks>,
-    Id(id): Id<DeliveryId>,
-    CheckedForm { caller, .. }: CheckedForm<Press>,
+    Path(id): Path<DeliveryId>,
+    ProtectedForm { caller, .. }: ProtectedForm<Press>,
 ) -> Result<Redirect, PageError> {
     caller.require_operator()?;
-    let unkeyed = Idempotency::unkeyed(webhooks.parts.clock.now());
+    let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     let again = webhooks.replay(id, &unkeyed, &caller.principal).await?;
     Ok(Redirect::to(&format!("/admin/deliveries/{}", again.id)))
 }

@@ -9,9 +9,9 @@ use thinkwork_intake::{Accepted, Event};
 use thinkwork_primitives::{DeliveryId, Principal, TenantId, Timestamp, WebhookId, crypto};
 use uuid::Uuid;
 
+use super::apply::accepted;
 use super::envelope::Envelope;
-use super::jobs::accepted;
-use super::{Delivery, Error, Filter, Outcome, Webhooks, rules, store};
+use super::{Delivery, DeliveryFilter, DeliveryResult, Error, Webhooks, rules, store};
 use crate::audit;
 use crate::edge::{ApiError, Idempotency};
 
@@ -63,20 +63,20 @@ impl Webhooks {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::NotReplayable`] for what was never accepted or is a copy of another delivery.
     pub async fn replay(&self, id: DeliveryId, idempotency: &Idempotency, by: &Principal) -> Result<Delivery, Error> {
-        let now = self.parts.clock.now();
-        let mut tx = self.parts.access.write_as(by).await?;
+        let now = self.inner.clock.now();
+        let mut tx = self.inner.access.write_as(by).await?;
         let delivery = self.delivery(&mut tx, id).await?;
         match delivery.result {
-            Outcome::Applied | Outcome::Failed => {}
-            Outcome::Accepted => {
+            DeliveryResult::Applied | DeliveryResult::Failed => {}
+            DeliveryResult::Accepted => {
                 return Err(Error::NotReplayable(
                     "This delivery has not been processed yet. It will be processed without a replay.",
                 ));
             }
-            Outcome::Refused => {
+            DeliveryResult::Refused => {
                 return Err(Error::NotReplayable("This delivery was not verified, so it cannot be replayed."));
             }
-            Outcome::Duplicate | Outcome::Conflict => {
+            DeliveryResult::Duplicate | DeliveryResult::Conflict => {
                 return Err(Error::NotReplayable("This delivery is a duplicate. Replay the original delivery."));
             }
         }
@@ -100,10 +100,10 @@ impl Webhooks {
         }
         // The order is asked first: an event without its record would be worse than a record without its event.
         tx.commit().await?;
-        match self.parts.intake.append(event).await? {
+        match self.inner.intake.append(event).await? {
             Accepted::Stored => Ok(shown),
             Accepted::Duplicate { id: first, .. } => {
-                let mut tx = self.parts.db.read(by.tenant).await?;
+                let mut tx = self.inner.db.read(by.tenant).await?;
                 self.delivery(&mut tx, DeliveryId::from_uuid(first)).await
             }
         }
@@ -117,27 +117,27 @@ impl Webhooks {
     pub async fn replay_all(
         &self,
         id: WebhookId,
-        filter: Filter,
+        filter: DeliveryFilter,
         order: ReplayMode<'_>,
         by: &Principal,
     ) -> Result<usize, Error> {
-        if filter.result.is_some_and(|result| !matches!(result, Outcome::Applied | Outcome::Failed)) {
+        if filter.result.is_some_and(|result| !matches!(result, DeliveryResult::Applied | DeliveryResult::Failed)) {
             let problem = "only applied and failed deliveries can be replayed.".to_owned();
             return Err(Error::Field { field: "filter.result", problem });
         }
         let idempotency = match order {
             ReplayMode::DryRun => {
-                let mut tx = self.parts.db.read(by.tenant).await?;
+                let mut tx = self.inner.db.read(by.tenant).await?;
                 self.check_enabled(&mut tx, id).await?;
                 return Ok(self.replayable(&mut tx, id, filter, None).await?.len());
             }
             ReplayMode::Execute(idempotency) => idempotency,
         };
-        let now = self.parts.clock.now();
+        let now = self.inner.clock.now();
         // Looked for before anything is written, since looking takes long and there may be one writer.
         let mut run = Uuid::now_v7();
         let mut found = self.replayable_until(by.tenant, id, filter, run).await?;
-        let mut tx = self.parts.access.write_as(by).await?;
+        let mut tx = self.inner.access.write_as(by).await?;
         self.check_enabled(&mut tx, id).await?;
         let before: Option<Uuid> = idempotency.existing(&mut tx).await.map_err(api)?.and_then(|run| run.parse().ok());
         if let Some(before) = before {
@@ -153,13 +153,13 @@ impl Webhooks {
         }
         for some in found.chunks(TOGETHER) {
             let mut events = Vec::with_capacity(some.len());
-            let mut tx = self.parts.db.read(by.tenant).await?;
+            let mut tx = self.inner.db.read(by.tenant).await?;
             for of in some {
                 let kept = store::envelope_find(&mut tx, *of).await?.as_deref().and_then(Envelope::decode);
                 events.extend(kept.map(|envelope| again(by.tenant, id, envelope, *of, &format!("{run}\n{of}"), now)));
             }
             drop(tx);
-            try_join_all(events.into_iter().map(|event| self.parts.intake.append(event))).await?;
+            try_join_all(events.into_iter().map(|event| self.inner.intake.append(event))).await?;
         }
         Ok(found.len())
     }
@@ -176,10 +176,10 @@ impl Webhooks {
         &self,
         tenant: TenantId,
         id: WebhookId,
-        filter: Filter,
+        filter: DeliveryFilter,
         run: Uuid,
     ) -> Result<Vec<DeliveryId>, Error> {
-        let mut tx = self.parts.db.read(tenant).await?;
+        let mut tx = self.inner.db.read(tenant).await?;
         self.check_enabled(&mut tx, id).await?;
         self.replayable(&mut tx, id, filter, Some(DeliveryId::from_uuid(run))).await
     }
@@ -189,18 +189,19 @@ impl Webhooks {
         &self,
         tx: &mut Tx,
         id: WebhookId,
-        filter: Filter,
+        filter: DeliveryFilter,
         run: Option<DeliveryId>,
     ) -> Result<Vec<DeliveryId>, Error> {
-        let Filter { result, since, until } = filter;
-        let is_ended = |one: &Delivery| matches!(one.result, Outcome::Applied | Outcome::Failed);
+        let DeliveryFilter { result, since, until } = filter;
+        let is_ended = |one: &Delivery| matches!(one.result, DeliveryResult::Applied | DeliveryResult::Failed);
         let was_there = |one: &Delivery| run.is_none_or(|run| one.id < run);
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page = store::delivery_list(tx, id, store::Filter { result, since, until }, PAGE, after).await?;
+            let page =
+                store::delivery_list(tx, id, store::DeliveryFilter { result, since, until }, PAGE, after).await?;
             let Some(last) = page.last() else { break };
-            after = Some(last.place());
+            after = Some(last.cursor());
             for delivery in page.iter().filter(|one| is_ended(one) && was_there(one)) {
                 let kept = store::envelope_find(tx, delivery.id).await?.as_deref().and_then(Envelope::decode);
                 if kept.is_some_and(|envelope| envelope.replay_of.is_none()) {

@@ -29,23 +29,23 @@ fn forgotten_before(scheme: &Scheme, secret: Option<&CredentialInfo>, now: Times
 impl Webhooks {
     /// Forgets keys of a tenant's events that no copy could be taken for, at most `count` of each webhook.
     pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
-        let now = self.parts.clock.now();
-        let mut tx = self.parts.db.read(tenant).await?;
+        let now = self.inner.clock.now();
+        let mut tx = self.inner.db.read(tenant).await?;
         let mut due = Vec::new();
         for (id, scheme, credential) in store::webhooks_ever(&mut tx).await? {
-            let secret = self.parts.credentials.describe(&mut tx, credential).await?;
+            let secret = self.inner.credentials.describe(&mut tx, credential).await?;
             due.push((id, forgotten_before(&scheme, secret.as_ref(), now)));
         }
         drop(tx);
         for (id, before) in due {
-            self.parts.intake.forget(tenant, &Self::source(id), before, count).await?;
+            self.inner.intake.forget(tenant, &Self::source(id), before, count).await?;
         }
         Ok(())
     }
 
     /// Forgets the used quota of minutes that are over, at most `count`.
     pub async fn limits_sweep(&self, count: u64) -> Result<(), Error> {
-        quota::forget(&self.parts.db, SOURCE_PREFIX, window(self.parts.clock.now()), count).await?;
+        quota::forget(&self.inner.db, SOURCE_PREFIX, window(self.inner.clock.now()), count).await?;
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ pub(super) async fn tick() {
 }
 
 /// What the work came to; nothing where the lease was lost, and then the work was dropped at once.
-pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
+pub(super) async fn with_lease<T, W: Future<Output = ()> + Send + 'static>(
     db: &Db,
     clock: &Clock,
     job: &Job,
@@ -32,7 +32,7 @@ pub(super) async fn leased<T, W: Future<Output = ()> + Send + 'static>(
     keeper.spawn(async move {
         loop {
             tick().await;
-            match jobs::extend(&db, &job, clock.now(), JOB_LEASE).await {
+            match jobs::extend_lease(&db, &job, clock.now(), JOB_LEASE).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => tracing::warn!(error = %Chain(&error), "a lease could not be extended; trying again"),
@@ -109,7 +109,7 @@ mod tests {
                 // The lease that it was claimed with would be over by then.
                 jobs::claim(&db, clock.now().plus(JOB_LEASE / 2), JOB_LEASE, 1).await
             };
-            leased(&db, &clock, &job, tick, work).await
+            with_lease(&db, &clock, &job, tick, work).await
         });
         let done = ended(running).await;
         assert!(matches!(&done, Some(Ok(taken)) if taken.is_empty()), "{done:?}");
@@ -123,9 +123,9 @@ mod tests {
         clock.advance(JOB_LEASE * 2);
         assert_eq!(jobs::claim(&db, clock.now(), JOB_LEASE, 1).await.unwrap().len(), 1);
         let mut running = JoinSet::new();
-        running.spawn(
-            async move { leased(&db, &clock, &job, tokio::task::yield_now, std::future::pending::<()>()).await },
-        );
+        running.spawn(async move {
+            with_lease(&db, &clock, &job, tokio::task::yield_now, std::future::pending::<()>()).await
+        });
         assert_eq!(ended(running).await, None);
     }
 }

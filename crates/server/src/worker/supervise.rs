@@ -11,23 +11,23 @@ use futures_util::FutureExt as _;
 use thinkwork_primitives::{Clock, Timestamp};
 
 /// How long a loop must have gone on without a panic to count as well again.
-const WELL_AFTER: Duration = Duration::from_secs(60);
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// Which loops panicked, and when last. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Loops {
+pub struct WorkerHealth {
     panicked: Arc<Mutex<HashMap<&'static str, Timestamp>>>,
 }
 
-impl Loops {
+impl WorkerHealth {
     /// Whether no loop panicked within the last minute.
-    pub fn are_well(&self, now: Timestamp) -> bool {
+    pub fn is_healthy(&self, now: Timestamp) -> bool {
         let panicked = self.panicked.lock().unwrap_or_else(PoisonError::into_inner);
-        panicked.values().all(|at| now.since(*at) >= WELL_AFTER)
+        panicked.values().all(|at| now.since(*at) >= HEALTHY_AFTER)
     }
 
     /// Runs a loop until it ends by itself, again after each panic; `pause` keeps one that panics at once from
     /// filling the log.
-    pub(super) async fn keep<R: Future<Output = ()>, P: Future<Output = ()>>(
+    pub(super) async fn run_supervised<R: Future<Output = ()>, P: Future<Output = ()>>(
         &self,
         name: &'static str,
         clock: &Clock,
@@ -60,17 +60,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_panics_begins_again_and_is_told_of_until_it_is_well() {
-        let loops = Loops::default();
+        let loops = WorkerHealth::default();
         let clock = Clock::system();
         let runs = AtomicUsize::new(0);
         let run = || async {
             assert!(runs.fetch_add(1, Ordering::SeqCst) > 1, "a bug of the loop");
         };
-        loops.keep("test", &clock, run, || async {}).await;
+        loops.run_supervised("test", &clock, run, || async {}).await;
         assert_eq!(runs.load(Ordering::SeqCst), 3, "it ended only where it wanted to");
-        assert!(!loops.are_well(clock.now()));
-        clock.advance(WELL_AFTER);
-        assert!(loops.are_well(clock.now()));
+        assert!(!loops.is_healthy(clock.now()));
+        clock.advance(HEALTHY_AFTER);
+        assert!(loops.is_healthy(clock.now()));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use sea_orm::ConnectionTrait as _;
 use thinkwork::audit::{Event, Finding, Sealer, record};
 use thinkwork_primitives::Actor;
 
-use crate::harness::{TestApp, by_hand};
+use crate::harness::{TestApp, execute_sql};
 
 async fn add_events(app: &TestApp, count: usize) {
     for _ in 0..count {
@@ -87,7 +87,7 @@ async fn s24_the_database_refuses_to_change_or_delete_events() {
     let app = sealed().await;
     for sql in ["UPDATE audit_event SET action = 'x'", "DELETE FROM audit_event", "DELETE FROM audit_seal"] {
         let tx = app.slices().db.write(app.tenant).await.unwrap();
-        let refused = by_hand(&tx, sql).await.expect_err(sql).to_string();
+        let refused = execute_sql(&tx, sql).await.expect_err(sql).to_string();
         assert!(refused.contains("append-only") || refused.contains("permission denied"), "{sql}: {refused}");
     }
 }

@@ -10,8 +10,8 @@ use thinkwork_primitives::{Role, WebhookId};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::bad_input::{Place, READY_LIMIT, Serving, free_address, thinkwork};
-use crate::guards::Scene;
+use crate::bad_input::{Deployment, READY_LIMIT, Serving, free_address, thinkwork};
+use crate::guards::Fixture;
 use crate::guards::scene::ToolServer;
 use crate::harness::Client;
 
@@ -23,7 +23,7 @@ struct Terminal {
 
 impl Terminal {
     /// This person with a personal token of this scope.
-    async fn of(scene: &Scene, person: &Client, scope: &str) -> Self {
+    async fn of(scene: &Fixture, person: &Client, scope: &str) -> Self {
         let body = json!({ "name": "terminal", "kind": "personal", "audience": "api", "scopes": [scope] });
         let token = person.post("/v1/tokens", body).await.expect(201).text_of("token");
         Self { url: scene.app.url(""), token }
@@ -69,7 +69,7 @@ fn line<'a>(said: &'a str, label: &str) -> &'a str {
 
 #[tokio::test]
 async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     let id = scene.id("mcp-servers");
     let path = format!("/v1/mcp-servers/{id}");
@@ -105,7 +105,7 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
 
 #[tokio::test]
 async fn an_mcp_server_is_registered_and_serves_a_space_until_it_is_stopped() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     let add = ["mcp", "add", "Second", &scene.tools.url, "--auth", "tenant-key", "--header", "x-key", "--tool", "echo"];
     let said = operator.says(&add, "a-key-of-the-second-0123456789-EFGH\n").await;
@@ -128,7 +128,7 @@ async fn an_mcp_server_is_registered_and_serves_a_space_until_it_is_stopped() {
 
 #[tokio::test]
 async fn what_the_agent_can_use_is_shown_for_oneself_and_for_another() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     let space = scene.id("open-space");
     let policy = json!({ "tool_allowlist": ["echo"] });
@@ -144,7 +144,7 @@ async fn what_the_agent_can_use_is_shown_for_oneself_and_for_another() {
 
 #[tokio::test]
 async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     let made =
         operator.json(&["webhook", "add", "Hook", "--space", scene.id("open-space"), "--scheme", "bearer"]).await;
@@ -213,7 +213,7 @@ async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
 
 #[tokio::test]
 async fn a_space_is_shown_changed_and_closed() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     let closed = scene.id("spaces");
     let open = scene.id("open-space");
@@ -239,7 +239,7 @@ async fn a_space_is_shown_changed_and_closed() {
 
 #[tokio::test]
 async fn a_member_changes_their_thread_and_stops_its_turn() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let ana = Terminal::of(&scene, &scene.ana, "write").await;
     let thread = scene.id("threads");
     let turn = scene.id("turns");
@@ -268,7 +268,7 @@ async fn a_member_changes_their_thread_and_stops_its_turn() {
 
 #[tokio::test]
 async fn a_person_is_renamed_promoted_and_invited_again() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let owner = Terminal::of(&scene, &scene.owner, "admin").await;
     let id = scene.id("users");
     let said = owner.says(&["user", "edit", id, "--name", "Ben", "--role", "operator"], "").await;
@@ -281,7 +281,7 @@ async fn a_person_is_renamed_promoted_and_invited_again() {
     assert_ne!(code, scene.shown["invitation"]);
     for (code, status) in [(scene.shown["invitation"].as_str(), 410), (&code, 200)] {
         let body = json!({ "code": code, "password": "a long enough password" });
-        let answer = scene.app.anyone().post("/v1/invitations/accept", body).await;
+        let answer = scene.app.anonymous().post("/v1/invitations/accept", body).await;
         assert_eq!(answer.status, status, "{}", answer.text);
     }
     owner.refused(&["user", "invite", id], 1, "already accepted the invitation").await;
@@ -293,7 +293,7 @@ async fn a_person_is_renamed_promoted_and_invited_again() {
 
 #[tokio::test]
 async fn a_change_that_names_nothing_is_wrong_use() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operator = Terminal::of(&scene, &scene.owner, "admin").await;
     for (noun, kind) in
         [("mcp", "mcp-servers"), ("webhook", "webhooks"), ("space", "spaces"), ("thread", "threads"), ("user", "users")]
@@ -342,7 +342,7 @@ fn check_makes_nothing_where_there_is_nothing() {
 
 #[tokio::test]
 async fn check_changes_nothing_of_what_is_there() {
-    let place = Place::new();
+    let place = Deployment::new();
     let parts = ["Sqlite is reachable and up to date", "1 in thinkwork-data.key, match this database"];
     check_says(place.folder.path(), &parts);
     // A server that is killed leaves its log and the log's index.
@@ -371,7 +371,7 @@ async fn check_migrates_nothing() {
 
 #[test]
 fn check_knows_a_server_with_another_public_address() {
-    let place = Place::new();
+    let place = Deployment::new();
     let address = free_address();
     let public = ["--listen", &address, "--public-url", "https://thinkwork.invalid"];
     let with = |command: &str| thinkwork(place.folder.path(), &[&[command], public.as_slice()].concat());

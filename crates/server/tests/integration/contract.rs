@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thinkwork::worker::Worker;
 
-use crate::harness::{Answer, Client, TestApp};
+use crate::harness::{Client, Response, TestApp};
 
-struct Scene {
+struct Fixture {
     app: TestApp,
     owner: Client,
     space: String,
@@ -15,7 +15,7 @@ struct Scene {
     secret: String,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let app = TestApp::new().await;
         let owner = app.owner().await;
@@ -26,7 +26,7 @@ impl Scene {
         Self { app, owner, space, webhook: made.text_of("id"), secret: made.text_of("secret") }
     }
 
-    async fn send(&self, body: Value) -> Answer {
+    async fn send(&self, body: Value) -> Response {
         let sender = self.app.bearer(&self.secret);
         sender.post(&format!("/hooks/{}", self.webhook), body).await.expect(202)
     }
@@ -37,18 +37,18 @@ impl Scene {
     }
 }
 
-async fn with_header(client: &Client, method: &str, path: &str, header: (&str, &str), body: &Value) -> Answer {
+async fn with_header(client: &Client, method: &str, path: &str, header: (&str, &str), body: &Value) -> Response {
     let request = client.request(method, path).header(header.0, header.1).header("content-type", "application/json");
     client.send(request.body(body.to_string())).await
 }
 
-fn items(answer: &Answer) -> &Vec<Value> {
+fn items(answer: &Response) -> &Vec<Value> {
     answer.json["items"].as_array().unwrap_or_else(|| panic!("no items in {}", answer.text))
 }
 
 #[tokio::test]
 async fn every_list_has_items_and_next_and_takes_a_limit_from_1_to_200() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
     let mut wrong = Vec::new();
     for path in [
@@ -81,13 +81,13 @@ async fn every_list_has_items_and_next_and_takes_a_limit_from_1_to_200() {
 
 #[tokio::test]
 async fn a_list_is_walked_by_its_cursor_to_the_end_without_gap_or_repetition() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     for number in 0..3 {
         scene.send(json!({ "n": number })).await;
         scene.thread(&format!("thread {number}")).await;
         scene.app.session_of(scene.app.owner).await;
     }
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     let deliveries = format!("/v1/webhooks/{}/deliveries", scene.webhook);
     for (path, least) in [("/v1/threads", 6), (deliveries.as_str(), 3), ("/v1/audit", 10), ("/v1/me/sessions", 4)] {
         let whole = scene.owner.get(&format!("{path}?limit=200")).await.expect(200);
@@ -110,7 +110,7 @@ async fn a_list_is_walked_by_its_cursor_to_the_end_without_gap_or_repetition() {
 
 #[tokio::test]
 async fn a_change_from_an_old_version_is_412_and_a_star_is_any() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
     let ana = scene.app.user("ana", thinkwork_primitives::Role::Member).await;
     for (path, body) in [
@@ -131,7 +131,7 @@ async fn a_change_from_an_old_version_is_412_and_a_star_is_any() {
 
 #[tokio::test]
 async fn a_repeated_creation_is_one_and_another_body_under_its_key_is_a_conflict() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
     let url = "https://tools.example.com/mcp";
     for (path, one, other, shows_secret) in [
@@ -194,9 +194,9 @@ async fn a_repeated_creation_is_one_and_another_body_under_its_key_is_a_conflict
 
 #[tokio::test]
 async fn deliveries_and_threads_are_cut_by_their_filters() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let first = scene.send(json!({ "n": 1 })).await.text_of("delivery_id");
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     scene.app.clock.advance(Duration::from_secs(60));
     let between = scene.app.clock.now();
     scene.app.clock.advance(Duration::from_secs(60));
@@ -233,7 +233,7 @@ async fn deliveries_and_threads_are_cut_by_their_filters() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_that_prefers_to_wait_is_told_the_thread() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let worker = Worker::start(&scene.app.app);
     let path = format!("/hooks/{}", scene.webhook);
     let sender = scene.app.bearer(&scene.secret);
@@ -247,7 +247,7 @@ async fn a_sender_that_prefers_to_wait_is_told_the_thread() {
 
 #[tokio::test]
 async fn a_webhook_is_tested_changed_and_deleted() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let path = format!("/v1/webhooks/{}", scene.webhook);
     let tested = scene.owner.post(&format!("{path}/test"), json!({})).await.expect(200);
     assert_eq!(
@@ -267,7 +267,7 @@ async fn a_webhook_is_tested_changed_and_deleted() {
 
 #[tokio::test]
 async fn the_record_is_exported_line_by_line_as_it_is_hashed() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let exported = scene.owner.get("/v1/audit/export").await.expect(200);
     assert_eq!(exported.header("content-type"), "application/x-ndjson");
     assert!(exported.header("content-disposition").starts_with("attachment"));
@@ -282,7 +282,7 @@ async fn the_record_is_exported_line_by_line_as_it_is_hashed() {
 
 #[tokio::test]
 async fn a_page_goes_on_where_the_item_of_its_cursor_is_gone() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     for _ in 0..4 {
         scene.app.session_of(scene.app.owner).await;
     }
@@ -297,7 +297,7 @@ async fn a_page_goes_on_where_the_item_of_its_cursor_is_gone() {
 
 #[tokio::test]
 async fn a_query_that_does_not_fit_is_told_by_its_field() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let deliveries = format!("/v1/webhooks/{}/deliveries", scene.webhook);
     for (path, field) in [
         ("/v1/audit?action=a&action=b".to_owned(), "action"),
@@ -313,9 +313,9 @@ async fn a_query_that_does_not_fit_is_told_by_its_field() {
 
 #[tokio::test]
 async fn replays_tests_and_invitations_happen_once_for_their_key() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     scene.send(json!({ "n": 1 })).await;
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     let hook = format!("/v1/webhooks/{}", scene.webhook);
     let deliveries = async || items(&scene.owner.get(&format!("{hook}/deliveries")).await.expect(200)).clone();
     let first = deliveries().await[0]["id"].as_str().unwrap().to_owned();
@@ -323,12 +323,12 @@ async fn replays_tests_and_invitations_happen_once_for_their_key() {
         let again = async |key| with_header(&scene.owner, "POST", &path, ("idempotency-key", key), &json!({})).await;
         let made = again("k1").await.expect(200).text_of("id");
         assert_eq!(again("k1").await.expect(200).text_of("id"), made, "{path}");
-        scene.app.settle().await;
+        scene.app.run_pending_jobs().await;
         assert_eq!(again("k1").await.expect(200).text_of("id"), made, "{path}, applied meanwhile");
-        scene.app.settle().await;
+        scene.app.run_pending_jobs().await;
         assert_eq!(deliveries().await.len(), all, "{path}");
         assert_ne!(again("k2").await.expect(200).text_of("id"), made, "{path}");
-        scene.app.settle().await;
+        scene.app.run_pending_jobs().await;
         assert_eq!(deliveries().await.len(), all + 1);
     }
     let ana = json!({ "email": "ana@acme.test", "name": "Ana", "role": "member" });
@@ -341,12 +341,12 @@ async fn replays_tests_and_invitations_happen_once_for_their_key() {
     assert!(again.json["error"]["message"].as_str().unwrap().contains("invitation"), "{}", again.text);
     let code = code.split_once("code=").unwrap().1;
     let accept = json!({ "code": code, "password": "a long enough password" });
-    scene.app.anyone().post("/v1/invitations/accept", accept).await.expect(200);
+    scene.app.anonymous().post("/v1/invitations/accept", accept).await.expect(200);
 }
 
 #[tokio::test]
 async fn what_was_made_is_read_where_its_location_says() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let user = json!({ "email": "x@acme.test", "name": "X", "role": "member" });
     let token = json!({ "name": "x", "kind": "service", "audience": "api", "scopes": ["write"] });
     let made = scene.owner.post("/v1/tokens", token).await.expect(201);
@@ -362,13 +362,13 @@ async fn what_was_made_is_read_where_its_location_says() {
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
     scene.app.slices().access.password_set(scene.app.tenant, scene.app.owner, &password).await.unwrap();
     let sign_in = json!({ "email": "owner@acme.test", "password": "a long enough password" });
-    let signed_in = scene.app.anyone().post("/v1/sessions", sign_in).await.expect(201);
+    let signed_in = scene.app.anonymous().post("/v1/sessions", sign_in).await.expect(201);
     assert_eq!(signed_in.header("location"), "/v1/me");
 }
 
 #[tokio::test]
 async fn a_refused_title_is_told_as_the_title() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let thread = scene.thread("one").await["id"].as_str().unwrap().to_owned();
     let change = json!({ "title": "x".repeat(121) });
     let refused = scene.owner.patch(&format!("/v1/threads/{thread}"), change).await.expect(422);
@@ -379,7 +379,7 @@ async fn a_refused_title_is_told_as_the_title() {
 
 #[tokio::test]
 async fn a_service_token_makes_no_space_that_nobody_would_see() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let token = json!({ "name": "x", "kind": "service", "audience": "api", "scopes": ["admin"] });
     let service = scene.app.bearer(&scene.owner.post("/v1/tokens", token).await.expect(201).text_of("token"));
     let space = |access| json!({ "slug": "fresh", "name": "Fresh", "access": access });

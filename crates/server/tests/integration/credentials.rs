@@ -5,7 +5,7 @@ use std::time::Duration;
 use thinkwork::credentials::{Error, OpenRequest, Owner};
 use thinkwork_primitives::{Actor, CredentialId, CredentialSubject, Secret, Surface, TenantId, WebhookId};
 
-use crate::harness::{TestApp, by_hand};
+use crate::harness::{TestApp, execute_sql};
 
 const SECRET: &str = "a-secret-of-more-than-sixteen";
 
@@ -40,7 +40,7 @@ async fn open(app: &TestApp, tenant: TenantId, id: CredentialId) -> Result<Strin
 async fn sql(app: &TestApp, sql: &str) {
     let tx = app.slices().db.write(app.tenant).await.unwrap();
     for one in sql.split("; ") {
-        by_hand(&tx, one).await.unwrap();
+        execute_sql(&tx, one).await.unwrap();
     }
     tx.commit().await.unwrap();
 }

@@ -80,7 +80,7 @@ pub fn migration_url(database_url: &str) -> Option<String> {
 }
 
 /// What is done by hand to the rows of the transaction's tenant, which it names as slices have to.
-pub async fn by_hand(tx: &Tx, sql: &str) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
+pub async fn execute_sql(tx: &Tx, sql: &str) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
     use sea_orm::ConnectionTrait as _;
     tx.orm().execute_raw(of_tenant(tx, sql)).await
 }
@@ -112,7 +112,7 @@ pub async fn until_blocked(database_url: &str) {
 }
 
 impl TestApp {
-    /// A server with the tenant `acme` and its owner. The worker does not run: call [`TestApp::settle`].
+    /// A server with the tenant `acme` and its owner. The worker does not run: call [`TestApp::run_pending_jobs`].
     pub async fn new() -> Self {
         Self::behind("").await
     }
@@ -158,14 +158,14 @@ impl TestApp {
     }
 
     /// Applies accepted events and runs jobs until nothing is due.
-    pub async fn settle(&self) {
+    pub async fn run_pending_jobs(&self) {
         worker::run_until_idle(&self.app).await;
     }
 
     /// The same, and how many statements and how many writing transactions it took.
-    pub async fn settle_counted(&self) -> Work {
+    pub async fn run_pending_jobs_counted(&self) -> Work {
         let before = self.work_so_far();
-        self.settle().await;
+        self.run_pending_jobs().await;
         let after = self.work_so_far();
         Work { statements: after.statements - before.statements, writes: after.writes - before.writes }
     }
@@ -183,7 +183,7 @@ impl TestApp {
     }
 
     /// Somebody without any proof.
-    pub fn anyone(&self) -> Client {
+    pub fn anonymous(&self) -> Client {
         Client::at(self.url(""))
     }
 
@@ -213,7 +213,7 @@ impl TestApp {
     /// A person's browser session.
     pub async fn session_of(&self, user: UserId) -> Client {
         let session = self.app.access.session_create(self.tenant, user, "tests").await.unwrap();
-        let mut client = self.anyone();
+        let mut client = self.anonymous();
         client.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
         client.csrf = Some(session.csrf);
         client.user = Some(user);
@@ -222,7 +222,7 @@ impl TestApp {
 
     /// Somebody with this bearer.
     pub fn bearer(&self, token: &str) -> Client {
-        let mut client = self.anyone();
+        let mut client = self.anonymous();
         client.bearer = Some(token.to_owned());
         client
     }
@@ -267,7 +267,7 @@ pub struct Client {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub text: String,
@@ -275,7 +275,7 @@ pub struct Answer {
     pub json: Value,
 }
 
-impl Answer {
+impl Response {
     /// A header as text, or nothing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
@@ -326,13 +326,13 @@ impl Client {
         request
     }
 
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Response {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let text = response.text().await.unwrap();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status, headers, text, json }
+        Response { status, headers, text, json }
     }
 
     /// The status, or nothing where nobody answers.
@@ -340,33 +340,33 @@ impl Client {
         self.request("GET", path).send().await.ok().map(|response| response.status().as_u16())
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Response {
         self.send(self.request("GET", path)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub async fn delete(&self, path: &str) -> Response {
         self.send(self.request("DELETE", path)).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, body: Value) -> Response {
         self.with_json("POST", path, body).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub async fn patch(&self, path: &str, body: Value) -> Response {
         self.with_json("PATCH", path, body).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub async fn put(&self, path: &str, body: Value) -> Response {
         self.with_json("PUT", path, body).await
     }
 
-    pub async fn with_json(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub async fn with_json(&self, method: &str, path: &str, body: Value) -> Response {
         let request = self.request(method, path).header("content-type", "application/json");
         self.send(request.body(body.to_string())).await
     }
 
     /// Sends a form as one of our pages would, with the session's CSRF token.
-    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Response {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
         body.append_pair("csrf", self.csrf.as_deref().unwrap_or(""));
         body.extend_pairs(fields);

@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::harness::TestApp;
-use crate::mcp::World;
+use crate::mcp::McpFixture;
 
 #[tokio::test]
 async fn a_started_server_is_ready() {
     let app = TestApp::new().await;
-    let answer = app.anyone().get("/readyz").await;
+    let answer = app.anonymous().get("/readyz").await;
     assert_eq!((answer.status, answer.json["ready"].as_bool()), (200, Some(true)));
 }
 
@@ -17,12 +17,12 @@ async fn a_started_server_is_ready() {
 async fn s23_a_form_without_a_named_origin_is_ours_only_where_the_browser_says_so() {
     let app = TestApp::new().await;
     let form = async |path: &str, site: Option<&str>| {
-        let mut request = app.anyone().request("POST", path).header("origin", "null");
+        let mut request = app.anonymous().request("POST", path).header("origin", "null");
         if let Some(site) = site {
             request = request.header("sec-fetch-site", site);
         }
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        app.anyone().send(request.body("email=nobody%40acme.test&password=wrong-but-long-enough")).await
+        app.anonymous().send(request.body("email=nobody%40acme.test&password=wrong-but-long-enough")).await
     };
     for foreign in [None, Some("cross-site"), Some("same-site"), Some("none"), Some("same-origin, cross-site")] {
         let refused = form("/sign-in", foreign).await.expect(403);
@@ -67,10 +67,10 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
     let sender = app.bearer(&hook.text_of("secret"));
     sender.post(&format!("/hooks/{}", hook.text_of("id")), json!({})).await.expect(202);
     let unknown = thinkwork_primitives::WebhookId::new();
-    app.anyone().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
+    app.anonymous().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
     app.clock.advance(std::time::Duration::from_secs(90));
     let look = async || {
-        let answer = app.anyone().get("/metrics").await.expect(200);
+        let answer = app.anonymous().get("/metrics").await.expect(200);
         assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
         samples(&answer.text)
     };
@@ -97,11 +97,11 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
 
 #[tokio::test]
 async fn metrics_tell_how_requests_jobs_and_events_end() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("notes", json!({ "mode": "none" })).await;
     world.turn(&world.owner, "/tool notes__echo {}").await;
     let app = &world.app;
-    let stranger = world.app.anyone();
+    let stranger = world.app.anonymous();
     stranger.send(stranger.request("BREW", "/v1/nowhere/at/all")).await.expect(404);
     stranger.get("/v1/me").await.expect(401);
     app.clock.advance(std::time::Duration::from_secs(1));
@@ -127,8 +127,8 @@ async fn metrics_tell_how_requests_jobs_and_events_end() {
 async fn two_servers_in_one_process_measure_apart() {
     let busy = TestApp::new().await;
     let idle = TestApp::new().await;
-    busy.anyone().get("/v1/me").await.expect(401);
-    let text = idle.anyone().get("/metrics").await.expect(200).text;
+    busy.anonymous().get("/v1/me").await.expect(401);
+    let text = idle.anonymous().get("/metrics").await.expect(200).text;
     assert!(!text.contains("/v1/me"), "{text}");
 }
 
@@ -148,7 +148,7 @@ async fn many_people_open_their_home_at_the_same_time() {
 #[tokio::test]
 async fn l82_whoever_seals_nothing_is_not_ready() {
     let app = TestApp::new().await;
-    let problems = async || app.anyone().get("/readyz").await.json["problems"].clone();
+    let problems = async || app.anonymous().get("/readyz").await.json["problems"].clone();
     assert_eq!(problems().await, json!([]));
     app.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(problems().await, json!(["audit_sealing"]));
@@ -169,7 +169,7 @@ async fn whoever_serves_without_row_security_is_not_ready() {
     use sea_orm::ConnectionTrait as _;
     owner.execute_unprepared("ALTER TABLE thread DISABLE ROW LEVEL SECURITY").await.unwrap();
     owner.close().await.unwrap();
-    let answer = app.anyone().get("/readyz").await.expect(503);
+    let answer = app.anonymous().get("/readyz").await.expect(503);
     assert_eq!(answer.json["problems"], json!(["row_security"]));
 }
 
@@ -184,5 +184,5 @@ async fn a_zero_character_is_an_answer_on_both_engines() {
     let body = json!({ "model_base_url": "https://model.example.com", "model": "any", "instructions": "a\u{0}" });
     assert_eq!(owner.put("/v1/agent", body).await.expect(422).code(), "invalid");
     let body = json!({ "tenant": "a\u{0}", "email": "owner@acme.test", "password": "long enough for one" });
-    app.anyone().post("/v1/sessions", body).await.expect(401);
+    app.anonymous().post("/v1/sessions", body).await.expect(401);
 }

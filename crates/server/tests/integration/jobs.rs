@@ -5,7 +5,7 @@ use thinkwork::threads::RunThread;
 use thinkwork_database::jobs::{self, JobType, NewJob};
 use thinkwork_primitives::{Channel, DomainEvent, ThreadId, TurnId};
 
-use crate::harness::{TestApp, by_hand};
+use crate::harness::{TestApp, execute_sql};
 
 /// A type that this version does not know.
 struct Unknown;
@@ -24,7 +24,7 @@ async fn last_error(app: &TestApp) -> String {
 
 async fn try_until_parked(app: &TestApp) {
     for _ in 0..jobs::ATTEMPTS_MAX {
-        app.settle().await;
+        app.run_pending_jobs().await;
         app.clock.advance(std::time::Duration::from_secs(7_200));
     }
     let counts = jobs::counts(&mut app.slices().db.read_shared().await.unwrap()).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_job_whose_payload_does_not_read_back_is_parked_and_named() {
     jobs::enqueue::<RunThread>(&mut tx, thread, app.clock.now());
     tx.commit().await.unwrap();
     let tx = app.slices().db.write(app.tenant).await.unwrap();
-    by_hand(&tx, "UPDATE job SET key = 'damaged'").await.unwrap();
+    execute_sql(&tx, "UPDATE job SET key = 'damaged'").await.unwrap();
     tx.commit().await.unwrap();
     try_until_parked(&app).await;
     assert!(last_error(&app).await.contains("job.key"), "{}", last_error(&app).await);
@@ -71,6 +71,6 @@ async fn an_event_whose_transaction_is_dropped_leads_to_nothing() {
     tx.publish(event, app.clock.now());
     tx.commit().await.unwrap();
     assert_eq!(waiting().await, 1);
-    app.settle().await;
+    app.run_pending_jobs().await;
     assert_eq!(waiting().await, 0);
 }

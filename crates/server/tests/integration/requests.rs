@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, by_hand};
+use crate::harness::{TestApp, execute_sql};
 use crate::log::Log;
-use crate::mcp::World;
+use crate::mcp::McpFixture;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -28,11 +28,11 @@ async fn access_lines(log: &Log, count: usize) -> Vec<Value> {
 #[tokio::test]
 async fn every_answer_names_its_request_and_errors_do_too() {
     let app = TestApp::new().await;
-    let first = app.anyone().get("/livez").await.expect(200).header("x-request-id").to_owned();
-    let second = app.anyone().get("/livez").await.expect(200).header("x-request-id").to_owned();
+    let first = app.anonymous().get("/livez").await.expect(200).header("x-request-id").to_owned();
+    let second = app.anonymous().get("/livez").await.expect(200).header("x-request-id").to_owned();
     assert!(first.starts_with("req_") && first != second, "{first} {second}");
     for path in ["/v1/me", "/v1/nowhere", "/hooks/none", "/mcp"] {
-        let refused = app.anyone().get(path).await;
+        let refused = app.anonymous().get(path).await;
         assert_eq!(refused.json["error"]["request_id"], refused.header("x-request-id"), "{}", refused.text);
     }
     let page = app.owner().await.get("/me/nowhere").await.expect(404);
@@ -43,8 +43,8 @@ async fn every_answer_names_its_request_and_errors_do_too() {
 async fn only_a_proxy_of_ours_names_a_request() {
     for (trusted, kept) in [("", false), ("127.0.0.1/32", true)] {
         let app = TestApp::behind(trusted).await;
-        let request = app.anyone().request("GET", "/v1/me").header("x-request-id", "given-by-the-proxy");
-        let refused = app.anyone().send(request).await.expect(401);
+        let request = app.anonymous().request("GET", "/v1/me").header("x-request-id", "given-by-the-proxy");
+        let refused = app.anonymous().send(request).await.expect(401);
         assert_eq!(refused.header("x-request-id") == "given-by-the-proxy", kept, "{trusted}");
         assert_eq!(refused.json["error"]["request_id"], refused.header("x-request-id"));
     }
@@ -57,7 +57,7 @@ async fn a_failure_is_logged_once_under_the_id_that_was_shown() {
     let space = crate::spaces::space(&owner, "work", "public").await;
     owner.post("/v1/threads", json!({ "space_id": space, "text": "Hello" })).await.expect(201);
     let tx = app.app.db.write(app.tenant).await.unwrap();
-    by_hand(&tx, "UPDATE thread SET status = 'nonsense'").await.unwrap();
+    execute_sql(&tx, "UPDATE thread SET status = 'nonsense'").await.unwrap();
     tx.commit().await.unwrap();
     let (log, _guard) = Log::begin();
     let failed = owner.get("/v1/threads").await.expect(500);
@@ -76,8 +76,8 @@ async fn a_request_leaves_one_line_without_anything_secret() {
     let owner = app.owner().await;
     let (log, _guard) = Log::begin();
     owner.get("/v1/spaces?limit=2").await.expect(200);
-    app.anyone().get("/setup?code=a-code-that-nobody-may-read").await.expect(410);
-    app.anyone().get("/v1/no-such-path").await.expect(404);
+    app.anonymous().get("/setup?code=a-code-that-nobody-may-read").await.expect(410);
+    app.anonymous().get("/v1/no-such-path").await.expect(404);
     let lines = access_lines(&log, 3).await;
     let [read, setup, nowhere] = lines.as_slice() else { panic!("one line each: {lines:?}") };
     assert_eq!((&read["method"], &read["route"], &read["status"]), (&json!("GET"), &json!("/v1/spaces"), &json!(200)));
@@ -95,7 +95,7 @@ async fn a_request_leaves_one_line_without_anything_secret() {
 
 #[tokio::test]
 async fn the_callers_trace_is_logged_and_passed_on_by_the_gateway() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("notes", json!({ "mode": "none" })).await;
     let agent = world.agent(&world.owner).await;
     let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": "notes__echo", "arguments": {} } });
@@ -117,7 +117,7 @@ async fn the_callers_trace_is_logged_and_passed_on_by_the_gateway() {
 
 #[tokio::test]
 async fn work_of_a_turn_is_logged_under_job_turn_and_step() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("notes", json!({ "mode": "none" })).await;
     let (log, _guard) = Log::begin();
     let turn = world.turn(&world.owner, "/tool notes__echo {}").await;

@@ -6,7 +6,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::super::{Client, NewSession};
+use super::super::{ClientInfo, NewSession};
 use crate::edge::caller::{SESSION_COOKIE, cookie};
 
 /// Remembers that a person signed in with this browser, so that strangers' tries do not lock it out.
@@ -17,14 +17,14 @@ const COOKIE_SECONDS: u64 = 30 * 86_400;
 const DEVICE_SECONDS: u64 = 183 * 86_400;
 
 /// Who sends the request, as far as a sign-in cares.
-pub(in super::super) struct Sender(pub Client);
+pub(crate) struct Sender(pub ClientInfo);
 
 impl<S: Send + Sync> FromRequestParts<S> for Sender {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        Ok(Self(Client {
+        Ok(Self(ClientInfo {
             address: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
             user_agent: text(header::USER_AGENT).unwrap_or_default().to_owned(),
             device: cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned),
@@ -42,7 +42,7 @@ fn set_cookie(headers: &mut HeaderMap, name: &str, value: &str, seconds: u64) {
 }
 
 /// The cookies of a new session.
-pub(in super::super) fn session_cookies(session: &NewSession) -> HeaderMap {
+pub(crate) fn session_cookies(session: &NewSession) -> HeaderMap {
     let mut headers = HeaderMap::new();
     set_cookie(&mut headers, SESSION_COOKIE, session.cookie.expose_str().unwrap_or_default(), COOKIE_SECONDS);
     if let Some(device) = &session.device {
@@ -52,7 +52,7 @@ pub(in super::super) fn session_cookies(session: &NewSession) -> HeaderMap {
 }
 
 /// Takes the session cookie back.
-pub(in super::super) fn session_cookies_end() -> HeaderMap {
+pub(crate) fn session_cookies_end() -> HeaderMap {
     let mut headers = HeaderMap::new();
     set_cookie(&mut headers, SESSION_COOKIE, "", 0);
     headers

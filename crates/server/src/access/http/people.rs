@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::super::{Access, Invited, NewUser, UserChange};
-use super::{Sender, SignInResponse, UserResponse, location, session_answer};
-use crate::edge::{ApiError, Id, Idempotency, IdempotencyKey, IfVersion, Json, List, Operator, Paging, Public};
+use super::super::{Access, Invited, NewUser, UserUpdate};
+use super::{Sender, SignInResponse, UserResponse, location, session_response};
+use crate::edge::{ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, Public};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
     OpenApiRouter::new()
@@ -22,13 +22,13 @@ pub(super) fn routes() -> OpenApiRouter<Access> {
 }
 
 /// Lists the people of the tenant.
-#[utoipa::path(get, path = "/v1/users", operation_id = "users.list", tag = "access", params(Paging),
+#[utoipa::path(get, path = "/v1/users", operation_id = "users.list", tag = "access", params(Pagination),
     responses((status = 200, body = List<UserResponse>, description = "The people of the tenant.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn list(
     State(access): State<Access>,
     operator: Operator,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<UserResponse>>, ApiError> {
     let users = access.users(operator.tenant(), &paging).await?;
     Ok(Json(List::cut(users, &paging, |user| user.id.to_string()).map(UserResponse::from)))
@@ -99,7 +99,7 @@ async fn invite(
 async fn get(
     State(access): State<Access>,
     operator: Operator,
-    Id(id): Id<UserId>,
+    Path(id): Path<UserId>,
 ) -> Result<Json<UserResponse>, ApiError> {
     let mut tx = access.db.read(operator.tenant()).await?;
     Ok(Json(access.user(&mut tx, id).await?.ok_or_else(ApiError::not_found)?.into()))
@@ -122,18 +122,18 @@ struct UpdateUserRequest {
 
 /// Changes a person's name or role, or disables or enables them.
 #[utoipa::path(patch, path = "/v1/users/{id}", operation_id = "users.update", tag = "access",
-    request_body = UpdateUserRequest, params(("id" = String, Path, description = "A person of the tenant."), IfVersion),
+    request_body = UpdateUserRequest, params(("id" = String, Path, description = "A person of the tenant."), IfMatch),
     responses((status = 200, body = UserResponse, description = "The person as changed.")),
     extensions(("x-caller" = json!("operator"))))]
 async fn update(
     State(access): State<Access>,
     operator: Operator,
-    Id(id): Id<UserId>,
-    IfVersion(if_version): IfVersion,
+    Path(id): Path<UserId>,
+    IfMatch(if_version): IfMatch,
     Json(body): Json<UpdateUserRequest>,
 ) -> Result<Json<UserResponse>, ApiError> {
-    let change = UserChange { name: body.name, role: body.role, disabled: body.disabled, if_version };
-    Ok(Json(access.user_change(&operator.0, id, change).await?.into()))
+    let change = UserUpdate { name: body.name, role: body.role, disabled: body.disabled, if_version };
+    Ok(Json(access.user_update(&operator.0, id, change).await?.into()))
 }
 
 /// Creates a new invitation link for a person who has not accepted; the one before stops working.
@@ -144,7 +144,7 @@ async fn update(
 async fn renew_invitation(
     State(access): State<Access>,
     operator: Operator,
-    Id(id): Id<UserId>,
+    Path(id): Path<UserId>,
     key: IdempotencyKey,
 ) -> Result<Json<InvitationResponse>, ApiError> {
     let idempotency = Idempotency::new(key, &operator.0, "users.invitation", &id.to_string(), access.now());
@@ -176,5 +176,5 @@ async fn invitation_accept(
 ) -> Result<Response, ApiError> {
     let code = body.code.expose_str().unwrap_or_default();
     let session = access.code_accept(code, None, &body.password, &client).await?;
-    Ok(session_answer(StatusCode::OK, &session))
+    Ok(session_response(StatusCode::OK, &session))
 }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::super::{Access, CreatedToken, NewToken, Token, TokenKind, rules};
 use super::location;
-use crate::edge::{ApiError, Caller, Id, Idempotency, IdempotencyKey, Json, List, Paging};
+use crate::edge::{ApiError, Caller, Idempotency, IdempotencyKey, Json, List, Pagination, Path};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, revoke))
@@ -72,13 +72,13 @@ impl From<Token> for TokenResponse {
 }
 
 /// Lists your tokens; for operators, all tokens of the tenant.
-#[utoipa::path(get, path = "/v1/tokens", operation_id = "tokens.list", tag = "access", params(Paging),
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "tokens.list", tag = "access", params(Pagination),
     responses((status = 200, body = List<TokenResponse>, description = "Your tokens, or the tenant's for operators.")),
     extensions(("x-caller" = json!("caller"))))]
 async fn list(
     State(access): State<Access>,
     Caller(principal): Caller,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<TokenResponse>>, ApiError> {
     let tokens = access.tokens(&principal, &paging).await?;
     Ok(Json(List::cut(tokens, &paging, |token| token.id.to_string()).map(TokenResponse::from)))
@@ -155,7 +155,7 @@ async fn create(
 async fn get(
     State(access): State<Access>,
     Caller(principal): Caller,
-    Id(id): Id<TokenId>,
+    Path(id): Path<TokenId>,
 ) -> Result<Json<TokenResponse>, ApiError> {
     Ok(Json(access.token(&principal, id).await?.into()))
 }
@@ -167,7 +167,7 @@ async fn get(
 async fn revoke(
     State(access): State<Access>,
     Caller(principal): Caller,
-    Id(id): Id<TokenId>,
+    Path(id): Path<TokenId>,
 ) -> Result<StatusCode, ApiError> {
     access.token_revoke(&principal, id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -13,7 +13,7 @@ use super::super::{Access, Error, TokenKind, rules};
 use super::tokens::{CreateTokenForm, Shown, TokenRow};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, CheckedForm, DisplayTime, Id, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageMember,
+    ApiError, DisplayTime, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageMember, Path, ProtectedForm,
 };
 
 const PAGE: &str = "/me/account";
@@ -73,9 +73,9 @@ async fn page(
         current: current == Some(session.id),
         signed_in: DisplayTime::of(session.signed_in_at, now),
         seen: DisplayTime::of(session.last_seen_at, now),
-        browser: rules::browser_words(&session.user_agent),
+        browser: rules::browser_name(&session.user_agent),
     });
-    let tokens = access.tokens_own(caller.tenant(), caller.user).await?;
+    let tokens = access.tokens_of_user(caller.tenant(), caller.user).await?;
     Ok(Page(AccountPage {
         layout: Layout::me(caller, "Account", "account").with_notice(notice),
         email: user.email,
@@ -88,7 +88,11 @@ async fn page(
     }))
 }
 
-async fn session_end(State(access): State<Access>, Id(id): Id<SessionId>, checked: CheckedForm<Nothing>) -> Response {
+async fn session_end(
+    State(access): State<Access>,
+    Path(id): Path<SessionId>,
+    checked: ProtectedForm<Nothing>,
+) -> Response {
     match access.session_end(&checked.caller.principal, id).await {
         Ok(()) => Redirect::to(PAGE).into_response(),
         Err(error) => failed(error, PAGE),
@@ -105,7 +109,7 @@ struct PasswordForm {
 
 async fn password(
     State(access): State<Access>,
-    CheckedForm { caller, form }: CheckedForm<PasswordForm>,
+    ProtectedForm { caller, form }: ProtectedForm<PasswordForm>,
 ) -> Result<Response, PageError> {
     let changed = if form.password.equals(form.password_again.expose()) {
         access.password_change(&caller.principal, &form.current_password, &form.password).await
@@ -126,8 +130,8 @@ async fn password(
     Ok((status, page).into_response())
 }
 
-async fn mint(State(access): State<Access>, checked: CheckedForm<CreateTokenForm>) -> Result<Response, PageError> {
-    let CheckedForm { caller, form } = checked;
+async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenForm>) -> Result<Response, PageError> {
+    let ProtectedForm { caller, form } = checked;
     let minted = match form.token(TokenKind::Personal) {
         Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
         Err(error) => Err(error),
@@ -146,7 +150,7 @@ async fn mint(State(access): State<Access>, checked: CheckedForm<CreateTokenForm
     }
 }
 
-async fn revoke(State(access): State<Access>, Id(id): Id<TokenId>, checked: CheckedForm<Nothing>) -> Response {
+async fn revoke(State(access): State<Access>, Path(id): Path<TokenId>, checked: ProtectedForm<Nothing>) -> Response {
     match access.token_revoke(&checked.caller.principal, id).await {
         Ok(()) => Redirect::to(PAGE).into_response(),
         Err(error) => failed(error, PAGE),

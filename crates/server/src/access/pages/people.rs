@@ -9,11 +9,11 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{Role, UserId};
 
-use super::super::{Access, Error, NewUser, UserChange};
+use super::super::{Access, Error, NewUser, UserUpdate};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, CheckedForm, DisplayTime, Id, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageOperator,
-    Paging,
+    ApiError, DisplayTime, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageOperator, Pagination, Path,
+    ProtectedForm,
 };
 
 const PAGE: &str = "/admin/people";
@@ -69,7 +69,7 @@ struct InviteForm {
 async fn people_page(
     State(access): State<Access>,
     PageOperator(caller): PageOperator,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     Ok(page(&access, &caller, &paging, None, None, InviteForm::default()).await?.into_response())
 }
@@ -77,7 +77,7 @@ async fn people_page(
 async fn page(
     access: &Access,
     caller: &PageCaller,
-    paging: &Paging,
+    paging: &Pagination,
     notice: Option<Notice>,
     link: Option<Link>,
     form: InviteForm,
@@ -102,12 +102,12 @@ async fn page(
     Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
 }
 
-async fn invite(State(access): State<Access>, checked: CheckedForm<InviteForm>) -> Result<Response, PageError> {
-    let CheckedForm { caller, form } = checked;
+async fn invite(State(access): State<Access>, checked: ProtectedForm<InviteForm>) -> Result<Response, PageError> {
+    let ProtectedForm { caller, form } = checked;
     caller.require_operator()?;
     let role = form.role.parse().unwrap_or(Role::Member);
     let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
-    let paging = Paging::default();
+    let paging = Pagination::default();
     match access.user_invite(&caller.principal, new, &Idempotency::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &caller, invited).await,
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
@@ -124,13 +124,13 @@ async fn show_link(
     invited: super::super::Invited,
 ) -> Result<Response, PageError> {
     let link = Link { name: invited.user.name, url: invited.invite_url.expose_str().unwrap_or_default().to_owned() };
-    Ok(page(access, caller, &Paging::default(), None, Some(link), InviteForm::default()).await?.into_response())
+    Ok(page(access, caller, &Pagination::default(), None, Some(link), InviteForm::default()).await?.into_response())
 }
 
 async fn renew(
     State(access): State<Access>,
-    Id(id): Id<UserId>,
-    checked: CheckedForm<Nothing>,
+    Path(id): Path<UserId>,
+    checked: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     checked.caller.require_operator()?;
     match access.invitation_renew(&checked.caller.principal, id, &Idempotency::unkeyed(access.now())).await {
@@ -146,12 +146,12 @@ struct RoleForm {
 
 async fn role(
     State(access): State<Access>,
-    Id(id): Id<UserId>,
-    checked: CheckedForm<RoleForm>,
+    Path(id): Path<UserId>,
+    checked: ProtectedForm<RoleForm>,
 ) -> Result<Response, PageError> {
     let role =
         checked.form.role.parse::<Role>().map_err(|_| ApiError::invalid("role", "choose a role from the list."))?;
-    change(&access, &checked.caller, id, UserChange { role: Some(role), ..UserChange::default() }).await
+    update(&access, &checked.caller, id, UserUpdate { role: Some(role), ..UserUpdate::default() }).await
 }
 
 #[derive(Deserialize)]
@@ -161,34 +161,35 @@ struct DisableForm {
 
 async fn disable(
     State(access): State<Access>,
-    Id(id): Id<UserId>,
-    checked: CheckedForm<DisableForm>,
+    Path(id): Path<UserId>,
+    checked: ProtectedForm<DisableForm>,
 ) -> Result<Response, PageError> {
     checked.caller.require_operator()?;
     let name = access.user_names_of(checked.caller.tenant(), id).await?;
     if name != checked.form.confirm_name.trim() {
         let text = "Nothing was changed. The name does not match; enter it exactly as shown.".to_owned();
         let notice = Some(Notice { kind: "bad", text });
-        let page = page(&access, &checked.caller, &Paging::default(), notice, None, InviteForm::default()).await?;
+        let page = page(&access, &checked.caller, &Pagination::default(), notice, None, InviteForm::default()).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
-    change(&access, &checked.caller, id, UserChange { disabled: Some(true), ..UserChange::default() }).await
+    update(&access, &checked.caller, id, UserUpdate { disabled: Some(true), ..UserUpdate::default() }).await
 }
 
 async fn enable(
     State(access): State<Access>,
-    Id(id): Id<UserId>,
-    checked: CheckedForm<Nothing>,
+    Path(id): Path<UserId>,
+    checked: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
-    change(&access, &checked.caller, id, UserChange { disabled: Some(false), ..UserChange::default() }).await
+    update(&access, &checked.caller, id, UserUpdate { disabled: Some(false), ..UserUpdate::default() }).await
 }
 
-async fn change(access: &Access, caller: &PageCaller, id: UserId, change: UserChange) -> Result<Response, PageError> {
+async fn update(access: &Access, caller: &PageCaller, id: UserId, change: UserUpdate) -> Result<Response, PageError> {
     caller.require_operator()?;
-    match access.user_change(&caller.principal, id, change).await {
+    match access.user_update(&caller.principal, id, change).await {
         Ok(_) => Ok(Redirect::to(PAGE).into_response()),
-        Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::Changed)) => {
-            let page = page(access, caller, &Paging::default(), Some(bad(error)), None, InviteForm::default()).await?;
+        Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::VersionConflict)) => {
+            let page =
+                page(access, caller, &Pagination::default(), Some(bad(error)), None, InviteForm::default()).await?;
             Ok((StatusCode::CONFLICT, page).into_response())
         }
         Err(error) => Ok(failed(error, PAGE)),

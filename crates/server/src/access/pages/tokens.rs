@@ -14,8 +14,8 @@ use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
 use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, CheckedForm, DisplayTime, Id, Idempotency, Layout, List, Notice, Page, PageCaller, PageError,
-    PageOperator, Paging,
+    ApiError, DisplayTime, Idempotency, Layout, List, Notice, Page, PageCaller, PageError, PageOperator, Pagination,
+    Path, ProtectedForm,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -118,7 +118,7 @@ struct TokensPage {
 async fn tokens_page(
     State(access): State<Access>,
     PageOperator(caller): PageOperator,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Response, PageError> {
     Ok(page(&access, &caller, &paging, None, None, CreateTokenForm::default()).await?.into_response())
 }
@@ -126,7 +126,7 @@ async fn tokens_page(
 async fn page(
     access: &Access,
     caller: &PageCaller,
-    paging: &Paging,
+    paging: &Pagination,
     notice: Option<Notice>,
     shown: Option<Shown>,
     form: CreateTokenForm,
@@ -145,10 +145,10 @@ async fn page(
     Ok(Page(TokensPage { layout, tokens, shown, next, form }))
 }
 
-async fn mint(State(access): State<Access>, checked: CheckedForm<CreateTokenForm>) -> Result<Response, PageError> {
-    let CheckedForm { caller, form } = checked;
+async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenForm>) -> Result<Response, PageError> {
+    let ProtectedForm { caller, form } = checked;
     caller.require_operator()?;
-    let paging = Paging::default();
+    let paging = Pagination::default();
     let minted = match form.token(TokenKind::Service) {
         Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
         Err(error) => Err(error),
@@ -169,8 +169,8 @@ async fn mint(State(access): State<Access>, checked: CheckedForm<CreateTokenForm
 
 async fn revoke(
     State(access): State<Access>,
-    Id(id): Id<TokenId>,
-    checked: CheckedForm<Nothing>,
+    Path(id): Path<TokenId>,
+    checked: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     checked.caller.require_operator()?;
     match access.token_revoke(&checked.caller.principal, id).await {

@@ -117,12 +117,12 @@ fn s07_a_token_makes_no_token_that_acts_as_a_person() {
 
 #[test]
 fn only_owners_touch_owners_and_one_stays() {
-    let check = |by: &Principal, target: Role, change: UserChange, others: u64, expect: &str| {
+    let check = |by: &Principal, target: Role, change: UserUpdate, others: u64, expect: &str| {
         let label = format!("{by:?} {target:?} {:?} {:?} {others}", change.role, change.disabled);
         assert_eq!(word(check_change(by, &person(target), &change, others, NOW)), expect, "{label}");
     };
-    let to = |role: Role| UserChange { role: Some(role), ..UserChange::default() };
-    let disable = || UserChange { disabled: Some(true), ..UserChange::default() };
+    let to = |role: Role| UserUpdate { role: Some(role), ..UserUpdate::default() };
+    let disable = || UserUpdate { disabled: Some(true), ..UserUpdate::default() };
     let owner = session(Role::Owner, 0);
     let operator = session(Role::Operator, 0);
     check(&operator, Role::Member, to(Role::Operator), 1, "ok");
@@ -138,9 +138,9 @@ fn only_owners_touch_owners_and_one_stays() {
     check(&session(Role::Operator, 601), Role::Member, to(Role::Operator), 1, "ReauthRequired");
     check(&session(Role::Operator, 601), Role::Member, disable(), 1, "ReauthRequired");
     let rename =
-        |version| UserChange { name: Some("B".to_owned()), if_version: Some(version), ..UserChange::default() };
+        |version| UserUpdate { name: Some("B".to_owned()), if_version: Some(version), ..UserUpdate::default() };
     check(&session(Role::Operator, 601), Role::Member, rename(3), 1, "ok");
-    check(&operator, Role::Member, rename(2), 1, "Changed");
+    check(&operator, Role::Member, rename(2), 1, "VersionConflict");
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_device_cookie_belongs_to_one_password() {
 #[test]
 fn a_session_ends_when_idle_and_at_its_end() {
     let end = NOW.plus(SESSION_LIFETIME);
-    assert!(session_lives(NOW, NOW.minus(SESSION_IDLE), end));
-    assert!(!session_lives(NOW, NOW.minus(SESSION_IDLE + Duration::from_secs(1)), end));
-    assert!(!session_lives(end, end, end));
+    assert!(is_session_live(NOW, NOW.minus(SESSION_IDLE), end));
+    assert!(!is_session_live(NOW, NOW.minus(SESSION_IDLE + Duration::from_secs(1)), end));
+    assert!(!is_session_live(end, end, end));
 }
 
 #[test]
@@ -189,10 +189,10 @@ fn what_is_entered_is_checked() {
     let password = |text: &str| word(check_password(&Secret::from_text(text.to_owned())));
     assert_eq!((password("eleven char").as_str(), password("twelve chars").as_str()), ("Invalid", "ok"));
     assert_eq!(password(&"a".repeat(1_025)), "Invalid");
-    let end = |seconds| word(token_end(NOW, Some(Duration::from_secs(seconds))));
+    let end = |seconds| word(token_expiry(NOW, Some(Duration::from_secs(seconds))));
     assert_eq!((end(59).as_str(), end(60).as_str()), ("Invalid", "ok"));
     assert_eq!(end(367 * 86_400), "Invalid");
-    assert_eq!(token_end(NOW, None).unwrap(), NOW.plus(Duration::from_secs(90 * 86_400)));
+    assert_eq!(token_expiry(NOW, None).unwrap(), NOW.plus(Duration::from_secs(90 * 86_400)));
     assert_eq!(widest(&[Scope::Write, Scope::Read]).unwrap(), Scope::Write);
     assert_eq!(word(widest(&[])), "Invalid");
 }
@@ -201,7 +201,7 @@ fn what_is_entered_is_checked() {
 fn browsers_are_called_as_people_call_them() {
     #[track_caller]
     fn check(user_agent: &str, words: &str) {
-        assert_eq!(browser_words(user_agent), words);
+        assert_eq!(browser_name(user_agent), words);
     }
     let mozilla = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)";
     check(&format!("{mozilla} Chrome/156.0.0.0 Safari/537.36"), "Chrome on Linux");

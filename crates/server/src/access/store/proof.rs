@@ -15,26 +15,21 @@ fn db(error: DbErr) -> Error {
 }
 
 /// A session with what proves it.
-pub(in super::super) struct SessionProof {
+pub(crate) struct StoredSession {
     pub session: Session,
     pub user: UserId,
     pub hash: Vec<u8>,
 }
 
 /// A token with what proves it.
-pub(in super::super) struct TokenProof {
+pub(crate) struct StoredToken {
     pub token: Token,
     pub hash: Vec<u8>,
     /// Whose it is, if a person's.
     pub user: Option<User>,
 }
 
-pub(in super::super) async fn session_insert(
-    tx: &mut Tx,
-    user: UserId,
-    session: &Session,
-    hash: &[u8],
-) -> Result<(), Error> {
+pub(crate) async fn session_insert(tx: &mut Tx, user: UserId, session: &Session, hash: &[u8]) -> Result<(), Error> {
     let row = session::ActiveModel {
         id: Set(session.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
@@ -68,9 +63,9 @@ fn session(row: &session::Model) -> Session {
 }
 
 /// The session, unless it was ended.
-pub(in super::super) async fn session_find(tx: &mut Tx, id: SessionId) -> Result<Option<SessionProof>, Error> {
+pub(crate) async fn session_find(tx: &mut Tx, id: SessionId) -> Result<Option<StoredSession>, Error> {
     let row = sessions(tx).filter(session::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
-    Ok(row.map(|row| SessionProof {
+    Ok(row.map(|row| StoredSession {
         session: session(&row),
         user: UserId::from_uuid(row.user_id),
         hash: row.token_hash,
@@ -78,7 +73,7 @@ pub(in super::super) async fn session_find(tx: &mut Tx, id: SessionId) -> Result
 }
 
 /// A person's sessions that were not ended, newest first.
-pub(in super::super) async fn session_list(tx: &mut Tx, user: UserId, count: u64) -> Result<Vec<Session>, Error> {
+pub(crate) async fn session_list(tx: &mut Tx, user: UserId, count: u64) -> Result<Vec<Session>, Error> {
     let rows = sessions(tx)
         .filter(session::Column::UserId.eq(user.uuid()))
         .order_by_desc(session::Column::Id)
@@ -89,7 +84,7 @@ pub(in super::super) async fn session_list(tx: &mut Tx, user: UserId, count: u64
     Ok(rows.iter().map(session).collect())
 }
 
-pub(in super::super) async fn session_seen(tx: &mut Tx, id: SessionId, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn session_seen(tx: &mut Tx, id: SessionId, now: Timestamp) -> Result<(), Error> {
     session::Entity::update_many()
         .col_expr(session::Column::LastSeenAt, Expr::value(now.micros()))
         .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
@@ -102,12 +97,7 @@ pub(in super::super) async fn session_seen(tx: &mut Tx, id: SessionId, now: Time
 }
 
 /// Ends one session of this person; false where there is none.
-pub(in super::super) async fn session_end(
-    tx: &mut Tx,
-    user: UserId,
-    id: SessionId,
-    now: Timestamp,
-) -> Result<bool, Error> {
+pub(crate) async fn session_end(tx: &mut Tx, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
     let done = session::Entity::update_many()
         .col_expr(session::Column::RevokedAt, Expr::value(now.micros()))
         .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
@@ -122,9 +112,9 @@ pub(in super::super) async fn session_end(
 
 /// Deletes sessions that ended by themselves or otherwise, a person's own or anybody's, at most `count`, and returns
 /// which they were.
-pub(in super::super) async fn sessions_sweep(
+pub(crate) async fn sessions_sweep(
     tx: &mut Tx,
-    whose: Whose,
+    whose: TokenOwner,
     now: Timestamp,
     idle_since: Timestamp,
     count: u64,
@@ -134,8 +124,8 @@ pub(in super::super) async fn sessions_sweep(
         .or(session::Column::LastSeenAt.lt(idle_since.micros()))
         .or(session::Column::RevokedAt.is_not_null());
     let condition = match whose {
-        Whose::Tenant => session::Column::TenantId.eq(tx.tenant().uuid()).and(over),
-        Whose::User(user) => {
+        TokenOwner::Tenant => session::Column::TenantId.eq(tx.tenant().uuid()).and(over),
+        TokenOwner::User(user) => {
             session::Column::TenantId.eq(tx.tenant().uuid()).and(session::Column::UserId.eq(user.uuid())).and(over)
         }
     };
@@ -150,12 +140,7 @@ pub(in super::super) async fn sessions_sweep(
     Ok(ids)
 }
 
-pub(in super::super) async fn token_insert(
-    tx: &mut Tx,
-    token: &Token,
-    hash: &[u8],
-    created_by: String,
-) -> Result<(), Error> {
+pub(crate) async fn token_insert(tx: &mut Tx, token: &Token, hash: &[u8], created_by: String) -> Result<(), Error> {
     let row = token::ActiveModel {
         id: Set(token.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
@@ -199,14 +184,14 @@ fn token(row: &token::Model) -> Result<Token, Error> {
 
 /// Whose token or session it must be to be found.
 #[derive(Clone, Copy)]
-pub(in super::super) enum Whose {
+pub(crate) enum TokenOwner {
     /// Any of the tenant: for operators and for the proof itself.
     Tenant,
     /// This person's own.
     User(UserId),
 }
 
-impl Whose {
+impl TokenOwner {
     fn narrow(self, select: sea_orm::Select<token::Entity>) -> sea_orm::Select<token::Entity> {
         match self {
             Self::Tenant => select,
@@ -216,7 +201,7 @@ impl Whose {
 }
 
 /// The token with its person, by one statement: every request with a bearer asks this.
-pub(in super::super) async fn token_find(tx: &mut Tx, whose: Whose, id: TokenId) -> Result<Option<TokenProof>, Error> {
+pub(crate) async fn token_find(tx: &mut Tx, whose: TokenOwner, id: TokenId) -> Result<Option<StoredToken>, Error> {
     let person = token::Entity::belongs_to(super::user::Entity)
         .from((token::Column::TenantId, token::Column::UserId))
         .to((super::user::Column::TenantId, super::user::Column::Id));
@@ -225,21 +210,21 @@ pub(in super::super) async fn token_find(tx: &mut Tx, whose: Whose, id: TokenId)
     let row = select.one(tx.orm()).await.map_err(db)?;
     row.map(|(row, person)| {
         let user = person.map(super::user).transpose()?;
-        Ok(TokenProof { token: token(&row)?, hash: row.token_hash, user })
+        Ok(StoredToken { token: token(&row)?, hash: row.token_hash, user })
     })
     .transpose()
 }
 
 /// The token, which nobody revokes until this transaction ends.
-pub(in super::super) async fn token_lock(tx: &mut Tx, id: TokenId) -> Result<Option<Token>, Error> {
+pub(crate) async fn token_lock(tx: &mut Tx, id: TokenId) -> Result<Option<Token>, Error> {
     let select = tokens(tx).filter(token::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate);
     select.one(tx.orm()).await.map_err(db)?.as_ref().map(token).transpose()
 }
 
 /// Tokens, newest first.
-pub(in super::super) async fn token_list(
+pub(crate) async fn token_list(
     tx: &mut Tx,
-    whose: Whose,
+    whose: TokenOwner,
     before: Option<TokenId>,
     count: u64,
 ) -> Result<Vec<Token>, Error> {
@@ -252,7 +237,7 @@ pub(in super::super) async fn token_list(
 }
 
 /// Names of these tokens, revoked ones included.
-pub(in super::super) async fn token_names(
+pub(crate) async fn token_names(
     tx: &mut Tx,
     ids: &[TokenId],
 ) -> Result<Vec<(TokenId, String)>, thinkwork_database::Error> {
@@ -270,8 +255,8 @@ pub(in super::super) async fn token_names(
 }
 
 /// The tokens of a person that were not revoked.
-pub(in super::super) async fn tokens_live(tx: &mut Tx, user: UserId) -> Result<Vec<TokenId>, Error> {
-    let rows = Whose::User(user)
+pub(crate) async fn tokens_live(tx: &mut Tx, user: UserId) -> Result<Vec<TokenId>, Error> {
+    let rows = TokenOwner::User(user)
         .narrow(tokens(tx))
         .filter(token::Column::RevokedAt.is_null())
         .all(tx.orm())
@@ -280,7 +265,7 @@ pub(in super::super) async fn tokens_live(tx: &mut Tx, user: UserId) -> Result<V
     Ok(rows.into_iter().map(|row| TokenId::from_uuid(row.id)).collect())
 }
 
-pub(in super::super) async fn token_revoke(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<bool, Error> {
+pub(crate) async fn token_revoke(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<bool, Error> {
     let done = token::Entity::update_many()
         .col_expr(token::Column::RevokedAt, Expr::value(now.micros()))
         .filter(token::Column::TenantId.eq(tx.tenant().uuid()))
@@ -292,7 +277,7 @@ pub(in super::super) async fn token_revoke(tx: &mut Tx, id: TokenId, now: Timest
     Ok(done.rows_affected == 1)
 }
 
-pub(in super::super) async fn token_used(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn token_used(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<(), Error> {
     token::Entity::update_many()
         .col_expr(token::Column::LastUsedAt, Expr::value(now.micros()))
         .filter(token::Column::TenantId.eq(tx.tenant().uuid()))

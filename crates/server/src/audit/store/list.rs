@@ -13,7 +13,7 @@ use thinkwork_primitives::{AuditId, Timestamp};
 
 use super::event::{Column, Entity, Model};
 use super::{db, recorded};
-use crate::audit::{Error, EventPage, EventPlace, Filter};
+use crate::audit::{Error, EventCursor, EventPage, Filter};
 
 /// Events that are read at once where some may not fit.
 const LOOKED_AT: u64 = 250;
@@ -21,11 +21,11 @@ const LOOKED_AT: u64 = 250;
 const LOOKED_AT_MAX: u64 = 1_000;
 
 /// At most `count` events that fit, behind `after`.
-pub(in crate::audit) async fn event_list(
+pub(crate) async fn event_list(
     tx: &mut Tx,
     filter: &Filter,
     count: u64,
-    mut after: Option<EventPlace>,
+    mut after: Option<EventCursor>,
 ) -> Result<EventPage, Error> {
     let mut ranges = ranges_of(tx, filter).await?;
     let whole = usize::try_from(count).unwrap_or(usize::MAX);

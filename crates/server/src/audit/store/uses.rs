@@ -10,24 +10,20 @@ use thinkwork_primitives::{AuditId, ConnectionId, Requester, ThreadId, Timestamp
 
 use super::event::Model;
 use super::list::rows_at;
-use crate::audit::{Error, EventPlace};
+use crate::audit::{Error, EventCursor};
 
 /// One opening of a person's credential.
 #[derive(Clone, Debug)]
 pub struct Use {
     /// The event.
     pub id: AuditId,
-    /// When.
     pub at: Timestamp,
     /// By which part of the runtime: `tool_call`, `oauth`, ….
     pub surface: String,
-    /// Of which connection.
     pub connection: Option<ConnectionId>,
     /// For which tool, by its full name.
     pub tool: Option<String>,
-    /// In which thread.
     pub thread: Option<ThreadId>,
-    /// In which turn.
     pub turn: Option<TurnId>,
     /// On whose request; `None` for a row that was not written by us.
     pub requester: Option<Requester>,
@@ -39,7 +35,7 @@ pub async fn uses_of(
     user: UserId,
     connection: Option<ConnectionId>,
     count: u64,
-    after: Option<EventPlace>,
+    after: Option<EventCursor>,
 ) -> Result<Vec<Use>, Error> {
     let (columns, whose): (&[&str], Uuid) = match connection {
         Some(connection) => (&["subject_connection_id", "action"], connection.uuid()),

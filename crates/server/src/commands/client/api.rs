@@ -12,8 +12,8 @@ use thinkwork_outbound::{OPENABLE, Outbound, Policy, Request};
 use thinkwork_primitives::{Network, Secret};
 use url::{Host, Url};
 
-use super::super::{Failure, Shared};
-use super::Seen;
+use super::super::{CommandError, GlobalArgs};
+use super::IfVersionArgs;
 use crate::config::is_loopback;
 
 /// A long thread as a whole is the largest answer; the server that sends it is the operator's own.
@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1_048_576;
 pub(super) type Fields<'a> = &'a [(&'a str, Option<Value>)];
 
 /// Only what was given, so that the server's defaults hold.
-pub(super) fn only_given(fields: Fields<'_>) -> Map<String, Value> {
+pub(super) fn without_none(fields: Fields<'_>) -> Map<String, Value> {
     fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?))).collect()
 }
 
@@ -36,42 +36,47 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(shared: &Shared) -> Result<Self, Failure> {
+    pub(super) fn new(shared: &GlobalArgs) -> Result<Self, CommandError> {
         let wrong = || {
-            Failure::wrong_use(format!(
+            CommandError::wrong_use(format!(
                 "--url {} is not a valid URL; use a URL like https://thinkwork.example.com",
                 shared.url
             ))
         };
         let url = Url::parse(&shared.url).ok().filter(|url| url.has_host()).ok_or_else(wrong)?;
         if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
-            return Err(Failure::wrong_use(format!(
+            return Err(CommandError::wrong_use(format!(
                 "--url {} would send the token unencrypted; use https://, or http:// on this machine",
                 shared.url
             )));
         }
         let token = token(shared)?;
-        let outbound = Outbound::new(policy(&url)?).map_err(Failure::failed)?;
+        let outbound = Outbound::new(policy(&url)?).map_err(CommandError::failed)?;
         Ok(Self { outbound, base: url.as_str().trim_end_matches('/').to_owned(), token, json: shared.json })
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.send(self.request(Method::GET, path), None::<&Value>).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, CommandError> {
         self.send(self.request(Method::POST, path), Some(body)).await
     }
 
-    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, CommandError> {
         self.send(self.request(Method::PUT, path), Some(body)).await
     }
 
     /// Changes what the fields name; one that has no value stays as it is.
-    pub(super) async fn patch(&self, path: &str, fields: Fields<'_>, seen: &Seen) -> Result<Value, Failure> {
-        let body = only_given(fields);
+    pub(super) async fn patch(
+        &self,
+        path: &str,
+        fields: Fields<'_>,
+        seen: &IfVersionArgs,
+    ) -> Result<Value, CommandError> {
+        let body = without_none(fields);
         if body.is_empty() {
-            return Err(Failure::wrong_use("no changes given; see --help for options"));
+            return Err(CommandError::wrong_use("no changes given; see --help for options"));
         }
         let mut request = self.request(Method::PATCH, path);
         if let Some(version) = seen.if_version {
@@ -80,7 +85,7 @@ impl Api {
         self.send(request, Some(&body)).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, CommandError> {
         self.send(self.request(Method::DELETE, path), None::<&Value>).await
     }
 
@@ -109,12 +114,12 @@ impl Api {
             .body_bytes_max(ANSWER_BYTES_MAX)
     }
 
-    async fn send(&self, mut request: Request, body: Option<&impl Serialize>) -> Result<Value, Failure> {
+    async fn send(&self, mut request: Request, body: Option<&impl Serialize>) -> Result<Value, CommandError> {
         if let Some(body) = body {
-            request = request.json(body).map_err(Failure::failed)?;
+            request = request.json(body).map_err(CommandError::failed)?;
         }
         let response = self.outbound.send(request).await.map_err(|error| {
-            Failure::failed(format!(
+            CommandError::failed(format!(
                 "{error}. Server: {}. Check --url or THINKWORK_URL, and that the server is running",
                 self.base
             ))
@@ -125,22 +130,22 @@ impl Api {
 }
 
 /// The API's own sentence, and the request's id where only the server's log knows more.
-fn refusal(status: u16, answer: &Value) -> Failure {
+fn refusal(status: u16, answer: &Value) -> CommandError {
     let text = |pointer| answer.pointer(pointer).and_then(Value::as_str);
     match (text("/error/message"), text("/error/request_id")) {
-        (Some(message), Some(id)) if status >= 500 => Failure::failed(format!("{message} (request {id})")),
-        (Some(message), _) => Failure::failed(message),
-        (None, _) => Failure::failed(format!(
+        (Some(message), Some(id)) if status >= 500 => CommandError::failed(format!("{message} (request {id})")),
+        (Some(message), _) => CommandError::failed(message),
+        (None, _) => CommandError::failed(format!(
             "unexpected response {status}: this is not a ThinkWork server; check --url or THINKWORK_URL"
         )),
     }
 }
 
 /// Exactly the typed address is open: its port, loopback only where it is loopback.
-pub(in super::super) fn policy(url: &Url) -> Result<Policy, Failure> {
+pub(crate) fn policy(url: &Url) -> Result<Policy, CommandError> {
     let loopback = is_loopback(url);
     let openable: Result<Vec<Network>, _> = OPENABLE.iter().map(|range| range.parse()).collect();
-    let mut allowed_private = openable.map_err(Failure::failed)?;
+    let mut allowed_private = openable.map_err(CommandError::failed)?;
     let address = match url.host() {
         Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
         Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
@@ -157,10 +162,11 @@ pub(in super::super) fn policy(url: &Url) -> Result<Policy, Failure> {
 }
 
 /// The token of `--token-file`, else of the environment.
-fn token(shared: &Shared) -> Result<Secret, Failure> {
+fn token(shared: &GlobalArgs) -> Result<Secret, CommandError> {
     let text = match &shared.token_file {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::wrong_use(format!("cannot read --token-file {}: {error}", path.display())))?,
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            CommandError::wrong_use(format!("cannot read --token-file {}: {error}", path.display()))
+        })?,
         None => {
             #[expect(
                 clippy::disallowed_methods,
@@ -172,7 +178,7 @@ fn token(shared: &Shared) -> Result<Secret, Failure> {
     };
     let token = Secret::from_text(text.trim().to_owned());
     if token.is_empty() {
-        return Err(Failure::wrong_use(
+        return Err(CommandError::wrong_use(
             "there is no token: put one into THINKWORK_TOKEN, or into a file that --token-file names; \
              `thinkwork setup` prints the first one, the page Tokens makes others",
         ));
@@ -181,16 +187,16 @@ fn token(shared: &Shared) -> Result<Secret, Failure> {
 }
 
 /// A secret from standard input, so that it is in no list of processes and no history of a shell.
-pub(super) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
+pub(super) fn secret_from_stdin(what: &str) -> Result<String, CommandError> {
     use std::io::{IsTerminal as _, Read as _};
     if std::io::stdin().is_terminal() {
         eprintln!("Enter {what}, then press Enter and Ctrl-D:");
     }
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
+    std::io::stdin().read_to_string(&mut text).map_err(CommandError::failed)?;
     let text = text.trim_end_matches(['\r', '\n']).to_owned();
     if text.is_empty() {
-        Err(Failure::wrong_use(format!("no input: provide {what} on standard input")))
+        Err(CommandError::wrong_use(format!("no input: provide {what} on standard input")))
     } else {
         Ok(text)
     }
@@ -221,7 +227,7 @@ mod tests {
     #[test]
     fn a_token_never_travels_in_the_clear() {
         for url in ["http://thinkwork.example", "http://10.0.0.1", "ftp://127.0.0.1", "nonsense"] {
-            let shared = Shared { url: url.to_owned(), ..Shared::default() };
+            let shared = GlobalArgs { url: url.to_owned(), ..GlobalArgs::default() };
             assert_eq!(Api::new(&shared).err().map(|failure| failure.exit_code), Some(2), "{url}");
         }
     }

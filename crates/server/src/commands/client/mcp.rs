@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{McpServerId, SpaceId};
 
-use super::super::Failure;
-use super::api::{Api, only_given, secret_from_stdin};
-use super::{Part, Seen, show};
+use super::super::CommandError;
+use super::api::{Api, secret_from_stdin, without_none};
+use super::{IfVersionArgs, PageArgs, show};
 use crate::mcp::auth::{Auth, Setting, SettingKind};
 
 /// What to do with MCP servers.
@@ -18,7 +18,7 @@ pub enum Mcp {
     List {
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Register an MCP server. It needs approval before use.
     Add(Add),
@@ -115,7 +115,7 @@ pub struct Edit {
     outside_spaces: Option<bool>,
     /// Expected version.
     #[command(flatten)]
-    seen: Seen,
+    seen: IfVersionArgs,
 }
 
 /// An authentication mode, as the API names it.
@@ -200,7 +200,7 @@ impl FromArgMatches for AuthOptions {
 
 impl AuthOptions {
     /// This mode with what was entered for it.
-    fn body(self, mode: &str) -> Result<Value, Failure> {
+    fn body(self, mode: &str) -> Result<Value, CommandError> {
         let mut body = self.settings;
         body.insert("mode".to_owned(), mode.into());
         if let Some(auth) = Auth::iter().find(|auth| auth.as_str() == mode)
@@ -267,7 +267,7 @@ fn approval(text: &str) -> Result<(String, String), String> {
     pair(text, ["never", "once", "always"])
 }
 
-pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), Failure> {
+pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), CommandError> {
     let path = |id: McpServerId| format!("/v1/mcp-servers/{id}");
     match command {
         Mcp::List { part } => list(api, &part).await,
@@ -310,7 +310,7 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), Failure> {
     }
 }
 
-async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
+async fn list(api: &Api, part: &PageArgs) -> Result<(), CommandError> {
     let answer = api.get(&part.of("/v1/mcp-servers", &[])).await?;
     let columns = [
         ("ID", "/id"),
@@ -325,8 +325,8 @@ async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn add(api: &Api, new: Add) -> Result<(), Failure> {
-    let body = only_given(&[
+async fn add(api: &Api, new: Add) -> Result<(), CommandError> {
+    let body = without_none(&[
         ("name", Some(new.name.into())),
         ("url", Some(new.endpoint.into())),
         ("transport", Some("streamable_http".into())),
@@ -340,7 +340,7 @@ async fn add(api: &Api, new: Add) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
+async fn edit(api: &Api, edit: Edit) -> Result<(), CommandError> {
     let auth = edit.auth.map(|mode| edit.options.body(&mode)).transpose()?;
     let fields = [
         ("name", edit.name.map(Value::from)),
@@ -363,22 +363,22 @@ fn changed(answer: &Value) {
 }
 
 impl Approve {
-    fn body(&self) -> Result<Value, Failure> {
+    fn body(&self) -> Result<Value, CommandError> {
         let mut effects = Map::new();
         for (tool, effect) in &self.effects {
             let idempotent = self.idempotent.contains(tool);
             if effects.insert(tool.clone(), json!({ "effect": effect, "idempotent": idempotent })).is_some() {
-                return Err(Failure::wrong_use(format!("--effect is given twice for {tool}")));
+                return Err(CommandError::wrong_use(format!("--effect is given twice for {tool}")));
             }
         }
         match self.idempotent.iter().find(|tool| !effects.contains_key(*tool)) {
-            Some(tool) => Err(Failure::wrong_use(format!("--idempotent {tool} requires --effect {tool}=…"))),
+            Some(tool) => Err(CommandError::wrong_use(format!("--idempotent {tool} requires --effect {tool}=…"))),
             None => Ok(json!({ "definition_hash": self.hash, "effects": effects })),
         }
     }
 }
 
-async fn test(api: &Api, path: &str) -> Result<(), Failure> {
+async fn test(api: &Api, path: &str) -> Result<(), CommandError> {
     let answer = api.post(&format!("{path}/test"), &json!({})).await?;
     let ok = answer.get("ok").and_then(Value::as_bool).unwrap_or(false);
     api.show(&answer, |answer| {
@@ -395,10 +395,10 @@ async fn test(api: &Api, path: &str) -> Result<(), Failure> {
         say!();
         show::rows(tools, &[("TOOL", "/name"), ("DESCRIPTION", "/description")]).iter().for_each(|line| say!("{line}"));
     });
-    if ok { Ok(()) } else { Err(Failure::failed("the test failed; see the output above")) }
+    if ok { Ok(()) } else { Err(CommandError::failed("the test failed; see the output above")) }
 }
 
-async fn serve(api: &Api, serve: Serve) -> Result<(), Failure> {
+async fn serve(api: &Api, serve: Serve) -> Result<(), CommandError> {
     let path = format!("/v1/spaces/{}/mcp-servers/{}", serve.space, serve.server);
     if serve.stop {
         api.delete(&path).await?;
@@ -406,7 +406,7 @@ async fn serve(api: &Api, serve: Serve) -> Result<(), Failure> {
         return Ok(());
     }
     let approvals: Map<String, Value> = serve.approvals.into_iter().map(|(tool, word)| (tool, word.into())).collect();
-    let body = only_given(&[("approvals", Some(approvals.into())), ("tool_allowlist", named(serve.tools))]);
+    let body = without_none(&[("approvals", Some(approvals.into())), ("tool_allowlist", named(serve.tools))]);
     let answer = api.put(&path, &body).await?;
     api.show(&answer, |_| say!("Server added to the Space."));
     Ok(())

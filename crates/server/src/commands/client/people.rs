@@ -4,9 +4,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use thinkwork_primitives::{TokenId, UserId};
 
-use super::super::Failure;
+use super::super::CommandError;
 use super::api::{Api, Fields};
-use super::{Part, Seen, show};
+use super::{IfVersionArgs, PageArgs, show};
 
 /// What to do with tokens.
 #[derive(Subcommand)]
@@ -15,7 +15,7 @@ pub enum Token {
     List {
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Create a service token. It is printed once. Create personal tokens on your account page.
     Add(AddToken),
@@ -69,7 +69,7 @@ pub enum User {
     List {
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Invite a person. The link is printed once.
     Add {
@@ -98,7 +98,7 @@ pub enum User {
         role: Option<Role>,
         /// Expected version.
         #[command(flatten)]
-        seen: Seen,
+        seen: IfVersionArgs,
     },
     /// Disable a person. Their sessions, tokens and connections end immediately.
     Disable {
@@ -128,7 +128,7 @@ fn word(choice: impl ValueEnum) -> String {
     choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-pub(super) async fn run_token(api: &Api, command: Token) -> Result<(), Failure> {
+pub(super) async fn run_token(api: &Api, command: Token) -> Result<(), CommandError> {
     match command {
         Token::List { part } => {
             let answer = api.get(&part.of("/v1/tokens", &[])).await?;
@@ -167,7 +167,7 @@ pub(super) async fn run_token(api: &Api, command: Token) -> Result<(), Failure> 
     Ok(())
 }
 
-pub(super) async fn run_user(api: &Api, command: User) -> Result<(), Failure> {
+pub(super) async fn run_user(api: &Api, command: User) -> Result<(), CommandError> {
     match command {
         User::List { part } => {
             let answer = api.get(&part.of("/v1/users", &[])).await?;
@@ -192,10 +192,10 @@ pub(super) async fn run_user(api: &Api, command: User) -> Result<(), Failure> {
         }
         User::Edit { id, name, role, seen } => {
             let role = role.map(|role| word(role).into());
-            change(api, id, &[("name", name.map(Value::from)), ("role", role)], &seen).await?;
+            update(api, id, &[("name", name.map(Value::from)), ("role", role)], &seen).await?;
         }
-        User::Disable { id } => change(api, id, &[("disabled", Some(true.into()))], &Seen::default()).await?,
-        User::Enable { id } => change(api, id, &[("disabled", Some(false.into()))], &Seen::default()).await?,
+        User::Disable { id } => update(api, id, &[("disabled", Some(true.into()))], &IfVersionArgs::default()).await?,
+        User::Enable { id } => update(api, id, &[("disabled", Some(false.into()))], &IfVersionArgs::default()).await?,
     }
     Ok(())
 }
@@ -212,7 +212,7 @@ fn invited(answer: &Value) {
     show::once("Invitation link", answer.get("invite_url"));
 }
 
-async fn change(api: &Api, id: UserId, fields: Fields<'_>, seen: &Seen) -> Result<(), Failure> {
+async fn update(api: &Api, id: UserId, fields: Fields<'_>, seen: &IfVersionArgs) -> Result<(), CommandError> {
     let answer = api.patch(&format!("/v1/users/{id}"), fields, seen).await?;
     api.show(&answer, person);
     Ok(())

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{SpaceId, WebhookId};
 
-use super::super::Failure;
-use super::api::{Api, only_given, secret_from_stdin};
-use super::{Part, Seen, show};
+use super::super::CommandError;
+use super::api::{Api, secret_from_stdin, without_none};
+use super::{IfVersionArgs, PageArgs, show};
 use crate::webhooks::schemes::Scheme;
 
 /// What to do with webhooks.
@@ -18,7 +18,7 @@ pub enum Webhook {
     List {
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Create a webhook. Its secret is printed once.
     Add(Add),
@@ -51,7 +51,7 @@ pub enum Webhook {
         result: Option<String>,
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Replay deliveries that were applied or failed, at most 1,000 at a time.
     Replay(Replay),
@@ -105,7 +105,7 @@ pub struct Add {
     secret_stdin: bool,
     /// What it does with its events.
     #[command(flatten)]
-    ways: Ways,
+    ways: WebhookArgs,
 }
 
 /// What to change of a webhook.
@@ -121,18 +121,18 @@ pub struct Edit {
     enabled: Option<bool>,
     /// What it does with its events.
     #[command(flatten)]
-    ways: Ways,
+    ways: WebhookArgs,
     /// Allow requests from all IP addresses.
     #[arg(long, conflicts_with = "cidrs")]
     any_network: bool,
     /// Expected version.
     #[command(flatten)]
-    seen: Seen,
+    seen: IfVersionArgs,
 }
 
 /// What a webhook does with its events.
 #[derive(Args)]
-struct Ways {
+struct WebhookArgs {
     /// Event ID of the sender: a JSON pointer like /id, or a header name.
     #[arg(long, value_name = "PLACE")]
     event_id: Option<String>,
@@ -153,7 +153,7 @@ struct Ways {
     priority: Option<String>,
 }
 
-impl Ways {
+impl WebhookArgs {
     /// The fields; an empty text is no value.
     fn fields(self) -> Vec<(&'static str, Option<Value>)> {
         let text = |text: Option<String>| text.map(|text| if text.is_empty() { Value::Null } else { text.into() });
@@ -182,11 +182,11 @@ impl Add {
             ("verification", Some(json!({ "scheme": self.scheme }))),
             ("secret", secret.map(Value::from)),
         ]);
-        only_given(&fields)
+        without_none(&fields)
     }
 }
 
-async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
+async fn edit(api: &Api, edit: Edit) -> Result<(), CommandError> {
     let mut fields = edit.ways.fields();
     fields.extend([
         ("name", edit.name.map(Value::from)),
@@ -198,7 +198,7 @@ async fn edit(api: &Api, edit: Edit) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), Failure> {
+pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), CommandError> {
     let path = |id: WebhookId| format!("/v1/webhooks/{id}");
     match command {
         Webhook::List { part } => list(api, &part).await,
@@ -242,7 +242,7 @@ pub(super) async fn run(api: &Api, command: Webhook) -> Result<(), Failure> {
     }
 }
 
-async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
+async fn list(api: &Api, part: &PageArgs) -> Result<(), CommandError> {
     let answer = api.get(&part.of("/v1/webhooks", &[])).await?;
     let columns = [
         ("ID", "/id"),
@@ -256,7 +256,7 @@ async fn list(api: &Api, part: &Part) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn deliveries(api: &Api, path: &str, result: Option<&str>, part: &Part) -> Result<(), Failure> {
+async fn deliveries(api: &Api, path: &str, result: Option<&str>, part: &PageArgs) -> Result<(), CommandError> {
     let answer = api.get(&part.of(&format!("{path}/deliveries"), &[("result", result)])).await?;
     let columns = [
         ("ID", "/id"),
@@ -308,7 +308,7 @@ mod tests {
             space,
             scheme: "bearer".to_owned(),
             secret_stdin: false,
-            ways: Ways {
+            ways: WebhookArgs {
                 event_id: None,
                 correlation: Some("/invoice".to_owned()),
                 prompt: None,

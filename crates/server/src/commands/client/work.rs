@@ -6,9 +6,9 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use thinkwork_primitives::{SpaceId, ThreadId, TurnId, UserId};
 
-use super::super::Failure;
+use super::super::CommandError;
 use super::api::Api;
-use super::{Part, Seen, show};
+use super::{IfVersionArgs, PageArgs, show};
 
 /// What to do with Spaces.
 #[derive(Subcommand)]
@@ -17,7 +17,7 @@ pub enum Space {
     List {
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Create a Space.
     Add {
@@ -55,7 +55,7 @@ pub enum Space {
         reopen: Option<bool>,
         /// Expected version.
         #[command(flatten)]
-        seen: Seen,
+        seen: IfVersionArgs,
     },
     /// List the tools the agent can use in a Space, and why others are unavailable.
     Tools {
@@ -71,7 +71,7 @@ pub enum Space {
         space: SpaceId,
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Add a member to a Space.
     MemberAdd {
@@ -114,7 +114,7 @@ pub enum Thread {
         search: Option<String>,
         /// Page of the list.
         #[command(flatten)]
-        part: Part,
+        part: PageArgs,
     },
     /// Show a thread with its messages, turns and steps. With --json, export the whole thread.
     Show {
@@ -143,7 +143,7 @@ pub enum Thread {
         priority: Option<String>,
         /// Expected version.
         #[command(flatten)]
-        seen: Seen,
+        seen: IfVersionArgs,
     },
     /// Stop a running turn.
     Cancel {
@@ -163,7 +163,7 @@ pub enum Thread {
     },
 }
 
-pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> {
+pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), CommandError> {
     let member = |space: SpaceId, user: UserId| format!("/v1/spaces/{space}/members/{user}");
     match command {
         Space::List { part } => {
@@ -217,7 +217,7 @@ pub(super) async fn run_space(api: &Api, command: Space) -> Result<(), Failure> 
     Ok(())
 }
 
-pub(super) async fn run_thread(api: &Api, command: Thread) -> Result<(), Failure> {
+pub(super) async fn run_thread(api: &Api, command: Thread) -> Result<(), CommandError> {
     match command {
         Thread::List { space, status, search, part } => {
             let space = space.map(|space| space.to_string());
@@ -301,12 +301,12 @@ fn effective_tools(answer: &Value) {
 }
 
 /// The text itself, or standard input for `-`.
-fn given(text: String) -> Result<String, Failure> {
+fn given(text: String) -> Result<String, CommandError> {
     if text != "-" {
         return Ok(text);
     }
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
+    std::io::stdin().read_to_string(&mut text).map_err(CommandError::failed)?;
     Ok(text)
 }
 

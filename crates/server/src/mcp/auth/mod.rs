@@ -20,8 +20,8 @@ use thinkwork_primitives::{GrantTarget, Secret};
 
 use super::Error;
 use super::rules::refused;
-use super::upstream::Presents;
-use crate::oauth::{ClientSettings, Discovered};
+use super::upstream::Authorization;
+use crate::oauth::{ClientSettings, ProviderMetadata};
 use crate::tools::CredentialRequirement;
 
 /// How a server is authorised: the word of a mode, and its settings where it has any.
@@ -57,9 +57,6 @@ impl Auth {
     }
 
     /// Reads a mode and its settings as a client names them.
-    ///
-    /// # Errors
-    /// [`Error::Field`].
     pub fn parse(json: Map<String, Value>) -> Result<Self, Error> {
         let word = json.get("mode").and_then(Value::as_str);
         if !Self::iter().any(|auth| Some(auth.as_str()) == word) {
@@ -79,7 +76,6 @@ impl Auth {
         self.mode().description()
     }
 
-    /// Its JSON.
     pub fn to_json(&self) -> Map<String, Value> {
         match json!(self) {
             Value::Object(json) => json,
@@ -141,15 +137,15 @@ impl Auth {
     }
 
     /// How a request presents the tenant's secret.
-    pub(super) fn presents<'a>(&'a self, secret: &'a Secret) -> Presents<'a> {
-        self.mode().presents(secret)
+    pub(super) fn authorization<'a>(&'a self, secret: &'a Secret) -> Authorization<'a> {
+        self.mode().authorization(secret)
     }
 
     /// How we are a client at the authorization server that people's grants come from, where there is one.
     pub(super) fn client(
         &self,
         target: GrantTarget,
-        discovered: &Discovered,
+        discovered: &ProviderMetadata,
         secret: Option<Secret>,
     ) -> Option<ClientSettings> {
         self.mode().client(target, discovered, secret)
@@ -166,9 +162,6 @@ pub struct NewAuth {
 
 impl NewAuth {
     /// Checks both.
-    ///
-    /// # Errors
-    /// [`Error::Field`].
     pub fn new(mut auth: Auth, secret: Option<Secret>) -> Result<Self, Error> {
         auth.mode_mut().check(secret.as_ref())?;
         if let Some(secret) = &secret {
@@ -195,16 +188,13 @@ trait AuthMode {
     fn description(&self) -> &'static Description;
 
     /// Brings what a client sent into its one form, and refuses what could not work.
-    ///
-    /// # Errors
-    /// [`Error::Field`].
     fn check(&mut self, _secret: Option<&Secret>) -> Result<(), Error> {
         Ok(())
     }
 
     /// How a request presents the tenant's secret, where calls need one.
-    fn presents<'a>(&'a self, secret: &'a Secret) -> Presents<'a> {
-        Presents::Bearer(secret)
+    fn authorization<'a>(&'a self, secret: &'a Secret) -> Authorization<'a> {
+        Authorization::Bearer(secret)
     }
 
     /// The client that the operator registered by hand, where grants come from an authorization server.
@@ -213,7 +203,7 @@ trait AuthMode {
     }
 
     /// How we are a client at that authorization server. `secret` is that of the client registered by hand.
-    fn client(&self, _: GrantTarget, _: &Discovered, _secret: Option<Secret>) -> Option<ClientSettings> {
+    fn client(&self, _: GrantTarget, _: &ProviderMetadata, _secret: Option<Secret>) -> Option<ClientSettings> {
         None
     }
 }
@@ -256,7 +246,6 @@ pub struct Setting {
 /// What is entered for a setting, with an example.
 #[derive(Clone, Copy)]
 pub enum SettingKind {
-    /// A text.
     Text(&'static str),
     /// Words.
     List(&'static str),

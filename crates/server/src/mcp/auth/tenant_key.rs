@@ -7,7 +7,7 @@ use thinkwork_primitives::Secret;
 use super::{AuthMode, Description, Setting, SettingKind};
 use crate::mcp::Error;
 use crate::mcp::rules::refused;
-use crate::mcp::upstream::Presents;
+use crate::mcp::upstream::Authorization;
 use crate::tools::CredentialRequirement;
 
 /// The longest name of a header: more than any that is in use.
@@ -88,10 +88,10 @@ impl AuthMode for TenantKey {
         Ok(())
     }
 
-    fn presents<'a>(&'a self, secret: &'a Secret) -> Presents<'a> {
+    fn authorization<'a>(&'a self, secret: &'a Secret) -> Authorization<'a> {
         match &self.header {
-            Some(header) => Presents::Header(header, secret),
-            None => Presents::Bearer(secret),
+            Some(header) => Authorization::Header(header, secret),
+            None => Authorization::Bearer(secret),
         }
     }
 }

@@ -6,7 +6,7 @@ use thinkwork_primitives::{GrantTarget, Secret};
 use super::{AuthMode, Description, Setting, SettingKind};
 use crate::mcp::Error;
 use crate::mcp::rules::refused;
-use crate::oauth::{ClientSettings, Discovered, PreRegistered};
+use crate::oauth::{ClientSettings, PreRegistered, ProviderMetadata};
 use crate::tools::CredentialRequirement;
 
 /// What the operator decided about a server's OAuth.
@@ -88,7 +88,12 @@ impl AuthMode for UserOauth {
         self.client_id.as_deref()
     }
 
-    fn client(&self, target: GrantTarget, discovered: &Discovered, secret: Option<Secret>) -> Option<ClientSettings> {
+    fn client(
+        &self,
+        target: GrantTarget,
+        discovered: &ProviderMetadata,
+        secret: Option<Secret>,
+    ) -> Option<ClientSettings> {
         let pre_registered = self.client_id.clone().map(|client_id| PreRegistered { client_id, client_secret: secret });
         Some(ClientSettings {
             target,

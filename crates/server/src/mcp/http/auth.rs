@@ -14,7 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::credentials::CredentialInfo;
 use crate::mcp::auth::{Setting, SettingKind};
-use crate::mcp::{Auth, Error, NewAuth, Server};
+use crate::mcp::{Auth, Error, McpServer, NewAuth};
 
 /// A mode with its settings, and the secret itself, never a reference to a stored one.
 #[derive(Deserialize)]
@@ -59,7 +59,7 @@ pub(super) struct ServerAuthResponse {
 
 impl ServerAuthResponse {
     /// Every flag is shown, also one of another mode.
-    pub(super) fn of(server: &Server) -> Self {
+    pub(super) fn of(server: &McpServer) -> Self {
         let flags = settings().filter(|(_, setting)| matches!(setting.kind, SettingKind::Flag));
         let mut settings: Map<String, Value> = flags.map(|(_, flag)| (flag.name.to_owned(), json!(false))).collect();
         settings.extend(server.auth.to_json());

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::edge::{ApiError, Consent, Id, Json, List, Member, Paging};
+use crate::edge::{ApiError, Json, List, Member, Pagination, Path, SessionUser};
 use crate::mcp::{Mcp, MyServer};
 use crate::oauth::ConnectionStatus;
 
@@ -41,7 +41,7 @@ struct MyServerResponse {
 }
 
 /// The word of a person's state at a server.
-pub(in crate::mcp) const fn status_word(connection: Option<ConnectionStatus>) -> &'static str {
+pub(crate) const fn status_word(connection: Option<ConnectionStatus>) -> &'static str {
     match connection {
         None => "not_required",
         Some(ConnectionStatus::Connected) => "active",
@@ -86,12 +86,12 @@ struct ConnectServerResponse {
 }
 
 /// Lists the MCP servers that you can use, and whether you are connected to each.
-#[utoipa::path(get, path = "/v1/me/mcp-servers", operation_id = "me.mcp_servers.list", tag = "mcp", params(Paging),
+#[utoipa::path(get, path = "/v1/me/mcp-servers", operation_id = "me.mcp_servers.list", tag = "mcp", params(Pagination),
     responses((status = 200, body = List<MyServerResponse>)), extensions(("x-caller" = json!("member"))))]
 async fn list(
     member: Member,
     State(mcp): State<Mcp>,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<Json<List<MyServerResponse>>, ApiError> {
     let mut tx = mcp.db.read(member.tenant()).await?;
     let mine = mcp.mine(&mut tx, member.user).await?;
@@ -105,9 +105,9 @@ async fn list(
     params(("id" = String, Path)), request_body = ConnectServerRequest,
     responses((status = 200, body = ConnectServerResponse)), extensions(("x-caller" = json!("consent"))))]
 async fn connect(
-    consent: Consent,
+    consent: SessionUser,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
     Json(body): Json<ConnectServerRequest>,
 ) -> Result<Response, ApiError> {
     let started = mcp.connect(&consent, id, body.return_to.as_deref()).await?;
@@ -124,7 +124,11 @@ async fn connect(
 /// `DELETE /v1/me/connections/{id}` also says what became of each token at its issuer.
 #[utoipa::path(delete, path = "/v1/me/mcp-servers/{id}/connection", operation_id = "me.mcp_servers.disconnect",
     tag = "mcp", params(("id" = String, Path)), responses((status = 204)), extensions(("x-caller" = json!("member"))))]
-async fn disconnect(member: Member, State(mcp): State<Mcp>, Id(id): Id<McpServerId>) -> Result<StatusCode, ApiError> {
+async fn disconnect(
+    member: Member,
+    State(mcp): State<Mcp>,
+    Path(id): Path<McpServerId>,
+) -> Result<StatusCode, ApiError> {
     mcp.disconnect(&member.principal, member.user, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::auth::{ServerAuthResponse, ServerSecretResponse};
 use crate::credentials::CredentialInfo;
-use crate::mcp::{Server, ServerTool, TestResult, rules};
+use crate::mcp::{McpServer, ServerTool, TestResult, rules};
 
 /// An MCP server.
 #[derive(Serialize, ToSchema)]
@@ -123,8 +123,8 @@ impl From<&ServerTool> for ServerToolResponse {
     }
 }
 
-impl From<Server> for ServerResponse {
-    fn from(server: Server) -> Self {
+impl From<McpServer> for ServerResponse {
+    fn from(server: McpServer) -> Self {
         let auth = ServerAuthResponse::of(&server);
         Self {
             id: server.id,
@@ -154,7 +154,7 @@ impl From<Server> for ServerResponse {
 
 impl ServerResponse {
     /// The detail.
-    pub(super) fn whole(server: Server, tools: &[ServerTool], secret: Option<CredentialInfo>) -> Self {
+    pub(super) fn whole(server: McpServer, tools: &[ServerTool], secret: Option<CredentialInfo>) -> Self {
         let missing = rules::names_missing(&server.tool_allowlist, tools);
         let mut out = Self::from(server);
         out.tool_allowlist_missing = Some(missing);

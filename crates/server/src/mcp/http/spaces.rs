@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::edge::{ApiError, Caller, Id, Json, List, Operator, Paging};
+use crate::edge::{ApiError, Caller, Json, List, Operator, Pagination, Path};
 use crate::mcp::{Mcp, registry};
 use crate::spaces::{Approval, SourcePolicy};
 
@@ -53,13 +53,13 @@ impl SpaceServerResponse {
 
 /// Lists the MCP servers of a Space.
 #[utoipa::path(get, path = "/v1/spaces/{id}/mcp-servers", operation_id = "spaces.mcp_servers.list", tag = "spaces",
-    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Paging),
+    extensions(("x-caller" = json!("caller"))), params(("id" = String, Path), Pagination),
     responses((status = 200, body = List<SpaceServerResponse>)))]
 async fn list(
     State(mcp): State<Mcp>,
     Caller(caller): Caller,
-    Id(id): Id<SpaceId>,
-    paging: Paging,
+    Path(id): Path<SpaceId>,
+    paging: Pagination,
 ) -> Result<Json<List<SpaceServerResponse>>, ApiError> {
     let mut tx = mcp.db.read(caller.tenant).await?;
     mcp.spaces.visible(&mut tx, id, &caller).await?;
@@ -77,14 +77,14 @@ async fn list(
 async fn set(
     State(mcp): State<Mcp>,
     operator: Operator,
-    Id((id, server)): Id<(SpaceId, McpServerId)>,
+    Path((id, server)): Path<(SpaceId, McpServerId)>,
     Json(body): Json<SpaceServerRequest>,
 ) -> Result<Json<SpaceServerResponse>, ApiError> {
     let policy = SourcePolicy { tool_allowlist: body.tool_allowlist, approvals: body.approvals };
     let mut tx = mcp.access.write_as(&operator.0).await?;
     mcp.spaces.visible(&mut tx, id, &operator.0).await?;
     registry::find(&mut tx, server).await?;
-    mcp.spaces.source_put(&mut tx, id, server.into(), &policy, &operator.actor()).await?;
+    mcp.spaces.source_set(&mut tx, id, server.into(), &policy, &operator.actor()).await?;
     tx.commit().await?;
     Ok(Json(SpaceServerResponse::of(server, policy)))
 }
@@ -96,11 +96,11 @@ async fn set(
 async fn delete(
     State(mcp): State<Mcp>,
     operator: Operator,
-    Id((id, server)): Id<(SpaceId, McpServerId)>,
+    Path((id, server)): Path<(SpaceId, McpServerId)>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = mcp.access.write_as(&operator.0).await?;
     mcp.spaces.visible(&mut tx, id, &operator.0).await?;
-    mcp.spaces.source_remove(&mut tx, id, server.into(), &operator.actor()).await?;
+    mcp.spaces.source_delete(&mut tx, id, server.into(), &operator.actor()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::auth::ServerAuthRequest;
 use crate::edge::ApiError;
 use crate::mcp::review::EffectChoice;
-use crate::mcp::{Change, NewServer};
+use crate::mcp::{NewServer, ServerUpdate};
 
 /// A server to register.
 #[derive(Deserialize, ToSchema)]
@@ -107,9 +107,9 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<V
 }
 
 impl UpdateServerRequest {
-    pub(super) fn parse(self) -> Result<Change, ApiError> {
+    pub(super) fn parse(self) -> Result<ServerUpdate, ApiError> {
         check_transport(self.transport.as_deref())?;
-        Ok(Change {
+        Ok(ServerUpdate {
             name: self.name,
             url: self.url,
             auth: self.auth.map(ServerAuthRequest::parse).transpose()?,

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 
 use super::review::{Shown, page};
-use super::{Done, bad, names_typed};
-use crate::edge::{CheckedForm, Id, Layout, List, Page, PageError, PageOperator, Paging};
+use super::{Done, bad, parse_names};
+use crate::edge::{Layout, List, Page, PageError, PageOperator, Pagination, Path, ProtectedForm};
 use crate::mcp::review::EffectChoice;
-use crate::mcp::{Change, Decision, Error, Mcp};
+use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
 use crate::spaces::SourcePolicy;
 
 struct Row {
@@ -37,7 +37,7 @@ pub(super) async fn list(
     PageOperator(caller): PageOperator,
     State(mcp): State<Mcp>,
     Query(done): Query<Done>,
-    paging: Paging,
+    paging: Pagination,
 ) -> Result<impl IntoResponse, PageError> {
     let servers = mcp.list(caller.tenant(), paging.limit.saturating_add(1), paging.after_id()?).await?;
     let page = List::cut(servers, &paging, |server| server.id.to_string());
@@ -80,18 +80,18 @@ pub(super) struct ChangeForm {
 }
 
 /// Changes name and allowlist.
-pub(super) async fn change(
+pub(super) async fn update(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form }: CheckedForm<ChangeForm>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form }: ProtectedForm<ChangeForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let change = Change {
+    let change = ServerUpdate {
         name: Some(form.name),
-        tool_allowlist: Some(names_typed(form.tool_allowlist.as_deref())),
-        ..Change::default()
+        tool_allowlist: Some(parse_names(form.tool_allowlist.as_deref())),
+        ..ServerUpdate::default()
     };
-    let result = mcp.change(id, change, &caller.principal).await;
+    let result = mcp.update(id, change, &caller.principal).await;
     settle(&mcp, &caller, id, "changed", result).await
 }
 
@@ -99,8 +99,8 @@ pub(super) async fn change(
 /// and whether it may be repeated (`idempotent.<tool>`).
 pub(super) async fn approve(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form }: CheckedForm<BTreeMap<String, String>>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form }: ProtectedForm<BTreeMap<String, String>>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let mut effects = BTreeMap::new();
@@ -118,7 +118,7 @@ pub(super) async fn approve(
     // A page without tools leaves it to the approval to look for them.
     let tool_hashes = (!tool_hashes.is_empty()).then_some(tool_hashes);
     let definition_hash = form.get("definition_hash").cloned().unwrap_or_default();
-    let decision = Decision { definition_hash, effects, tool_hashes };
+    let decision = ApprovalDecision { definition_hash, effects, tool_hashes };
     let result = mcp.approve(id, decision, &caller.principal).await;
     settle(&mcp, &caller, id, "approved", result).await
 }
@@ -129,18 +129,16 @@ pub(super) struct RejectForm {
     reason: String,
 }
 
-/// Rejects.
 pub(super) async fn reject(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form }: CheckedForm<RejectForm>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form }: ProtectedForm<RejectForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let result = mcp.reject(id, &form.reason, &caller.principal).await;
     settle(&mcp, &caller, id, "rejected", result).await
 }
 
-/// A new secret.
 #[derive(Deserialize)]
 pub(super) struct SecretForm {
     secret: Secret,
@@ -149,11 +147,11 @@ pub(super) struct SecretForm {
 /// Puts a new secret in place.
 pub(super) async fn secret(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form }: CheckedForm<SecretForm>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form }: ProtectedForm<SecretForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let result = mcp.secret_put(id, &form.secret, &caller.principal).await;
+    let result = mcp.secret_set(id, &form.secret, &caller.principal).await;
     settle(&mcp, &caller, id, "secret", result).await
 }
 
@@ -167,12 +165,12 @@ pub(super) struct SpaceForm {
 /// Lets the server serve a Space that the operator sees, or changes with what.
 pub(super) async fn space_add(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form }: CheckedForm<SpaceForm>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form }: ProtectedForm<SpaceForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let space: SpaceId = form.space.parse().map_err(|_| Error::NotFound)?;
-    let allowlist = names_typed(form.tool_allowlist.as_deref());
+    let allowlist = parse_names(form.tool_allowlist.as_deref());
     let result = mcp.space_serve(&caller.principal, id, space, allowlist).await;
     settle(&mcp, &caller, id, "spaces", result).await
 }
@@ -184,8 +182,8 @@ pub(super) struct Nothing {}
 /// Ends that the server serves a Space.
 pub(super) async fn space_remove(
     State(mcp): State<Mcp>,
-    Id((id, space)): Id<(McpServerId, SpaceId)>,
-    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+    Path((id, space)): Path<(McpServerId, SpaceId)>,
+    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let result = mcp.space_leave(&caller.principal, id, space).await;
@@ -201,8 +199,8 @@ pub(super) struct DeleteForm {
 /// Deletes, if the name is the server's.
 pub(super) async fn delete(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form }: CheckedForm<DeleteForm>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form }: ProtectedForm<DeleteForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let server = mcp.find(caller.tenant(), id).await?;
@@ -230,7 +228,7 @@ impl Mcp {
         let served = self.spaces.sources(&mut tx, space).await?;
         let before = served.into_iter().find(|served| served.source == id.into()).map(|served| served.policy);
         let policy = SourcePolicy { tool_allowlist, ..before.unwrap_or_default() };
-        self.spaces.source_put(&mut tx, space, id.into(), &policy, &by.actor()).await?;
+        self.spaces.source_set(&mut tx, space, id.into(), &policy, &by.actor()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -244,7 +242,7 @@ impl Mcp {
     ) -> Result<(), Error> {
         let mut tx = self.access.write_as(by).await?;
         self.spaces.visible(&mut tx, space, by).await?;
-        self.spaces.source_remove(&mut tx, space, id.into(), &by.actor()).await?;
+        self.spaces.source_delete(&mut tx, space, id.into(), &by.actor()).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -8,8 +8,8 @@ use url::Url;
 
 use super::admin::Nothing;
 use super::{Done, bad};
-use crate::edge::{CheckedForm, Id, Layout, Page, PageCaller, PageError, PageMember};
-use crate::mcp::{Error, Mcp, Server};
+use crate::edge::{Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
+use crate::mcp::{Error, Mcp, McpServer};
 use crate::oauth::{self, ConnectionStatus};
 
 struct Row {
@@ -87,7 +87,7 @@ pub(super) async fn list(
 pub(super) async fn ask(
     PageMember(caller): PageMember,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
 ) -> Result<Response, PageError> {
     let server = mcp.find(caller.tenant(), id).await?;
     let mut tx = mcp.db.read(caller.tenant()).await?;
@@ -107,8 +107,8 @@ pub(super) async fn ask(
 /// Starts the flow of whoever is signed in, and hands over to the provider.
 pub(super) async fn connect(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     let server = mcp.find(caller.tenant(), id).await?;
     match mcp.connect(&caller.consent(), id, None).await {
@@ -125,7 +125,7 @@ pub(super) async fn connect(
     }
 }
 
-fn connect_page(caller: &PageCaller, server: &Server, state: &'static str) -> Page<ConnectPage> {
+fn connect_page(caller: &PageCaller, server: &McpServer, state: &'static str) -> Page<ConnectPage> {
     Page(ConnectPage {
         layout: Layout::me(caller, &format!("Connect {}", server.name), "mcp-servers"),
         id: server.id.to_string(),

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Secret;
 
-use super::{bad, names_typed};
-use crate::edge::{CheckedForm, Idempotency, Layout, Page, PageError, PageOperator};
+use super::{bad, parse_names};
+use crate::edge::{Idempotency, Layout, Page, PageError, PageOperator, ProtectedForm};
 use crate::mcp::auth::SettingKind;
 use crate::mcp::{Auth, Error, Mcp, NewAuth, NewServer};
 
@@ -84,7 +84,7 @@ impl RegisterForm {
             }
             let value = match setting.kind {
                 SettingKind::Text(_) => json!(text),
-                SettingKind::List(_) => json!(names_typed(Some(&text.replace(' ', ",")))),
+                SettingKind::List(_) => json!(parse_names(Some(&text.replace(' ', ",")))),
                 SettingKind::Flag => Value::Bool(true),
                 SettingKind::Secret(_) => {
                     secret = entered;
@@ -112,7 +112,7 @@ pub(super) async fn form(PageOperator(caller): PageOperator) -> impl IntoRespons
 /// Registers and goes on to the review; a refused form is shown again with what was wrong.
 pub(super) async fn register(
     State(mcp): State<Mcp>,
-    CheckedForm { caller, mut form }: CheckedForm<RegisterForm>,
+    ProtectedForm { caller, mut form }: ProtectedForm<RegisterForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let settings = form.settings();
@@ -123,7 +123,7 @@ pub(super) async fn register(
                 slug: None,
                 url: form.url.clone(),
                 auth,
-                tool_allowlist: names_typed(Some(&form.tool_allowlist)),
+                tool_allowlist: parse_names(Some(&form.tool_allowlist)),
                 outside_spaces: false,
             };
             mcp.register(new, &caller.principal, &Idempotency::unkeyed(mcp.clock.now())).await

@@ -9,8 +9,8 @@ use thinkwork_primitives::McpServerId;
 
 use super::Done;
 use super::admin::Nothing;
-use crate::edge::{CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageOperator};
-use crate::mcp::{Mcp, Server, ServerTool, Status, TestResult, rules};
+use crate::edge::{DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageOperator, Path, ProtectedForm};
+use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
 
 /// Spaces offered in the choice: more than one operator sees at once.
 const SPACES_MAX: u64 = 200;
@@ -90,7 +90,7 @@ struct ReviewPage {
 pub(super) async fn show(
     PageOperator(caller): PageOperator,
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
+    Path(id): Path<McpServerId>,
     Query(done): Query<Done>,
 ) -> Result<Response, PageError> {
     page(&mcp, &caller, id, Shown { notice: done.notice(), test: None }).await
@@ -99,8 +99,8 @@ pub(super) async fn show(
 /// Tests and shows how it ended.
 pub(super) async fn test(
     State(mcp): State<Mcp>,
-    Id(id): Id<McpServerId>,
-    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+    Path(id): Path<McpServerId>,
+    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
@@ -128,7 +128,7 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         layout: Layout::admin(caller, &server.name, "mcp-servers").with_notice(shown.notice),
         id: id.to_string(),
         status: server.status.as_str(),
-        is_approved: server.status == Status::Approved,
+        is_approved: server.status == McpServerStatus::Approved,
         needs_issuer: server.auth.uses_oauth() && server.issuer.is_none(),
         takes_secret: server.auth.takes_secret(),
         hash: server.definition_hash.clone(),
@@ -138,7 +138,7 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         allowlist: server.tool_allowlist.clone().unwrap_or_default().join("\n"),
         // Before anything is known of the tools, every name would be missing.
         allowlist_missing: if tools.is_empty() { String::new() } else { missing.join(", ") },
-        held: if server.status == Status::Approved {
+        held: if server.status == McpServerStatus::Approved {
             listed.iter().filter(|row| row.status == "on_hold").count()
         } else {
             0
@@ -155,7 +155,7 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
 }
 
 /// What the hash covers, in words.
-fn facts(server: &Server) -> Vec<Fact> {
+fn facts(server: &McpServer) -> Vec<Fact> {
     let fact = |label, value: &str| Fact { label, value: value.to_owned() };
     let mut facts = vec![fact("URL", &server.url), fact("Authentication", server.auth.description().name)];
     if server.auth.uses_oauth() {

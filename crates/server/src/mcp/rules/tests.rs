@@ -1,7 +1,7 @@
 //! What the pure decisions hold.
 
 use super::*;
-use crate::mcp::{Auth, Status};
+use crate::mcp::{Auth, McpServerStatus};
 use thinkwork_primitives::McpServerId;
 
 fn now() -> Timestamp {
@@ -12,8 +12,8 @@ fn auth(json: Value) -> Auth {
     serde_json::from_value(json).unwrap()
 }
 
-fn server() -> Server {
-    Server {
+fn server() -> McpServer {
+    McpServer {
         id: McpServerId::new(),
         name: "Notes".to_owned(),
         slug: "notes".to_owned(),
@@ -22,7 +22,7 @@ fn server() -> Server {
         discovered: None,
         tool_allowlist: None,
         credential: None,
-        status: Status::Pending,
+        status: McpServerStatus::Pending,
         definition_hash: String::new(),
         approved_hash: None,
         decided_by: None,
@@ -40,8 +40,8 @@ fn server() -> Server {
 }
 
 /// What discovery wrote down beside the issuer: endpoints and how clients are registered there.
-fn discovered() -> crate::oauth::Discovered {
-    crate::oauth::Discovered {
+fn discovered() -> crate::oauth::ProviderMetadata {
+    crate::oauth::ProviderMetadata {
         resource: "https://notes.example/mcp".to_owned(),
         issuer: "https://issuer.example".to_owned(),
         authorization_endpoint: "https://issuer.example/authorize".to_owned(),
@@ -67,7 +67,7 @@ fn tool(name: &str, description: &str) -> ServerTool {
 fn l40_a_definition_hash_is_never_empty_and_each_decision_changes_it() {
     let hash = definition_hash(&server());
     assert_eq!(hash.len(), 64);
-    let changes: Vec<fn(&mut Server)> = vec![
+    let changes: Vec<fn(&mut McpServer)> = vec![
         |server| server.url.push('x'),
         |server| server.auth = auth(json!({ "mode": "none" })),
         |server| server.issuer = Some("https://other.example".to_owned()),
@@ -90,7 +90,7 @@ fn l40_a_definition_hash_is_never_empty_and_each_decision_changes_it() {
         json!({ "mode": "tenant_key" }),
         json!({ "mode": "tenant_key", "header": "x-api-key" }),
     ] {
-        hashes.push(definition_hash(&Server { auth: auth(json), ..server() }));
+        hashes.push(definition_hash(&McpServer { auth: auth(json), ..server() }));
     }
     assert!(hashes.iter().all(|hash| hash.len() == 64), "{hashes:?}");
     let count = hashes.len();
@@ -111,7 +111,7 @@ fn l41_client_registration_secrets_names_and_checks_leave_the_hash_alone() {
     changed.slug = "other".to_owned();
     changed.last_error = Some("it was down".to_owned());
     changed.checked_at = Some(now());
-    changed.status = Status::Approved;
+    changed.status = McpServerStatus::Approved;
     changed.definition_hash = "0".repeat(64);
     changed.approved_hash = Some(hash.clone());
     changed.decided_by = Some("usr_y".to_owned());
@@ -122,11 +122,11 @@ fn l41_client_registration_secrets_names_and_checks_leave_the_hash_alone() {
     changed.version = 9;
     assert_eq!(definition_hash(&changed), hash);
     let list = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());
-    let one = Server { tool_allowlist: list(["a", "b"]), ..server() };
-    let other = Server { tool_allowlist: list(["b", "a"]), ..server() };
+    let one = McpServer { tool_allowlist: list(["a", "b"]), ..server() };
+    let other = McpServer { tool_allowlist: list(["b", "a"]), ..server() };
     assert_eq!(definition_hash(&one), definition_hash(&other));
     let scopes =
-        |scopes: [&str; 2]| Server { auth: auth(json!({ "mode": "user_oauth", "scopes": scopes })), ..server() };
+        |scopes: [&str; 2]| McpServer { auth: auth(json!({ "mode": "user_oauth", "scopes": scopes })), ..server() };
     assert_eq!(definition_hash(&scopes(["a", "b"])), definition_hash(&scopes(["b", "a"])));
 }
 

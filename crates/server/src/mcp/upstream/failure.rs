@@ -6,7 +6,7 @@ use crate::tools::LeftOutReason;
 
 /// Why an upstream did not do what was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum UpstreamError {
     /// No answer came through the network, or the guard refused the address.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
@@ -48,7 +48,7 @@ const UNSUPPORTED_VERSION: i64 = -32_022;
 /// JSON-RPC: invalid request; what some servers say to a handshake they no longer know.
 const INVALID_REQUEST: i64 = -32_600;
 
-impl Failure {
+impl UpstreamError {
     /// Whether the server may have done what was asked although no answer says so.
     pub fn may_have_acted(&self) -> bool {
         match self {
@@ -64,7 +64,7 @@ impl Failure {
     }
 
     /// Why its tools are left out.
-    pub(in crate::mcp) fn reason(&self) -> LeftOutReason {
+    pub(crate) fn reason(&self) -> LeftOutReason {
         match self {
             Self::Timeout | Self::Outbound(OutboundError::Timeout { .. }) => LeftOutReason::Timeout,
             Self::Unauthorized { .. } => LeftOutReason::NeedsConnection,

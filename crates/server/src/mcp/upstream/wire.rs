@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use sse_stream::SseStream;
 use thinkwork_outbound::{Error as OutboundError, Outbound, Purpose, Request, ScrubStream, Scrubber, StreamResponse};
 
-use super::{Failure, Peer, Presents, Session};
+use super::{Authorization, Session, UpstreamError, UpstreamTarget};
 use crate::mcp::rules::plain;
 
 /// Headers that name what a request is about.
-pub(super) struct Names<'a> {
+pub(super) struct RequestHeaders<'a> {
     version: Option<&'a str>,
     session: Option<&'a str>,
     /// `Mcp-Method` and `Mcp-Name`, from protocol 2026-07-28 on.
@@ -20,7 +20,7 @@ pub(super) struct Names<'a> {
     name: Option<&'a str>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> RequestHeaders<'a> {
     /// Before anything is agreed.
     pub(super) const fn handshake() -> Self {
         Self { version: None, session: None, method: None, name: None }
@@ -46,10 +46,10 @@ pub(super) fn request(id: u64, method: &str, params: Value) -> Value {
 /// Sends one message; the answer's headers are there, its body is not.
 pub(super) async fn post(
     outbound: &Outbound,
-    peer: &Peer<'_>,
-    names: &Names<'_>,
+    peer: &UpstreamTarget<'_>,
+    names: &RequestHeaders<'_>,
     message: &Value,
-) -> Result<StreamResponse, Failure> {
+) -> Result<StreamResponse, UpstreamError> {
     let mut request = Request::post(peer.url)
         .purpose(Purpose::Mcp)
         .json(message)?
@@ -71,9 +71,9 @@ pub(super) async fn post(
         request = request.header("mcp-name", header_text(name));
     }
     request = match peer.presents {
-        Presents::Nothing => request,
-        Presents::Bearer(secret) => request.secret_header("authorization", "Bearer ", secret),
-        Presents::Header(name, secret) => request.secret_header(name, "", secret),
+        Authorization::Nothing => request,
+        Authorization::Bearer(secret) => request.secret_header("authorization", "Bearer ", secret),
+        Authorization::Header(name, secret) => request.secret_header(name, "", secret),
     };
     Ok(outbound.stream(request).await?)
 }
@@ -84,25 +84,25 @@ fn header_text(name: &str) -> String {
     if plain { name.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(name)) }
 }
 
-fn scrubber(peer: &Peer<'_>) -> Scrubber {
+fn scrubber(peer: &UpstreamTarget<'_>) -> Scrubber {
     match peer.presents {
-        Presents::Nothing => Scrubber::new(&[]),
-        Presents::Bearer(secret) | Presents::Header(_, secret) => Scrubber::new(&[secret]),
+        Authorization::Nothing => Scrubber::new(&[]),
+        Authorization::Bearer(secret) | Authorization::Header(_, secret) => Scrubber::new(&[secret]),
     }
 }
 
 /// Reads the answer to a notification.
-pub(super) async fn accepted(response: StreamResponse, peer: &Peer<'_>) -> Result<(), Failure> {
+pub(super) async fn accepted(response: StreamResponse, peer: &UpstreamTarget<'_>) -> Result<(), UpstreamError> {
     if response.is_success() { Ok(()) } else { Err(refusal(response, peer, false).await) }
 }
 
 /// Reads the answer to the request `id`: its result, or why there is none.
 pub(super) async fn answer(
     response: StreamResponse,
-    peer: &Peer<'_>,
+    peer: &UpstreamTarget<'_>,
     id: u64,
     in_session: bool,
-) -> Result<Value, Failure> {
+) -> Result<Value, UpstreamError> {
     if !response.is_success() {
         return Err(refusal(response, peer, in_session).await);
     }
@@ -122,7 +122,7 @@ pub(super) async fn answer(
                     return found;
                 }
             }
-            Err(Failure::Protocol("its stream ended without an answer".to_owned()))
+            Err(UpstreamError::Protocol("its stream ended without an answer".to_owned()))
         }
         _ => Err(not_mcp()),
     }
@@ -140,17 +140,17 @@ fn scrubbed(response: StreamResponse, scrub: ScrubStream) -> impl Stream<Item = 
 }
 
 /// Why a stream ended early: the network's own reason, or what came was no stream of events.
-fn broken(error: sse_stream::Error) -> Failure {
+fn broken(error: sse_stream::Error) -> UpstreamError {
     match error {
         sse_stream::Error::Body(error) => {
-            error.downcast().map_or_else(|_| not_mcp(), |error| Failure::Outbound(*error))
+            error.downcast().map_or_else(|_| not_mcp(), |error| UpstreamError::Outbound(*error))
         }
         _ => not_mcp(),
     }
 }
 
-fn not_mcp() -> Failure {
-    Failure::Protocol("its answer is no JSON-RPC response; check the address".to_owned())
+fn not_mcp() -> UpstreamError {
+    UpstreamError::Protocol("its answer is no JSON-RPC response; check the address".to_owned())
 }
 
 fn media_type(response: &StreamResponse) -> String {
@@ -159,7 +159,7 @@ fn media_type(response: &StreamResponse) -> String {
 }
 
 /// What the response with this id says; `None` for other messages. Old servers may answer in a batch.
-fn outcome(message: &Value, id: u64) -> Option<Result<Value, Failure>> {
+fn outcome(message: &Value, id: u64) -> Option<Result<Value, UpstreamError>> {
     if let Some(batch) = message.as_array() {
         return batch.iter().find_map(|message| outcome(message, id));
     }
@@ -176,30 +176,30 @@ fn is_id(value: &Value, id: u64) -> bool {
     value.as_u64() == Some(id)
 }
 
-fn refused(error: &Value) -> Failure {
+fn refused(error: &Value) -> UpstreamError {
     let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-    Failure::Refused { code: error.get("code").and_then(Value::as_i64).unwrap_or(0), message: plain(message) }
+    UpstreamError::Refused { code: error.get("code").and_then(Value::as_i64).unwrap_or(0), message: plain(message) }
 }
 
 /// Why an answer outside 200 to 299 is no result.
-async fn refusal(response: StreamResponse, peer: &Peer<'_>, in_session: bool) -> Failure {
+async fn refusal(response: StreamResponse, peer: &UpstreamTarget<'_>, in_session: bool) -> UpstreamError {
     let status = response.status;
     match status {
         401 => {
             let challenge = response.header("www-authenticate").map(str::to_owned);
-            return Failure::Unauthorized { challenge };
+            return UpstreamError::Unauthorized { challenge };
         }
-        404 if in_session => return Failure::SessionGone,
+        404 if in_session => return UpstreamError::SessionGone,
         _ => {}
     }
     if media_type(&response) != "application/json" || status >= 500 {
-        return Failure::Status(status);
+        return UpstreamError::Status(status);
     }
     let scrubber = scrubber(peer);
     let body = response.collect().await.map(|whole| scrubber.scrub_bytes(&whole.body)).unwrap_or_default();
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     match message.get("error") {
         Some(error) if error.get("code").is_some_and(Value::is_i64) => refused(error),
-        _ => Failure::Status(status),
+        _ => UpstreamError::Status(status),
     }
 }

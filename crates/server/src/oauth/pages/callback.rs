@@ -8,13 +8,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use thinkwork_primitives::AuthMethod;
 
-use super::super::{CallbackCaller, CallbackOutcome, Started, rules};
+use super::super::{CallbackCaller, CallbackOutcome, StartedFlow, rules};
 use super::{Pages, words};
 use crate::edge::{ApiError, Layout, Page, PageError, PageMember};
 
 /// The page between our button and the provider: names the provider's host and moves on by itself (a plain link
 /// beside it), so that `form-action 'self'` holds while providers hop on to further origins. Sets the flow's cookie.
-pub fn handoff(layout: Layout, started: &Started) -> Response {
+pub fn handoff(layout: Layout, started: &StartedFlow) -> Response {
     let page = Handoff { layout, host: rules::host_of(&started.authorize_url), url: started.authorize_url.clone() };
     let mut response = Page(page).into_response();
     let refresh = HeaderValue::from_str(&format!("0;url={}", started.authorize_url));

@@ -11,18 +11,18 @@ use uuid::Uuid;
 use super::super::Error;
 use super::{db, scopes_from};
 
-pub(in super::super) use client::Model as ClientRow;
+pub(crate) use client::Model as ClientRow;
 
 impl ClientRow {
-    pub(in super::super) fn client(&self) -> OauthClientId {
+    pub(crate) fn client(&self) -> OauthClientId {
         OauthClientId::from_uuid(self.id)
     }
 
-    pub(in super::super) fn secret(&self) -> Option<CredentialId> {
+    pub(crate) fn secret(&self) -> Option<CredentialId> {
         self.credential_id.map(CredentialId::from_uuid)
     }
 
-    pub(in super::super) fn scope_list(&self) -> Vec<String> {
+    pub(crate) fn scope_list(&self) -> Vec<String> {
         scopes_from(&self.scopes)
     }
 }
@@ -38,17 +38,17 @@ fn update(tx: &Tx, id: OauthClientId) -> sea_orm::UpdateMany<client::Entity> {
 }
 
 /// A registration, replaced or not.
-pub(in super::super) async fn client_find(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
+pub(crate) async fn client_find(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
     all(tx).filter(client::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
 }
 
 /// The same, and it is not replaced until this transaction ends.
-pub(in super::super) async fn client_kept(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
+pub(crate) async fn client_lock(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
     all(tx).filter(client::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
 }
 
 /// The registration that new flows for this target use.
-pub(in super::super) async fn client_current(tx: &mut Tx, target: GrantTarget) -> Result<Option<ClientRow>, Error> {
+pub(crate) async fn client_current(tx: &mut Tx, target: GrantTarget) -> Result<Option<ClientRow>, Error> {
     all(tx)
         .filter(client::Column::TargetKind.eq(target.kind()))
         .filter(client::Column::TargetId.eq(target.uuid()))
@@ -58,7 +58,7 @@ pub(in super::super) async fn client_current(tx: &mut Tx, target: GrantTarget) -
         .map_err(db)
 }
 
-pub(in super::super) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Error> {
+pub(crate) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Error> {
     let row = client::ActiveModel {
         id: Set(row.id),
         tenant_id: Set(tx.tenant().uuid()),
@@ -84,7 +84,7 @@ pub(in super::super) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Resu
 }
 
 /// What may change of a registration while its grants live: what is asked for, never where tokens go.
-pub(in super::super) async fn client_renew(
+pub(crate) async fn client_renew(
     tx: &mut Tx,
     id: OauthClientId,
     scopes: &str,
@@ -102,7 +102,7 @@ pub(in super::super) async fn client_renew(
 }
 
 /// New flows no longer use this registration; its grants go on with it.
-pub(in super::super) async fn client_replace(tx: &mut Tx, id: OauthClientId, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn client_replace(tx: &mut Tx, id: OauthClientId, now: Timestamp) -> Result<(), Error> {
     update(tx, id)
         .col_expr(client::Column::ReplacedAt, Expr::value(now.micros()))
         .filter(client::Column::ReplacedAt.is_null())

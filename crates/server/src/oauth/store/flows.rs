@@ -11,31 +11,31 @@ use uuid::Uuid;
 use super::super::Error;
 use super::{db, target_from};
 
-pub(in super::super) use flow::Model as FlowRow;
+pub(crate) use flow::Model as FlowRow;
 
 impl FlowRow {
-    pub(in super::super) fn flow(&self) -> FlowId {
+    pub(crate) fn flow(&self) -> FlowId {
         FlowId::from_uuid(self.id)
     }
 
-    pub(in super::super) fn starter(&self) -> UserId {
+    pub(crate) fn starter(&self) -> UserId {
         UserId::from_uuid(self.user_id)
     }
 
-    pub(in super::super) fn client(&self) -> OauthClientId {
+    pub(crate) fn client(&self) -> OauthClientId {
         OauthClientId::from_uuid(self.oauth_client_id)
     }
 
-    pub(in super::super) fn target(&self) -> Result<GrantTarget, Error> {
+    pub(crate) fn target(&self) -> Result<GrantTarget, Error> {
         target_from("oauth_flow", self.id, &self.target_kind, self.target_id)
     }
 
-    pub(in super::super) fn verifier(&self) -> CredentialId {
+    pub(crate) fn verifier(&self) -> CredentialId {
         CredentialId::from_uuid(self.verifier_credential_id)
     }
 }
 
-pub(in super::super) async fn flow_insert(tx: &mut Tx, row: FlowRow) -> Result<(), Error> {
+pub(crate) async fn flow_insert(tx: &mut Tx, row: FlowRow) -> Result<(), Error> {
     let row = flow::ActiveModel {
         id: Set(row.id),
         tenant_id: Set(tx.tenant().uuid()),
@@ -66,16 +66,16 @@ fn all(tx: &Tx) -> sea_orm::Select<flow::Entity> {
 }
 
 /// One indexed look-up by the digest of the state.
-pub(in super::super) async fn flow_by_state(tx: &mut Tx, state_hash: &[u8]) -> Result<Option<FlowRow>, Error> {
+pub(crate) async fn flow_by_state(tx: &mut Tx, state_hash: &[u8]) -> Result<Option<FlowRow>, Error> {
     all(tx).filter(flow::Column::StateHash.eq(state_hash)).one(tx.orm()).await.map_err(db)
 }
 
-pub(in super::super) async fn flow_find(tx: &mut Tx, id: FlowId) -> Result<Option<FlowRow>, Error> {
+pub(crate) async fn flow_find(tx: &mut Tx, id: FlowId) -> Result<Option<FlowRow>, Error> {
     all(tx).filter(flow::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
 }
 
 /// The flows of a person that have no outcome yet.
-pub(in super::super) async fn flows_open(tx: &mut Tx, user: UserId) -> Result<Vec<FlowRow>, Error> {
+pub(crate) async fn flows_open(tx: &mut Tx, user: UserId) -> Result<Vec<FlowRow>, Error> {
     all(tx)
         .filter(flow::Column::UserId.eq(user.uuid()))
         .filter(flow::Column::Outcome.is_null())
@@ -85,7 +85,7 @@ pub(in super::super) async fn flows_open(tx: &mut Tx, user: UserId) -> Result<Ve
 }
 
 /// Whether a code that was given to this registration is being exchanged.
-pub(in super::super) async fn flow_exchanging(tx: &mut Tx, client: OauthClientId) -> Result<bool, Error> {
+pub(crate) async fn flow_exchanging(tx: &mut Tx, client: OauthClientId) -> Result<bool, Error> {
     let exchanging = all(tx)
         .filter(flow::Column::OauthClientId.eq(client.uuid()))
         .filter(flow::Column::ConsumedAt.is_not_null())
@@ -94,7 +94,7 @@ pub(in super::super) async fn flow_exchanging(tx: &mut Tx, client: OauthClientId
 }
 
 /// Deletes flows that ended and began before `before`, at most `count`.
-pub(in super::super) async fn flows_sweep(tx: &mut Tx, before: Timestamp, count: u64) -> Result<(), Error> {
+pub(crate) async fn flows_sweep(tx: &mut Tx, before: Timestamp, count: u64) -> Result<(), Error> {
     let over = all(tx)
         .filter(flow::Column::CreatedAt.lt(before.micros()))
         .filter(flow::Column::Outcome.is_not_null())
@@ -118,7 +118,7 @@ fn update(tx: &Tx, id: FlowId) -> sea_orm::UpdateMany<flow::Entity> {
 }
 
 /// Uses the state up. True for exactly one caller, and only in time.
-pub(in super::super) async fn flow_consume(tx: &mut Tx, id: FlowId, now: Timestamp) -> Result<bool, Error> {
+pub(crate) async fn flow_consume(tx: &mut Tx, id: FlowId, now: Timestamp) -> Result<bool, Error> {
     let consumed = update(tx, id)
         .col_expr(flow::Column::ConsumedAt, Expr::value(now.micros()))
         .filter(flow::Column::ConsumedAt.is_null())
@@ -129,7 +129,7 @@ pub(in super::super) async fn flow_consume(tx: &mut Tx, id: FlowId, now: Timesta
     Ok(consumed.rows_affected == 1)
 }
 
-pub(in super::super) async fn flow_outcome(tx: &mut Tx, id: FlowId, outcome: &str) -> Result<(), Error> {
+pub(crate) async fn flow_outcome(tx: &mut Tx, id: FlowId, outcome: &str) -> Result<(), Error> {
     update(tx, id).col_expr(flow::Column::Outcome, Expr::value(outcome)).exec(tx.orm()).await.map_err(db)?;
     Ok(())
 }

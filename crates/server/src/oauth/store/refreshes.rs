@@ -11,7 +11,7 @@ use super::super::rules::LEASE;
 use super::{Granted, connection, db, update, with_tokens};
 
 /// Takes the lease of a refresh and records that one started. False where another holds it or the pause lasts.
-pub(in super::super) async fn refresh_begin(
+pub(crate) async fn refresh_begin(
     tx: &mut Tx,
     id: ConnectionId,
     lease: Uuid,
@@ -34,7 +34,7 @@ pub(in super::super) async fn refresh_begin(
 }
 
 /// The refresh is done: new tokens stand in the credential, written in this transaction by compare-and-set.
-pub(in super::super) async fn refresh_done(
+pub(crate) async fn refresh_done(
     tx: &mut Tx,
     id: ConnectionId,
     granted: &Granted,
@@ -50,7 +50,7 @@ pub(in super::super) async fn refresh_done(
 
 /// The refresh failed for now: nothing is tried before `until`. Where its answer may be lost, the mark of its start
 /// stays, so that a later refusal is reported as what it is.
-pub(in super::super) async fn refresh_paused(
+pub(crate) async fn refresh_paused(
     tx: &mut Tx,
     id: ConnectionId,
     lease: Uuid,

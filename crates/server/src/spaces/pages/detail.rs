@@ -9,9 +9,9 @@ use thinkwork_primitives::{SpaceId, UserId, limits};
 use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, CheckedForm, DisplayTime, Id, Layout, Notice, Page, PageCaller, PageError, PageOperator, Paging,
+    ApiError, DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageOperator, Pagination, Path, ProtectedForm,
 };
-use crate::spaces::{Space, SpaceAccess, SpaceChange, Spaces};
+use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
 /// People shown on one page; a Space of more is managed over the API.
 const MEMBERS_SHOWN_MAX: u64 = limits::PAGE_ITEMS_MAX;
@@ -86,7 +86,7 @@ async fn page(spaces: &Spaces, caller: &PageCaller, id: SpaceId, notice: Option<
 pub(super) async fn show(
     State(spaces): State<Spaces>,
     PageOperator(caller): PageOperator,
-    Id(id): Id<SpaceId>,
+    Path(id): Path<SpaceId>,
 ) -> Result<Response, PageError> {
     Ok(Page(page(&spaces, &caller, id, None).await?).into_response())
 }
@@ -109,10 +109,10 @@ pub(super) struct ChangeForm {
     version: Option<String>,
 }
 
-pub(super) async fn change(
+pub(super) async fn update(
     State(spaces): State<Spaces>,
-    Id(id): Id<SpaceId>,
-    CheckedForm { caller, form }: CheckedForm<ChangeForm>,
+    Path(id): Path<SpaceId>,
+    ProtectedForm { caller, form }: ProtectedForm<ChangeForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let access = match form.space.access.as_str() {
@@ -120,7 +120,7 @@ pub(super) async fn change(
         "private" => Some(SpaceAccess::Private),
         _ => None,
     };
-    let change = SpaceChange {
+    let change = SpaceUpdate {
         name: Some(form.space.name),
         access,
         prompt: Some(form.space.prompt),
@@ -128,7 +128,7 @@ pub(super) async fn change(
     };
     let version = form.version.and_then(|text| text.parse().ok());
     let mut tx = spaces.access.write_as(&caller.principal).await?;
-    match spaces.change(&mut tx, id, change, version, &caller.principal).await {
+    match spaces.update(&mut tx, id, change, version, &caller.principal).await {
         Ok(_) => {
             tx.commit().await?;
             Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
@@ -147,13 +147,13 @@ pub(super) struct MemberForm {
 
 pub(super) async fn member_add(
     State(spaces): State<Spaces>,
-    Id(id): Id<SpaceId>,
-    CheckedForm { caller, form }: CheckedForm<MemberForm>,
+    Path(id): Path<SpaceId>,
+    ProtectedForm { caller, form }: ProtectedForm<MemberForm>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let user = form.user_id.parse().map_err(|_| ApiError::invalid("user_id", "choose a person from the list."))?;
     let mut tx = spaces.access.write_as(&caller.principal).await?;
-    spaces.member_put(&mut tx, id, user, &caller.principal).await?;
+    spaces.member_set(&mut tx, id, user, &caller.principal).await?;
     tx.commit().await?;
     Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
 }
@@ -161,14 +161,14 @@ pub(super) async fn member_add(
 #[derive(Deserialize)]
 pub(super) struct Nothing {}
 
-pub(super) async fn member_remove(
+pub(super) async fn member_delete(
     State(spaces): State<Spaces>,
-    Id((id, user)): Id<(SpaceId, UserId)>,
-    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+    Path((id, user)): Path<(SpaceId, UserId)>,
+    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
     let mut tx = spaces.access.write_as(&caller.principal).await?;
-    match spaces.member_remove(&mut tx, id, user, &caller.principal).await {
+    match spaces.member_delete(&mut tx, id, user, &caller.principal).await {
         Ok(()) => {
             tx.commit().await?;
             // Whoever let go of themselves does not see a private Space any more.
@@ -186,7 +186,7 @@ pub(super) async fn member_remove(
 impl Spaces {
     /// Enabled people of the tenant by name, for the choice of members.
     async fn people(&self, tenant: thinkwork_primitives::TenantId) -> Result<Vec<(UserId, String)>, ApiError> {
-        let all = Paging { limit: MEMBERS_SHOWN_MAX, after: None };
+        let all = Pagination { limit: MEMBERS_SHOWN_MAX, after: None };
         let found = self.access.users(tenant, &all).await.map_err(|error| ApiError::internal(&error))?;
         let mut people: Vec<_> =
             found.into_iter().filter(|user| !user.disabled).map(|user| (user.id, user.name)).collect();

@@ -9,9 +9,9 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, TurnId};
 
 use super::entries::{Entry, entries};
-use crate::edge::{ApiError, CheckedForm, Id, Layout, Page, PageCaller, PageError, PageMember};
+use crate::edge::{ApiError, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
 use crate::threads::attribution::Attribution;
-use crate::threads::{Error, NewMessage, Thread, ThreadChange, Threads, rules, store};
+use crate::threads::{Error, NewMessage, Thread, ThreadUpdate, Threads, rules, store};
 
 /// Messages shown at once; earlier ones are a link away.
 const MESSAGES_SHOWN: i64 = 100;
@@ -99,7 +99,7 @@ async fn page(
 pub(super) async fn show(
     State(threads): State<Threads>,
     PageMember(caller): PageMember,
-    Id(id): Id<ThreadId>,
+    Path(id): Path<ThreadId>,
     Query(From { from }): Query<From>,
 ) -> Result<Response, PageError> {
     Ok(Page(page(&threads, &caller, id, from, String::new()).await?).into_response())
@@ -109,7 +109,7 @@ pub(super) async fn show(
 pub(super) async fn fragment(
     State(threads): State<Threads>,
     PageMember(caller): PageMember,
-    Id(id): Id<ThreadId>,
+    Path(id): Path<ThreadId>,
     Query(From { from }): Query<From>,
 ) -> Result<Response, PageError> {
     let mut tx = threads.db.read(caller.tenant()).await?;
@@ -126,8 +126,8 @@ pub(super) struct WriteForm {
 
 pub(super) async fn write(
     State(threads): State<Threads>,
-    Id(id): Id<ThreadId>,
-    CheckedForm { caller, form }: CheckedForm<WriteForm>,
+    Path(id): Path<ThreadId>,
+    ProtectedForm { caller, form }: ProtectedForm<WriteForm>,
 ) -> Result<Response, PageError> {
     let mut tx = threads.db.write(caller.tenant()).await?;
     let space = threads.visible(&mut tx, id, &caller.principal).await?.space;
@@ -153,14 +153,14 @@ pub(super) struct StatusForm {
 
 pub(super) async fn status(
     State(threads): State<Threads>,
-    Id(id): Id<ThreadId>,
-    CheckedForm { caller, form }: CheckedForm<StatusForm>,
+    Path(id): Path<ThreadId>,
+    ProtectedForm { caller, form }: ProtectedForm<StatusForm>,
 ) -> Result<Response, PageError> {
     let status = form.status.parse::<crate::threads::ThreadStatus>().ok();
     let status = status.ok_or_else(|| ApiError::invalid("status", "choose a status from the page."))?;
-    let change = ThreadChange { status: Some(status), ..ThreadChange::default() };
+    let change = ThreadUpdate { status: Some(status), ..ThreadUpdate::default() };
     let mut tx = threads.db.write(caller.tenant()).await?;
-    threads.change(&mut tx, id, change, None, &caller.principal).await?;
+    threads.update(&mut tx, id, change, None, &caller.principal).await?;
     tx.commit().await?;
     Ok(Redirect::to(&format!("/me/threads/{id}")).into_response())
 }
@@ -170,8 +170,8 @@ pub(super) struct Nothing {}
 
 pub(super) async fn cancel(
     State(threads): State<Threads>,
-    Id(id): Id<TurnId>,
-    CheckedForm { caller, form: Nothing {} }: CheckedForm<Nothing>,
+    Path(id): Path<TurnId>,
+    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
 ) -> Result<Response, PageError> {
     let mut tx = threads.db.write(caller.tenant()).await?;
     let thread = threads.turn_visible(&mut tx, id, &caller.principal).await?.thread;

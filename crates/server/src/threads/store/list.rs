@@ -13,7 +13,7 @@ use thinkwork_database::search::{self, Entry, Search};
 use thinkwork_primitives::{Channel, SpaceId};
 
 use super::{db, of_tenant, thread, thread_of};
-use crate::threads::{Error, Thread, ThreadFilter, ThreadPage, ThreadPlace, ThreadStatus};
+use crate::threads::{Error, Thread, ThreadCursor, ThreadFilter, ThreadPage, ThreadStatus};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, Timestamp};
 
@@ -21,12 +21,12 @@ use thinkwork_primitives::{ThreadId, Timestamp};
 const LOOKED_AT_MAX: u64 = 500;
 
 /// Threads of these Spaces, at most `count`: the latest first, or those that were begun last where words are searched.
-pub(in crate::threads) async fn thread_list(
+pub(crate) async fn thread_list(
     tx: &mut Tx,
     spaces: &[SpaceId],
     filter: &ThreadFilter,
     count: u64,
-    after: Option<ThreadPlace>,
+    after: Option<ThreadCursor>,
 ) -> Result<ThreadPage, Error> {
     let spaces: Vec<Uuid> =
         spaces.iter().filter(|id| filter.space.is_none_or(|space| space == **id)).map(|id| id.uuid()).collect();
@@ -74,8 +74,8 @@ async fn places(
     spaces: &[Uuid],
     filter: &ThreadFilter,
     count: u64,
-    after: Option<ThreadPlace>,
-) -> Result<Vec<ThreadPlace>, Error> {
+    after: Option<ThreadCursor>,
+) -> Result<Vec<ThreadCursor>, Error> {
     let Some(text) = &filter.words else {
         let (columns, keys) = keys(spaces, filter);
         let after = after.map(|(at, id)| (at, id.uuid()));
@@ -121,7 +121,7 @@ fn keys(spaces: &[Uuid], filter: &ThreadFilter) -> (&'static [&'static str], Vec
 }
 
 /// The threads of these places, in their order.
-async fn threads_at(tx: &mut Tx, places: &[ThreadPlace]) -> Result<Vec<(ThreadPlace, Thread)>, Error> {
+async fn threads_at(tx: &mut Tx, places: &[ThreadCursor]) -> Result<Vec<(ThreadCursor, Thread)>, Error> {
     if places.is_empty() {
         return Ok(Vec::new());
     }
@@ -138,7 +138,7 @@ pub(super) fn search_add(tx: &mut Tx, thread: &Thread) {
 }
 
 /// A thread is found by its title from now on.
-pub(in crate::threads) async fn search_retitle(tx: &mut Tx, thread: &Thread) -> Result<(), Error> {
+pub(crate) async fn search_retitle(tx: &mut Tx, thread: &Thread) -> Result<(), Error> {
     let labels = [channel_label(thread.id.channel()), requester_label(&thread.requester.id())];
     Ok(search::change(tx, &entry(thread, &labels)).await?)
 }

@@ -15,7 +15,7 @@ use crate::threads::{CorrelationKey, Error, Thread};
 
 /// A thread that nobody else writes to until the transaction ends: its row is locked, or it is new.
 #[derive(Clone, Debug)]
-pub(in crate::threads) struct LockedThread {
+pub(crate) struct LockedThread {
     pub thread: Thread,
     pub correlation: Option<CorrelationKey>,
     /// The place of its newest message; 0 where there is none.
@@ -49,7 +49,7 @@ async fn locked(tx: &mut Tx, select: sea_orm::Select<Entity>) -> Result<Vec<Lock
 }
 
 /// Those of these threads that are there.
-pub(in crate::threads) async fn threads_lock(tx: &mut Tx, ids: &[ThreadId]) -> Result<Vec<LockedThread>, Error> {
+pub(crate) async fn threads_lock(tx: &mut Tx, ids: &[ThreadId]) -> Result<Vec<LockedThread>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -58,10 +58,7 @@ pub(in crate::threads) async fn threads_lock(tx: &mut Tx, ids: &[ThreadId]) -> R
 }
 
 /// The threads that answer to these keys.
-pub(in crate::threads) async fn threads_lock_correlated(
-    tx: &mut Tx,
-    keys: &[CorrelationKey],
-) -> Result<Vec<LockedThread>, Error> {
+pub(crate) async fn threads_lock_correlated(tx: &mut Tx, keys: &[CorrelationKey]) -> Result<Vec<LockedThread>, Error> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -79,7 +76,7 @@ pub(in crate::threads) async fn threads_lock_correlated(
 }
 
 /// Stores new threads whole, and of the others what a batch changes: status, correlation key and counters.
-pub(in crate::threads) async fn threads_save(tx: &mut Tx, threads: &[&LockedThread]) -> Result<(), Error> {
+pub(crate) async fn threads_save(tx: &mut Tx, threads: &[&LockedThread]) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
     let rows = threads.iter().map(|locked| {
         let LockedThread { thread, correlation, .. } = locked;

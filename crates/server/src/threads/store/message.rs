@@ -57,10 +57,7 @@ fn message_of(row: Model) -> Result<Message, Error> {
 }
 
 /// Stores messages, each with the event that it came with.
-pub(in crate::threads) async fn messages_insert(
-    tx: &mut Tx,
-    messages: &[(Message, Option<Uuid>)],
-) -> Result<(), Error> {
+pub(crate) async fn messages_insert(tx: &mut Tx, messages: &[(Message, Option<Uuid>)]) -> Result<(), Error> {
     let rows = messages.iter().map(|(message, event)| active(tx, message, *event)).collect::<Result<Vec<_>, _>>()?;
     Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
     Ok(())
@@ -70,16 +67,13 @@ fn of_tenant(tx: &Tx) -> sea_orm::Select<Entity> {
     Entity::find().filter(Column::TenantId.eq(tx.tenant().uuid()))
 }
 
-pub(in crate::threads) async fn message_find(tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
+pub(crate) async fn message_find(tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
     let row = of_tenant(tx).filter(Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
     row.map(message_of).transpose()
 }
 
 /// The messages that came with these events, by event.
-pub(in crate::threads) async fn messages_by_source(
-    tx: &mut Tx,
-    events: &[Uuid],
-) -> Result<HashMap<Uuid, Message>, Error> {
+pub(crate) async fn messages_by_source(tx: &mut Tx, events: &[Uuid]) -> Result<HashMap<Uuid, Message>, Error> {
     if events.is_empty() {
         return Ok(HashMap::new());
     }
@@ -94,7 +88,7 @@ pub(in crate::threads) async fn messages_by_source(
 }
 
 /// Messages after the place `after`, in their order.
-pub(in crate::threads) async fn message_list(
+pub(crate) async fn message_list(
     tx: &mut Tx,
     thread: ThreadId,
     limit: u64,
@@ -112,7 +106,7 @@ pub(in crate::threads) async fn message_list(
 }
 
 /// The place of the newest message; 0 where there is none.
-pub(in crate::threads) async fn message_last(tx: &mut Tx, thread: ThreadId) -> Result<i64, Error> {
+pub(crate) async fn message_last(tx: &mut Tx, thread: ThreadId) -> Result<i64, Error> {
     let row = of_tenant(tx)
         .filter(Column::ThreadId.eq(thread.uuid()))
         .order_by_desc(Column::Sequence)

@@ -31,7 +31,7 @@ use thinkwork_primitives::{
 };
 use uuid::Uuid;
 
-use super::{Changed, Error, Thread, ThreadEvent};
+use super::{Error, Thread, ThreadEvent, ThreadEventKind};
 
 pub(super) fn db(error: DbErr) -> Error {
     Error::Database(error.into())
@@ -104,7 +104,12 @@ pub(super) async fn thread_update(tx: &mut Tx, thread: &Thread, now: Timestamp) 
 }
 
 /// Records what happened in a thread, for its stream, and wakes those who watch it.
-pub(super) async fn events_insert(tx: &mut Tx, id: ThreadId, all: &[Changed], now: Timestamp) -> Result<(), Error> {
+pub(super) async fn events_insert(
+    tx: &mut Tx,
+    id: ThreadId,
+    all: &[ThreadEventKind],
+    now: Timestamp,
+) -> Result<(), Error> {
     let count = i64::try_from(all.len()).map_err(|_| damaged("thread event"))?;
     let rows = update(tx, id)
         .col_expr(thread::Column::EventSequence, Expr::col(thread::Column::EventSequence).add(count))
@@ -123,7 +128,7 @@ pub(super) async fn events_insert(tx: &mut Tx, id: ThreadId, all: &[Changed], no
 pub(super) async fn events_save(tx: &mut Tx, all: &[(ThreadId, ThreadEvent)], now: Timestamp) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
     let rows = all.iter().map(|(thread, happened)| {
-        let (kind, reference) = changed_words(happened.what);
+        let (kind, reference) = event_columns(happened.what);
         event::ActiveModel {
             id: Set(Uuid::now_v7()),
             tenant_id: Set(tenant),
@@ -141,21 +146,21 @@ pub(super) async fn events_save(tx: &mut Tx, all: &[(ThreadId, ThreadEvent)], no
     Ok(())
 }
 
-fn changed_words(what: Changed) -> (&'static str, Uuid) {
+fn event_columns(what: ThreadEventKind) -> (&'static str, Uuid) {
     match what {
-        Changed::Thread(id) => ("thread", id.uuid()),
-        Changed::Message(id) => ("message", id.uuid()),
-        Changed::Turn(id) => ("turn", id.uuid()),
-        Changed::Step(id) => ("step", id.uuid()),
+        ThreadEventKind::Thread(id) => ("thread", id.uuid()),
+        ThreadEventKind::Message(id) => ("message", id.uuid()),
+        ThreadEventKind::Turn(id) => ("turn", id.uuid()),
+        ThreadEventKind::Step(id) => ("step", id.uuid()),
     }
 }
 
 fn event_of(row: event::Model) -> Result<ThreadEvent, Error> {
     let what = match row.kind.as_str() {
-        "thread" => Changed::Thread(ThreadId::from_uuid(row.ref_id)),
-        "message" => Changed::Message(MessageId::from_uuid(row.ref_id)),
-        "turn" => Changed::Turn(TurnId::from_uuid(row.ref_id)),
-        "step" => Changed::Step(StepId::from_uuid(row.ref_id)),
+        "thread" => ThreadEventKind::Thread(ThreadId::from_uuid(row.ref_id)),
+        "message" => ThreadEventKind::Message(MessageId::from_uuid(row.ref_id)),
+        "turn" => ThreadEventKind::Turn(TurnId::from_uuid(row.ref_id)),
+        "step" => ThreadEventKind::Step(StepId::from_uuid(row.ref_id)),
         _ => return Err(damaged("thread event")),
     };
     Ok(ThreadEvent { sequence: row.sequence, what })

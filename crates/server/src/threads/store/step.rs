@@ -58,7 +58,7 @@ fn steps_of(tx: &Tx) -> sea_orm::Select<entity::Entity> {
 type OpenedRow = (Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<Uuid>);
 
 /// Whose credentials the steps of these threads opened, and for tools of which source.
-pub(in crate::threads) async fn subjects_of_threads(
+pub(crate) async fn subjects_of_threads(
     tx: &mut Tx,
     threads: &[ThreadId],
 ) -> Result<Vec<(ThreadId, (CredentialSubject, Option<ToolSourceId>))>, Error> {
@@ -91,7 +91,7 @@ pub(in crate::threads) async fn subjects_of_threads(
 
 /// Notes on a step what was opened for it; a person's credential only where the turn is that person's. False where there
 /// is no such step.
-pub(in crate::threads) async fn step_record_use(
+pub(crate) async fn step_record_use(
     tx: &mut Tx,
     id: StepId,
     used: CredentialUse,
@@ -122,12 +122,7 @@ pub(in crate::threads) async fn step_record_use(
 }
 
 /// Inserts a running step behind the turn's others.
-pub(in crate::threads) async fn step_insert(
-    tx: &mut Tx,
-    turn: &Turn,
-    new: NewStep,
-    now: Timestamp,
-) -> Result<StepId, Error> {
+pub(crate) async fn step_insert(tx: &mut Tx, turn: &Turn, new: NewStep, now: Timestamp) -> Result<StepId, Error> {
     let id = StepId::new();
     let last = steps_of(tx)
         .filter(entity::Column::TurnId.eq(turn.id.uuid()))
@@ -172,12 +167,12 @@ pub(in crate::threads) async fn step_insert(
     Ok(id)
 }
 
-pub(in crate::threads) async fn step_find(tx: &mut Tx, id: StepId) -> Result<Option<Step>, Error> {
+pub(crate) async fn step_find(tx: &mut Tx, id: StepId) -> Result<Option<Step>, Error> {
     let row = steps_of(tx).filter(entity::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
     row.map(step_of).transpose()
 }
 
-pub(in crate::threads) async fn step_list(tx: &mut Tx, turns: &[TurnId]) -> Result<Vec<Step>, Error> {
+pub(crate) async fn step_list(tx: &mut Tx, turns: &[TurnId]) -> Result<Vec<Step>, Error> {
     let rows = steps_of(tx)
         .filter(entity::Column::TurnId.is_in(turns.iter().map(|id| id.uuid())))
         .order_by_asc(entity::Column::TurnId)
@@ -189,7 +184,7 @@ pub(in crate::threads) async fn step_list(tx: &mut Tx, turns: &[TurnId]) -> Resu
 }
 
 /// A turn's steps without their whole inputs and outputs, which may be megabytes and which nobody is shown.
-pub(in crate::threads) async fn step_previews(tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>, Error> {
+pub(crate) async fn step_previews(tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>, Error> {
     let shown =
         entity::Column::iter().filter(|column| !matches!(column, entity::Column::Input | entity::Column::Output));
     let rows = steps_of(tx)
@@ -206,7 +201,7 @@ pub(in crate::threads) async fn step_previews(tx: &mut Tx, turn: TurnId) -> Resu
 }
 
 /// Steps that opened this person's credentials, newest first, before `after`.
-pub(in crate::threads) async fn steps_using(
+pub(crate) async fn steps_using(
     tx: &mut Tx,
     user: UserId,
     limit: u64,
@@ -228,12 +223,7 @@ fn step_update(tx: &Tx, id: StepId) -> sea_orm::UpdateMany<entity::Entity> {
         .filter(entity::Column::Id.eq(id.uuid()))
 }
 
-pub(in crate::threads) async fn step_finish(
-    tx: &mut Tx,
-    id: StepId,
-    end: StepEnd,
-    now: Timestamp,
-) -> Result<(), Error> {
+pub(crate) async fn step_finish(tx: &mut Tx, id: StepId, end: StepEnd, now: Timestamp) -> Result<(), Error> {
     let text = |text: Option<String>| Expr::value(text.map(|text| rules::storable(&text)));
     step_update(tx, id)
         .col_expr(entity::Column::Status, Expr::value(end.status.as_str()))

@@ -38,7 +38,7 @@ fn turn_of(row: entity::Model) -> Result<Turn, Error> {
 }
 
 /// Stores new turns whole, and of the others where they stand. Their threads are locked.
-pub(in crate::threads) async fn turns_save(tx: &mut Tx, turns: &[&Turn]) -> Result<(), Error> {
+pub(crate) async fn turns_save(tx: &mut Tx, turns: &[&Turn]) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
     let rows = turns.iter().map(|turn| entity::ActiveModel {
         id: Set(turn.id.uuid()),
@@ -82,18 +82,18 @@ fn turns_of(tx: &Tx) -> sea_orm::Select<entity::Entity> {
     entity::Entity::find().filter(entity::Column::TenantId.eq(tx.tenant().uuid()))
 }
 
-pub(in crate::threads) async fn turn_find(tx: &mut Tx, id: TurnId) -> Result<Option<Turn>, Error> {
+pub(crate) async fn turn_find(tx: &mut Tx, id: TurnId) -> Result<Option<Turn>, Error> {
     let row = turns_of(tx).filter(entity::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
     row.map(turn_of).transpose()
 }
 
-pub(in crate::threads) async fn turn_by_message(tx: &mut Tx, message: MessageId) -> Result<Option<Turn>, Error> {
+pub(crate) async fn turn_by_message(tx: &mut Tx, message: MessageId) -> Result<Option<Turn>, Error> {
     let select = turns_of(tx).filter(entity::Column::MessageId.eq(message.uuid()));
     select.one(tx.orm()).await.map_err(db)?.map(turn_of).transpose()
 }
 
 /// Turns of a thread in the order they were queued.
-pub(in crate::threads) async fn turn_list(
+pub(crate) async fn turn_list(
     tx: &mut Tx,
     thread: ThreadId,
     limit: u64,
@@ -108,7 +108,7 @@ pub(in crate::threads) async fn turn_list(
 }
 
 /// The turns that answer these messages.
-pub(in crate::threads) async fn turns_of_messages(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<Turn>, Error> {
+pub(crate) async fn turns_of_messages(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<Turn>, Error> {
     let rows = turns_of(tx)
         .filter(entity::Column::MessageId.is_in(messages.iter().map(|id| id.uuid())))
         .all(tx.orm())
@@ -121,7 +121,7 @@ pub(in crate::threads) async fn turns_of_messages(tx: &mut Tx, messages: &[Messa
 }
 
 /// What a thread has to do.
-pub(in crate::threads) struct ThreadQueue {
+pub(crate) struct ThreadQueue {
     pub thread: ThreadId,
     /// The turn that runs or waits for an approval.
     pub active: Option<TurnId>,
@@ -132,7 +132,7 @@ pub(in crate::threads) struct ThreadQueue {
 }
 
 /// The queues of these threads.
-pub(in crate::threads) async fn queues_of(tx: &mut Tx, threads: &[ThreadId]) -> Result<Vec<ThreadQueue>, Error> {
+pub(crate) async fn queues_of(tx: &mut Tx, threads: &[ThreadId]) -> Result<Vec<ThreadQueue>, Error> {
     type Row = (Uuid, Option<Uuid>, Option<Uuid>, Option<Uuid>);
     let rows: Vec<Row> = thread::Entity::find()
         .filter(thread::Column::TenantId.eq(tx.tenant().uuid()))
@@ -173,7 +173,7 @@ fn turn_at(started: SimpleExpr, place: u64) -> SimpleExpr {
 }
 
 /// These turns, in no order.
-pub(in crate::threads) async fn turns_find(tx: &mut Tx, ids: &[TurnId]) -> Result<Vec<Turn>, Error> {
+pub(crate) async fn turns_find(tx: &mut Tx, ids: &[TurnId]) -> Result<Vec<Turn>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -188,7 +188,7 @@ fn turn_update(tx: &Tx, id: TurnId) -> sea_orm::UpdateMany<entity::Entity> {
 }
 
 /// Cancels a turn that has not ended; false when it had.
-pub(in crate::threads) async fn turn_cancel(tx: &mut Tx, id: TurnId, now: Timestamp) -> Result<bool, Error> {
+pub(crate) async fn turn_cancel(tx: &mut Tx, id: TurnId, now: Timestamp) -> Result<bool, Error> {
     let done = turn_update(tx, id)
         .col_expr(entity::Column::Status, Expr::value(TurnStatus::Cancelled.as_str()))
         .col_expr(entity::Column::FinishedAt, Expr::value(now.micros()))
@@ -199,12 +199,7 @@ pub(in crate::threads) async fn turn_cancel(tx: &mut Tx, id: TurnId, now: Timest
     Ok(done.rows_affected == 1)
 }
 
-pub(in crate::threads) async fn turn_tools(
-    tx: &mut Tx,
-    id: TurnId,
-    offered: String,
-    left_out: String,
-) -> Result<(), Error> {
+pub(crate) async fn turn_tools(tx: &mut Tx, id: TurnId, offered: String, left_out: String) -> Result<(), Error> {
     turn_update(tx, id)
         .col_expr(entity::Column::ToolsOffered, Expr::value(offered))
         .col_expr(entity::Column::ToolsLeftOut, Expr::value(left_out))
@@ -215,7 +210,7 @@ pub(in crate::threads) async fn turn_tools(
 }
 
 /// Adds marks; none is ever taken away.
-pub(in crate::threads) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(), Error> {
+pub(crate) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(), Error> {
     let mut update = turn_update(tx, id);
     if marks.private {
         update = update.col_expr(entity::Column::MarkPrivate, Expr::value(true));

@@ -8,7 +8,6 @@ use crate::tools::CallOrigin;
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It runs.
     Run,
     /// It waits for a person's approval of this very call, and nothing is sent before.
     NeedsApproval,

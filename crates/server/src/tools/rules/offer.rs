@@ -8,14 +8,14 @@ use thinkwork_primitives::{CredentialSubject, Effect, Requester, Timestamp, Tool
 
 use super::{FullName, default_approval, names};
 use crate::spaces::{SourcePolicy, SpaceSource};
-use crate::tools::facts::{ApprovedTool, Grant, KnownTools, SourceFacts};
+use crate::tools::facts::{ApprovedTool, GrantStatus, KnownTools, SourceFacts};
 use crate::tools::provenance::{GrantAct, GrantedBy, Narrowing, Provenance};
 use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, OfferedTools, Tool, ToolContext};
 
 /// What is offered in this context. `policies`: what serves the Space; `None` outside of Spaces.
 ///
 /// Tools beyond the context's reach are in it, so that a call of one is told why; [`is_in_reach`] says which.
-pub(in crate::tools) fn offer(
+pub(crate) fn offer(
     context: &ToolContext,
     policies: Option<&[SpaceSource]>,
     sources: Vec<SourceFacts>,
@@ -39,16 +39,12 @@ pub(in crate::tools) fn offer(
 }
 
 /// Whether this source has to be asked for its tools before it can be decided what of it is offered.
-pub(in crate::tools) fn needs_discovery(
-    context: &ToolContext,
-    policies: Option<&[SpaceSource]>,
-    facts: &SourceFacts,
-) -> bool {
+pub(crate) fn needs_discovery(context: &ToolContext, policies: Option<&[SpaceSource]>, facts: &SourceFacts) -> bool {
     admission(policies, facts).is_some() && blocked(context, facts) == Some(LeftOutReason::NotDiscovered)
 }
 
 /// Whether the context may call this tool for what it does.
-pub(in crate::tools) fn is_in_reach(context: &ToolContext, tool: &Tool) -> bool {
+pub(crate) fn is_in_reach(context: &ToolContext, tool: &Tool) -> bool {
     !context.reads_only || tool.effect == Effect::Read
 }
 
@@ -95,9 +91,9 @@ fn blocked(context: &ToolContext, facts: &SourceFacts) -> Option<LeftOutReason> 
             return Some(LeftOutReason::NoUser);
         }
         match facts.grant {
-            Grant::Connected(_) => {}
-            Grant::Expired => return Some(LeftOutReason::Expired),
-            Grant::None => return Some(LeftOutReason::NeedsConnection),
+            GrantStatus::Connected(_) => {}
+            GrantStatus::Expired => return Some(LeftOutReason::Expired),
+            GrantStatus::None => return Some(LeftOutReason::NeedsConnection),
         }
     }
     match facts.tools {
@@ -158,10 +154,10 @@ fn tools_of(context: &ToolContext, admission: Admission<'_>, facts: SourceFacts)
 }
 
 /// Whose credential a call would use.
-fn subject(context: &ToolContext, needs: CredentialRequirement, grant: Grant) -> CredentialSubject {
+fn subject(context: &ToolContext, needs: CredentialRequirement, grant: GrantStatus) -> CredentialSubject {
     match (needs, context.may_use.user(), grant) {
         (CredentialRequirement::TenantKey, ..) => CredentialSubject::Tenant,
-        (CredentialRequirement::UserGrant, Some(user), Grant::Connected(connection)) => {
+        (CredentialRequirement::UserGrant, Some(user), GrantStatus::Connected(connection)) => {
             CredentialSubject::User { user, connection: Some(connection) }
         }
         _ => CredentialSubject::None,

@@ -18,18 +18,18 @@ fn owner(turn: &Turn) -> Option<UserId> {
 }
 
 /// Whether the message holds what was read with the credential of somebody else than the turn's owner.
-pub(in crate::turns) fn belongs_to_another(turn: &Turn, message: &Message) -> bool {
+pub(crate) fn belongs_to_another(turn: &Turn, message: &Message) -> bool {
     let of = message.subject.user().or_else(|| message.requester.user());
     message.marks.private && of.is_some() && of != owner(turn)
 }
 
 /// Whether the message is of another hand than the turn's requester and the agent's answers to that requester.
-pub(in crate::turns) fn is_foreign(turn: &Turn, message: &Message) -> bool {
+pub(crate) fn is_foreign(turn: &Turn, message: &Message) -> bool {
     message.role == MessageRole::Data || message.requester != turn.requester
 }
 
 /// The marks of a turn whose context is `read` and whose steps so far are `steps`.
-pub(in crate::turns) fn turn_marks(turn: &Turn, read: &[&Message], steps: &[Step]) -> Marks {
+pub(crate) fn turn_marks(turn: &Turn, read: &[&Message], steps: &[Step]) -> Marks {
     let start = Marks { private: false, untrusted: turn.requester.user().is_none() };
     let messages = read.iter().fold(turn.marks.with(start), |marks, message| {
         marks.with(message.marks).with(Marks { private: false, untrusted: is_foreign(turn, message) })

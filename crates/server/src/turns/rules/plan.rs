@@ -8,29 +8,29 @@ use crate::threads::{Step, StepKind, StepStatus};
 
 /// What a model answered, as it is stored in its step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in crate::turns) struct AssistantMessage {
+pub(crate) struct AssistantMessage {
     /// The text, if there is one.
     #[serde(default)]
-    pub(in crate::turns) content: String,
+    pub(crate) content: String,
     /// The calls it asks for.
     #[serde(default)]
-    pub(in crate::turns) tool_calls: Vec<ToolCall>,
+    pub(crate) tool_calls: Vec<ToolCall>,
 }
 
 /// One call that a model asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::turns) struct ToolCall {
+pub(crate) struct ToolCall {
     /// Its id, unique in the answer.
-    pub(in crate::turns) id: String,
+    pub(crate) id: String,
     /// The tool's full name, as the model wrote it.
-    pub(in crate::turns) name: String,
+    pub(crate) name: String,
     /// The arguments, as the model wrote them: JSON, if it was careful.
-    pub(in crate::turns) arguments: String,
+    pub(crate) arguments: String,
 }
 
 /// What to do next.
 #[derive(Debug)]
-pub(in crate::turns) enum Next<'a> {
+pub(crate) enum Next<'a> {
     /// Ask the model; `again` in the step that a crash left running.
     Model { again: Option<&'a Step> },
     /// Make a call; `interrupted` is the step of it that a crash left running.
@@ -44,7 +44,7 @@ pub(in crate::turns) enum Next<'a> {
 }
 
 /// What to do next after these steps, given in their order.
-pub(in crate::turns) fn next(steps: &[Step]) -> Next<'_> {
+pub(crate) fn next(steps: &[Step]) -> Next<'_> {
     let Some(place) = steps.iter().rposition(|step| step.kind == StepKind::Model) else {
         return Next::Model { again: None };
     };
@@ -74,6 +74,6 @@ pub(in crate::turns) fn next(steps: &[Step]) -> Next<'_> {
 }
 
 /// The answer that a model step holds.
-pub(in crate::turns) fn assistant_message(step: &Step) -> Option<AssistantMessage> {
+pub(crate) fn assistant_message(step: &Step) -> Option<AssistantMessage> {
     serde_json::from_str(step.output.as_deref()?).ok()
 }

@@ -17,7 +17,8 @@ use crate::edge::{ApiError, Query};
 use crate::threads::Priority;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{
-    Change, Delivery, Filter, Locator, NewWebhook, Outcome, RATE_LIMIT_DEFAULT, Webhook, WebhookWithSecret, Webhooks,
+    Delivery, DeliveryFilter, DeliveryResult, Locator, NewWebhook, RATE_LIMIT_DEFAULT, Webhook, WebhookUpdate,
+    WebhookWithSecret, Webhooks,
 };
 
 /// Where an id or key is found: `{"pointer": "/data/id"}`, `{"header": "X-Event-Id"}`, or either as plain text.
@@ -179,9 +180,9 @@ pub(super) struct UpdateWebhookRequest {
 }
 
 impl UpdateWebhookRequest {
-    pub(super) fn parsed(self) -> Result<Change, ApiError> {
+    pub(super) fn parsed(self) -> Result<WebhookUpdate, ApiError> {
         let place = |changed: Option<Option<Place>>| changed.map(|place| place.map(Locator::from));
-        Ok(Change {
+        Ok(WebhookUpdate {
             name: self.name,
             enabled: self.enabled,
             prompt: self.prompt,
@@ -371,7 +372,7 @@ impl<S: Send + Sync> FromRequestParts<S> for DeliveryQuery {
 }
 
 impl DeliveryQuery {
-    pub(super) fn parsed(&self) -> Result<Filter, ApiError> {
+    pub(super) fn parsed(&self) -> Result<DeliveryFilter, ApiError> {
         let time = |field: &str, text: &Option<String>| {
             let parse = |text: &String| {
                 Timestamp::parse(text)
@@ -380,10 +381,10 @@ impl DeliveryQuery {
             text.as_ref().map(parse).transpose()
         };
         let result = self.result.as_deref().map(|word| {
-            let known: Vec<&str> = Outcome::VARIANTS.iter().map(|one| one.as_str()).collect();
+            let known: Vec<&str> = DeliveryResult::VARIANTS.iter().map(|one| one.as_str()).collect();
             word.parse().map_err(|_| ApiError::invalid("result", format!("use one of: {}.", known.join(", "))))
         });
-        Ok(Filter {
+        Ok(DeliveryFilter {
             result: result.transpose()?,
             since: time("since", &self.since)?,
             until: time("until", &self.until)?,

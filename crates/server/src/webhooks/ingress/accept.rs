@@ -12,11 +12,11 @@ use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 use super::cache::Endpoint;
 use crate::webhooks::envelope::Envelope;
 use crate::webhooks::schemes::Unverified;
-use crate::webhooks::{Delivery, Error, Outcome, Webhooks, rules, store};
+use crate::webhooks::{Delivery, DeliveryResult, Error, Webhooks, rules, store};
 
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Arrived<'a> {
+pub(crate) struct IncomingRequest<'a> {
     pub headers: &'a HeaderMap,
     pub peer: Peer,
     pub received_at: Timestamp,
@@ -24,7 +24,7 @@ pub(in super::super) struct Arrived<'a> {
 
 /// Who is at the other end.
 #[derive(Clone, Copy)]
-pub(in super::super) enum Peer {
+pub(crate) enum Peer {
     /// This address; `None` where the listener does not say.
     Address(Option<IpAddr>),
     /// The server itself, for a test that its operator asked for, with the id of the delivery that it is to become.
@@ -33,7 +33,7 @@ pub(in super::super) enum Peer {
 
 /// A request that was taken.
 #[derive(Clone, Copy)]
-pub(in super::super) enum Taken {
+pub(crate) enum Taken {
     /// On disk, to be applied.
     Stored { delivery: DeliveryId },
     /// The same event as `first`.
@@ -42,7 +42,7 @@ pub(in super::super) enum Taken {
 
 /// Why a request was not taken.
 #[derive(Debug)]
-pub(in super::super) enum Refusal {
+pub(crate) enum Rejection {
     TooLarge,
     BrokenOff,
     MediaType,
@@ -52,9 +52,9 @@ pub(in super::super) enum Refusal {
     NotStored(Error),
 }
 
-impl Refusal {
+impl Rejection {
     /// The words of the delivery log; `None` where no row can be written either.
-    pub(in super::super) fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<String> {
         Some(match self {
             Self::TooLarge => "the body is larger than 1,048,576 bytes".to_owned(),
             Self::BrokenOff => "the body broke off".to_owned(),
@@ -67,7 +67,7 @@ impl Refusal {
     }
 
     /// The same as a sentence for the operator who asked for a test.
-    pub(in super::super) fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         match self.reason() {
             Some(reason) => format!("The sample event was not taken: {reason}."),
             None => "The sample event could not be stored; try again.".to_owned(),
@@ -75,7 +75,7 @@ impl Refusal {
     }
 }
 
-impl<E: Into<Error>> From<E> for Refusal {
+impl<E: Into<Error>> From<E> for Rejection {
     fn from(error: E) -> Self {
         Self::NotStored(error.into())
     }
@@ -84,20 +84,20 @@ impl<E: Into<Error>> From<E> for Refusal {
 /// Takes a request: everything between a known endpoint and the 202.
 ///
 /// # Errors
-/// [`Refusal`]; its row is written by then, if it can be.
-pub(in super::super) async fn accept(
+/// [`Rejection`]; its row is written by then, if it can be.
+pub(crate) async fn accept(
     webhooks: &Webhooks,
     endpoint: &Endpoint,
-    arrived: Arrived<'_>,
+    arrived: IncomingRequest<'_>,
     body: Body,
-) -> Result<Taken, Refusal> {
+) -> Result<Taken, Rejection> {
     let mut bytes = Bytes::new();
     let outcome = take(webhooks, endpoint, arrived, body, &mut bytes).await;
     if let Err(refusal) = &outcome
         && let Some(reason) = refusal.reason()
     {
         let refused = refused(endpoint, arrived, &bytes, reason);
-        if let Err(error) = endpoint.refusals.record(&webhooks.parts.db, endpoint.tenant, refused).await {
+        if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, refused).await {
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
     }
@@ -107,29 +107,29 @@ pub(in super::super) async fn accept(
 async fn take(
     webhooks: &Webhooks,
     endpoint: &Endpoint,
-    arrived: Arrived<'_>,
+    arrived: IncomingRequest<'_>,
     body: Body,
     bytes: &mut Bytes,
-) -> Result<Taken, Refusal> {
-    let parts = &webhooks.parts;
+) -> Result<Taken, Rejection> {
+    let parts = &webhooks.inner;
     let webhook = &endpoint.webhook;
     let headers = arrived.headers;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits::WEBHOOK_BODY_BYTES_MAX) {
-        return Err(Refusal::TooLarge);
+        return Err(Rejection::TooLarge);
     }
-    let media_type = rules::media_type(headers).ok_or(Refusal::MediaType)?;
+    let media_type = rules::media_type(headers).ok_or(Rejection::MediaType)?;
     let limit = webhook.rate_limit_per_minute;
     if let Err(seconds) = endpoint.limit.take(&parts.db, &endpoint.source, limit, arrived.received_at).await? {
-        return Err(Refusal::TooMany { retry_after_seconds: seconds });
+        return Err(Rejection::TooMany { retry_after_seconds: seconds });
     }
     if !allowed(endpoint, arrived.peer) {
-        return Err(Refusal::Address);
+        return Err(Rejection::Address);
     }
     read(body, announced.unwrap_or(0), bytes).await?;
     let secrets = parts.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
     let verifier = webhook.scheme.verifier();
-    let verified = verifier.verify(headers, bytes, &secrets, arrived.received_at).map_err(Refusal::Unverified)?;
+    let verified = verifier.verify(headers, bytes, &secrets, arrived.received_at).map_err(Rejection::Unverified)?;
     let content = rules::Body::new(bytes);
     let event_id =
         verified.signed_event_id.or_else(|| webhook.event_id.as_ref().and_then(|place| place.find(headers, &content)));
@@ -164,7 +164,7 @@ async fn take(
     }
 }
 
-fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: Arrived<'_>) -> (Event, [u8; 32]) {
+fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: IncomingRequest<'_>) -> (Event, [u8; 32]) {
     let id = match arrived.peer {
         Peer::Ourselves(id) => id.uuid(),
         Peer::Address(_) => DeliveryId::new().uuid(),
@@ -197,18 +197,18 @@ fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
 
 /// Reads the body. One that came in one piece is not copied; others are gathered in a buffer as large as was announced,
 /// which was checked to be within the limit. What was read stays in `bytes` also where the request is refused.
-async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Refusal> {
+async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Rejection> {
     let mut chunks = body.into_data_stream();
     let mut gathered = BytesMut::new();
     let ended = loop {
         let chunk = match chunks.next().await {
             Some(Ok(chunk)) => chunk,
-            Some(Err(_)) => break Err(Refusal::BrokenOff),
+            Some(Err(_)) => break Err(Rejection::BrokenOff),
             None => break Ok(()),
         };
         let before = bytes.len().max(gathered.len());
         if before.saturating_add(chunk.len()) > limits::WEBHOOK_BODY_BYTES_MAX {
-            break Err(Refusal::TooLarge);
+            break Err(Rejection::TooLarge);
         }
         if before == 0 {
             *bytes = chunk;
@@ -226,12 +226,12 @@ async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Ref
     ended
 }
 
-fn refused(endpoint: &Endpoint, arrived: Arrived<'_>, body: &[u8], reason: String) -> Delivery {
+fn refused(endpoint: &Endpoint, arrived: IncomingRequest<'_>, body: &[u8], reason: String) -> Delivery {
     Delivery {
         id: DeliveryId::new(),
         webhook: endpoint.webhook.id,
         received_at: arrived.received_at,
-        result: Outcome::Refused,
+        result: DeliveryResult::Refused,
         reason: Some(reason),
         thread: None,
         turn: None,
@@ -248,16 +248,16 @@ fn refused(endpoint: &Endpoint, arrived: Arrived<'_>, body: &[u8], reason: Strin
 
 fn duplicate(
     endpoint: &Endpoint,
-    arrived: Arrived<'_>,
+    arrived: IncomingRequest<'_>,
     (id, first): (DeliveryId, DeliveryId),
     same_body: bool,
     envelope: &Envelope,
     body_hash: [u8; 32],
 ) -> Delivery {
     let (result, reason) = if same_body {
-        (Outcome::Duplicate, None)
+        (DeliveryResult::Duplicate, None)
     } else {
-        (Outcome::Conflict, Some("the same event id came with another body; the first one counts".to_owned()))
+        (DeliveryResult::Conflict, Some("the same event id came with another body; the first one counts".to_owned()))
     };
     Delivery {
         id,

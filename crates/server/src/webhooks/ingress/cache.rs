@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thinkwork_database::{Db, Topic, WakeUp, routes};
+use thinkwork_database::{Db, Topic, WakeUp, tenant_lookup};
 use thinkwork_primitives::{CredentialId, TenantId, Timestamp, WebhookId, limits};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -20,10 +20,10 @@ use crate::webhooks::{Error, Webhook, Webhooks, store};
 const ENDPOINTS_MAX: u64 = 10_000;
 
 /// The kind of the route from a webhook's id to its tenant.
-pub(in super::super) const ROUTE: &str = "webhook";
+pub(crate) const LOOKUP: &str = "webhook";
 
 /// An enabled webhook, ready to take requests.
-pub(in super::super) struct Endpoint {
+pub(crate) struct Endpoint {
     pub tenant: TenantId,
     pub webhook: Webhook,
     /// Its name in the intake log.
@@ -42,18 +42,18 @@ struct Counters {
 }
 
 /// The memory.
-pub(in super::super) struct Cache {
+pub(crate) struct Cache {
     db: Db,
     credentials: Credentials,
     endpoints: moka::sync::Cache<WebhookId, Arc<Endpoint>>,
     counters: moka::sync::Cache<WebhookId, Counters>,
-    hints: Mutex<broadcast::Receiver<WakeUp>>,
+    wake_ups: Mutex<broadcast::Receiver<WakeUp>>,
     changes: AtomicU64,
 }
 
 impl Cache {
-    pub(in super::super) fn new(db: Db, credentials: Credentials) -> Self {
-        let hints = Mutex::new(db.wake_ups().subscribe());
+    pub(crate) fn new(db: Db, credentials: Credentials) -> Self {
+        let wake_ups = Mutex::new(db.wake_ups().subscribe());
         Self {
             db,
             credentials,
@@ -66,13 +66,13 @@ impl Cache {
                 .max_capacity(ENDPOINTS_MAX)
                 .time_to_idle(limits::SECRET_CACHE_LIFETIME.saturating_mul(2))
                 .build(),
-            hints,
+            wake_ups,
             changes: AtomicU64::new(0),
         }
     }
 
     /// The enabled webhook of this id.
-    pub(in super::super) async fn find(&self, id: WebhookId, now: Timestamp) -> Result<Option<Arc<Endpoint>>, Error> {
+    pub(crate) async fn find(&self, id: WebhookId, now: Timestamp) -> Result<Option<Arc<Endpoint>>, Error> {
         self.hear();
         if let Some(endpoint) = self.endpoints.get(&id) {
             if endpoint.secret_ends_at.is_none_or(|ends_at| now < ends_at) {
@@ -93,7 +93,7 @@ impl Cache {
     }
 
     async fn load(&self, id: WebhookId) -> Result<Option<Endpoint>, Error> {
-        let Some((mut tx, _)) = routes::read(&self.db, ROUTE, &id.to_string()).await? else { return Ok(None) };
+        let Some((mut tx, _)) = tenant_lookup::read(&self.db, LOOKUP, &id.to_string()).await? else { return Ok(None) };
         let Some(webhook) = store::webhook_find(&mut tx, id).await?.filter(|webhook| webhook.enabled) else {
             return Ok(None);
         };
@@ -110,7 +110,7 @@ impl Cache {
     }
 
     /// Forgets a webhook and its secret. Call it after the commit of each change.
-    pub(in super::super) fn forget(&self, id: WebhookId, credential: CredentialId) {
+    pub(crate) fn forget(&self, id: WebhookId, credential: CredentialId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.endpoints.invalidate(&id);
         self.credentials.forget(credential);
@@ -118,9 +118,9 @@ impl Cache {
 
     /// Takes the hints that came since the last request.
     fn hear(&self) {
-        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wake_ups = self.wake_ups.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match hints.try_recv() {
+            match wake_ups.try_recv() {
                 Ok(WakeUp { topic: Topic::Credential, id }) => self.forget_credential(CredentialId::from_uuid(id)),
                 Ok(_) => {}
                 Err(TryRecvError::Lagged(_)) => {

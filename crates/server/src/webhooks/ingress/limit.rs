@@ -22,13 +22,13 @@ struct Window {
 }
 
 /// The minute of a time, as quota is counted.
-pub(in super::super) const fn window(now: Timestamp) -> i64 {
+pub(crate) const fn window(now: Timestamp) -> i64 {
     now.seconds().div_euclid(MINUTE_SECONDS)
 }
 
 /// What this process holds of the minute's quota.
 #[derive(Default)]
-pub(in super::super) struct Limit {
+pub(crate) struct Limit {
     window: Mutex<Window>,
     leasing: tokio::sync::Mutex<()>,
 }
@@ -38,7 +38,7 @@ impl Limit {
     ///
     /// # Errors
     /// The database's, where a share had to be leased and could not.
-    pub(in super::super) async fn take(
+    pub(crate) async fn take(
         &self,
         db: &Db,
         source: &str,

@@ -22,11 +22,11 @@ use serde::Serialize;
 use thinkwork_primitives::{Chain, DeliveryId, ThreadId, WebhookId};
 
 use super::Webhooks;
-use crate::edge::{ApiError, Id};
+use crate::edge::{ApiError, Path};
 
-use accept::Refusal;
-pub(super) use accept::{Arrived, Peer, Taken, accept};
-pub(super) use cache::{Cache, ROUTE};
+use accept::Rejection;
+pub(super) use accept::{IncomingRequest, Peer, Taken, accept};
+pub(super) use cache::{Cache, LOOKUP};
 pub(super) use limit::window;
 
 /// The one route. It needs `ConnectInfo` for webhooks that are limited to addresses; without it those refuse.
@@ -44,10 +44,14 @@ struct Receipt {
     thread_id: Option<ThreadId>,
 }
 
-async fn hook(State(webhooks): State<Webhooks>, Id(id): Id<WebhookId>, request: Request) -> Result<Response, ApiError> {
-    let now = webhooks.parts.clock.now();
-    let Some(endpoint) = webhooks.parts.cache.find(id, now).await.map_err(not_stored)? else {
-        webhooks.parts.metrics.unknown.inc();
+async fn hook(
+    State(webhooks): State<Webhooks>,
+    Path(id): Path<WebhookId>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let now = webhooks.inner.clock.now();
+    let Some(endpoint) = webhooks.inner.cache.find(id, now).await.map_err(not_stored)? else {
+        webhooks.inner.metrics.unknown.inc();
         return Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",
@@ -56,7 +60,7 @@ async fn hook(State(webhooks): State<Webhooks>, Id(id): Id<WebhookId>, request: 
     };
     let (parts, body) = request.into_parts();
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
-    let arrived = Arrived { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
+    let arrived = IncomingRequest { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
     let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, id, &parts.headers);
     let taken = accept(&webhooks, &endpoint, arrived, body).await.map_err(ApiError::from)?;
     let (delivery, first, status) = match taken {
@@ -79,38 +83,38 @@ fn not_stored(error: super::Error) -> ApiError {
     answer
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<Rejection> for ApiError {
+    fn from(refusal: Rejection) -> Self {
         match refusal {
-            Refusal::TooLarge => Self::new(
+            Rejection::TooLarge => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
                 "The request body is larger than 1,048,576 bytes.",
             ),
-            Refusal::BrokenOff => Self::new(
+            Rejection::BrokenOff => Self::new(
                 StatusCode::BAD_REQUEST,
                 "body_broken_off",
                 "The request body was incomplete. Send the request again.",
             ),
-            Refusal::MediaType => Self::new(
+            Rejection::MediaType => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
                 "Send the body as application/json, application/x-www-form-urlencoded or text/plain.",
             ),
-            Refusal::TooMany { retry_after_seconds } => Self::too_many(
+            Rejection::TooMany { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,
                 "The rate limit of this webhook was reached. Send the event again later.",
             ),
-            Refusal::Address => Self::forbidden(
+            Rejection::Address => Self::forbidden(
                 "address_not_allowed",
                 "This webhook does not accept requests from your IP address. Ask its operator.",
             ),
-            Refusal::Unverified(_) => Self::new(
+            Rejection::Unverified(_) => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "not_verified",
                 "The request could not be verified. Check the secret, the signed headers and the clock.",
             ),
-            Refusal::NotStored(error) => not_stored(error),
+            Rejection::NotStored(error) => not_stored(error),
         }
     }
 }

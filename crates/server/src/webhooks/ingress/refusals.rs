@@ -24,14 +24,14 @@ struct State {
 
 /// The refused requests of one webhook in this minute.
 #[derive(Default)]
-pub(in super::super) struct Refusals {
+pub(crate) struct Refusals {
     state: Mutex<State>,
     writing: tokio::sync::Mutex<()>,
 }
 
 impl Refusals {
     /// Writes a refused request down.
-    pub(in super::super) async fn record(&self, db: &Db, tenant: TenantId, refused: Delivery) -> Result<(), Error> {
+    pub(crate) async fn record(&self, db: &Db, tenant: TenantId, refused: Delivery) -> Result<(), Error> {
         if self.has_room(refused.received_at.seconds().div_euclid(MINUTE_SECONDS)) {
             let mut tx = db.write(tenant).await?;
             store::deliveries_insert(&mut tx, std::slice::from_ref(&refused)).await?;

@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
-use crate::webhooks::{Outcome, Webhooks, rules, store};
+use crate::webhooks::{DeliveryResult, Webhooks, rules, store};
 
 /// How often to look where no hint comes.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl<'a> Waiter<'a> {
     pub(super) fn new(webhooks: &'a Webhooks, tenant: TenantId, webhook: WebhookId, headers: &HeaderMap) -> Self {
         let wish = rules::wait_seconds(headers).map(|seconds| {
             let until = Instant::now().checked_add(Duration::from_secs(seconds)).unwrap_or_else(Instant::now);
-            (until, webhooks.parts.db.wake_ups().subscribe())
+            (until, webhooks.inner.db.wake_ups().subscribe())
         });
         Self { webhooks, tenant, webhook, wish }
     }
@@ -41,14 +41,14 @@ impl<'a> Waiter<'a> {
     /// The thread of a delivery once it is applied; `None` when that takes longer than the sender waits, or when it
     /// ended without one.
     pub(super) async fn thread(&mut self, delivery: DeliveryId) -> Option<ThreadId> {
-        let (until, hints) = self.wish.as_mut()?;
+        let (until, wake_ups) = self.wish.as_mut()?;
         loop {
             if let Some(ended) = look(self.webhooks, self.tenant, delivery).await {
                 return ended;
             }
             let next = (Instant::now() + SWEEP).min(*until);
             // The worker's hint, a lost one or the sweep: all mean to look again.
-            drop(timeout_at(next, applied(hints, self.webhook)).await);
+            drop(timeout_at(next, applied(wake_ups, self.webhook)).await);
             if Instant::now() >= *until {
                 return look(self.webhooks, self.tenant, delivery).await.flatten();
             }
@@ -57,9 +57,9 @@ impl<'a> Waiter<'a> {
 }
 
 /// Waits for the hint that events of this webhook were applied.
-async fn applied(hints: &mut broadcast::Receiver<WakeUp>, webhook: WebhookId) {
+async fn applied(wake_ups: &mut broadcast::Receiver<WakeUp>, webhook: WebhookId) {
     loop {
-        match hints.recv().await {
+        match wake_ups.recv().await {
             Ok(hint) if (hint.topic, hint.id) == (Topic::Webhook, webhook.uuid()) => return,
             Ok(_) => {}
             Err(RecvError::Lagged(_)) => return,
@@ -70,7 +70,7 @@ async fn applied(hints: &mut broadcast::Receiver<WakeUp>, webhook: WebhookId) {
 
 /// How a delivery ended, if it has: with its thread or without one.
 async fn look(webhooks: &Webhooks, tenant: TenantId, delivery: DeliveryId) -> Option<Option<ThreadId>> {
-    let mut tx = webhooks.parts.db.read(tenant).await.ok()?;
+    let mut tx = webhooks.inner.db.read(tenant).await.ok()?;
     let found = store::delivery_find(&mut tx, delivery).await.ok()??;
-    (found.result != Outcome::Accepted).then_some(found.thread)
+    (found.result != DeliveryResult::Accepted).then_some(found.thread)
 }

@@ -8,7 +8,7 @@ use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Network;
 
 use crate::webhooks::schemes::Scheme;
-use crate::webhooks::{Change, Error, Locator, NewWebhook, RATE_LIMIT_DEFAULT, Webhook};
+use crate::webhooks::{Error, Locator, NewWebhook, RATE_LIMIT_DEFAULT, Webhook, WebhookUpdate};
 
 fn field(field: &'static str, problem: &str) -> Error {
     Error::Field { field, problem: problem.to_owned() }
@@ -37,7 +37,7 @@ fn networks(text: &str) -> Result<Vec<Network>, Error> {
 /// What makes a webhook.
 #[derive(Deserialize)]
 #[serde(default)]
-pub(in super::super) struct NewForm {
+pub(crate) struct NewForm {
     pub name: String,
     pub space_id: String,
     pub scheme: String,
@@ -71,7 +71,7 @@ impl Default for NewForm {
 
 impl NewForm {
     /// The scheme as its JSON says it: its word, and what was entered for its settings.
-    pub(in super::super) fn scheme(&self) -> Result<Scheme, Error> {
+    pub(crate) fn scheme(&self) -> Result<Scheme, Error> {
         let prefix = format!("{}.", self.scheme);
         let mut json = Map::from_iter([("scheme".to_owned(), Value::from(self.scheme.as_str()))]);
         for (name, value) in &self.settings {
@@ -126,15 +126,15 @@ impl EditForm {
         }
     }
 
-    pub(super) fn parsed(&self) -> Result<Change, Error> {
-        Ok(Change {
+    pub(super) fn parsed(&self) -> Result<WebhookUpdate, Error> {
+        Ok(WebhookUpdate {
             name: Some(self.name.trim().to_owned()),
             event_id: Some(place(&self.event_id)),
             correlation: Some(place(&self.correlation)),
             prompt: Some(filled(&self.prompt).map(str::to_owned)),
             rate_limit_per_minute: Some(rate(&self.rate_limit_per_minute)?),
             allowed_cidrs: Some(networks(&self.allowed_cidrs)?),
-            ..Change::default()
+            ..WebhookUpdate::default()
         })
     }
 }

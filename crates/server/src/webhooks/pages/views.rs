@@ -8,7 +8,7 @@ use super::forms::{EditForm, NewForm};
 use crate::credentials::CredentialInfo;
 use crate::edge::{DisplayTime, Layout, PageCaller};
 use crate::webhooks::schemes::Scheme;
-use crate::webhooks::{Delivery, DeliveryCount, Outcome, Webhook, WebhookWithSecret, Webhooks};
+use crate::webhooks::{Delivery, DeliveryCount, DeliveryResult, Webhook, WebhookWithSecret, Webhooks};
 
 /// One delivery in a list.
 pub(super) struct Row {
@@ -97,7 +97,7 @@ pub(super) struct MadePage {
 impl MadePage {
     pub(super) fn new(webhooks: &Webhooks, caller: &PageCaller, shown: WebhookWithSecret, fresh: bool) -> Self {
         let webhook = shown.webhook;
-        let now = webhooks.parts.clock.now();
+        let now = webhooks.inner.clock.now();
         let scheme = webhook.scheme.verifier().description();
         let base = format!("/admin/webhooks/{}", webhook.id);
         Self {
@@ -141,7 +141,6 @@ impl SecretView {
     }
 }
 
-/// One bar.
 pub(super) struct Bar {
     pub label: &'static str,
     pub class: &'static str,
@@ -157,17 +156,17 @@ pub(super) struct Chart {
 
 impl Chart {
     pub(super) fn new(counts: &[DeliveryCount]) -> Self {
-        let bar = |outcome: Outcome, label, class| {
+        let bar = |outcome: DeliveryResult, label, class| {
             let found = counts.iter().find(|count| count.result == outcome);
             let value = u64::try_from(found.map_or(0, |count| count.count)).unwrap_or(0);
             Bar { label, class, value, is_more: found.is_some_and(|count| count.is_more) }
         };
         let items = vec![
-            bar(Outcome::Applied, "Applied", "good"),
-            bar(Outcome::Duplicate, "Duplicate", "calm"),
-            bar(Outcome::Conflict, "Conflict", "warn"),
-            bar(Outcome::Refused, "Refused", "bad"),
-            bar(Outcome::Failed, "Failed", "bad"),
+            bar(DeliveryResult::Applied, "Applied", "good"),
+            bar(DeliveryResult::Duplicate, "Duplicate", "calm"),
+            bar(DeliveryResult::Conflict, "Conflict", "warn"),
+            bar(DeliveryResult::Refused, "Refused", "bad"),
+            bar(DeliveryResult::Failed, "Failed", "bad"),
         ];
         Self { max: items.iter().map(|bar| bar.value).max().unwrap_or(0), items }
     }
@@ -194,7 +193,7 @@ pub(super) struct DetailPage {
 impl DetailPage {
     /// The results that the list can be cut to, with the chosen one marked.
     fn results(&self) -> Vec<(&'static str, bool)> {
-        Outcome::VARIANTS.iter().map(|outcome| (outcome.as_str(), outcome.as_str() == self.result)).collect()
+        DeliveryResult::VARIANTS.iter().map(|outcome| (outcome.as_str(), outcome.as_str() == self.result)).collect()
     }
 }
 
@@ -221,7 +220,7 @@ pub(super) struct DeliveryPage {
 
 impl DeliveryPage {
     pub(super) fn new(layout: Layout, delivery: Delivery, webhook: Option<Webhook>, now: Timestamp) -> Self {
-        let ended = matches!(delivery.result, Outcome::Applied | Outcome::Failed);
+        let ended = matches!(delivery.result, DeliveryResult::Applied | DeliveryResult::Failed);
         let (asker, webhook_href) = match &webhook {
             Some(webhook) => (format!("webhook {}", webhook.name), format!("/admin/webhooks/{}", webhook.id)),
             None => ("a webhook that was deleted".to_owned(), String::new()),

@@ -55,7 +55,7 @@ impl Locator {
 
     /// The text found there: a string, a number or a truth value; from a header only where it came once. Bounded, and
     /// a digest in place of what is long or holds control characters.
-    pub(in super::super) fn find(&self, headers: &HeaderMap, body: &Body<'_>) -> Option<String> {
+    pub(crate) fn find(&self, headers: &HeaderMap, body: &Body<'_>) -> Option<String> {
         let text = match self {
             Self::Pointer(pointer) => match body.json()?.pointer(pointer)? {
                 Value::String(text) => text.clone(),
@@ -81,13 +81,13 @@ impl Locator {
 }
 
 /// A body that is parsed at most once, and only if somebody points into it.
-pub(in super::super) struct Body<'a> {
+pub(crate) struct Body<'a> {
     bytes: &'a [u8],
     parsed: std::cell::OnceCell<Option<Value>>,
 }
 
 impl<'a> Body<'a> {
-    pub(in super::super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, parsed: std::cell::OnceCell::new() }
     }
 

@@ -8,7 +8,7 @@ use axum::http::header;
 use thinkwork_primitives::{Network, crypto, limits};
 
 use super::schemes::Scheme;
-use super::{Change, Error, NewWebhook, RATE_LIMIT_MAX};
+use super::{Error, NewWebhook, RATE_LIMIT_MAX, WebhookUpdate};
 
 pub(super) use locate::Body;
 pub use locate::Locator;
@@ -41,7 +41,7 @@ pub(super) fn check_new(new: &NewWebhook) -> Result<(), Error> {
 }
 
 /// Refuses a change that could not work.
-pub(super) fn check_change(scheme: &Scheme, change: &Change) -> Result<(), Error> {
+pub(super) fn check_change(scheme: &Scheme, change: &WebhookUpdate) -> Result<(), Error> {
     if let Some(name) = &change.name {
         check_name(name)?;
     }

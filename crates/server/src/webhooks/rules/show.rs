@@ -33,12 +33,12 @@ fn escaped(bytes: &[u8], chars_max: usize) -> String {
 }
 
 /// The begin of a body.
-pub(in super::super) fn preview(body: &[u8]) -> String {
+pub(crate) fn preview(body: &[u8]) -> String {
     escaped(body, limits::PREVIEW_CHARS_MAX)
 }
 
 /// The headers of a request as they may be shown.
-pub(in super::super) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .take(HEADERS_MAX)
@@ -55,7 +55,7 @@ pub(in super::super) fn shown_headers(headers: &HeaderMap) -> Vec<(String, Strin
 }
 
 /// A body as the text of a message, and whether it was cut. NUL, which PostgreSQL does not store, becomes U+FFFD.
-pub(in super::super) fn text_of(body: &[u8]) -> (String, bool) {
+pub(crate) fn text_of(body: &[u8]) -> (String, bool) {
     let bound = limits::MESSAGE_TEXT_BYTES_MAX;
     let text = String::from_utf8_lossy(body).replace('\0', "\u{fffd}");
     if text.len() <= bound {

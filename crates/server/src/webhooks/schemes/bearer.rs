@@ -33,7 +33,7 @@ impl Verifier for Bearer {
     }
 
     fn secret(&self) -> Result<Secret, RandomError> {
-        crypto::token("").map(|(secret, _)| secret)
+        crypto::generate_token("").map(|(secret, _)| secret)
     }
 
     fn check_secret(&self, secret: &Secret) -> Result<(), &'static str> {

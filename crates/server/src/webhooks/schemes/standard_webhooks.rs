@@ -88,7 +88,7 @@ impl Verifier for StandardWebhooks {
         for key in secrets.iter().filter_map(key) {
             let expected = crypto::hmac_sha256(&key, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
             for signature in &signatures {
-                fits |= crypto::equal(&expected, signature);
+                fits |= crypto::constant_time_eq(&expected, signature);
             }
         }
         if fits { Ok(Verified { signed_event_id: Some(id.to_owned()) }) } else { Err(Unverified::Wrong) }

@@ -14,10 +14,10 @@ use thinkwork_primitives::{
 };
 
 use super::db;
-use crate::webhooks::{Delivery, DeliveryCount, DeliveryPlace, Error, Outcome};
+use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryResult, Error};
 
 /// Stores deliveries. Requester is the webhook, credential nobody's.
-pub(in super::super) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
+pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
     let rows = deliveries.iter().map(|delivery| {
         let requester = Requester::Webhook(delivery.webhook);
@@ -52,7 +52,7 @@ pub(in super::super) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Deliv
 }
 
 /// Keeps what replays of these deliveries need.
-pub(in super::super) async fn envelopes_insert<'a>(
+pub(crate) async fn envelopes_insert<'a>(
     tx: &mut Tx,
     envelopes: impl Iterator<Item = (DeliveryId, &'a Vec<u8>)>,
 ) -> Result<(), Error> {
@@ -67,7 +67,7 @@ pub(in super::super) async fn envelopes_insert<'a>(
 }
 
 /// Which of these deliveries are there.
-pub(in super::super) async fn deliveries_known(tx: &mut Tx, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, Error> {
+pub(crate) async fn deliveries_known(tx: &mut Tx, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, Error> {
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
@@ -84,7 +84,7 @@ pub(in super::super) async fn deliveries_known(tx: &mut Tx, ids: &[DeliveryId]) 
 }
 
 /// What a replay needs of a delivery that was accepted and applied.
-pub(in super::super) async fn envelope_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<Vec<u8>>, Error> {
+pub(crate) async fn envelope_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<Vec<u8>>, Error> {
     let found = envelope::Entity::find()
         .filter(envelope::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(envelope::Column::Id.eq(id.uuid()))
@@ -95,7 +95,7 @@ pub(in super::super) async fn envelope_find(tx: &mut Tx, id: DeliveryId) -> Resu
 }
 
 /// Lets a counted row stand for `more` requests more.
-pub(in super::super) async fn delivery_count_add(tx: &mut Tx, id: DeliveryId, more: i64) -> Result<(), Error> {
+pub(crate) async fn delivery_count_add(tx: &mut Tx, id: DeliveryId, more: i64) -> Result<(), Error> {
     row::Entity::update_many()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.eq(id.uuid()))
@@ -106,7 +106,7 @@ pub(in super::super) async fn delivery_count_add(tx: &mut Tx, id: DeliveryId, mo
     Ok(())
 }
 
-pub(in super::super) async fn delivery_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<Delivery>, Error> {
+pub(crate) async fn delivery_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<Delivery>, Error> {
     let found = row::Entity::find()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.eq(id.uuid()))
@@ -118,8 +118,8 @@ pub(in super::super) async fn delivery_find(tx: &mut Tx, id: DeliveryId) -> Resu
 
 /// Which deliveries a list holds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in super::super) struct Filter {
-    pub result: Option<Outcome>,
+pub(crate) struct DeliveryFilter {
+    pub result: Option<DeliveryResult>,
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
 }
@@ -128,14 +128,14 @@ pub(in super::super) struct Filter {
 const COUNTED_MAX: u64 = 5_000;
 
 /// Newest first, only those behind `after`.
-pub(in super::super) async fn delivery_list(
+pub(crate) async fn delivery_list(
     tx: &mut Tx,
     webhook: WebhookId,
-    filter: Filter,
+    filter: DeliveryFilter,
     limit: u64,
-    after: Option<DeliveryPlace>,
+    after: Option<DeliveryCursor>,
 ) -> Result<Vec<Delivery>, Error> {
-    let results = filter.result.as_ref().map_or(Outcome::VARIANTS, std::slice::from_ref);
+    let results = filter.result.as_ref().map_or(DeliveryResult::VARIANTS, std::slice::from_ref);
     let ranges = Ranges {
         table: "delivery",
         columns: &["webhook_id", "result"],
@@ -160,7 +160,7 @@ pub(in super::super) async fn delivery_list(
 }
 
 /// Requests by result since then, of these webhooks: of each result at most [`COUNTED_MAX`] deliveries.
-pub(in super::super) async fn delivery_counts(
+pub(crate) async fn delivery_counts(
     tx: &mut Tx,
     webhooks: &[WebhookId],
     since: Timestamp,
@@ -168,7 +168,7 @@ pub(in super::super) async fn delivery_counts(
     let ranges = Ranges {
         table: "delivery",
         columns: &["result"],
-        keys: Outcome::VARIANTS.iter().map(|result| vec![result.as_str().into()]).collect(),
+        keys: DeliveryResult::VARIANTS.iter().map(|result| vec![result.as_str().into()]).collect(),
         time: "received_at",
         since: Some(since),
         until: None,
@@ -176,7 +176,7 @@ pub(in super::super) async fn delivery_counts(
     };
     let webhooks: Vec<_> = webhooks.iter().map(|id| id.uuid().into()).collect();
     let sums = ranges::sums(tx, &ranges, ("webhook_id", &webhooks), "count", COUNTED_MAX).await?;
-    let counts = Outcome::VARIANTS.iter().zip(sums);
+    let counts = DeliveryResult::VARIANTS.iter().zip(sums);
     Ok(counts.map(|(result, sum)| DeliveryCount { result: *result, count: sum.total, is_more: sum.is_more }).collect())
 }
 

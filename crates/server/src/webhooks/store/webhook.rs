@@ -12,7 +12,7 @@ use super::db;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{Error, Locator, Webhook};
 
-pub(in super::super) async fn webhook_insert(tx: &mut Tx, webhook: &Webhook, created_by: &str) -> Result<(), Error> {
+pub(crate) async fn webhook_insert(tx: &mut Tx, webhook: &Webhook, created_by: &str) -> Result<(), Error> {
     let row = row::ActiveModel {
         id: Set(webhook.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
@@ -41,7 +41,7 @@ fn live(tx: &Tx) -> Select<row::Entity> {
 }
 
 /// Names of these webhooks, deleted ones included.
-pub(in super::super) async fn webhook_names(
+pub(crate) async fn webhook_names(
     tx: &mut Tx,
     ids: &[WebhookId],
 ) -> Result<Vec<(WebhookId, String)>, thinkwork_database::Error> {
@@ -60,19 +60,19 @@ pub(in super::super) async fn webhook_names(
 }
 
 /// A webhook that was not deleted.
-pub(in super::super) async fn webhook_find(tx: &mut Tx, id: WebhookId) -> Result<Option<Webhook>, Error> {
+pub(crate) async fn webhook_find(tx: &mut Tx, id: WebhookId) -> Result<Option<Webhook>, Error> {
     let found = live(tx).filter(row::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
     found.map(webhook).transpose()
 }
 
 /// Those of these webhooks that are there.
-pub(in super::super) async fn webhooks_find(tx: &mut Tx, ids: &[WebhookId]) -> Result<Vec<Webhook>, Error> {
+pub(crate) async fn webhooks_find(tx: &mut Tx, ids: &[WebhookId]) -> Result<Vec<Webhook>, Error> {
     let select = live(tx).filter(row::Column::Id.is_in(ids.iter().map(|id| id.uuid())));
     select.all(tx.orm()).await.map_err(db)?.into_iter().map(webhook).collect()
 }
 
 /// Every webhook there ever was, deleted ones included: whose keys may be forgotten.
-pub(in super::super) async fn webhooks_ever(tx: &mut Tx) -> Result<Vec<(WebhookId, Scheme, CredentialId)>, Error> {
+pub(crate) async fn webhooks_ever(tx: &mut Tx) -> Result<Vec<(WebhookId, Scheme, CredentialId)>, Error> {
     let all = row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid()));
     let rows = all.all(tx.orm()).await.map_err(db)?;
     rows.into_iter()
@@ -84,11 +84,7 @@ pub(in super::super) async fn webhooks_ever(tx: &mut Tx) -> Result<Vec<(WebhookI
 }
 
 /// Newest first.
-pub(in super::super) async fn webhook_list(
-    tx: &mut Tx,
-    limit: u64,
-    after: Option<WebhookId>,
-) -> Result<Vec<Webhook>, Error> {
+pub(crate) async fn webhook_list(tx: &mut Tx, limit: u64, after: Option<WebhookId>) -> Result<Vec<Webhook>, Error> {
     let mut query = live(tx);
     if let Some(after) = after {
         query = query.filter(row::Column::Id.lt(after.uuid()));
@@ -98,7 +94,7 @@ pub(in super::super) async fn webhook_list(
 }
 
 /// Writes every value that a change may touch; `webhook.version` is the new one.
-pub(in super::super) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(), Error> {
+pub(crate) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(), Error> {
     let text = |place: &Option<Locator>| place.as_ref().map(|place| place.text().to_owned());
     let priority = webhook.default_priority.map(|priority| priority.as_str().to_owned());
     row::Entity::update_many()
@@ -120,7 +116,7 @@ pub(in super::super) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> 
 }
 
 /// Ends a webhook. Its row stays, so that its deliveries stay readable.
-pub(in super::super) async fn webhook_delete(tx: &mut Tx, id: WebhookId, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn webhook_delete(tx: &mut Tx, id: WebhookId, now: Timestamp) -> Result<(), Error> {
     row::Entity::update_many()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.eq(id.uuid()))

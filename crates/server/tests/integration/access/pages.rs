@@ -1,11 +1,11 @@
 //! The pages: sign-in, set-up, people, tokens, the own account.
 
 use super::sessions::{PASSWORD, with_password};
-use crate::harness::{Answer, TestApp};
+use crate::harness::{Response, TestApp};
 
-async fn sign_in(app: &TestApp, next: &str) -> Answer {
+async fn sign_in(app: &TestApp, next: &str) -> Response {
     let fields = [("email", "owner@acme.test"), ("password", PASSWORD), ("next", next)];
-    app.anyone().form("/sign-in", &fields).await
+    app.anonymous().form("/sign-in", &fields).await
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn l05_signing_in_leads_nowhere_else() {
 async fn s13_a_sign_in_form_from_another_site_is_refused() {
     let app = TestApp::new().await;
     with_password(&app).await;
-    let client = app.anyone();
+    let client = app.anonymous();
     let body = format!("email=owner%40acme.test&password={}", PASSWORD.replace(' ', "+"));
     let form = |origin: &str| {
         let request = client.request("POST", "/sign-in").header("origin", origin.to_owned());
@@ -47,7 +47,7 @@ async fn a_wrong_password_shows_the_form_again_without_it() {
     let app = TestApp::new().await;
     with_password(&app).await;
     let fields = [("email", "owner@acme.test"), ("password", "planted-secret-in-form")];
-    let answer = app.anyone().form("/sign-in", &fields).await.expect(403);
+    let answer = app.anonymous().form("/sign-in", &fields).await.expect(403);
     assert!(answer.text.contains("owner@acme.test") && !answer.text.contains("planted-secret-in-form"));
     assert!(answer.text.contains("role=\"alert\""));
 }
@@ -57,19 +57,19 @@ async fn the_set_up_link_works_once_and_then_says_so_kindly() {
     let app = TestApp::new().await;
     let code = app.slices().access.setup_code(app.tenant, app.owner).await.unwrap();
     let code = code.expose_str().unwrap();
-    let page = app.anyone().get(&format!("/setup?code={code}")).await.expect(200);
+    let page = app.anonymous().get(&format!("/setup?code={code}")).await.expect(200);
     assert!(page.text.contains("owner@acme.test"));
     let differ = [("code", code), ("name", "Olivia"), ("password", PASSWORD), ("password_again", "something else")];
-    app.anyone().form("/setup", &differ).await.expect(422);
+    app.anonymous().form("/setup", &differ).await.expect(422);
     let fields = [("code", code), ("name", "Olive"), ("password", PASSWORD), ("password_again", PASSWORD)];
-    let done = app.anyone().form("/setup", &fields).await.expect(303);
+    let done = app.anonymous().form("/setup", &fields).await.expect(303);
     assert_eq!(done.header("location"), "/admin");
-    let mut owner = app.anyone();
+    let mut owner = app.anonymous();
     owner.cookie = done.header("set-cookie").split(';').next().map(str::to_owned);
     assert_eq!(owner.get("/v1/me").await.expect(200).json["user"]["name"], "Olive");
-    let gone = app.anyone().get(&format!("/setup?code={code}")).await.expect(410);
+    let gone = app.anonymous().get(&format!("/setup?code={code}")).await.expect(410);
     assert!(gone.text.contains("This link is no longer valid"));
-    app.anyone().form("/setup", &fields).await.expect(410);
+    app.anonymous().form("/setup", &fields).await.expect(410);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn members_and_strangers_stay_out_of_the_operators_pages() {
     let ana = app.member("ana").await;
     for page in ["/admin/people", "/admin/tokens"] {
         ana.get(page).await.expect(403);
-        let away = app.anyone().get(page).await.expect(303);
+        let away = app.anonymous().get(page).await.expect(303);
         assert_eq!(away.header("location"), format!("/sign-in?next={}", page.replace('/', "%2F")));
     }
     ana.form("/admin/people", &[("name", "X"), ("email", "x@y.z"), ("role", "owner")]).await.expect(403);

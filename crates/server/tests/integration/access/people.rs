@@ -25,11 +25,11 @@ async fn an_invited_person_sets_a_password_once_and_is_signed_in() {
 
     let code = url.query_pairs().next().unwrap().1.into_owned();
     let accept = json!({ "code": code, "password": PASSWORD });
-    let session = app.anyone().post("/v1/invitations/accept", accept.clone()).await.expect(200);
-    let mut ana = app.anyone();
+    let session = app.anonymous().post("/v1/invitations/accept", accept.clone()).await.expect(200);
+    let mut ana = app.anonymous();
     ana.cookie = session.header("set-cookie").split(';').next().map(str::to_owned);
     assert_eq!(ana.get("/v1/me").await.expect(200).json["user"]["email"], "Ana@acme.test");
-    assert_eq!(app.anyone().post("/v1/invitations/accept", accept).await.expect(410).code(), "code_expired");
+    assert_eq!(app.anonymous().post("/v1/invitations/accept", accept).await.expect(410).code(), "code_expired");
     let renew = format!("/v1/users/{}/invitation", made.text_of("id"));
     assert_eq!(owner.post(&renew, json!({})).await.expect(409).code(), "already_accepted");
 }
@@ -39,13 +39,13 @@ async fn an_invitation_ends_after_seven_days_and_a_new_one_ends_the_old() {
     let app = TestApp::new().await;
     let owner = app.owner().await;
     let made = owner.post("/v1/users", json!({ "email": "a@b.c", "name": "A", "role": "member" })).await.expect(201);
-    let code_of = |answer: &crate::harness::Answer| {
+    let code_of = |answer: &crate::harness::Response| {
         let url = url::Url::parse(&answer.text_of("invite_url")).unwrap();
         url.query_pairs().next().unwrap().1.into_owned()
     };
     let renewed = owner.post(&format!("/v1/users/{}/invitation", made.text_of("id")), json!({})).await.expect(200);
     let accept = async |code: String| {
-        app.anyone().post("/v1/invitations/accept", json!({ "code": code, "password": PASSWORD })).await.status
+        app.anonymous().post("/v1/invitations/accept", json!({ "code": code, "password": PASSWORD })).await.status
     };
     assert_eq!(accept(code_of(&made)).await, 410);
     app.clock.advance(std::time::Duration::from_secs(7 * 86_400));
@@ -134,7 +134,7 @@ async fn a_person_changes_their_password_with_the_present_one_and_is_signed_out_
     here.get("/v1/me").await.expect(200);
     elsewhere.get("/v1/me").await.expect(401);
     let sign_in = async |password: &str| {
-        app.anyone().post("/v1/sessions", json!({ "email": "owner@acme.test", "password": password })).await.status
+        app.anonymous().post("/v1/sessions", json!({ "email": "owner@acme.test", "password": password })).await.status
     };
     assert_eq!((sign_in(PASSWORD).await, sign_in("another good password").await), (401, 201));
     let told = here.get("/v1/audit?action=user.password_changed").await.expect(200);
@@ -178,10 +178,10 @@ async fn a_forgotten_password_is_mended_by_a_link_from_the_machine() {
         ("password_again", "another good password"),
     ];
     let before = app.owner().await;
-    app.anyone().form("/setup", &fields).await.expect(303);
+    app.anonymous().form("/setup", &fields).await.expect(303);
     before.get("/v1/me").await.expect(401);
     let sign_in = json!({ "email": "owner@acme.test", "password": "another good password" });
-    app.anyone().post("/v1/sessions", sign_in).await.expect(201);
+    app.anonymous().post("/v1/sessions", sign_in).await.expect(201);
     let gone = json!({ "code": code.expose_str().unwrap(), "password": "a third good password" });
-    app.anyone().post("/v1/invitations/accept", gone).await.expect(410);
+    app.anonymous().post("/v1/invitations/accept", gone).await.expect(410);
 }

@@ -18,14 +18,14 @@ async fn a_sign_in_sets_a_host_cookie_that_scripts_and_other_sites_cannot_use() 
     let app = TestApp::new().await;
     with_password(&app).await;
     let body = json!({ "email": "owner@acme.test", "password": PASSWORD });
-    let answer = app.anyone().post("/v1/sessions", body).await.expect(201);
+    let answer = app.anonymous().post("/v1/sessions", body).await.expect(201);
     let cookies: Vec<&str> = answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect();
     let session = cookies.iter().find(|cookie| cookie.starts_with("__Host-tw_session=")).unwrap();
     for part in ["; Path=/;", "; HttpOnly", "; Secure", "; SameSite=Lax"] {
         assert!(session.contains(part), "{session} lacks {part}");
     }
     assert!(!session.contains("Domain"));
-    let mut client = app.anyone();
+    let mut client = app.anonymous();
     client.cookie = session.split(';').next().map(str::to_owned);
     let me = client.get("/v1/me").await.expect(200);
     assert_eq!(me.json["user"]["email"], "owner@acme.test");
@@ -42,7 +42,7 @@ async fn a_wrong_password_and_an_unknown_e_mail_get_the_same_answer() {
     with_password(&app).await;
     let try_as = async |email: &str| {
         let body = json!({ "email": email, "password": "not the password" });
-        let answer = app.anyone().post("/v1/sessions", body).await.expect(401);
+        let answer = app.anonymous().post("/v1/sessions", body).await.expect(401);
         assert!(answer.headers.get("set-cookie").is_none());
         (answer.code().to_owned(), answer.json["error"]["message"].clone())
     };
@@ -57,10 +57,10 @@ async fn l65_tries_are_limited_across_processes() {
     let mut last = 0;
     app.begin_window(300);
     for _ in 0..11 {
-        last = app.anyone().post("/v1/sessions", body.clone()).await.status;
+        last = app.anonymous().post("/v1/sessions", body.clone()).await.status;
     }
     assert_eq!(last, 429);
-    let answer = app.anyone().post("/v1/sessions", body).await.expect(429);
+    let answer = app.anonymous().post("/v1/sessions", body).await.expect(429);
     assert!(answer.header("retry-after").parse::<u64>().unwrap() <= 300);
 }
 
@@ -86,7 +86,7 @@ async fn sign_ins_are_in_the_record_without_e_mails() {
     let app = TestApp::new().await;
     with_password(&app).await;
     for password in [PASSWORD, "not the password"] {
-        app.anyone().post("/v1/sessions", json!({ "email": "owner@acme.test", "password": password })).await;
+        app.anonymous().post("/v1/sessions", json!({ "email": "owner@acme.test", "password": password })).await;
     }
     let operator = app.session_of(app.user("op", Role::Operator).await).await;
     let record = operator.get("/v1/audit?limit=200").await.expect(200);
@@ -104,7 +104,7 @@ async fn l65_tries_at_one_process_count_at_the_other() {
     let mut last = 0;
     app.begin_window(300);
     for _ in 0..11 {
-        last = app.anyone().post("/v1/sessions", body.clone()).await.status;
+        last = app.anonymous().post("/v1/sessions", body.clone()).await.status;
     }
     assert_eq!(last, 429);
     let second = app.second().await;

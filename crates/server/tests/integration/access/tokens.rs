@@ -8,9 +8,9 @@ use thinkwork::access::{Error, NewToken, TokenKind};
 use thinkwork::edge::Idempotency;
 use thinkwork_primitives::{Audience, AuthMethod, Identity, Principal, Role, Scope};
 
-use crate::harness::{Client, TestApp, by_hand};
+use crate::harness::{Client, TestApp, execute_sql};
 
-async fn mint(client: &Client, kind: &str, audience: &str, scope: &str) -> crate::harness::Answer {
+async fn mint(client: &Client, kind: &str, audience: &str, scope: &str) -> crate::harness::Response {
     let body = json!({ "name": "x", "kind": kind, "audience": audience, "scopes": [scope] });
     client.post("/v1/tokens", body).await
 }
@@ -152,7 +152,7 @@ async fn what_a_request_makes_does_not_outrun_the_end_of_its_person() {
     access.token_create(&principal, new(), &unkeyed()).await.unwrap();
     // While her row is being changed, whoever makes something for her waits, and then sees the change.
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();
-    by_hand(&tx, "UPDATE user_account SET disabled_at = 1 WHERE email = 'ana@acme.test'").await.unwrap();
+    execute_sql(&tx, "UPDATE user_account SET disabled_at = 1 WHERE email = 'ana@acme.test'").await.unwrap();
     let late = tokio::spawn({
         let access = access.clone();
         let idempotency = unkeyed();

@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use crate::guards::Scene;
-use crate::harness::{Answer, Client};
+use crate::guards::Fixture;
+use crate::harness::{Client, Response};
 
 /// A page that says in words of ours what happened and what to do.
 #[track_caller]
-fn told(answer: &Answer, status: u16, words: &[&str]) {
+fn told(answer: &Response, status: u16, words: &[&str]) {
     assert_eq!(answer.status, status, "{}", answer.text);
     for word in words {
         assert!(answer.text.contains(word), "{word} is not in {}", answer.text);
@@ -25,7 +25,7 @@ struct Flow {
 }
 
 impl Flow {
-    async fn begun(scene: &Scene, person: &Client) -> Self {
+    async fn begun(scene: &Fixture, person: &Client) -> Self {
         let path = format!("/v1/me/mcp-servers/{}/connect", scene.id("me/mcp-servers"));
         let started = person.post(&path, json!({})).await.expect(200);
         let cookie = started.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -35,7 +35,7 @@ impl Flow {
         Self { path: format!("{}?{}", back.path(), back.query().unwrap()), cookie }
     }
 
-    async fn finish(&self, person: &Client) -> Answer {
+    async fn finish(&self, person: &Client) -> Response {
         person.send(person.request("GET", &self.path).header("cookie", &self.cookie)).await
     }
 }
@@ -47,14 +47,14 @@ async fn connected(person: &Client) -> bool {
 }
 
 /// What the record holds of this action, newest first.
-async fn recorded(scene: &Scene, action: &str) -> Vec<Value> {
+async fn recorded(scene: &Fixture, action: &str) -> Vec<Value> {
     let found = scene.owner.get(&format!("/v1/audit?action={action}")).await.expect(200);
     found.json["items"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
 async fn a_flow_that_is_over_or_anothers_connects_nobody_and_says_where_to_begin_again() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let owner = &scene.owner;
     let exchanged = scene.issuer.look(|seen| seen.token_requests.len());
     let foreign = Flow::begun(&scene, owner).await;
@@ -100,7 +100,7 @@ const ELSEWHERE: [&str; 14] = [
 
 #[tokio::test]
 async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let app = &scene.app;
     let carl = scene.carl.user.unwrap();
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
@@ -110,7 +110,7 @@ async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
         // Tries to sign in are counted.
         app.clock.advance(std::time::Duration::from_secs(900));
         let fields = [("email", "carl@acme.test"), ("password", "a long enough password"), ("next", place)];
-        let signed_in = app.anyone().form("/sign-in", &fields).await;
+        let signed_in = app.anonymous().form("/sign-in", &fields).await;
         assert_eq!(signed_in.status, 303, "{}", signed_in.text);
         let to = signed_in.header("location");
         assert!(["/", "/me"].contains(&to), "{place:?} led to {to}");
@@ -123,7 +123,10 @@ async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
         );
         let page =
             format!("/sign-in?next={}", url::form_urlencoded::byte_serialize(place.as_bytes()).collect::<String>());
-        assert!(!app.anyone().get(&page).await.expect(200).text.contains("evil.test"), "{place:?} stands in the page");
+        assert!(
+            !app.anonymous().get(&page).await.expect(200).text.contains("evil.test"),
+            "{place:?} stands in the page"
+        );
         let answer = scene.owner.post(&connect, json!({ "return_to": place })).await.expect(422);
         assert!(
             answer.json["error"]["fields"]["return_to"].as_str().unwrap().contains("for example /me"),
@@ -143,7 +146,7 @@ fn nowhere(path: &str) -> String {
 
 #[tokio::test]
 async fn a_server_or_provider_that_does_not_answer_is_named_with_the_next_step_and_nothing_is_lost() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     for (name, auth) in [("Gone", json!({ "mode": "none" })), ("Gone too", json!({ "mode": "user_oauth" }))] {
         let body = json!({ "name": name, "url": nowhere("/mcp"), "auth": auth });
         let made = scene.owner.post("/v1/mcp-servers", body).await.expect(201);
@@ -167,19 +170,19 @@ async fn a_server_or_provider_that_does_not_answer_is_named_with_the_next_step_a
     assert_eq!(results, ["pending_retry", "pending_retry"]);
     assert!(!connected(&scene.ana).await);
     scene.app.clock.advance(std::time::Duration::from_secs(3_600));
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert_eq!(scene.issuer.look(|seen| seen.revoked.len()), 2, "both tokens were revoked later");
 }
 
 #[tokio::test]
 async fn a_model_that_does_not_answer_is_told_in_the_thread_with_the_next_step() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let agent = json!({ "model_base_url": nowhere("/v1"), "model": "sample" });
     scene.owner.put("/v1/agent", agent).await.expect(200);
     let thread = format!("/v1/threads/{}", scene.id("threads"));
     scene.ana.post(&format!("{thread}/messages"), json!({ "text": "Say something" })).await.expect(201);
     for _ in 0..12 {
-        scene.app.settle().await;
+        scene.app.run_pending_jobs().await;
         scene.app.clock.advance(std::time::Duration::from_secs(600));
     }
     let turns = scene.ana.get(&format!("{thread}/turns")).await.expect(200);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Place, Serving};
+use super::{Deployment, Serving};
 
 /// Files may grow to this many blocks of 512 bytes.
 const BLOCKS: u32 = 6000;
@@ -18,7 +18,7 @@ const REQUESTS_MAX: usize = 4000;
 
 #[tokio::test]
 async fn a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
-    let place = Place::new();
+    let place = Deployment::new();
     // The log lies on the same disk: what cannot be logged is served all the same.
     let serving = Serving::start(&place, &format!("trap '' XFSZ; ulimit -S -f {BLOCKS}; exec 2>/dev/full;")).await;
     let owner = serving.owner(&place);
@@ -26,7 +26,7 @@ async fn a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
     let space = owner.post("/v1/spaces", space).await.expect(201).text_of("id");
     let body = json!({ "name": "events", "space_id": space, "verification": { "scheme": "bearer" }, "rate_limit_per_minute": 100_000 });
     let made = owner.post("/v1/webhooks", body).await.expect(201);
-    let mut sender = serving.anyone();
+    let mut sender = serving.anonymous();
     sender.bearer = Some(made.text_of("secret"));
     let path = format!("/hooks/{}", made.text_of("id"));
     let body = json!({ "text": "x".repeat(100_000) });
@@ -43,7 +43,7 @@ async fn a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
     assert!(!accepted.is_empty() && refused.header("retry-after").parse::<u64>().unwrap() > 0);
     assert!(refused.json["error"]["message"].as_str().unwrap().contains("again"), "{}", refused.text);
     // A full disk is no reason to say who is alive, or to stop showing what is there.
-    serving.anyone().get("/livez").await.expect(200);
+    serving.anonymous().get("/livez").await.expect(200);
     owner.get("/v1/spaces").await.expect(200);
     let room = Command::new("prlimit").args(["--pid", &serving.id(), "--fsize=unlimited"]).status().unwrap();
     assert!(room.success());

@@ -21,7 +21,7 @@ use crate::harness::Client;
 pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// A folder with a data folder, its key and an owner's token, as `thinkwork setup` leaves them.
-pub(super) struct Place {
+pub(super) struct Deployment {
     pub(super) folder: TempDir,
     token: String,
 }
@@ -33,7 +33,7 @@ pub(super) fn thinkwork(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-impl Place {
+impl Deployment {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let setup = ["setup", "--tenant", "acme", "--owner-email", "owner@acme.test", "--json"];
@@ -65,7 +65,7 @@ pub(super) struct Serving {
 
 impl Serving {
     /// Starts it through `/bin/sh` after `before`, on a free port, and waits until it is ready.
-    pub(super) async fn start(place: &Place, before: &str) -> Self {
+    pub(super) async fn start(place: &Deployment, before: &str) -> Self {
         let address = free_address();
         let script = format!("{before} exec \"$0\" serve --listen {address}");
         let log = place.folder.path().join("log");
@@ -79,7 +79,7 @@ impl Serving {
             .unwrap();
         let mut serving = Self { child, address, log };
         let began = Instant::now();
-        let client = serving.anyone();
+        let client = serving.anonymous();
         while client.try_get("/readyz").await != Some(200) {
             let ended = serving.child.try_wait().unwrap();
             assert!(ended.is_none() && began.elapsed() < READY_LIMIT, "{ended:?} {}", serving.log());
@@ -88,12 +88,12 @@ impl Serving {
         serving
     }
 
-    fn anyone(&self) -> Client {
+    fn anonymous(&self) -> Client {
         Client::at(format!("http://{}", self.address))
     }
 
-    fn owner(&self, place: &Place) -> Client {
-        let mut client = self.anyone();
+    fn owner(&self, place: &Deployment) -> Client {
+        let mut client = self.anonymous();
         client.bearer = Some(place.token.clone());
         client
     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
-use super::{Place, Serving, thinkwork};
+use super::{Deployment, Serving, thinkwork};
 
 /// Fails unless the command ended with this code and said each of these words, in one sentence unless it lists them.
 #[track_caller]
@@ -48,14 +48,14 @@ fn a_missing_configuration_file_and_an_unknown_command_are_wrong_use() {
 
 #[test]
 fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_nothing() {
-    let place = Place::new();
+    let place = Deployment::new();
     let key = place.key_file();
     let before = place.database();
     let away = key.with_extension("away");
     std::fs::rename(&key, &away).unwrap();
     check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["key", "--key-file"]);
     assert!(!key.exists(), "no fresh key in its place");
-    let elsewhere = Place::new();
+    let elsewhere = Deployment::new();
     std::fs::copy(elsewhere.key_file(), &key).unwrap();
     check(&place.run(&["serve", "--listen", "127.0.0.1:0"]), 1, &["give the key file that belongs to it"]);
     std::fs::write(&key, "not a key").unwrap();
@@ -70,17 +70,17 @@ fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_n
 
 #[tokio::test]
 async fn a_second_serve_on_one_data_folder_ends_and_the_first_goes_on() {
-    let place = Place::new();
+    let place = Deployment::new();
     let first = Serving::start(&place, "").await;
     check(
         &place.run(&["serve", "--listen", &super::free_address()]),
         1,
         &["thinkwork is already running on thinkwork-data", "--data-dir"],
     );
-    first.anyone().get("/readyz").await.expect(200);
+    first.anonymous().get("/readyz").await.expect(200);
     // Short commands run beside it.
     assert_eq!(place.run(&["check"]).status.code(), Some(0));
-    let elsewhere = Place::new();
+    let elsewhere = Deployment::new();
     check(&elsewhere.run(&["serve", "--listen", &first.address]), 1, &[&first.address, "--listen"]);
 }
 
@@ -106,7 +106,7 @@ fn a_set_up_that_is_refused_makes_nothing_and_says_what_to_change() {
 
 #[test]
 fn keys_are_rotated_with_an_answer_for_programs() {
-    let place = Place::new();
+    let place = Deployment::new();
     let done = place.run(&["keys", "rotate", "--json"]);
     let done: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert!(done["added_key"].is_string() && done["rewrapped"].is_u64(), "{done}");
@@ -114,7 +114,7 @@ fn keys_are_rotated_with_an_answer_for_programs() {
 
 #[test]
 fn a_reader_that_has_enough_ends_a_command_quietly() {
-    let place = Place::new();
+    let place = Deployment::new();
     for command in ["openapi", "check"] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -128,7 +128,7 @@ fn a_reader_that_has_enough_ends_a_command_quietly() {
 
 #[tokio::test]
 async fn check_says_what_answers_where() {
-    let place = Place::new();
+    let place = Deployment::new();
     let address = super::free_address();
     let said = |output: Output| String::from_utf8(output.stdout).unwrap();
     let idle = said(place.run(&["check", "--listen", &address]));
@@ -145,7 +145,7 @@ async fn check_says_what_answers_where() {
 
 #[tokio::test]
 async fn the_record_is_listed_by_part_and_filter() {
-    let place = Place::new();
+    let place = Deployment::new();
     let serving = Serving::start(&place, "").await;
     let url = format!("http://{}", serving.address);
     let list = |more: &[&str]| {
@@ -165,7 +165,7 @@ async fn the_record_is_listed_by_part_and_filter() {
 
 #[test]
 fn an_unreachable_database_or_server_is_named_with_the_next_step() {
-    let place = Place::new();
+    let place = Deployment::new();
     let nowhere = format!("postgres://nobody@{}/none", super::free_address());
     check(&place.run(&["check", "--database-url", &nowhere]), 1, &["database"]);
     let server = format!("http://{}", super::free_address());

@@ -40,7 +40,7 @@ fn words_are_found_in_any_number() {
 #[tokio::test]
 async fn the_openapi_document_names_nothing_absent() {
     let app = TestApp::new().await;
-    let document = app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let document = app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert!(paths.len() > 20, "only {} paths are described", paths.len());
     for path in paths {

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::operations::{Who, body, described};
-use super::scene::Scene;
-use crate::harness::{Client, by_hand};
+use super::scene::Fixture;
+use crate::harness::{Client, execute_sql};
 
 /// Longest wait for a part of an answer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ struct LetIn {
 }
 
 impl LetIn {
-    async fn new(scene: &Scene, who: &Client, method: &str, path: &str, body: (&str, String)) -> Self {
+    async fn new(scene: &Fixture, who: &Client, method: &str, path: &str, body: (&str, String)) -> Self {
         let (kind, body) = body;
         let mut stream = TcpStream::connect(scene.app.address).await.unwrap();
         let cookie = who.cookie.as_deref().unwrap();
@@ -58,14 +58,14 @@ const CHANGES: [(&str, &str); 2] = [
     ("UPDATE user_account SET role = 'member'", "UPDATE user_account SET role = 'owner'"),
 ];
 
-async fn change_owner(scene: &Scene, sql: &str) {
+async fn change_owner(scene: &Fixture, sql: &str) {
     let tx = scene.app.slices().db.write(scene.app.tenant).await.unwrap();
-    by_hand(&tx, &format!("{sql} WHERE email = 'owner@acme.test'")).await.unwrap();
+    execute_sql(&tx, &format!("{sql} WHERE email = 'owner@acme.test'")).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 /// Every way in which a request of the owner does not notice that they were changed.
-async fn unnoticed(scene: &Scene, method: &str, path: &str, kind: &str, body: &str) -> Vec<String> {
+async fn unnoticed(scene: &Fixture, method: &str, path: &str, kind: &str, body: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (change, undo) in CHANGES {
         let request = LetIn::new(scene, &scene.owner, method, path, (kind, body.to_owned())).await;
@@ -81,7 +81,7 @@ async fn unnoticed(scene: &Scene, method: &str, path: &str, kind: &str, body: &s
 
 #[tokio::test]
 async fn no_write_of_an_operator_outruns_the_end_of_their_authority() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let shown = scene.owner.get(&format!("/v1/mcp-servers/{}", scene.id("mcp-servers"))).await.expect(200);
     let mut wrong = Vec::new();
     let mut seen = 0;
@@ -106,7 +106,7 @@ async fn no_write_of_an_operator_outruns_the_end_of_their_authority() {
 
 #[tokio::test]
 async fn no_form_of_an_operator_outruns_the_end_of_their_authority() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let space = scene.id("open-space").to_owned();
     let server = scene.id("mcp-servers").to_owned();
     let carl = scene.carl.user.unwrap().to_string();

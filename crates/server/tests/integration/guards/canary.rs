@@ -7,7 +7,7 @@ use serde_json::json;
 use thinkwork_primitives::Secret;
 
 use super::operations::described;
-use super::scene::{CLIENT_SECRET, MODEL_KEY, Scene, TENANT_KEY};
+use super::scene::{CLIENT_SECRET, Fixture, MODEL_KEY, TENANT_KEY};
 use super::tables;
 use super::walk::pages::routes;
 use crate::harness::Client;
@@ -19,13 +19,13 @@ const WRONG_SECRET: &str = "canary-of-a-wrong-secret-0123456789";
 
 /// A scene in which each secret was used for what it is for.
 struct Lived {
-    scene: Scene,
+    scene: Fixture,
     needles: Needles,
 }
 
 impl Lived {
     async fn new() -> Self {
-        let mut lived = Self { scene: Scene::new().await, needles: Needles::default() };
+        let mut lived = Self { scene: Fixture::new().await, needles: Needles::default() };
         lived.people().await;
         lived.hooks().await;
         lived.turns().await;
@@ -49,8 +49,8 @@ impl Lived {
         let password = Secret::from_text(PASSWORD.to_owned());
         app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
         let sign_in = |password: &str| json!({ "email": "carl@acme.test", "password": password });
-        let signed_in = app.anyone().post("/v1/sessions", sign_in(PASSWORD)).await.expect(201);
-        app.anyone().post("/v1/sessions", sign_in(WRONG_SECRET)).await.expect(401);
+        let signed_in = app.anonymous().post("/v1/sessions", sign_in(PASSWORD)).await.expect(201);
+        app.anonymous().post("/v1/sessions", sign_in(WRONG_SECRET)).await.expect(401);
         let cookie = signed_in.header("set-cookie").split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
         app.bearer(WRONG_SECRET).get("/v1/me").await.expect(401);
         self.needles.add("password", PASSWORD);
@@ -68,9 +68,9 @@ impl Lived {
         let id = made.text_of("id");
         let secret = made.text_of("secret");
         for (bearer, status) in [(secret.as_str(), 202), (WRONG_SECRET, 401)] {
-            let request = scene.app.anyone().request("POST", &format!("/hooks/{id}")).bearer_auth(bearer);
+            let request = scene.app.anonymous().request("POST", &format!("/hooks/{id}")).bearer_auth(bearer);
             let request = request.header("content-type", "application/json").header("cookie", format!("a={secret}"));
-            scene.app.anyone().send(request.body("{\"type\":\"event\"}")).await.expect(status);
+            scene.app.anonymous().send(request.body("{\"type\":\"event\"}")).await.expect(status);
         }
         let rotated = scene.owner.post(&format!("/v1/webhooks/{id}/rotate"), json!({})).await.expect(200);
         self.needles.add("bearer webhook", &secret);
@@ -86,7 +86,7 @@ impl Lived {
             let path = format!("/v1/threads/{}/messages", scene.id("threads"));
             scene.ana.post(&path, json!({ "text": text })).await.expect(201);
         }
-        scene.app.settle().await;
+        scene.app.run_pending_jobs().await;
         let turns = scene.ana.get(&format!("/v1/threads/{}/turns", scene.id("threads"))).await.expect(200);
         assert!(turns.text.contains("you sent"), "the tool was not called: {}", turns.text);
         let messages = scene.ana.get(&format!("/v1/threads/{}/messages", scene.id("threads"))).await.expect(200);
@@ -188,7 +188,7 @@ async fn canary_l33_l03_no_secret_is_in_any_answer_page_log_line_or_byte_of_the_
 #[tokio::test]
 async fn canary_the_search_finds_what_is_planted() {
     let (log, _guard) = Log::begin();
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut needles = Needles::default();
     needles.add("planted", "canary-planted-in-a-name-0123456789");
     let lived = Lived { scene, needles };

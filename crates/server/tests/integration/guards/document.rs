@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::operations::described;
-use super::scene::Scene;
+use super::scene::Fixture;
 use super::source;
 
 /// The names of types that a document shows, in a Rust file: those after a derive of `ToSchema`.
@@ -51,8 +51,8 @@ fn lists(document: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn every_list_is_paged_and_refuses_what_is_no_page() {
-    let scene = Scene::new().await;
-    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let scene = Fixture::new().await;
+    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let mut wrong = Vec::new();
     for path in lists(&document) {
         let path = scene.fill(&path);
@@ -81,7 +81,7 @@ async fn every_list_is_paged_and_refuses_what_is_no_page() {
 
 #[tokio::test]
 async fn a_method_that_an_address_does_not_take_is_an_error_object_with_those_it_takes() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut paths: Vec<String> = described(&scene.app).await.iter().map(|one| scene.fill(&one.path)).collect();
     paths.extend([format!("/hooks/{}", scene.id("webhooks")), "/oauth/callback/x".to_owned()]);
     for path in paths {
@@ -107,7 +107,7 @@ fn the_document_says_what_a_handler_takes_beside_its_body() {
     let mut wrong = Vec::new();
     for file in source::product() {
         for (attribute, arguments) in handlers(&file.code) {
-            for word in ["Paging", "IfVersion", "IdempotencyKey"] {
+            for word in ["Pagination", "IfMatch", "IdempotencyKey"] {
                 let takes = arguments.contains(&format!(": {word}"));
                 seen += usize::from(takes);
                 if takes != attribute.contains(word) {
@@ -122,8 +122,8 @@ fn the_document_says_what_a_handler_takes_beside_its_body() {
 
 #[tokio::test]
 async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_where_a_new_thing_is() {
-    let scene = Scene::new().await;
-    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let scene = Fixture::new().await;
+    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let mut names = BTreeMap::new();
     for (name, operation) in operations(&document) {
         let expected = match operation["x-caller"].as_str().unwrap() {
@@ -142,7 +142,7 @@ async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_
     for scheme in ["token", "session"] {
         assert!(document["components"]["securitySchemes"][scheme]["description"].is_string(), "{scheme}");
     }
-    let answer = scene.app.anyone().get("/v1/me").await.expect(401).json;
+    let answer = scene.app.anonymous().get("/v1/me").await.expect(401).json;
     let shape = &document["components"]["schemas"]["Error"]["properties"]["error"]["properties"];
     for field in answer["error"].as_object().unwrap().keys() {
         assert!(shape[field].is_object(), "{field} is not in {shape}");
@@ -195,8 +195,8 @@ async fn every_operation_id_is_a_resource_and_a_verb() {
     ] {
         assert_eq!(is_operation_id(id), expected, "{id}");
     }
-    let scene = Scene::new().await;
-    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let scene = Fixture::new().await;
+    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let ids = operations(&document).map(|(_, operation)| operation["operationId"].as_str().unwrap());
     let wrong: Vec<&str> = ids.filter(|id| !is_operation_id(id)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -241,8 +241,8 @@ fn unexplained(place: &str, schema: &Value, wrong: &mut Vec<String>) {
 
 #[tokio::test]
 async fn every_operation_parameter_and_field_is_explained() {
-    let scene = Scene::new().await;
-    let document = scene.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let scene = Fixture::new().await;
+    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let schemas = &document["components"]["schemas"];
     let mut wrong = Vec::new();
     for (name, schema) in schemas.as_object().unwrap() {

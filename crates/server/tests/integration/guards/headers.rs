@@ -7,10 +7,10 @@ use thinkwork::app::App;
 use tokio::net::TcpListener;
 
 use super::operations::{Who, described};
-use super::scene::Scene;
+use super::scene::Fixture;
 use super::tables;
 use super::walk::pages::routes;
-use crate::harness::{Answer, TestApp};
+use crate::harness::{Response, TestApp};
 
 const FOREIGN_HOSTS: [&str; 9] = [
     "evil.test",
@@ -24,13 +24,13 @@ const FOREIGN_HOSTS: [&str; 9] = [
     "xn--localhost-",
 ];
 
-fn policy(answer: &Answer) -> Vec<&str> {
+fn policy(answer: &Response) -> Vec<&str> {
     answer.header("content-security-policy").split(';').map(str::trim).collect()
 }
 
 /// What no answer of ours goes without.
 #[track_caller]
-fn secured(what: &str, answer: &Answer) {
+fn secured(what: &str, answer: &Response) {
     let policy = policy(answer);
     let sandboxed = policy == ["default-src 'none'", "sandbox"];
     let wanted = [
@@ -59,7 +59,7 @@ fn secured(what: &str, answer: &Answer) {
 
 /// A page loads nothing from elsewhere and holds nothing that the policy would have to allow.
 #[track_caller]
-fn inert(what: &str, answer: &Answer) {
+fn inert(what: &str, answer: &Response) {
     if !answer.header("content-type").starts_with("text/html") {
         return;
     }
@@ -76,7 +76,7 @@ fn inert(what: &str, answer: &Answer) {
 
 #[tokio::test]
 async fn s23_every_page_answer_and_error_carries_its_headers() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut paths: Vec<String> = Vec::new();
     for route in routes().iter().filter(|route| route.get) {
         let path = route.path.replace("{name}", "app.css").replace("{key}", "unknown");
@@ -89,7 +89,7 @@ async fn s23_every_page_answer_and_error_carries_its_headers() {
     }
     paths.extend(["/nowhere", "/v1/nowhere", "/me/threads/x", "/x/y", "/assets/none.css"].map(str::to_owned));
     for path in &paths {
-        for (name, who) in [("owner", &scene.owner), ("member", &scene.carl), ("stranger", &scene.app.anyone())] {
+        for (name, who) in [("owner", &scene.owner), ("member", &scene.carl), ("stranger", &scene.app.anonymous())] {
             let answer = who.get(path).await;
             assert!(answer.status < 500, "{path}: {}", answer.text);
             secured(&format!("{name}: GET {path}"), &answer);
@@ -107,7 +107,7 @@ async fn s23_every_page_answer_and_error_carries_its_headers() {
 
 #[tokio::test]
 async fn s23_exports_are_attachments_that_run_nothing() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     for path in ["/v1/audit/export".to_owned(), scene.fill("/v1/threads/{id}/export")] {
         let who = if path.contains("audit") { &scene.owner } else { &scene.ana };
         let answer = who.get(&path).await.expect(200);
@@ -121,7 +121,7 @@ async fn s23_exports_are_attachments_that_run_nothing() {
 
 #[tokio::test]
 async fn s23_a_forged_host_is_421_and_stands_in_no_answer() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let before = tables::dump(&scene.app).await;
     let space = json!({ "slug": "forged", "name": "Forged", "access": "public" }).to_string();
     for host in FOREIGN_HOSTS {
@@ -136,8 +136,8 @@ async fn s23_a_forged_host_is_421_and_stands_in_no_answer() {
         scene.owner.send(request).await.expect(421);
     }
     // Headers that name another host count for nothing.
-    let me = scene.app.anyone().request("GET", "/me").header("x-forwarded-host", "evil.test");
-    let me = scene.app.anyone().send(me.header("forwarded", "host=evil.test;proto=https")).await.expect(303);
+    let me = scene.app.anonymous().request("GET", "/me").header("x-forwarded-host", "evil.test");
+    let me = scene.app.anonymous().send(me.header("forwarded", "host=evil.test;proto=https")).await.expect(303);
     assert_eq!(me.header("location"), "/sign-in?next=%2Fme");
     let hook = scene.owner.request("GET", &scene.fill("/v1/webhooks/{id}")).header("x-forwarded-host", "evil.test");
     let hook = scene.owner.send(hook).await.expect(200);
@@ -150,25 +150,25 @@ async fn s23_another_loopback_name_leads_to_the_public_address() {
     let app = TestApp::new().await;
     let port = app.address.port();
     for host in [format!("localhost:{port}"), format!("[::1]:{port}"), "localhost".to_owned()] {
-        let page = app.anyone().request("GET", "/me/spaces?limit=1&x=//evil.test").header("host", &host);
-        let answer = app.anyone().send(page.header("accept", "text/html,*/*")).await.expect(308);
+        let page = app.anonymous().request("GET", "/me/spaces?limit=1&x=//evil.test").header("host", &host);
+        let answer = app.anonymous().send(page.header("accept", "text/html,*/*")).await.expect(308);
         let wanted = format!("http://{}/me/spaces?limit=1&x=//evil.test", app.address);
         assert_eq!(answer.header("location"), wanted, "{host}");
         // A program that asks for no page is answered where it asked.
-        app.anyone().send(app.anyone().request("GET", "/livez").header("host", &host)).await.expect(200);
-        let form = app.anyone().request("POST", "/sign-in").header("host", &host).header("accept", "text/html");
+        app.anonymous().send(app.anonymous().request("GET", "/livez").header("host", &host)).await.expect(200);
+        let form = app.anonymous().request("POST", "/sign-in").header("host", &host).header("accept", "text/html");
         let form = form.header("origin", format!("http://{host}"));
-        assert_ne!(app.anyone().send(form).await.status, 308, "a form is not sent on");
+        assert_ne!(app.anonymous().send(form).await.status, 308, "a form is not sent on");
     }
-    let path = app.anyone().request("GET", "//evil.test/..%2f").header("host", format!("localhost:{port}"));
-    let answer = app.anyone().send(path.header("accept", "text/html")).await;
+    let path = app.anonymous().request("GET", "//evil.test/..%2f").header("host", format!("localhost:{port}"));
+    let answer = app.anonymous().send(path.header("accept", "text/html")).await;
     let location = answer.header("location");
     assert!(location.is_empty() || location.starts_with(&format!("http://{}/", app.address)), "{location}");
 }
 
 #[tokio::test]
 async fn s23_a_foreign_origin_is_403_on_every_unsafe_method_and_on_mcp() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let before = tables::dump(&scene.app).await;
     let port = scene.app.address.port();
     let origins = [
@@ -182,7 +182,8 @@ async fn s23_a_foreign_origin_is_403_on_every_unsafe_method_and_on_mcp() {
     ];
     for origin in &origins {
         for operation in described(&scene.app).await.iter().filter(|operation| operation.is_change()) {
-            let who = if matches!(operation.who(), Who::Public(_)) { scene.app.anyone() } else { scene.owner.clone() };
+            let who =
+                if matches!(operation.who(), Who::Public(_)) { scene.app.anonymous() } else { scene.owner.clone() };
             let request = who.request(&operation.method, &scene.fill(&operation.path)).header("origin", origin);
             let answer = who.send(request).await;
             assert_eq!((answer.status, answer.code()), (403, "foreign_origin"), "{} {origin}", operation.name);
@@ -208,13 +209,13 @@ async fn s23_a_foreign_origin_is_403_on_every_unsafe_method_and_on_mcp() {
 
 #[tokio::test]
 async fn s23_cookies_are_for_this_host_https_and_no_script() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let app = &scene.app;
     let carl = scene.carl.user.unwrap();
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
     app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
     let body = json!({ "email": "carl@acme.test", "password": "a long enough password" });
-    let signed_in = app.anyone().post("/v1/sessions", body).await.expect(201);
+    let signed_in = app.anonymous().post("/v1/sessions", body).await.expect(201);
     let connect = scene.fill("/v1/me/mcp-servers/{id}/connect");
     let started = scene.owner.post(&connect, json!({})).await.expect(200);
     let pressed = scene.owner.form(&scene.fill("/me/mcp-servers/{id}/connect"), &[]).await.expect(200);

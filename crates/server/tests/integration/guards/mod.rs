@@ -16,4 +16,4 @@ mod source;
 pub mod tables;
 mod walk;
 
-pub use scene::Scene;
+pub use scene::Fixture;

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{CLIENT_SECRET, MODEL_KEY, Scene, TENANT_KEY};
+use super::scene::{CLIENT_SECRET, Fixture, MODEL_KEY, TENANT_KEY};
 use crate::harness::TestApp;
 
 /// Who may call an operation; the word is that of `x-caller` in the document.
@@ -113,7 +113,7 @@ pub const OPERATIONS: &[(&str, Who)] = &[
 ];
 
 /// A body that the operation takes from the one who may; null where it takes none.
-pub fn body(operation: &str, scene: &Scene) -> Value {
+pub fn body(operation: &str, scene: &Fixture) -> Value {
     match operation {
         "POST /v1/sessions" => json!({ "email": "nobody@acme.test", "password": "marker of a wrong password" }),
         "POST /v1/invitations/accept" => json!({ "code": "marker-of-a-code", "password": "marker of a password" }),
@@ -180,7 +180,7 @@ impl Described {
 
 /// The operations that the server describes.
 pub async fn described(app: &TestApp) -> Vec<Described> {
-    let document = app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let document = app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let mut found = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

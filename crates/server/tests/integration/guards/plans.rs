@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, Statement};
 
-use super::Scene;
+use super::Fixture;
 use super::operations::OPERATIONS;
 use super::tables::{is_postgres, texts};
 use super::walk::pages::guarded;
@@ -32,7 +32,7 @@ const LARGE: [&str; 10] = [
 const NOT_A_LIST: [&str; 2] = ["/v1/threads/{id}/stream", "/v1/audit/export"];
 
 /// A value of each filter that the document names.
-fn value(scene: &Scene, name: &str) -> String {
+fn value(scene: &Fixture, name: &str) -> String {
     let user = || scene.ana.user.unwrap().to_string();
     match name {
         "space" => scene.id("open-space").to_owned(),
@@ -52,7 +52,7 @@ fn value(scene: &Scene, name: &str) -> String {
 
 /// Every address that is read: each list with each combination of its filters, from its begin and from a place in it, and
 /// each page.
-async fn addresses(scene: &Scene) -> Vec<String> {
+async fn addresses(scene: &Fixture) -> Vec<String> {
     let document = scene.owner.get("/v1/openapi.json").await.expect(200).json;
     let mut addresses = Vec::new();
     let gets = OPERATIONS.iter().filter_map(|(operation, _)| operation.strip_prefix("GET "));
@@ -81,7 +81,7 @@ async fn addresses(scene: &Scene) -> Vec<String> {
 }
 
 /// A place in a list by time.
-fn place(scene: &Scene, path: &str) -> Option<String> {
+fn place(scene: &Fixture, path: &str) -> Option<String> {
     let id = match path {
         "/v1/threads" => scene.id("threads"),
         "/v1/audit" => "aud_01KG9Z8V3M7Q2R4T6W8X0Y1Z30",
@@ -93,7 +93,7 @@ fn place(scene: &Scene, path: &str) -> Option<String> {
 }
 
 /// Every statement that reading these issues.
-async fn statements(scene: &Scene, addresses: &[String]) -> BTreeSet<String> {
+async fn statements(scene: &Fixture, addresses: &[String]) -> BTreeSet<String> {
     let (log, _guard) = Log::begin();
     for address in addresses {
         for reader in [&scene.owner, &scene.ana] {
@@ -113,7 +113,7 @@ async fn statements(scene: &Scene, addresses: &[String]) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn no_list_filter_count_or_page_reads_a_large_table_as_a_whole() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let addresses = addresses(&scene).await;
     assert!(addresses.len() > 150, "only {} lists and pages were found", addresses.len());
     let statements = statements(&scene, &addresses).await;
@@ -252,7 +252,7 @@ const COPIES: [(&str, &[(&str, &str)]); 8] = [
 ];
 
 /// Makes the large tables large, and reads as the server does.
-async fn furnish(scene: &Scene, connection: &DatabaseConnection) {
+async fn furnish(scene: &Fixture, connection: &DatabaseConnection) {
     let run =
         async |sql: &str| connection.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
     // Without foreign keys: what rows refer to plays no part in a plan.

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use thinkwork_primitives::Secret;
 
 use super::operations::{body, described};
-use super::scene::{Scene, after};
+use super::scene::{Fixture, after};
 use super::tables;
-use crate::harness::{Answer, Client};
+use crate::harness::{Client, Response};
 
 /// Longest text in a payload: an id, a hash, a fixed word.
 const TEXT_CHARS_MAX: usize = 80;
@@ -30,7 +30,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("PUT /v1/spaces/{id}/members/{user_id}", "space.member_added"),
     ("DELETE /v1/spaces/{id}/members/{user_id}", "space.member_removed"),
     ("DELETE /v1/spaces/{id}/mcp-servers/{server_id}", "space.source_removed"),
-    ("PUT /v1/spaces/{id}/mcp-servers/{server_id}", "space.source_put"),
+    ("PUT /v1/spaces/{id}/mcp-servers/{server_id}", "space.source_set"),
     ("POST /v1/threads", "thread.created"),
     ("PATCH /v1/threads/{id}", "thread.changed"),
     ("POST /v1/threads/{id}/messages", "message.received"),
@@ -64,25 +64,25 @@ const LOOKS: [&str; 2] = ["POST /v1/mcp-servers/{id}/test", "POST /v1/mcp-server
 
 /// A tenant's life, one operation after the other.
 struct Life {
-    scene: Scene,
+    scene: Fixture,
     done: BTreeSet<String>,
     findings: Vec<String>,
 }
 
 impl Life {
     /// Does an operation with the body that the table of operations has for it.
-    async fn act(&mut self, who: &Client, operation: &str, status: u16) -> Answer {
+    async fn act(&mut self, who: &Client, operation: &str, status: u16) -> Response {
         let body = body(operation, &self.scene);
         self.act_with(who, operation, body, status).await
     }
 
-    async fn act_with(&mut self, who: &Client, operation: &str, body: Value, status: u16) -> Answer {
+    async fn act_with(&mut self, who: &Client, operation: &str, body: Value, status: u16) -> Response {
         let path = self.scene.fill(operation.split_once(' ').unwrap().1);
         self.act_at(who, operation, &path, body, status).await
     }
 
     /// Tries the operation while its own event cannot be written, then does it.
-    async fn act_at(&mut self, who: &Client, operation: &str, path: &str, body: Value, status: u16) -> Answer {
+    async fn act_at(&mut self, who: &Client, operation: &str, path: &str, body: Value, status: u16) -> Response {
         let method = operation.split_once(' ').unwrap().0;
         let own = event_of(operation);
         let broken = own.filter(|_| !LOOKS.contains(&operation));
@@ -138,7 +138,7 @@ fn check_texts(operation: &str, value: &Value, findings: &mut Vec<String>) {
     }
 }
 
-impl Scene {
+impl Fixture {
     async fn payloads(&self) -> BTreeSet<String> {
         let connection = tables::connect(&self.app).await;
         // Two events can say the same: their ids tell them apart.
@@ -183,7 +183,7 @@ async fn people(life: &mut Life) {
     let renewed = life.act(&owner, "POST /v1/users/{id}/invitation", 200).await;
     let code = after(&renewed.text_of("invite_url"), "code=");
     let accept = json!({ "code": code, "password": "marker of a long password" });
-    let anyone = life.scene.app.anyone();
+    let anyone = life.scene.app.anonymous();
     life.act_with(&anyone, "POST /v1/invitations/accept", accept, 200).await;
     let tenant = life.scene.app.tenant;
     let user = life.scene.carl.user.unwrap();
@@ -259,7 +259,7 @@ async fn webhooks(life: &mut Life) {
 
 #[tokio::test]
 async fn l36_l82_every_change_leaves_its_event_in_its_own_transaction() {
-    let mut life = Life { scene: Scene::new().await, done: BTreeSet::new(), findings: Vec::new() };
+    let mut life = Life { scene: Fixture::new().await, done: BTreeSet::new(), findings: Vec::new() };
     people(&mut life).await;
     work(&mut life).await;
     servers(&mut life).await;

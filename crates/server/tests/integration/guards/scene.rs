@@ -23,10 +23,10 @@ pub const CLIENT_SECRET: &str = "canary-client-secret-0123456789abcdef";
 pub const MODEL_KEY: &str = "canary-model-key-0123456789abcdef";
 
 /// The tenant `acme` with its people, their things, and another tenant.
-pub struct Scene {
+pub struct Fixture {
     pub app: TestApp,
     pub owner: Client,
-    /// A member whose things stand in [`Scene::ids`].
+    /// A member whose things stand in [`Fixture::ids`].
     pub ana: Client,
     /// A member without anything.
     pub carl: Client,
@@ -41,7 +41,7 @@ pub struct Scene {
     pub shown: BTreeMap<&'static str, String>,
 }
 
-impl Scene {
+impl Fixture {
     pub async fn new() -> Self {
         let app = TestApp::new().await;
         let issuer = Issuer::start().await;
@@ -148,7 +148,7 @@ impl Scene {
         let sample = format!("/v1/webhooks/{}/test", self.id("webhooks"));
         let delivery = self.owner.post(&sample, json!({})).await.expect(200).text_of("id");
         self.ids.insert("deliveries", delivery);
-        self.app.settle().await;
+        self.app.run_pending_jobs().await;
     }
 
     /// Ana's thread; its turn waits, since nobody works.
@@ -198,7 +198,7 @@ async fn other_tenant(app: &TestApp) -> (Client, String) {
     let access = &app.slices().access;
     let made = access.tenant_create("other", "Other", "owner@other.test", "Otto").await.unwrap();
     let session = access.session_create(made.tenant, made.owner, "tests").await.unwrap();
-    let mut other = app.anyone();
+    let mut other = app.anonymous();
     other.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
     other.csrf = Some(session.csrf);
     other.user = Some(made.owner);

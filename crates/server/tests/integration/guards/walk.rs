@@ -7,12 +7,12 @@ pub mod pages;
 use serde_json::Value;
 
 use super::operations::{Described, OPERATIONS, Who, body, described};
-use super::scene::Scene;
+use super::scene::Fixture;
 use super::tables;
-use crate::harness::{Answer, Client, TestApp};
+use crate::harness::{Client, Response, TestApp};
 
 /// Calls an operation at this path, with the body that it takes.
-async fn call(scene: &Scene, who: &Client, operation: &Described, path: &str) -> Answer {
+async fn call(scene: &Fixture, who: &Client, operation: &Described, path: &str) -> Response {
     match body(&operation.name, scene) {
         Value::Null if operation.takes_body => panic!("{}: give it a body in guards/operations.rs", operation.name),
         Value::Null => who.send(who.request(&operation.method, path)).await,
@@ -26,7 +26,7 @@ struct Findings(Vec<String>);
 
 impl Findings {
     /// Notes an answer that has not this status and, where it is named, this code.
-    fn expect(&mut self, what: &str, answer: &Answer, status: u16, code: &str) {
+    fn expect(&mut self, what: &str, answer: &Response, status: u16, code: &str) {
         if let Some(problem) = unclear(answer) {
             self.0.push(format!("{what}: {problem}: {}", answer.text));
         }
@@ -44,7 +44,7 @@ impl Findings {
 }
 
 /// What is wrong with the sentence of an error: it is one for people, with what to do, and tells nothing of the inside.
-fn unclear(answer: &Answer) -> Option<&'static str> {
+fn unclear(answer: &Response) -> Option<&'static str> {
     let message = answer.json["error"]["message"].as_str()?;
     let inside = [
         "::",
@@ -82,12 +82,13 @@ async fn l80_every_operation_says_who_may_call_it_and_is_known_here() {
 
 #[tokio::test]
 async fn l80_a_stranger_gets_nowhere() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
-    let mut forged = scene.app.anyone();
+    let mut forged = scene.app.anonymous();
     forged.cookie = Some("__Host-tw_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned());
-    let strangers = [scene.app.anyone(), forged, scene.app.bearer("twp_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")];
+    let strangers =
+        [scene.app.anonymous(), forged, scene.app.bearer("twp_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")];
     for operation in described(&scene.app).await {
         if matches!(operation.who(), Who::Public(_)) {
             continue;
@@ -103,7 +104,7 @@ async fn l80_a_stranger_gets_nowhere() {
 
 #[tokio::test]
 async fn l80_a_session_without_its_csrf_token_changes_nothing() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let mut owner = scene.owner.clone();
     for csrf in [None, Some("wrong".to_owned()), scene.ana.csrf.clone()] {
@@ -120,7 +121,7 @@ async fn l80_a_session_without_its_csrf_token_changes_nothing() {
 
 #[tokio::test]
 async fn l80_a_member_is_refused_what_operators_do_and_sees_nothing_of_others() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let token = serde_json::json!({ "name": "x", "kind": "personal", "audience": "api", "scopes": ["write"] });
     let token = scene.carl.post("/v1/tokens", token).await.expect(201).text_of("token");
@@ -152,7 +153,7 @@ fn is_of_the_tenant(operation: &Described) -> bool {
 
 #[tokio::test]
 async fn l80_another_tenants_owner_finds_nothing_here_and_changes_nothing() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for operation in described(&scene.app).await {
@@ -188,7 +189,7 @@ async fn l80_another_tenants_owner_finds_nothing_here_and_changes_nothing() {
 
 #[tokio::test]
 async fn l80_no_list_of_another_tenant_names_anything_here() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     // A tenant has one agent, which no id leads to.
     scene.owner.put("/v1/agent", body("PUT /v1/agent", &scene)).await.expect(200);
     let shown = scene.owner.get("/v1/agent").await.expect(200);
@@ -209,7 +210,7 @@ async fn l80_no_list_of_another_tenant_names_anything_here() {
 
 #[tokio::test]
 async fn l81_what_is_no_id_is_not_found_and_never_an_error_inside() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let wrong = [
         "closed",

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{World, text};
+use super::{McpFixture, text};
 
 /// The `auth` of the server that a form led to.
-async fn registered(world: &World, fields: &[(&str, &str)]) -> Value {
+async fn registered(world: &McpFixture, fields: &[(&str, &str)]) -> Value {
     let url = world.upstream.url();
     let fields: Vec<(&str, &str)> =
         [("name", "Notes"), ("url", &url)].into_iter().chain(fields.iter().copied()).collect();
@@ -19,7 +19,7 @@ async fn registered(world: &World, fields: &[(&str, &str)]) -> Value {
 
 #[tokio::test]
 async fn the_form_reads_what_belongs_to_the_chosen_mode() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let none = registered(&world, &[("mode", "none"), ("tenant_key.header", "x-left-over")]).await;
     assert_eq!(
         none,
@@ -46,7 +46,7 @@ async fn the_form_reads_what_belongs_to_the_chosen_mode() {
 
 #[tokio::test]
 async fn a_refused_form_keeps_what_was_entered_but_the_secret() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let url = world.upstream.url();
     let key = "the-key-that-is-not-shown";
     let fields = [
@@ -73,7 +73,7 @@ async fn a_refused_form_keeps_what_was_entered_but_the_secret() {
 
 #[tokio::test]
 async fn a_secret_under_another_modes_name_is_refused_and_not_repeated() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let key = "the-key-that-is-not-shown";
     for (auth, field) in [
         (json!({ "mode": "none", "secret": key }), "auth"),

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::{Guarded, Upstream, World, call, decide, refresh_and_decide, register, rpc_request, said, text};
+use super::{Guarded, McpFixture, Upstream, call, decide, refresh_and_decide, register, rpc_request, said, text};
 
 #[tokio::test]
 async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let personal = world.personal("mine").await;
     world.usable("open", json!({ "mode": "none" })).await;
     let key = json!({ "mode": "tenant_key", "secret": "the-tenants-own-key-0001" });
@@ -45,7 +45,7 @@ async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
 
 #[tokio::test]
 async fn l55_a_secret_that_a_tool_says_back_is_nowhere_in_what_comes_out() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let personal = world.personal("mine").await;
     let key = "the-tenants-own-key-0001";
     world.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
@@ -94,7 +94,7 @@ fn none_holds(secret: &str, texts: &[&str]) {
 
 #[tokio::test]
 async fn l55_a_secret_that_is_said_back_by_a_stream_or_in_a_refusal_is_nowhere_in_what_comes_out() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let key = "the-tenants-own-key-0001";
     world.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
     let agent = world.agent(&world.owner).await;
@@ -113,7 +113,7 @@ async fn l55_a_secret_that_is_said_back_by_a_stream_or_in_a_refusal_is_nowhere_i
 
 #[tokio::test]
 async fn l21_a_call_that_meets_a_401_is_made_once_more_with_a_fresh_token() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
     let first = world.connect(&world.owner, &id).await;
     refresh_and_decide(&world.owner, &id).await;
@@ -137,7 +137,7 @@ async fn l21_a_call_that_meets_a_401_is_made_once_more_with_a_fresh_token() {
 
 #[tokio::test]
 async fn l21_a_call_that_meets_two_401s_is_made_no_third_time() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     // A server that names our issuer and takes tokens of another alone.
     let strict = Upstream::start(&crate::oauth::Issuer::start().await).await;
     strict.set(|ways| {
@@ -157,7 +157,7 @@ async fn l21_a_call_that_meets_two_401s_is_made_no_third_time() {
 
 #[tokio::test]
 async fn s03_a_session_at_an_upstream_is_one_persons() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.personal("notes").await;
     let bo = world.app.member("bo").await;
     world.connect(&bo, &id).await;
@@ -176,7 +176,7 @@ async fn s03_a_session_at_an_upstream_is_one_persons() {
 
 #[tokio::test]
 async fn l47_a_server_that_knows_only_what_it_must_stays_connected() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.upstream.set(|ways| {
         ways.unknown_methods = vec![
             "ping",
@@ -207,7 +207,7 @@ async fn l47_a_server_that_knows_only_what_it_must_stays_connected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l50_a_call_that_takes_long_holds_up_no_other() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("slow", json!({ "mode": "none" })).await;
     let quick = Upstream::start(&world.issuer).await;
     let id = text(&register(&world.owner, &quick, "quick", json!({ "mode": "none" })).await, "id");
@@ -229,7 +229,7 @@ async fn l50_a_call_that_takes_long_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l50_servers_that_never_answer_are_left_out_together_and_the_rest_is_offered() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("good", json!({ "mode": "none" })).await;
     let silent = Upstream::start(&world.issuer).await;
     silent.set(|ways| ways.broken = Some(500));
@@ -254,7 +254,7 @@ async fn l50_servers_that_never_answer_are_left_out_together_and_the_rest_is_off
     assert_eq!(turn["status"], "succeeded");
     assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
     for slug in ["mute-a", "mute-b", "mute-c"] {
-        assert_eq!(World::reason_of(&turn, slug), "timeout");
+        assert_eq!(McpFixture::reason_of(&turn, slug), "timeout");
     }
     // Once they answer, they are in again.
     silent.set(|ways| ways.silent_at = None);

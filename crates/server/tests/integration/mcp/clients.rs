@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{World, text};
+use super::{McpFixture, text};
 
 /// A client at `/v1` that acts through a token with this name.
-async fn program(world: &World, name: &str) -> crate::harness::Client {
+async fn program(world: &McpFixture, name: &str) -> crate::harness::Client {
     let body = json!({ "name": name, "kind": "personal", "audience": "api", "scopes": ["write"] });
     let token = world.owner.post("/v1/tokens", body).await.expect(201).text_of("token");
     world.app.bearer(&token)
@@ -18,14 +18,14 @@ fn client(of: &Value) -> (&str, &str) {
 
 #[tokio::test]
 async fn threads_messages_turns_and_steps_say_which_software_acted() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("notes", json!({ "mode": "none" })).await;
     let report = program(&world, "Nightly report").await;
     for (who, kind, name) in [(&world.owner, "page", "Web page"), (&report, "api_token", "Nightly report")] {
         let new = json!({ "space_id": world.space, "text": "/tool notes__echo {}" });
         let thread = who.post("/v1/threads", new).await.expect(201);
         assert_eq!(client(&thread.json), (kind, name));
-        world.app.settle().await;
+        world.app.run_pending_jobs().await;
         let path = format!("/v1/threads/{}", thread.text_of("id"));
         assert_eq!(client(&world.owner.get(&path).await.expect(200).json), (kind, name));
         let messages = world.owner.get(&format!("{path}/messages")).await.expect(200);
@@ -45,7 +45,7 @@ async fn threads_messages_turns_and_steps_say_which_software_acted() {
 
 #[tokio::test]
 async fn a_call_at_the_gateway_is_recorded_with_its_client() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.personal("notes").await;
     let body = json!({ "name": "Claude Code", "kind": "personal", "audience": "mcp", "scopes": ["write"] });
     let token = world.owner.post("/v1/tokens", body).await.expect(201);
@@ -67,7 +67,7 @@ async fn a_call_at_the_gateway_is_recorded_with_its_client() {
 
 #[tokio::test]
 async fn no_client_is_taken_from_what_was_sent() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let report = program(&world, "Nightly report").await;
     let forged =
         json!({ "space_id": world.space, "text": "hello", "acting_client": { "kind": "agent", "name": "Agent" } });

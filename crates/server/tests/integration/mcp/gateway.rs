@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{World, call, decide, gateway_token, names, rpc, said, text};
-use crate::harness::{Answer, Client};
+use super::{McpFixture, call, decide, gateway_token, names, rpc, said, text};
+use crate::harness::{Client, Response};
 
-fn code(answer: &Answer) -> &str {
+fn code(answer: &Response) -> &str {
     assert_eq!(answer.json["result"]["isError"], true, "{}", answer.text);
     answer.json["result"]["structuredContent"]["error"]["code"].as_str().unwrap_or_else(|| panic!("{}", answer.text))
 }
@@ -17,7 +17,7 @@ async fn api_token(who: &Client, kind: &str, scope: &str) -> String {
 
 #[tokio::test]
 async fn s07_no_token_connects_a_server_or_lets_a_call_through() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = text(&world.register("notes", json!({ "mode": "user_oauth" })).await, "id");
     decide(&world.owner, &id).await;
     world.serve(&id, json!({})).await;
@@ -67,7 +67,7 @@ async fn s07_no_token_connects_a_server_or_lets_a_call_through() {
 
 #[tokio::test]
 async fn s09_the_gateway_keeps_membership() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("open", json!({ "mode": "none" })).await;
     let ana = world.app.member("ana").await;
     let agent = world.agent(&ana).await;
@@ -99,7 +99,7 @@ async fn s09_the_gateway_keeps_membership() {
 
 #[tokio::test]
 async fn s09_the_gateway_keeps_allow_lists_and_approvals() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("open", json!({ "mode": "none" })).await;
     let agent = world.agent(&world.owner).await;
     for word in ["always", "once"] {
@@ -126,7 +126,7 @@ async fn s09_the_gateway_keeps_allow_lists_and_approvals() {
 
 #[tokio::test]
 async fn s09_without_a_space_only_servers_marked_for_it_are_offered_and_effects_still_ask() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let inside = world.usable("inside", json!({ "mode": "none" })).await;
     let body = json!({
         "name": "outside", "url": world.upstream.url(), "auth": { "mode": "none" },
@@ -158,12 +158,12 @@ async fn s09_without_a_space_only_servers_marked_for_it_are_offered_and_effects_
 
 #[tokio::test]
 async fn a_stranger_at_the_gateway_learns_where_to_be_authorised_and_nothing_else() {
-    let world = World::new().await;
-    let metadata = world.app.anyone().get("/.well-known/oauth-protected-resource/mcp").await.expect(200).json;
+    let world = McpFixture::new().await;
+    let metadata = world.app.anonymous().get("/.well-known/oauth-protected-resource/mcp").await.expect(200).json;
     assert_eq!(metadata["resource"], world.app.url("/mcp"));
     let api = world.app.bearer(&api_token(&world.owner, "personal", "admin").await);
     for path in ["/mcp".to_owned(), world.gateway()] {
-        for client in [&world.app.anyone(), &world.app.bearer("twp_nonsense"), &api, &world.owner] {
+        for client in [&world.app.anonymous(), &world.app.bearer("twp_nonsense"), &api, &world.owner] {
             for method in ["POST", "GET", "DELETE"] {
                 let answer = client.send(client.request(method, &path).header("accept", "text/event-stream")).await;
                 assert_eq!(answer.status, 401, "{method} {path}");
@@ -185,7 +185,7 @@ async fn a_stranger_at_the_gateway_learns_where_to_be_authorised_and_nothing_els
 
 #[tokio::test]
 async fn ending_ones_own_connection_says_no_more_than_that_it_is_done() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.personal("notes").await;
     let path = format!("/v1/me/mcp-servers/{id}/connection");
     assert_eq!(world.owner.delete(&path).await.expect(204).text, "");
@@ -195,7 +195,7 @@ async fn ending_ones_own_connection_says_no_more_than_that_it_is_done() {
 
 #[tokio::test]
 async fn a_token_with_scope_read_gets_tools_that_read_and_runs_no_other() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("open", json!({ "mode": "none" })).await;
     let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     let effects =
@@ -223,7 +223,7 @@ async fn a_token_with_scope_read_gets_tools_that_read_and_runs_no_other() {
 
 #[tokio::test]
 async fn what_is_no_message_or_of_no_known_version_is_told_as_json() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let agent = world.agent(&world.owner).await;
     for (body, code) in [("{", -32700), ("", -32700), ("{}", -32600), ("[]", -32600), ("1", -32600)] {
         let answer = agent.send(super::rpc_request(&agent, &world.gateway()).body(body)).await.expect(400);
@@ -245,7 +245,7 @@ async fn what_is_no_message_or_of_no_known_version_is_told_as_json() {
 
 #[tokio::test]
 async fn a_page_says_no_reason_that_is_not_ours() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let page = world.owner.get("/me/mcp-servers?status=error&reason=call_+1_555_now").await.expect(200).text;
     assert!(!page.contains("1_555_now") && page.contains("Nothing was connected"), "{page}");
     let page = world.owner.get("/me/mcp-servers?status=error&reason=access_denied").await.expect(200).text;

@@ -4,21 +4,21 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{World, call, decide, refresh_and_decide, register, said, text};
-use crate::harness::{Answer, TestApp};
+use super::{McpFixture, call, decide, refresh_and_decide, register, said, text};
+use crate::harness::{Response, TestApp};
 use crate::oauth::Issuer;
 
 const CLIENT_SECRET: &str = "a-secret-for-the-first-issuer-alone";
 
 /// The operator changes what is asked for; the secret stays the stored one.
-async fn change_scopes(world: &World, server: &str, mut auth: Value) {
+async fn change_scopes(world: &McpFixture, server: &str, mut auth: Value) {
     auth["mode"] = json!("user_oauth");
     auth["scopes"] = json!(["notes:write"]);
     let changed = world.owner.patch(&format!("/v1/mcp-servers/{server}"), json!({ "auth": auth })).await.expect(200);
     assert_eq!(changed.json["status"], "pending", "{}", changed.text);
 }
 
-async fn move_to_another(world: &World) -> Issuer {
+async fn move_to_another(world: &McpFixture) -> Issuer {
     let other = Issuer::start().await;
     other.set(|ways| ways.resource_needed = false);
     let named = other.clone();
@@ -28,7 +28,7 @@ async fn move_to_another(world: &World) -> Issuer {
 
 #[tokio::test]
 async fn l37_a_grant_of_one_issuer_is_not_used_once_another_is_approved() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.personal("notes").await;
     let token = world.connect(&world.owner, &id).await;
     let agent = world.agent(&world.owner).await;
@@ -55,8 +55,8 @@ async fn l37_a_grant_of_one_issuer_is_not_used_once_another_is_approved() {
 
 #[tokio::test]
 async fn s14_a_client_secret_stays_with_its_issuer_also_when_the_operator_changed_something_meanwhile() {
-    let world = World::new().await;
-    let hand = |ways: &mut crate::oauth::Ways| {
+    let world = McpFixture::new().await;
+    let hand = |ways: &mut crate::oauth::Behavior| {
         ways.registration = false;
         ways.auth_methods = vec!["client_secret_post", "none"];
     };
@@ -87,11 +87,11 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
     let evil = "evil.example";
     // A peer that nobody trusts, and a proxy that may name the sender's address, and no more than that.
     for trusted_proxies in ["", "127.0.0.0/8, ::1/128"] {
-        let world = World::over(TestApp::behind(trusted_proxies).await).await;
+        let world = McpFixture::over(TestApp::behind(trusted_proxies).await).await;
         let port = world.app.address.port();
         let configured = world.app.slices().config.public_url.join("/oauth/callback/").unwrap();
         let id = text(&register(&world.owner, &world.upstream, "notes", json!({ "mode": "user_oauth" })).await, "id");
-        let by = async |path: &str, body: &Value, headers: &[(&str, &str)]| -> Answer {
+        let by = async |path: &str, body: &Value, headers: &[(&str, &str)]| -> Response {
             let mut request = world.owner.request("POST", path).header("content-type", "application/json");
             for (name, value) in headers {
                 request = request.header(*name, *value);
@@ -151,7 +151,7 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consent_under_way_does_not_outlive_the_move_rejection_or_deletion_of_its_server() {
     for what in ["move", "reject", "delete"] {
-        let world = World::new().await;
+        let world = McpFixture::new().await;
         let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
         let path = format!("/v1/mcp-servers/{id}");
         let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
@@ -169,14 +169,14 @@ async fn a_consent_under_way_does_not_outlive_the_move_rejection_or_deletion_of_
         let (finished, ()) = tokio::join!(world.finish(&world.owner, &started), change);
         assert!(finished.header("location").contains("reason=registration_replaced"), "{what}: {finished:?}");
         assert_eq!(world.owner.get("/v1/me/connections").await.expect(200).json["items"], json!([]), "{what}");
-        world.app.settle().await;
+        world.app.run_pending_jobs().await;
         assert!(world.issuer.look(|seen| seen.live_access.is_empty()), "{what}: revoked");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_under_way_is_not_kept_for_a_server_that_goes_meanwhile() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let server = world.register("notes", json!({ "mode": "user_oauth" })).await;
     let id = text(&server, "id");
     let path = format!("/v1/mcp-servers/{id}");
@@ -198,7 +198,7 @@ async fn a_registration_under_way_is_not_kept_for_a_server_that_goes_meanwhile()
 
 #[tokio::test]
 async fn a_client_secret_in_a_change_reaches_the_registration_as_the_put_does() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.issuer.set(|ways| {
         ways.registration = false;
         ways.auth_methods = vec!["client_secret_post"];
@@ -219,7 +219,7 @@ async fn a_client_secret_in_a_change_reaches_the_registration_as_the_put_does() 
 
 #[tokio::test]
 async fn a_refused_registration_is_told_to_the_operator_and_ends_nobodys_grant() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.personal("notes").await;
     let agent = world.agent(&world.owner).await;
     world.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
@@ -236,7 +236,7 @@ async fn a_refused_registration_is_told_to_the_operator_and_ends_nobodys_grant()
 
 #[tokio::test]
 async fn l02_whose_account_is_connected_is_not_taken_from_the_start_of_a_flow() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
     let bo = world.app.member("bo").await;
     let other = bo.user.unwrap();

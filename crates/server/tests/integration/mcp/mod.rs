@@ -17,13 +17,13 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use thinkwork_primitives::{TenantId, UserId};
 
-use crate::harness::{Answer, Client, TestApp};
+use crate::harness::{Client, Response, TestApp};
 use crate::oauth::Issuer;
 
 pub use upstream::{Guarded, Upstream};
 
 /// A deployment with one public Space, an upstream and its issuer.
-pub struct World {
+pub struct McpFixture {
     pub app: TestApp,
     pub issuer: Issuer,
     pub upstream: Upstream,
@@ -31,7 +31,7 @@ pub struct World {
     pub space: String,
 }
 
-impl World {
+impl McpFixture {
     pub async fn new() -> Self {
         Self::over(TestApp::new().await).await
     }
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// Consent at the issuer and the way back, in the browser that started.
-    pub async fn finish(&self, who: &Client, started: &Answer) -> Answer {
+    pub async fn finish(&self, who: &Client, started: &Response) -> Response {
         let to = started.text_of("authorize_url");
         let outside = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let back = outside.build().unwrap().get(to).send().await.unwrap();
@@ -110,14 +110,14 @@ impl World {
     }
 
     /// A call through the gateway.
-    pub async fn call(&self, agent: &Client, name: &str) -> Answer {
+    pub async fn call(&self, agent: &Client, name: &str) -> Response {
         call(agent, &self.gateway(), name, json!({})).await
     }
 
     /// A thread with this text and its first turn, as it ended.
     pub async fn turn(&self, who: &Client, text: &str) -> Value {
         let thread = who.post("/v1/threads", json!({ "space_id": self.space, "text": text })).await.expect(201);
-        self.app.settle().await;
+        self.app.run_pending_jobs().await;
         let turns = who.get(&format!("/v1/threads/{}/turns", thread.text_of("id"))).await.expect(200);
         turns.json["items"][0].clone()
     }
@@ -145,7 +145,7 @@ impl World {
     /// A browser session of anybody in any tenant.
     pub async fn session_in(&self, tenant: TenantId, user: UserId) -> Client {
         let session = self.app.slices().access.session_create(tenant, user, "tests").await.unwrap();
-        let mut client = self.app.anyone();
+        let mut client = self.app.anonymous();
         client.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
         client.csrf = Some(session.csrf);
         client.user = Some(user);
@@ -169,7 +169,7 @@ pub async fn register(operator: &Client, upstream: &Upstream, slug: &str, auth: 
 }
 
 /// Approves the server as it is, with every known tool as `read`.
-pub async fn decide(operator: &Client, server: &str) -> Answer {
+pub async fn decide(operator: &Client, server: &str) -> Response {
     let path = format!("/v1/mcp-servers/{server}");
     let shown = operator.get(&path).await.expect(200).json;
     let mut effects = json!({});
@@ -191,7 +191,7 @@ pub async fn gateway_token(who: &Client, kind: &str) -> String {
 }
 
 /// One JSON-RPC request to the gateway, as a foreign client sends it.
-pub async fn rpc(agent: &Client, path: &str, method: &str, params: Value) -> Answer {
+pub async fn rpc(agent: &Client, path: &str, method: &str, params: Value) -> Response {
     let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
     agent.send(rpc_request(agent, path).body(body.to_string())).await
 }
@@ -204,18 +204,18 @@ pub fn rpc_request(agent: &Client, path: &str) -> reqwest::RequestBuilder {
         .header("mcp-protocol-version", "2025-11-25")
 }
 
-pub async fn call(agent: &Client, path: &str, name: &str, arguments: Value) -> Answer {
+pub async fn call(agent: &Client, path: &str, name: &str, arguments: Value) -> Response {
     rpc(agent, path, "tools/call", json!({ "name": name, "arguments": arguments })).await
 }
 
-pub fn names(answer: &Answer) -> Vec<String> {
+pub fn names(answer: &Response) -> Vec<String> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let tools = answer.json["result"]["tools"].as_array().unwrap_or_else(|| panic!("{}", answer.text));
     tools.iter().map(|tool| text(tool, "name")).collect()
 }
 
 /// The text of a tool's answer.
-pub fn said(answer: &Answer) -> String {
+pub fn said(answer: &Response) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text);
     text(&answer.json["result"]["content"][0], "text")
 }

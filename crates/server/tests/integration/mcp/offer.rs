@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use super::{Guarded, Upstream, World, decide, names, offered, register, rpc, said, text};
+use super::{Guarded, McpFixture, Upstream, decide, names, offered, register, rpc, said, text};
 
 /// A model that writes down what it was asked and has nothing to say.
 async fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
@@ -23,7 +23,7 @@ async fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
 }
 
 /// One server for each reason that needs no waiting: its slug, the reason, and its link if connecting mends it.
-async fn left_out_servers(world: &World) -> Vec<(&'static str, &'static str, Option<String>)> {
+async fn left_out_servers(world: &McpFixture) -> Vec<(&'static str, &'static str, Option<String>)> {
     let link = |id: &str| Some(world.app.url(&format!("/me/mcp-servers/{id}/connect")));
     let ended = world.personal("ended").await;
     world.app.clock.advance(std::time::Duration::from_secs(3_590));
@@ -54,7 +54,7 @@ async fn left_out_servers(world: &World) -> Vec<(&'static str, &'static str, Opt
 
 #[tokio::test]
 async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gateway_and_model() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("good", json!({ "mode": "none" })).await;
     let agent = world.agent(&world.owner).await;
     let expected = left_out_servers(&world).await;
@@ -73,7 +73,7 @@ async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gatew
     };
     let (_, section) = told.split_once("# Servers left out of this turn").unwrap();
     for (slug, reason, link) in &expected {
-        assert_eq!(&World::reason_of(&turn, slug), reason);
+        assert_eq!(&McpFixture::reason_of(&turn, slug), reason);
         let entry = turn["tools_left_out"].as_array().unwrap().iter().find(|entry| entry["server"] == *slug);
         assert_eq!(entry.unwrap()["connect_url"].as_str(), link.as_deref(), "{slug}");
         let line = section.lines().find(|line| line.starts_with(&format!("- {slug}: ")));
@@ -101,7 +101,7 @@ async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gatew
 
 #[tokio::test]
 async fn l46_work_without_a_person_leaves_personal_servers_out_and_says_so() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let mine = world.personal("mine").await;
     world.usable("open", json!({ "mode": "none" })).await;
     let body = json!({ "name": "s", "kind": "service", "audience": "api", "scopes": ["write"] });
@@ -117,7 +117,7 @@ async fn l46_work_without_a_person_leaves_personal_servers_out_and_says_so() {
 
 #[tokio::test]
 async fn l48_a_server_that_asks_only_when_a_tool_is_called_leads_to_the_page_where_it_is_connected() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.upstream.set(|ways| ways.guarded = Guarded::CallsOnly);
     let id = world.usable("notes", json!({ "mode": "none" })).await;
     let agent = world.agent(&world.owner).await;
@@ -155,7 +155,7 @@ async fn l48_a_server_that_asks_only_when_a_tool_is_called_leads_to_the_page_whe
 
 #[tokio::test]
 async fn l48_a_401_that_says_nothing_else_and_one_for_a_fresh_token_lead_there_too() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let mine = world.personal("mine").await;
     let open = world.usable("open", json!({ "mode": "none" })).await;
     let agent = world.agent(&world.owner).await;
@@ -177,7 +177,7 @@ async fn l48_a_401_that_says_nothing_else_and_one_for_a_fresh_token_lead_there_t
 
 #[tokio::test]
 async fn a_first_snapshot_is_offered_at_once_and_asks_until_its_effects_are_decided() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
     let ana = world.app.member("ana").await;
     world.connect(&ana, &id).await;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use thinkwork_primitives::Role;
 
-use super::{World, call, decide, gateway_token, refresh_and_decide, register, said, text};
+use super::{McpFixture, call, decide, gateway_token, refresh_and_decide, register, said, text};
 use crate::harness::Client;
 
 /// One (tenant, user, server).
@@ -21,7 +21,7 @@ struct Holder {
 const SLUGS: [&str; 2] = ["one", "two"];
 
 /// Two tenants, two people each, two servers each: all of them behind one address.
-async fn holders(world: &World) -> Vec<Holder> {
+async fn holders(world: &McpFixture) -> Vec<Holder> {
     let access = &world.app.slices().access;
     let globex = access.tenant_create("globex", "Globex", "gina@globex.test", "Gina").await.unwrap();
     let mut holders = Vec::new();
@@ -53,7 +53,7 @@ async fn holders(world: &World) -> Vec<Holder> {
 }
 
 async fn check(steps: &[(usize, u8)]) {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.upstream.set(|ways| ways.guarded = super::Guarded::Everything);
     let holders = holders(&world).await;
     assert_eq!(holders.len(), 8);

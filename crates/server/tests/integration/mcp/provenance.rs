@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 use thinkwork_primitives::{Role, UserId};
 
-use super::{Upstream, World, decide, offered, register, text};
-use crate::harness::{Client, by_hand};
+use super::{McpFixture, Upstream, decide, offered, register, text};
+use crate::harness::{Client, execute_sql};
 
-fn path(world: &World, rest: &str) -> String {
+fn path(world: &McpFixture, rest: &str) -> String {
     format!("/v1/spaces/{}/effective-tools{rest}", world.space)
 }
 
 /// What the inspector says, which must be what a turn of that person gets.
-async fn effective(world: &World, who: &Client) -> Value {
+async fn effective(world: &McpFixture, who: &Client) -> Value {
     let shown = who.get(&path(world, "")).await.expect(200).json;
     let turn = world.turn(who, "hello").await;
     assert_eq!((&turn["tools_offered"], &turn["tools_left_out"]), (&shown["offered"], &shown["left_out"]));
@@ -20,7 +20,7 @@ async fn effective(world: &World, who: &Client) -> Value {
 
 #[tokio::test]
 async fn a_tool_says_its_source_granter_limits_effect_and_approval() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let mine = world.personal("mine").await;
     let open = world.usable("open", json!({ "mode": "tenant_key", "secret": "a-key-of-the-company" })).await;
     let change = json!({ "tool_allowlist": ["echo", "wait"] });
@@ -60,7 +60,7 @@ async fn a_tool_says_its_source_granter_limits_effect_and_approval() {
 
 #[tokio::test]
 async fn looking_opens_asks_and_records_nothing() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.personal("mine").await;
     let fresh = Upstream::start(&world.issuer).await;
     let id = text(&register(&world.owner, &fresh, "fresh", json!({ "mode": "user_oauth" })).await, "id");
@@ -82,7 +82,7 @@ async fn looking_opens_asks_and_records_nothing() {
 
 #[tokio::test]
 async fn members_ask_for_themselves_and_operators_for_whom_they_may() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("open", json!({ "mode": "none" })).await;
     let ana = world.app.member("ana").await;
     let operator = world.app.operator().await;
@@ -112,7 +112,7 @@ async fn members_ask_for_themselves_and_operators_for_whom_they_may() {
 
 #[tokio::test]
 async fn the_page_says_it_in_words_with_the_link_that_mends_it() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let mine = world.personal("mine").await;
     let waiting = text(&world.register("waiting", json!({ "mode": "none" })).await, "id");
     world.serve(&waiting, json!({})).await;
@@ -138,7 +138,7 @@ async fn the_page_says_it_in_words_with_the_link_that_mends_it() {
 
 #[tokio::test]
 async fn a_policy_that_does_not_read_back_offers_nothing() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     world.usable("open", json!({ "mode": "none" })).await;
     let damaged = [
         "approvals = '{\"echo\":\"Never\"}'",
@@ -148,7 +148,7 @@ async fn a_policy_that_does_not_read_back_offers_nothing() {
     ];
     for change in damaged {
         let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
-        by_hand(&tx, &format!("UPDATE space_tool_source SET {change}")).await.unwrap();
+        execute_sql(&tx, &format!("UPDATE space_tool_source SET {change}")).await.unwrap();
         let refused = world.app.slices().spaces.sources(&mut { tx }, world.space.parse().unwrap()).await.unwrap_err();
         let (column, _) = change.split_once(' ').unwrap();
         let column = column.replace("_id", "_kind");

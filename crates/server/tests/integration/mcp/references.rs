@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{World, said, text};
+use super::{McpFixture, said, text};
 use crate::guards::operations::{body, described};
-use crate::guards::scene::Scene;
+use crate::guards::scene::Fixture;
 use crate::guards::tables;
 
 /// Names under which such a reference was accepted elsewhere.
@@ -67,8 +67,8 @@ fn references_are_recognised() {
 
 #[tokio::test]
 async fn l30_no_body_of_the_openapi_document_has_a_field_for_a_stored_secret() {
-    let world = World::new().await;
-    let document = world.app.anyone().get("/v1/openapi.json").await.expect(200).json;
+    let world = McpFixture::new().await;
+    let document = world.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let mut bodies = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
@@ -108,7 +108,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 
 #[tokio::test]
 async fn l30_a_reference_in_any_place_of_any_body_is_refused_before_anything_happens() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let before = tables::dump(&scene.app).await;
     let mut tried = 0;
     for operation in described(&scene.app).await.into_iter().filter(|operation| operation.takes_body) {
@@ -138,7 +138,7 @@ async fn l30_a_reference_in_any_place_of_any_body_is_refused_before_anything_hap
 
 #[tokio::test]
 async fn l30_a_stored_model_key_stays_with_the_host_it_was_entered_for() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let put = async |base: &str, key: Value| {
         let body = json!({ "model_base_url": base, "model": "any", "instructions": "", "api_key": key });
         world.owner.put("/v1/agent", body).await
@@ -153,7 +153,7 @@ async fn l30_a_stored_model_key_stays_with_the_host_it_was_entered_for() {
 
 #[tokio::test]
 async fn l30_a_stored_secret_goes_nowhere_but_where_it_was_entered_for() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let key = "the-first-servers-own-key";
     let first = world.usable("first", json!({ "mode": "tenant_key", "secret": key })).await;
     let id = first.parse().unwrap();

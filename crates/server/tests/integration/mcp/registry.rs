@@ -7,17 +7,17 @@ use serde_json::{Map, Value, json};
 use thinkwork::tools::{Call, Error, Receipt, ToolContext, ToolSource as _};
 use thinkwork_primitives::{ActingClient, CredentialSubject, Requester};
 
-use super::{World, call, decide, said, text};
-use crate::harness::{by_hand, of_tenant};
+use super::{McpFixture, call, decide, said, text};
+use crate::harness::{execute_sql, of_tenant};
 
 /// The answer to a call, without the name that was asked for.
-fn shape(answer: &crate::harness::Answer, name: &str) -> String {
+fn shape(answer: &crate::harness::Response, name: &str) -> String {
     answer.text.replace(name, "NAME")
 }
 
 #[tokio::test]
 async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_approves_nothing() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let server = world.register("notes", json!({ "mode": "none" })).await;
     let id = text(&server, "id");
     let hash = text(&server, "definition_hash");
@@ -30,7 +30,7 @@ async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_
         assert!(answer.json["error"].is_object(), "{}", answer.text);
         let turn = world.turn(&world.owner, "/tool notes__echo {}").await;
         assert_eq!((&turn["status"], &turn["tools_offered"]), (&json!("failed"), &json!([])));
-        assert_eq!(World::reason_of(&turn, "notes"), "pending");
+        assert_eq!(McpFixture::reason_of(&turn, "notes"), "pending");
         assert!(world.upstream.calls().is_empty());
     };
     nothing().await;
@@ -56,7 +56,7 @@ async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_
 
 #[tokio::test]
 async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.personal("notes").await;
     let keyed = world.usable("keyed", json!({ "mode": "tenant_key", "secret": "the-key-of-a-server-that-goes" })).await;
     let agent = world.agent(&world.owner).await;
@@ -89,7 +89,7 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
     let calls = world.upstream.calls().len();
     assert!(world.call(&agent, "notes__echo").await.json["error"].is_object());
     assert_eq!(world.upstream.calls().len(), calls);
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
     assert!(world.issuer.look(|seen| seen.live_access.is_empty()));
     // The row itself stays, without its secret: what grants, steps and the record name by id must lead somewhere.
     let ids = async |sql: &str| -> Vec<uuid::Uuid> {
@@ -121,7 +121,7 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
 /// Between the assembly and the call somebody decides otherwise: the call looks once more.
 #[tokio::test]
 async fn l40_l49_what_was_offered_before_a_decision_is_not_called_after_it() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let slices = world.app.slices();
     let ask = ToolContext {
         tenant: world.app.tenant,
@@ -157,7 +157,7 @@ async fn l40_l49_what_was_offered_before_a_decision_is_not_called_after_it() {
 
 #[tokio::test]
 async fn l42_an_allow_list_holds_when_listing_and_when_calling_and_hides_without_a_trace() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let id = world.usable("notes", json!({ "mode": "none" })).await;
     let agent = world.agent(&world.owner).await;
     assert_eq!(world.listed(&agent).await, ["notes__echo", "notes__wait", "notes__whoami"]);
@@ -197,7 +197,7 @@ async fn l42_an_allow_list_holds_when_listing_and_when_calling_and_hides_without
 
 #[tokio::test]
 async fn a_stored_word_that_does_not_read_back_opens_nothing() {
-    let world = World::new().await;
+    let world = McpFixture::new().await;
     let keyed = world.usable("keyed", json!({ "mode": "tenant_key", "secret": "the-key-of-a-damaged-server" })).await;
     world.serve(&keyed, json!({})).await;
     let agent = world.agent(&world.owner).await;
@@ -215,7 +215,7 @@ async fn a_stored_word_that_does_not_read_back_opens_nothing() {
     for (table, column, good, damaged) in damages {
         let write = async |word: &str| {
             let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
-            by_hand(&tx, &format!("UPDATE {table} SET {column} = '{word}'")).await.unwrap();
+            execute_sql(&tx, &format!("UPDATE {table} SET {column} = '{word}'")).await.unwrap();
             tx.commit().await.unwrap();
         };
         write(damaged).await;

@@ -28,7 +28,7 @@ pub enum Guarded {
 }
 
 /// How the server behaves.
-pub struct Ways {
+pub struct Behavior {
     pub guarded: Guarded,
     /// Whether a 401 says where to be authorised.
     pub challenges: bool,
@@ -66,7 +66,7 @@ impl Request {
 struct Inside {
     base: String,
     issuer: Issuer,
-    ways: Mutex<Ways>,
+    ways: Mutex<Behavior>,
     seen: Mutex<Vec<Request>>,
     sessions: AtomicU64,
     held: AtomicBool,
@@ -104,7 +104,7 @@ impl Upstream {
         let inside = Arc::new(Inside {
             base: format!("http://{}", listener.local_addr().unwrap()),
             issuer: issuer.clone(),
-            ways: Mutex::new(Ways {
+            ways: Mutex::new(Behavior {
                 guarded: Guarded::Nothing,
                 challenges: true,
                 tools: ["echo", "whoami", "wait"].map(tool).to_vec(),
@@ -134,7 +134,7 @@ impl Upstream {
         format!("{}/mcp", self.inside.base)
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut Ways)) {
+    pub fn set(&self, change: impl FnOnce(&mut Behavior)) {
         change(&mut self.inside.ways.lock().unwrap());
     }
 

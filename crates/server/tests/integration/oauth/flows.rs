@@ -4,7 +4,7 @@ use thinkwork::oauth::{CallbackCaller, CallbackOutcome, ConnectionStatus, Error}
 use thinkwork_primitives::{SessionId, TenantId, UserId};
 
 use super::races::texts;
-use super::{World, consent, query_of, text};
+use super::{OauthFixture, consent, query_of, text};
 
 #[track_caller]
 fn returned(finished: CallbackOutcome) -> String {
@@ -14,13 +14,13 @@ fn returned(finished: CallbackOutcome) -> String {
     }
 }
 
-fn exchanges(world: &World) -> usize {
+fn exchanges(world: &OauthFixture) -> usize {
     world.issuer.look(|seen| seen.token_requests.len())
 }
 
 #[tokio::test]
 async fn a_member_connects_and_the_token_is_the_issuers() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     let connection = world.connection().await.unwrap();
     assert_eq!((connection.id, connection.status), (id, ConnectionStatus::Connected));
@@ -31,7 +31,7 @@ async fn a_member_connects_and_the_token_is_the_issuers() {
 
 #[tokio::test]
 async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let bo = UserId::new();
     let strangers = [None, Some((world.tenant, bo)), Some((TenantId::new(), world.ana))];
     for person in strangers {
@@ -48,18 +48,18 @@ async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
 
 #[tokio::test]
 async fn l07_the_right_person_in_another_browser_finishes_nothing() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let person = Some((world.tenant, world.ana, SessionId::new()));
-    let finisher = CallbackCaller { person, headers: axum::http::HeaderMap::new() };
-    assert_eq!(world.oauth.finish(&key, &query, finisher).await, CallbackOutcome::NotYours);
+    let caller = CallbackCaller { person, headers: axum::http::HeaderMap::new() };
+    assert_eq!(world.oauth.finish(&key, &query, caller).await, CallbackOutcome::NotYours);
     assert_eq!(exchanges(&world), 0);
 }
 
 #[tokio::test]
 async fn l02_user_and_tenant_in_a_callback_change_nothing() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let bo = UserId::new();
     let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
@@ -71,7 +71,7 @@ async fn l02_user_and_tenant_in_a_callback_change_nothing() {
 
 #[tokio::test]
 async fn l03_state_is_hashed_single_use_and_short_lived() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let started = world.start(world.tenant, world.ana, world.target).await;
     let state = query_of(&started.authorize_url)["state"].clone();
     assert_eq!(state.len(), 43, "256 bits");
@@ -100,7 +100,7 @@ async fn l03_state_is_hashed_single_use_and_short_lived() {
 
 #[tokio::test]
 async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, _) = world.consent_at_issuer(&started).await;
     for state in ["", "AAAA", r#"{"token_endpoint":"http://127.0.0.1:1/token"}"#, &"x".repeat(20_000)] {
@@ -114,7 +114,7 @@ async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
 
 #[tokio::test]
 async fn l04_the_state_is_not_the_verifier() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let started = world.start(world.tenant, world.ana, world.target).await;
     let sent = query_of(&started.authorize_url);
     let hash = thinkwork_primitives::crypto::sha256(sent["state"].as_bytes());
@@ -129,7 +129,7 @@ async fn l04_the_state_is_not_the_verifier() {
 
 #[tokio::test]
 async fn l05_only_a_page_of_ours_is_returned_to() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let ana = consent(&world.access, world.tenant, world.ana).await;
     for hostile in [
         "//evil.test",
@@ -148,7 +148,7 @@ async fn l05_only_a_page_of_ours_is_returned_to() {
 
 #[tokio::test]
 async fn l06_the_redirect_uri_comes_from_the_configuration_and_is_one_per_registration() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let other = super::target();
     world.register(world.tenant, other).await.unwrap();
     let mut uris = Vec::new();
@@ -164,7 +164,7 @@ async fn l06_the_redirect_uri_comes_from_the_configuration_and_is_one_per_regist
 
 #[tokio::test]
 async fn l08_an_answer_at_another_registrations_callback_is_refused() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let other = super::target();
     world.register(world.tenant, other).await.unwrap();
     let started = world.start(world.tenant, world.ana, world.target).await;
@@ -198,7 +198,7 @@ async fn s11_iss_matrix() {
         (false, Some("$issuer/"), false),
     ] {
         for refuse in [None, Some("access_denied")] {
-            let world = World::with(|ways| ways.iss_declared = declared).await;
+            let world = OauthFixture::with(|ways| ways.iss_declared = declared).await;
             let base = world.issuer.base.clone();
             world.issuer.set(|ways| {
                 ways.iss_sent = sent.map(|sent| sent.replace("$issuer", &base));
@@ -218,7 +218,7 @@ async fn s11_iss_matrix() {
 
 #[tokio::test]
 async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     for (change, connects) in [
         ("$q#", true),
         ("$q#_=_", true),
@@ -240,7 +240,7 @@ async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
 
 #[tokio::test]
 async fn l11_a_refusal_names_its_reason_and_none_of_the_providers_text() {
-    let world = World::with(|ways| ways.refuse = Some("access_denied")).await;
+    let world = OauthFixture::with(|ways| ways.refuse = Some("access_denied")).await;
     let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
     assert_eq!(to, "/me/connections?status=error&reason=access_denied");
     world.issuer.set(|ways| ways.refuse = Some("Weird Error<script>"));
@@ -256,7 +256,7 @@ async fn l11_a_refusal_names_its_reason_and_none_of_the_providers_text() {
 
 #[tokio::test]
 async fn control_characters_in_an_answers_scope_cost_no_grant() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let answer = serde_json::json!({ "access_token": "access-of-16-or-more", "scope": "notes:read\0notes:write" });
     world.issuer.set(|ways| ways.token_script.push_back((200, answer.to_string())));
     world.connect().await;
@@ -265,7 +265,7 @@ async fn control_characters_in_an_answers_scope_cost_no_grant() {
 
 #[tokio::test]
 async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let first = world.connect().await;
     let old = text(&world.token().await.unwrap());
     let second = world.connect().await;
@@ -278,7 +278,7 @@ async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
 
 #[tokio::test]
 async fn l13_reconnecting_a_dead_grant_leaves_nothing_of_its_death() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     world.advance(3_590);
     world.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
@@ -291,7 +291,7 @@ async fn l13_reconnecting_a_dead_grant_leaves_nothing_of_its_death() {
 
 #[tokio::test]
 async fn l13_reconnecting_the_same_account_revokes_nothing_that_the_new_grant_may_stand_on() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.connect().await;
     assert!(world.run_jobs().await.is_empty());
@@ -301,7 +301,7 @@ async fn l13_reconnecting_the_same_account_revokes_nothing_that_the_new_grant_ma
 
 #[tokio::test]
 async fn l22_reconnecting_another_account_revokes_the_tokens_of_the_one_before() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let first = world.connect().await;
     let old = text(&world.token().await.unwrap());
     world.issuer.set(|ways| ways.account = Some("bo@notes.test"));
@@ -320,7 +320,7 @@ async fn l22_reconnecting_another_account_revokes_the_tokens_of_the_one_before()
 
 #[tokio::test]
 async fn l09_two_taps_make_two_flows_and_one_connection() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let one = world.start(world.tenant, world.ana, world.target).await;
     let two = world.start(world.tenant, world.ana, world.target).await;
     let mut connections = Vec::new();
@@ -334,7 +334,7 @@ async fn l09_two_taps_make_two_flows_and_one_connection() {
 
 #[tokio::test]
 async fn l25_the_grant_is_the_users_whatever_subject_the_issuer_names() {
-    let world = World::with(|ways| ways.account = None).await;
+    let world = OauthFixture::with(|ways| ways.account = None).await;
     world.connect().await;
     let connection = world.connection().await.unwrap();
     assert_eq!((connection.user, connection.account.as_str()), (world.ana, "not-our-user"));
@@ -342,7 +342,7 @@ async fn l25_the_grant_is_the_users_whatever_subject_the_issuer_names() {
 
 #[tokio::test]
 async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.issuer.set(|ways| ways.pkce = Some(vec!["plain"]));
     assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
     world.issuer.set(|ways| ways.pkce = None);
@@ -354,7 +354,7 @@ async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
 
 #[tokio::test]
 async fn without_dynamic_registration_a_client_is_entered_by_hand_and_proves_itself() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.issuer.set(|ways| ways.registration = false);
     assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
     for method in ["client_secret_basic", "client_secret_post"] {
@@ -373,8 +373,8 @@ async fn without_dynamic_registration_a_client_is_entered_by_hand_and_proves_its
 
 #[tokio::test]
 async fn approving_again_keeps_the_registration_and_another_client_gets_another_callback() {
-    let world = World::new().await;
-    let callback = |started: &thinkwork::oauth::Started| query_of(&started.authorize_url)["redirect_uri"].clone();
+    let world = OauthFixture::new().await;
+    let callback = |started: &thinkwork::oauth::StartedFlow| query_of(&started.authorize_url)["redirect_uri"].clone();
     let before = callback(&world.start(world.tenant, world.ana, world.target).await);
     world.register(world.tenant, world.target).await.unwrap();
     assert_eq!(world.issuer.look(|seen| seen.registrations.len()), 1);

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 /// How the server behaves; the default is a modern, strict one.
-pub struct Ways {
+pub struct Behavior {
     pub iss_declared: bool,
     /// What is sent as `iss`: the issuer (`None`), something else, or nothing (empty).
     pub iss_sent: Option<String>,
@@ -43,7 +43,7 @@ pub struct Ways {
     pub refuse: Option<&'static str>,
 }
 
-impl Default for Ways {
+impl Default for Behavior {
     fn default() -> Self {
         Self {
             iss_declared: true,
@@ -121,7 +121,7 @@ impl Gate {
 #[derive(Clone)]
 pub struct Issuer {
     pub base: String,
-    pub ways: Arc<Mutex<Ways>>,
+    pub ways: Arc<Mutex<Behavior>>,
     pub seen: Arc<Mutex<Seen>>,
     pub gate: Arc<Gate>,
     _stop: Arc<Stop>,
@@ -138,7 +138,7 @@ impl Drop for Stop {
 #[derive(Clone)]
 struct Served {
     base: String,
-    ways: Arc<Mutex<Ways>>,
+    ways: Arc<Mutex<Behavior>>,
     seen: Arc<Mutex<Seen>>,
     gate: Arc<Gate>,
 }
@@ -166,7 +166,7 @@ impl Issuer {
         format!("{}/mcp", self.base)
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut Ways)) {
+    pub fn set(&self, change: impl FnOnce(&mut Behavior)) {
         change(&mut self.ways.lock().unwrap());
     }
 
@@ -337,7 +337,7 @@ fn token_answer(served: &Served, headers: &HeaderMap, body: &Bytes) -> Response 
     grant(&ways, &mut seen, rotated)
 }
 
-fn grant(ways: &Ways, seen: &mut Seen, with_refresh_token: bool) -> Response {
+fn grant(ways: &Behavior, seen: &mut Seen, with_refresh_token: bool) -> Response {
     seen.next += 1;
     let access = format!("access-token-number-{}", seen.next);
     seen.live_access.insert(access.clone());

@@ -17,11 +17,11 @@ use tempfile::TempDir;
 use thinkwork::access::Access;
 use thinkwork::app::App;
 use thinkwork::credentials::Credentials;
-use thinkwork::edge::caller::Consent;
+use thinkwork::edge::caller::SessionUser;
 use thinkwork::metrics::Metrics;
 use thinkwork::oauth::{
     AccessToken, CallbackCaller, CallbackOutcome, ClientSettings, Connection, EndUserConnections, Error, ExpireFlow,
-    Oauth, PreRegistered, RevokeTokens, Started, TokenUse,
+    Oauth, PreRegistered, RevokeTokens, StartedFlow, TokenUse,
 };
 use thinkwork_database::jobs::JobType as _;
 use thinkwork_database::{Db, Options, schema::migrate};
@@ -32,10 +32,10 @@ use thinkwork_primitives::{
 };
 use thinkwork_vault::Vault;
 
-pub use issuer::{Issuer, Ways};
+pub use issuer::{Behavior, Issuer};
 
 /// The slice over a fresh database, with one issuer and one registered server.
-pub struct World {
+pub struct OauthFixture {
     pub db: Db,
     pub clock: Clock,
     pub access: Access,
@@ -55,10 +55,10 @@ pub fn by() -> Actor {
 }
 
 /// A member who has just signed in.
-pub async fn consent(access: &Access, tenant: TenantId, user: UserId) -> Consent {
+pub async fn consent(access: &Access, tenant: TenantId, user: UserId) -> SessionUser {
     let session = access.session_create(tenant, user, "tests").await.unwrap();
     let auth = AuthMethod::Session { id: session.session, signed_in_at: Timestamp::from_micros(0) };
-    Consent::of(Principal { tenant, identity: Identity::User { id: user, role: Role::Member }, auth }).unwrap()
+    SessionUser::of(Principal { tenant, identity: Identity::User { id: user, role: Role::Member }, auth }).unwrap()
 }
 
 pub fn use_of(user: UserId) -> TokenUse {
@@ -77,7 +77,7 @@ pub fn query_of(address: &str) -> HashMap<String, String> {
 }
 
 /// What the browser brings back from the issuer: the callback's key and query.
-pub async fn consent_at_issuer(started: &Started) -> (String, String) {
+pub async fn consent_at_issuer(started: &StartedFlow) -> (String, String) {
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = http.get(&started.authorize_url).send().await.unwrap();
     let to = answer.headers()["location"].to_str().unwrap().to_owned();
@@ -91,13 +91,13 @@ pub fn target() -> GrantTarget {
     McpServerId::new().into()
 }
 
-impl World {
+impl OauthFixture {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
     /// A world whose issuer was changed before the server was registered.
-    pub async fn with(change: impl FnOnce(&mut Ways)) -> Self {
+    pub async fn with(change: impl FnOnce(&mut Behavior)) -> Self {
         thinkwork_outbound::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let database_url = crate::harness::fresh_database(folder.path()).await;
@@ -185,17 +185,17 @@ impl World {
         self.register_client(self.tenant, client).await
     }
 
-    pub async fn start(&self, tenant: TenantId, user: UserId, target: GrantTarget) -> Started {
+    pub async fn start(&self, tenant: TenantId, user: UserId, target: GrantTarget) -> StartedFlow {
         self.oauth.start(&consent(&self.access, tenant, user).await, target, "").await.unwrap()
     }
 
     /// What the browser brings back from the issuer: the callback's key and query.
-    pub async fn consent_at_issuer(&self, started: &Started) -> (String, String) {
+    pub async fn consent_at_issuer(&self, started: &StartedFlow) -> (String, String) {
         consent_at_issuer(started).await
     }
 
     /// The browser that started the flow, with this person signed in.
-    pub fn browser(&self, started: &Started, person: Option<(TenantId, UserId)>) -> CallbackCaller {
+    pub fn browser(&self, started: &StartedFlow, person: Option<(TenantId, UserId)>) -> CallbackCaller {
         let pair = started.set_cookie.split(';').next().unwrap();
         let headers = HeaderMap::from_iter([(header::COOKIE, pair.parse().unwrap())]);
         CallbackCaller { person: person.map(|(tenant, user)| (tenant, user, SessionId::new())), headers }
@@ -258,11 +258,17 @@ impl World {
                     other => panic!("no job of OAuth: {other}"),
                 };
                 match &result {
-                    Ok(()) => thinkwork_database::jobs::done(&self.db, &job).await.unwrap(),
+                    Ok(()) => thinkwork_database::jobs::complete(&self.db, &job).await.unwrap(),
                     Err(error) => {
-                        thinkwork_database::jobs::failed(&self.db, &job, App::tries(&job), now, &error.to_string())
-                            .await
-                            .unwrap();
+                        thinkwork_database::jobs::mark_as_failed(
+                            &self.db,
+                            &job,
+                            App::tries(&job),
+                            now,
+                            &error.to_string(),
+                        )
+                        .await
+                        .unwrap();
                     }
                 }
                 results.push(result);

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use thinkwork::oauth::{CallbackOutcome, ClientSettings, Error, TokenUse};
 use thinkwork_primitives::{ActingClient, Actor, GrantTarget, ProviderId, Requester, TenantId, UserId, WebhookId};
 
-use super::{Issuer, World, query_of, text, use_of};
+use super::{Issuer, OauthFixture, query_of, text, use_of};
 
 /// Two tenants behind one URL, two servers each, two people each; every second pair is connected. A third tenant has
 /// the ids of the first, so that the tenant alone tells their grants apart.
 #[tokio::test]
 async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let tenants = [world.tenant, TenantId::new(), TenantId::new()];
     let mut users: Vec<Vec<UserId>> = (0..2).map(|_| (0..2).map(|_| UserId::new()).collect()).collect();
     let mut servers: Vec<Vec<GrantTarget>> = (0..2).map(|_| (0..2).map(|_| super::target()).collect()).collect();
@@ -58,7 +58,7 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
 /// Ids are unique within their kind only.
 #[tokio::test]
 async fn grants_for_two_kinds_of_target_with_one_id_stay_apart() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let provider = GrantTarget::from(ProviderId::from_uuid(world.target.uuid()));
     world.connect().await;
     let use_ = use_of(world.ana);
@@ -79,7 +79,7 @@ async fn grants_for_two_kinds_of_target_with_one_id_stay_apart() {
 /// The fourth part of the key. What another issuer gave is not used for the server, and not revoked either.
 #[tokio::test]
 async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     // The same issuer again, as another client: the grant goes on with its own.
     world.register_by_hand("by-hand", None).await.unwrap();
@@ -96,7 +96,7 @@ async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
 
 #[tokio::test]
 async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let others = [
         Requester::User(UserId::new()),
@@ -116,7 +116,7 @@ async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
 
 #[tokio::test]
 async fn every_use_stands_in_the_owners_ledger_and_in_nobody_elses() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     world.token().await.unwrap();
     world.advance(3_590);

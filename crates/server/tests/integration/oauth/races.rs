@@ -8,11 +8,11 @@ use serde_json::json;
 use thinkwork::oauth::{AccessToken, CallbackOutcome, ClientSettings, Error};
 use tokio::task::JoinHandle;
 
-use super::{World, query_of, text};
-use crate::harness::{by_hand, until_blocked};
+use super::{OauthFixture, query_of, text};
+use crate::harness::{execute_sql, until_blocked};
 
 /// Ana's token, asked for by a task of its own.
-fn asking(world: &World) -> JoinHandle<Result<AccessToken, Error>> {
+fn asking(world: &OauthFixture) -> JoinHandle<Result<AccessToken, Error>> {
     let oauth = world.oauth.clone();
     let tenant = world.tenant;
     let ana = world.ana;
@@ -21,7 +21,7 @@ fn asking(world: &World) -> JoinHandle<Result<AccessToken, Error>> {
 }
 
 /// Ana's way back from the issuer, in a task of its own.
-async fn finishing(world: &World) -> JoinHandle<CallbackOutcome> {
+async fn finishing(world: &OauthFixture) -> JoinHandle<CallbackOutcome> {
     let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
@@ -29,7 +29,7 @@ async fn finishing(world: &World) -> JoinHandle<CallbackOutcome> {
     tokio::spawn(async move { oauth.finish(&key, &query, ana).await })
 }
 
-pub async fn texts(world: &World, sql: &str) -> Vec<String> {
+pub async fn texts(world: &OauthFixture, sql: &str) -> Vec<String> {
     let database = sea_orm::Database::connect(crate::harness::owner_url(&world.database_url)).await.unwrap();
     let found = database.query_all_raw(Statement::from_string(database.get_database_backend(), sql)).await.unwrap();
     let found = found.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
@@ -39,7 +39,7 @@ pub async fn texts(world: &World, sql: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consent_that_is_exchanged_while_its_server_goes_connects_nothing_and_is_revoked() {
-    let world = World::with(|ways| {
+    let world = OauthFixture::with(|ways| {
         ways.auth_methods = vec!["client_secret_post"];
         ways.secret = Some("registered-secret-of-16");
     })
@@ -65,7 +65,7 @@ async fn a_consent_that_is_exchanged_while_its_server_goes_connects_nothing_and_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l37_a_consent_that_is_exchanged_while_the_issuer_moves_is_not_used() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let other = super::Issuer::start().await;
     world.issuer.gate.close();
     let finishing = finishing(&world).await;
@@ -82,14 +82,14 @@ async fn l37_a_consent_that_is_exchanged_while_the_issuer_moves_is_not_used() {
 /// Whatever left a live grant of another issuer behind, the hand-out looks at the issuer itself.
 #[tokio::test]
 async fn l37_a_live_grant_of_another_issuer_is_not_handed_out() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let other = super::Issuer::start().await;
     let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
     let client = ClientSettings { discovered, ..world.client_settings(world.target).await.unwrap() };
     world.register_client(world.tenant, client).await.unwrap();
     let tx = world.db.write(world.tenant).await.unwrap();
-    by_hand(&tx, "UPDATE connection SET status = 'connected'").await.unwrap();
+    execute_sql(&tx, "UPDATE connection SET status = 'connected'").await.unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
 }
@@ -97,7 +97,7 @@ async fn l37_a_live_grant_of_another_issuer_is_not_handed_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_is_handed_out_after_its_end_or_suspension() {
     for ends in [true, false] {
-        let world = World::new().await;
+        let world = OauthFixture::new().await;
         world.connect().await;
         let mut tx = world.db.write(world.tenant).await.unwrap();
         if ends {
@@ -119,7 +119,7 @@ async fn no_token_is_handed_out_after_its_end_or_suspension() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_refusal_of_an_old_refresh_leaves_a_new_grant_alive() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.advance(3_590);
     world.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
@@ -139,8 +139,8 @@ async fn the_refusal_of_an_old_refresh_leaves_a_new_grant_alive() {
          SELECT {another}, tenant_id, owner_kind, owner_id, kind, version, created_at, rotated_at FROM credential
          WHERE kind = 'oauth_grant'"
     );
-    by_hand(&tx, &sealed_anew).await.unwrap();
-    by_hand(&tx, &format!("UPDATE connection SET credential_id = {another}")).await.unwrap();
+    execute_sql(&tx, &sealed_anew).await.unwrap();
+    execute_sql(&tx, &format!("UPDATE connection SET credential_id = {another}")).await.unwrap();
     world.issuer.gate.let_go();
     until_blocked(&world.database_url).await;
     tx.commit().await.unwrap();
@@ -150,11 +150,11 @@ async fn the_refusal_of_an_old_refresh_leaves_a_new_grant_alive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_ends_also_when_an_owner_disconnects_at_that_moment() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let now = world.clock.now().micros();
     let tx = world.db.write(world.tenant).await.unwrap();
-    by_hand(&tx, &format!("UPDATE connection SET ended_at = {now}")).await.unwrap();
+    execute_sql(&tx, &format!("UPDATE connection SET ended_at = {now}")).await.unwrap();
     let db = world.db.clone();
     let oauth = world.oauth.clone();
     let tenant = world.tenant;
@@ -171,7 +171,7 @@ async fn a_server_ends_also_when_an_owner_disconnects_at_that_moment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l17_a_database_that_refuses_a_first_grant_loses_no_token() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let postgres = world.database_url.starts_with("postgres");
     let full = if postgres {
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
@@ -199,7 +199,7 @@ async fn l17_a_database_that_refuses_a_first_grant_loses_no_token() {
 
 #[tokio::test]
 async fn l13_the_database_takes_no_second_live_connection_of_a_person_at_a_server() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let id = uuid::Uuid::now_v7();
     let id =
@@ -210,16 +210,16 @@ async fn l13_the_database_takes_no_second_live_connection_of_a_person_at_a_serve
         format!("INSERT INTO connection (id, {rest}, ended_at) SELECT {id}, {rest}, {ended_at} FROM connection")
     };
     let tx = world.db.write(world.tenant).await.unwrap();
-    let refused: thinkwork_database::Error = by_hand(&tx, &second("NULL")).await.unwrap_err().into();
+    let refused: thinkwork_database::Error = execute_sql(&tx, &second("NULL")).await.unwrap_err().into();
     assert!(refused.is_unique_violation(), "{refused}");
     drop(tx);
     let tx = world.db.write(world.tenant).await.unwrap();
-    by_hand(&tx, &second("created_at")).await.unwrap();
+    execute_sql(&tx, &second("created_at")).await.unwrap();
 }
 
 #[tokio::test]
 async fn l03_the_state_is_in_no_row_but_as_a_digest() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let started = world.start(world.tenant, world.ana, world.target).await;
     let state = query_of(&started.authorize_url)["state"].clone();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -231,7 +231,7 @@ async fn l03_the_state_is_in_no_row_but_as_a_digest() {
 
 #[tokio::test]
 async fn s11_metadata_that_names_another_issuer_is_refused() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     for named in ["https://evil.test".to_owned(), format!("{}/tenant", world.issuer.base), String::new()] {
         world.issuer.set(|ways| ways.metadata = vec![("issuer", json!(named))]);
         assert!(matches!(world.client_settings(world.target).await, Err(Error::Refused(_))), "{named}");
@@ -240,7 +240,7 @@ async fn s11_metadata_that_names_another_issuer_is_refused() {
 
 #[tokio::test]
 async fn l56_an_authorization_endpoint_is_looked_up_before_a_browser_is_sent_there() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.issuer.set(|ways| {
         ways.metadata = vec![("authorization_endpoint", json!("https://nowhere.invalid/authorize"))];
     });

@@ -9,10 +9,10 @@ use thinkwork::oauth::{ConnectionStatus, Error};
 use tokio::task::JoinSet;
 
 use super::races::texts;
-use super::{World, text};
-use crate::harness::by_hand;
+use super::{OauthFixture, text};
+use crate::harness::execute_sql;
 
-fn refreshes(world: &World) -> usize {
+fn refreshes(world: &OauthFixture) -> usize {
     world.issuer.look(|seen| seen.refreshes())
 }
 
@@ -21,7 +21,7 @@ async fn l14_every_quirk_of_a_token_endpoint_is_lived_with() {
     let lifetimes = [json!(3600), json!("3600"), json!(3600.0), Value::Null];
     for (number, expires_in) in lifetimes.into_iter().enumerate() {
         for (form, kind) in [(false, Some("bearer")), (true, Some("BEARER")), (false, None), (true, None)] {
-            let world = World::with(|ways| {
+            let world = OauthFixture::with(|ways| {
                 ways.expires_in = expires_in.clone();
                 ways.form_answers = form;
                 ways.token_type = kind;
@@ -41,7 +41,7 @@ async fn l14_every_quirk_of_a_token_endpoint_is_lived_with() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.advance(3_590);
     let processes = [world.oauth.clone(), world.another_process().await, world.another_process().await];
@@ -65,7 +65,7 @@ async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
 
 #[tokio::test]
 async fn l16_a_token_that_lives_shorter_than_a_minute_is_not_refreshed_by_every_waiter() {
-    let world = World::with(|ways| ways.expires_in = json!(30)).await;
+    let world = OauthFixture::with(|ways| ways.expires_in = json!(30)).await;
     world.connect().await;
     let one = world.token();
     let two = world.token();
@@ -76,7 +76,7 @@ async fn l16_a_token_that_lives_shorter_than_a_minute_is_not_refreshed_by_every_
 
 #[tokio::test]
 async fn l15_refreshing_one_grant_leaves_the_users_others_alone() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let other = super::target();
     world.register(world.tenant, other).await.unwrap();
     world.connect().await;
@@ -100,7 +100,7 @@ async fn l15_a_refresh_leaves_every_other_row_as_it_was() {
                 || coalesce(access_expires_at, 0) || ' ' || coalesce(refresh_started_at, 0) || ' '
                 || coalesce(refresh_lease_until, 0) || ' ' || coalesce(refreshed_at, 0) FROM connection ORDER BY id";
     for answer in [None, Some((503, "{}")), Some((400, r#"{"error":"invalid_grant"}"#))] {
-        let world = World::new().await;
+        let world = OauthFixture::new().await;
         let other = super::target();
         world.register(world.tenant, other).await.unwrap();
         world.connect().await;
@@ -118,7 +118,7 @@ async fn l15_a_refresh_leaves_every_other_row_as_it_was() {
 
 #[tokio::test]
 async fn l17_a_caller_that_goes_away_loses_no_rotated_token() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
@@ -138,7 +138,7 @@ async fn l17_a_caller_that_goes_away_loses_no_rotated_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
@@ -174,7 +174,7 @@ async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
 }
 
 /// Leaves a refresh behind as a killed process would: begun, answered by the issuer, never stored.
-async fn killed_after_the_answer(world: &World) {
+async fn killed_after_the_answer(world: &OauthFixture) {
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
     let dying = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -204,7 +204,7 @@ async fn killed_after_the_answer(world: &World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l17_a_kill_in_the_window_is_told_as_what_it_is() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     killed_after_the_answer(&world).await;
     world.advance(61);
@@ -219,7 +219,7 @@ async fn l17_a_kill_in_the_window_is_told_as_what_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s15_where_re_use_is_forgiven_the_successor_mends_it() {
-    let world = World::with(|ways| ways.rotate = false).await;
+    let world = OauthFixture::with(|ways| ways.rotate = false).await;
     world.connect().await;
     killed_after_the_answer(&world).await;
     world.advance(61);
@@ -237,7 +237,7 @@ async fn l18_passing_failures_never_end_a_grant_and_the_token_is_used_to_its_end
         (200, "<html>"),
         (400, r#"{"error":"temporarily_unavailable"}"#),
     ] {
-        let world = World::new().await;
+        let world = OauthFixture::new().await;
         world.connect().await;
         let token = text(&world.token().await.unwrap());
         world.advance(3_570);
@@ -254,14 +254,14 @@ async fn l18_passing_failures_never_end_a_grant_and_the_token_is_used_to_its_end
 
 #[tokio::test]
 async fn l18_a_token_endpoint_that_nobody_answers_at_ends_no_grant() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let token = text(&world.token().await.unwrap());
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let moved = async |to: &str| {
         let tx = world.db.write(world.tenant).await.unwrap();
         let sql = format!("UPDATE oauth_client SET token_endpoint = '{to}/token'");
-        by_hand(&tx, &sql).await.unwrap();
+        execute_sql(&tx, &sql).await.unwrap();
         tx.commit().await.unwrap();
     };
     moved(&format!("http://{}", nobody.local_addr().unwrap())).await;
@@ -278,7 +278,7 @@ async fn l18_a_token_endpoint_that_nobody_answers_at_ends_no_grant() {
 
 #[tokio::test]
 async fn l18_a_definite_refusal_is_final_and_keeps_the_providers_code() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.advance(3_590);
     world.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
@@ -290,7 +290,7 @@ async fn l18_a_definite_refusal_is_final_and_keeps_the_providers_code() {
 #[tokio::test]
 async fn l18_a_refused_registration_ends_no_grant() {
     for code in ["invalid_client", "unauthorized_client"] {
-        let world = World::new().await;
+        let world = OauthFixture::new().await;
         world.connect().await;
         let token = text(&world.token().await.unwrap());
         let refused = (401, format!(r#"{{"error":"{code}"}}"#));
@@ -308,7 +308,7 @@ async fn l18_a_refused_registration_ends_no_grant() {
 
 #[tokio::test]
 async fn l19_a_refresh_asks_the_token_endpoint_and_nothing_else() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let before = world.issuer.look(|seen| seen.metadata_requests);
     world.advance(3_590);
@@ -318,12 +318,12 @@ async fn l19_a_refresh_asks_the_token_endpoint_and_nothing_else() {
 
 #[tokio::test]
 async fn l20_an_expired_token_is_never_handed_out() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     world.advance(3_601);
     world.issuer.set(|ways| ways.token_script.push_back((503, String::new())));
     assert!(matches!(world.token().await, Err(Error::Unreachable(_))));
-    let without = World::with(|ways| ways.refresh_tokens = false).await;
+    let without = OauthFixture::with(|ways| ways.refresh_tokens = false).await;
     without.connect().await;
     without.advance(3_550);
     assert!(without.token().await.is_ok(), "there is nothing to refresh it with, and it lives");
@@ -334,10 +334,10 @@ async fn l20_an_expired_token_is_never_handed_out() {
 
 #[tokio::test]
 async fn l20_what_is_sealed_decides_whether_a_token_has_ended() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let tx = world.db.write(world.tenant).await.unwrap();
-    by_hand(&tx, "UPDATE connection SET access_expires_at = NULL").await.unwrap();
+    execute_sql(&tx, "UPDATE connection SET access_expires_at = NULL").await.unwrap();
     tx.commit().await.unwrap();
     assert!(world.token().await.is_ok());
     world.advance(3_601);
@@ -346,7 +346,7 @@ async fn l20_what_is_sealed_decides_whether_a_token_has_ended() {
 
 #[tokio::test]
 async fn l21_a_401_leads_to_one_refresh_and_at_most_one_a_minute() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let first = world.token().await.unwrap();
     world.issuer.refuse_access(&text(&first));
@@ -365,7 +365,7 @@ async fn l21_a_401_leads_to_one_refresh_and_at_most_one_a_minute() {
 
 #[tokio::test]
 async fn l21_a_refused_token_is_not_handed_out_again_while_no_other_can_be_had() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let first = world.token().await.unwrap();
     world.issuer.set(|ways| ways.token_script.push_back((503, String::new())));
@@ -381,7 +381,7 @@ async fn l21_a_refused_token_is_not_handed_out_again_while_no_other_can_be_had()
 #[tokio::test]
 async fn l24_the_old_refresh_token_is_kept_when_none_comes_and_the_new_one_taken_when_one_does() {
     for rotate in [false, true] {
-        let world = World::with(|ways| ways.rotate = rotate).await;
+        let world = OauthFixture::with(|ways| ways.rotate = rotate).await;
         world.connect().await;
         for _ in 0..3 {
             world.advance(3_590);
@@ -398,7 +398,7 @@ async fn l24_the_old_refresh_token_is_kept_when_none_comes_and_the_new_one_taken
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s16_a_holder_paused_past_its_lease_overwrites_nothing() {
-    let world = World::with(|ways| ways.rotate = false).await;
+    let world = OauthFixture::with(|ways| ways.rotate = false).await;
     world.connect().await;
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);

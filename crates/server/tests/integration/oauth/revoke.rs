@@ -6,18 +6,22 @@ use thinkwork::oauth::{Error, Revocation};
 use thinkwork_primitives::{Actor, AuthMethod, ConnectionId, Identity, Principal, Role, SessionId, UserId};
 use tokio::task::JoinSet;
 
-use super::{World, consent, text};
+use super::{OauthFixture, consent, text};
 
 fn words(revocations: &[Revocation]) -> Vec<(&'static str, &'static str)> {
     revocations.iter().map(|one| (one.token, one.result.as_str())).collect()
 }
 
-fn principal(world: &World, user: UserId) -> Principal {
+fn principal(world: &OauthFixture, user: UserId) -> Principal {
     let auth = AuthMethod::Session { id: SessionId::new(), signed_in_at: world.clock.now() };
     Principal { tenant: world.tenant, identity: Identity::User { id: user, role: Role::Member }, auth }
 }
 
-async fn sealed(world: &World, connection: ConnectionId, credential: thinkwork_primitives::CredentialId) -> bool {
+async fn sealed(
+    world: &OauthFixture,
+    connection: ConnectionId,
+    credential: thinkwork_primitives::CredentialId,
+) -> bool {
     let mut tx = world.db.read(world.tenant).await.unwrap();
     let described = world.credentials.describe(&mut tx, credential).await.unwrap();
     assert!(!connection.to_string().is_empty());
@@ -26,7 +30,7 @@ async fn sealed(world: &World, connection: ConnectionId, credential: thinkwork_p
 
 #[tokio::test]
 async fn l22_disconnecting_revokes_both_tokens_and_erases_them() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     let token = text(&world.token().await.unwrap());
     let credential = world.connection().await.unwrap().credential;
@@ -44,7 +48,7 @@ async fn l22_disconnecting_revokes_both_tokens_and_erases_them() {
 
 #[tokio::test]
 async fn l22_an_issuer_that_is_down_is_asked_again_and_the_material_stays_until_then() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     let credential = world.connection().await.unwrap().credential;
     world.issuer.set(|ways| ways.revoke_script.extend([503, 503, 503, 503]));
@@ -62,11 +66,11 @@ async fn l22_an_issuer_that_is_down_is_asked_again_and_the_material_stays_until_
 
 #[tokio::test]
 async fn l22_what_cannot_be_revoked_is_said_and_erased() {
-    let world = World::with(|ways| ways.revocation = false).await;
+    let world = OauthFixture::with(|ways| ways.revocation = false).await;
     let id = world.connect().await;
     let results = world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();
     assert_eq!(words(&results), [("refresh", "not_supported"), ("access", "not_supported")]);
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     let credential = world.connection().await.unwrap().credential;
     world.issuer.set(|ways| ways.revoke_script.push_back(400));
@@ -77,7 +81,7 @@ async fn l22_what_cannot_be_revoked_is_said_and_erased() {
 
 #[tokio::test]
 async fn l23_members_end_their_own_only_and_operators_may_revoke_anybodys() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     let bo = principal(&world, UserId::new());
     assert!(matches!(world.oauth.disconnect(&bo, id).await, Err(Error::NotFound)));
@@ -92,7 +96,7 @@ async fn l23_members_end_their_own_only_and_operators_may_revoke_anybodys() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_come_after_the_disconnect_are_revoked_too() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     let id = world.connect().await;
     world.advance(3_590);
     world.issuer.gate.closed.store(true, Ordering::SeqCst);
@@ -113,7 +117,7 @@ async fn tokens_that_come_after_the_disconnect_are_revoked_too() {
 
 #[tokio::test]
 async fn a_server_that_goes_takes_its_grants_and_its_registration_with_it() {
-    let world = World::with(|ways| {
+    let world = OauthFixture::with(|ways| {
         ways.auth_methods = vec!["client_secret_post"];
         ways.secret = Some("registered-secret-of-16");
     })
@@ -131,7 +135,7 @@ async fn a_server_that_goes_takes_its_grants_and_its_registration_with_it() {
 
 #[tokio::test]
 async fn a_server_whose_issuer_moved_needs_its_owners_and_revokes_nothing() {
-    let world = World::new().await;
+    let world = OauthFixture::new().await;
     world.connect().await;
     let mut tx = world.db.write(world.tenant).await.unwrap();
     world.oauth.suspend_target(&mut tx, world.target, "issuer_changed", &super::by()).await.unwrap();

@@ -12,7 +12,7 @@ use thinkwork_primitives::GrantTarget;
 use tokio::net::TcpListener;
 
 use super::{Issuer, consent, consent_at_issuer, query_of, text, use_of};
-use crate::harness::{Answer, Client, TestApp};
+use crate::harness::{Client, Response, TestApp};
 
 /// A whole server that knows one issuer's resource.
 struct Whole {
@@ -40,7 +40,7 @@ impl Whole {
     }
 
     /// This person consents; the answer of the callback.
-    async fn come_back(&self, person: &Client) -> Answer {
+    async fn come_back(&self, person: &Client) -> Response {
         let (browser, path) = self.consented(person).await;
         browser.get(&path).await
     }
@@ -113,7 +113,7 @@ async fn l28_a_disabled_persons_grants_are_revoked_at_the_provider_and_erased() 
     let credential = credential_of(&ana).await.unwrap();
     let path = format!("/v1/users/{}", ana.user.unwrap());
     owner.patch(&path, json!({ "disabled": true })).await.expect(200);
-    whole.app.settle().await;
+    whole.app.run_pending_jobs().await;
     assert_eq!(whole.issuer.look(|seen| (seen.revoked.len(), seen.live_access.len())), (2, 1), "hers and no other's");
     assert!(credential_of(&ana).await.is_none());
     assert!(credential_of(&bo).await.is_some());
@@ -261,7 +261,7 @@ async fn l22_an_issuer_that_is_down_for_days_is_asked_until_it_answers_or_a_mont
         ana.delete(&format!("/v1/me/connections/{id}")).await.expect(200);
         for _ in 0..30 {
             whole.app.clock.advance(Duration::from_secs(3_600));
-            whole.app.settle().await;
+            whole.app.run_pending_jobs().await;
         }
         assert_eq!(crate::guards::tables::texts(&database, sealed).await.len(), 1, "it is still to be revoked");
         if answers {
@@ -270,7 +270,7 @@ async fn l22_an_issuer_that_is_down_for_days_is_asked_until_it_answers_or_a_mont
         } else {
             whole.app.clock.advance(Duration::from_secs(30 * 86_400));
         }
-        whole.app.settle().await;
+        whole.app.run_pending_jobs().await;
         assert!(crate::guards::tables::texts(&database, sealed).await.is_empty(), "answers: {answers}");
         database.close().await.unwrap();
         assert_eq!(whole.issuer.look(|seen| seen.revoked.len()), if answers { 2 } else { 0 });

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{PASSWORD, Peer, Place, drive};
+use super::{Deployment, PASSWORD, Peer, drive};
 
 /// Seconds that an access token lives at the provider: less than what is renewed ahead, so every call renews it.
 const SHORT_LIFE: &str = "30";
 
 /// A Place whose Space has the notes server, not connected by anybody.
 struct Notes {
-    place: Place,
+    place: Deployment,
     issuer: Peer,
     server: String,
     _notes: Peer,
@@ -19,7 +19,7 @@ impl Notes {
     async fn new(environment: &[(&str, &str)]) -> Self {
         let issuer = Peer::start("oidc.mjs", environment).await;
         let notes = Peer::start("notes_server.py", &[("ISSUER", &issuer.url)]).await;
-        let place = Place::new().await;
+        let place = Deployment::new().await;
         let body = json!({ "name": "Notes", "slug": "notes", "url": notes.url, "auth": { "mode": "user_oauth" } });
         let server = place.server(body, json!({})).await;
         Self { place, issuer, server, _notes: notes }

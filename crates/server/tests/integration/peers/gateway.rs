@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Peer, Place, run};
+use super::{Deployment, Peer, run};
 use crate::harness::Client;
 
 /// One request to the gateway as a plain HTTP client writes it.
@@ -33,7 +33,7 @@ async fn inspect(url: &str, token: &str, arguments: &[&str]) -> Result<Value, St
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_server_is_called_through_the_gateway_by_foreign_clients() {
     let everything = Peer::start("everything.mjs", &[]).await;
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     let body = json!({
         "name": "Everything",
         "url": everything.url,

@@ -120,14 +120,14 @@ async fn drive(name: &str, input: Value) -> Value {
 }
 
 /// A server with its worker running, an operator, and a Space for everybody.
-struct Place {
+struct Deployment {
     app: TestApp,
     worker: Worker,
     operator: Client,
     space: String,
 }
 
-impl Place {
+impl Deployment {
     async fn new() -> Self {
         let app = TestApp::new().await;
         let worker = Worker::start(&app.app);

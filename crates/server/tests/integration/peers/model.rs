@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Peer, Place};
+use super::{Deployment, Peer};
 
 /// What the model does: asks for the echo, repeats what came, and is down when told.
 const RULES: &str = r#"
@@ -38,7 +38,7 @@ async fn a_foreign_model_calls_a_tool_and_answers_and_its_outage_is_told_plainly
     std::fs::write(&rules, RULES).unwrap();
     let model = Peer::start("model.py", &[("FAKELLM_CONFIG", rules.to_str().unwrap())]).await;
     let everything = Peer::start("everything.mjs", &[]).await;
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     let body = json!({ "name": "Everything", "url": everything.url, "auth": { "mode": "none" } });
     place.server(body, json!({ "echo": { "effect": "read", "idempotent": true } })).await;
     let agent = json!({ "model_base_url": model.url, "model": "any", "instructions": "Be brief." });

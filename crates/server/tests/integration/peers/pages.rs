@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{PASSWORD, Peer, Place, drive, variable};
+use super::{Deployment, PASSWORD, Peer, drive, variable};
 
 /// The pages that the README shows, each with its size and dress.
 const KEPT: [(&str, &str); 4] =
@@ -19,7 +19,7 @@ async fn every_page_is_whole_at_each_size_and_its_main_act_works() {
     let notes = Peer::start("notes_server.py", &[("ISSUER", &issuer.url)]).await;
     let tools = Peer::start("everything.mjs", &[]).await;
     let model = Peer::start("model.py", &[]).await;
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     let body = json!({ "name": "Notes", "slug": "notes", "url": notes.url, "auth": { "mode": "user_oauth" } });
     let server = place.server(body, json!({})).await;
     let waiting = json!({ "name": "Parcels", "slug": "parcels", "url": tools.url, "auth": { "mode": "none" } });

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Place, run};
+use super::{Deployment, run};
 
 const BODY: &str = r#"{"type":"invoice.paid","invoice":"INV-1001"}"#;
 
@@ -15,7 +15,7 @@ async fn send(url: &str, secret: &str, environment: &[(&str, &str)]) -> (u64, Va
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_sender_of_standard_webhooks_is_verified_and_starts_one_thread() {
-    let place = Place::new().await;
+    let place = Deployment::new().await;
     let body = json!({ "name": "billing", "space_id": place.space, "verification": { "scheme": "standard_webhooks" } });
     let made = place.operator.post("/v1/webhooks", body).await.expect(201);
     let id = made.text_of("id");
@@ -34,7 +34,7 @@ async fn a_foreign_sender_of_standard_webhooks_is_verified_and_starts_one_thread
     let (status, again) = send(&url, &secret, &same).await;
     assert_eq!((status, &again["status"]), (202, &json!("duplicate")), "{again}");
 
-    place.app.settle().await;
+    place.app.run_pending_jobs().await;
     let threads = place.operator.get(&format!("/v1/threads?space={}", place.space)).await.expect(200).json;
     let threads = threads["items"].as_array().unwrap();
     assert_eq!(threads.len(), 1, "{threads:?}");

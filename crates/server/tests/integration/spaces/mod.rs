@@ -58,7 +58,7 @@ async fn bad_input_says_what_to_do() {
     operator.get(&format!("/v1/spaces/{}", SpaceId::new())).await.expect(404);
     let member = app.member("ana").await;
     member.post("/v1/spaces", json!({ "slug": "mine", "name": "M", "access": "public" })).await.expect(403);
-    app.anyone().get("/v1/spaces").await.expect(401);
+    app.anonymous().get("/v1/spaces").await.expect(401);
 }
 
 #[tokio::test]
@@ -158,14 +158,14 @@ async fn the_last_two_members_cannot_leave_at_the_same_time() {
         auth: AuthMethod::Session { id: SessionId::new(), signed_in_at: app.clock.now() },
     };
     let mut first = app.slices().db.write(app.tenant).await.unwrap();
-    app.slices().spaces.member_remove(&mut first, private, bo, &as_of(bo)).await.unwrap();
+    app.slices().spaces.member_delete(&mut first, private, bo, &as_of(bo)).await.unwrap();
     let other = app.app.clone();
     let by = as_of(app.owner);
     let tenant = app.tenant;
     let asked = app.owner;
     let second = tokio::spawn(async move {
         let mut tx = other.db.write(tenant).await.unwrap();
-        let removed = other.spaces.member_remove(&mut tx, private, asked, &by).await;
+        let removed = other.spaces.member_delete(&mut tx, private, asked, &by).await;
         if removed.is_ok() {
             tx.commit().await.unwrap();
         }

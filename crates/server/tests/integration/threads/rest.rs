@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::thread;
-use crate::harness::{Answer, Client, TestApp};
+use crate::harness::{Client, Response, TestApp};
 use crate::spaces::space;
 
 async fn listed(who: &Client, query: &str) -> Vec<String> {
@@ -78,7 +78,7 @@ async fn a_change_is_refused_where_another_came_first() {
     let id = thread(&owner, &space(&owner, "open", "public").await, "First").await;
     let path = format!("/v1/threads/{id}");
     let version = owner.get(&path).await.expect(200).json["version"].to_string();
-    let change = async |version: &str, title: &str| -> Answer {
+    let change = async |version: &str, title: &str| -> Response {
         let request = owner.request("PATCH", &path).header("if-match", version);
         let body = json!({ "title": title }).to_string();
         owner.send(request.header("content-type", "application/json").body(body)).await
@@ -105,7 +105,7 @@ async fn an_export_holds_the_whole_thread_and_is_a_file() {
     let owner = app.owner().await;
     let id = thread(&owner, &space(&owner, "open", "public").await, "First").await;
     owner.post(&format!("/v1/threads/{id}/messages"), json!({ "text": "Second" })).await.expect(201);
-    app.settle().await;
+    app.run_pending_jobs().await;
     let file = owner.get(&format!("/v1/threads/{id}/export")).await.expect(200);
     assert_eq!(file.header("content-disposition"), format!("attachment; filename=\"{id}.json\""));
     assert_eq!(file.json["thread"]["id"], json!(id));
@@ -121,7 +121,7 @@ async fn a_key_makes_one_thread_and_one_message_for_a_day() {
     let owner = app.owner().await;
     let ana = app.member("ana").await;
     let space = space(&owner, "open", "public").await;
-    let post = async |who: &Client, path: &str, key: &str, text: &str| -> Answer {
+    let post = async |who: &Client, path: &str, key: &str, text: &str| -> Response {
         let body = if path.ends_with("messages") {
             json!({ "text": text })
         } else {

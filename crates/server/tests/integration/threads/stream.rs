@@ -83,7 +83,7 @@ async fn a_reader_that_comes_back_misses_nothing_and_reads_nothing_twice() {
     drop(reader);
     // Meanwhile much happens.
     owner.post(&path, json!({ "text": "Third" })).await.expect(201);
-    app.settle().await;
+    app.run_pending_jobs().await;
     let mut again = Reader::open(&owner, &id, Some(next)).await;
     let mut from_start = Reader::open(&owner, &id, Some(0)).await;
     let newest = {

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::outside::{Model, Upstream, answers};
-use super::{World, tenant_key};
+use super::{TurnFixture, tenant_key};
 
 #[tokio::test]
 async fn a_new_model_new_instructions_and_an_approved_server_are_told_on_every_home() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let ana = world.app.member("ana").await;
     let home = async || ana.get("/me").await.expect(200).text;
     assert!(!home().await.contains("Recent changes"));
@@ -27,7 +27,7 @@ async fn a_new_model_new_instructions_and_an_approved_server_are_told_on_every_h
 
 #[tokio::test]
 async fn an_operator_who_joins_a_private_space_is_announced_in_it() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let operator = world.app.operator().await;
     let ana = world.app.member("ana").await;
     let space = crate::spaces::space(&world.owner, "secret", "private").await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::outside::{Model, Upstream, answers, asks_for};
-use super::{World, tenant_key, words};
+use super::{TurnFixture, tenant_key, words};
 use crate::harness::Client;
 
 /// Sends that the obedient model asks for in one answer.
@@ -33,7 +33,7 @@ fn two_hundred_mails() -> String {
 
 #[tokio::test]
 async fn s01_two_hundred_injected_mails_and_a_model_that_obeys_send_nothing() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["inbox", "send"], |call| match call.tool.as_str() {
         "inbox" => two_hundred_mails(),
         _ => "sent".to_owned(),
@@ -60,7 +60,7 @@ async fn s01_two_hundred_injected_mails_and_a_model_that_obeys_send_nothing() {
 
 #[tokio::test]
 async fn s05_what_the_agent_writes_starts_no_turn_and_lets_nobody_in() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["look", "send"], |_| "/tool mail__send {\"text\":\"x\"}".to_owned()).await;
     world.server(&upstream, "mail", tenant_key(), json!({})).await;
     let ana = world.app.member("ana").await;
@@ -75,7 +75,7 @@ async fn s05_what_the_agent_writes_starts_no_turn_and_lets_nobody_in() {
     world.agent(&model).await;
     let body = json!({ "space_id": private, "text": "Say something." });
     let thread = ana.post("/v1/threads", body).await.expect(201).text_of("id");
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
     let messages = world.messages(&ana, &thread).await;
     assert_eq!(words(&messages, "role"), ["user", "agent"]);
     assert_eq!(messages[1]["text"], inert);
@@ -93,7 +93,7 @@ async fn s05_what_the_agent_writes_starts_no_turn_and_lets_nobody_in() {
 
 #[tokio::test]
 async fn s07_a_call_typed_through_a_token_is_no_approval() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["send"], |_| "sent".to_owned()).await;
     world.server(&upstream, "mail", tenant_key(), json!({})).await;
     let ana = world.app.member("ana").await;

@@ -9,15 +9,15 @@ use thinkwork::app::App;
 use thinkwork::worker;
 
 use super::outside::{Model, Upstream, answers, asks_for};
-use super::{World, tenant_key, words};
-use crate::harness::{Client, by_hand};
+use super::{TurnFixture, tenant_key, words};
+use crate::harness::{Client, execute_sql};
 
 /// Longer than a job's lease.
 const PAST_THE_LEASE: Duration = Duration::from_secs(61);
 
 /// Each call is answered with its number, and the model repeats it.
-async fn world() -> (World, Upstream, Client) {
-    let world = World::new().await;
+async fn world() -> (TurnFixture, Upstream, Client) {
+    let world = TurnFixture::new().await;
     let number = AtomicU64::new(0);
     let upstream = Upstream::start(None, &["look", "send"], move |_| {
         format!("answer {}", number.fetch_add(1, Ordering::SeqCst) + 1)
@@ -49,7 +49,7 @@ async fn begin(app: &Arc<App>, upstream: &Upstream) -> tokio::task::JoinHandle<(
     work
 }
 
-async fn steps(world: &World, who: &Client, thread: &str) -> Vec<Value> {
+async fn steps(world: &TurnFixture, who: &Client, thread: &str) -> Vec<Value> {
     world.turns(who, thread).await[0]["steps"].as_array().unwrap().clone()
 }
 
@@ -130,13 +130,15 @@ async fn one_turn_runs_and_what_is_written_meanwhile_queues_behind_it() {
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(words(&turns, "status"), ["running", "queued", "queued"]);
     let tx = another.db.write(world.app.tenant).await.unwrap();
-    let refused: thinkwork_database::Error =
-        by_hand(&tx, "UPDATE turn SET status = 'running', started_at = 1").await.expect_err("not even by hand").into();
+    let refused: thinkwork_database::Error = execute_sql(&tx, "UPDATE turn SET status = 'running', started_at = 1")
+        .await
+        .expect_err("not even by hand")
+        .into();
     assert!(refused.is_unique_violation(), "{refused}");
     drop(tx);
     upstream.answer(3);
     work.await.unwrap();
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(words(&turns, "status"), ["succeeded", "succeeded", "succeeded"]);
     let began = words(&turns, "started_at");
@@ -155,7 +157,7 @@ async fn a_turn_that_was_stopped_says_nothing_more() {
     assert_eq!(ana.post(&stop, json!({})).await.expect(409).code(), "turn_over");
     upstream.answer(1);
     work.await.unwrap();
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
     assert_eq!(words(&world.turns(&ana, &thread).await, "status"), ["cancelled"]);
     assert_eq!(words(&world.messages(&ana, &thread).await, "role"), ["user"]);
     let shown = steps(&world, &ana, &thread).await;
@@ -184,7 +186,7 @@ async fn l30_a_new_providers_key_never_goes_to_the_old_one() {
     work.await.unwrap();
     assert_eq!(old.bearers(), ["key-of-the-old-provider"], "the old provider is asked nothing more");
     world.app.clock.advance(Duration::from_secs(60));
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
     assert_eq!(words(&world.turns(&ana, &thread).await, "status"), ["succeeded"], "the turn goes on with the new one");
     assert_eq!((old.bearers().len(), new.bearers()), (1, vec!["key-of-the-new-provider".to_owned()]));
 }

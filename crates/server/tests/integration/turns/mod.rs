@@ -17,7 +17,7 @@ use crate::oauth::Issuer;
 use outside::Upstream;
 
 /// A deployment with one public Space.
-struct World {
+struct TurnFixture {
     app: TestApp,
     owner: Client,
     space: String,
@@ -27,7 +27,7 @@ fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}")).to_owned()
 }
 
-impl World {
+impl TurnFixture {
     async fn new() -> Self {
         let app = TestApp::new().await;
         let owner = app.owner().await;
@@ -95,7 +95,7 @@ impl World {
     /// The same, worked on; its only turn.
     async fn turn(&self, who: &Client, text: &str) -> Value {
         let thread = self.thread(who, text).await;
-        self.app.settle().await;
+        self.app.run_pending_jobs().await;
         let turns = self.turns(who, &thread).await;
         assert_eq!(turns.len(), 1, "{turns:?}");
         turns[0].clone()

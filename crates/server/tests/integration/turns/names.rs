@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::outside::Upstream;
-use super::{World, tenant_key, words};
-use crate::harness::by_hand;
+use super::{TurnFixture, tenant_key, words};
+use crate::harness::execute_sql;
 
 #[tokio::test]
 async fn l76_no_row_of_work_is_without_requester_and_subject() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
     world.server(&upstream, "notes", tenant_key(), json!({})).await;
     let ana = world.app.member("ana").await;
@@ -17,8 +17,8 @@ async fn l76_no_row_of_work_is_without_requester_and_subject() {
         for column in ["requester_kind", "requester_id", "subject_kind", "client_kind"] {
             let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
             let same = format!("UPDATE {table} SET {column} = {column}");
-            assert!(by_hand(&tx, &same).await.unwrap().rows_affected() > 0, "{table} holds rows");
-            let refused = by_hand(&tx, &format!("UPDATE {table} SET {column} = NULL")).await;
+            assert!(execute_sql(&tx, &same).await.unwrap().rows_affected() > 0, "{table} holds rows");
+            let refused = execute_sql(&tx, &format!("UPDATE {table} SET {column} = NULL")).await;
             let refused = refused.expect_err("the database refuses").to_string();
             assert!(refused.contains(column), "{table}.{column}: {refused}");
         }
@@ -27,7 +27,7 @@ async fn l76_no_row_of_work_is_without_requester_and_subject() {
 
 #[tokio::test]
 async fn l58_long_names_that_begin_alike_stay_two_tools() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let long = "look_at_all_the_notes_of_the_whole_company_since_it_was_founded_in_";
     let first = format!("{long}1998");
     let second = format!("{long}1999");

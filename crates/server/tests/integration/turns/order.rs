@@ -10,11 +10,11 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{Marks, StepId, ThreadId, TurnId};
 
 use super::outside::Upstream;
-use super::{World, tenant_key};
+use super::{TurnFixture, tenant_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writing_stopping_and_working_on_one_thread_at_once_fails_nobody() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let ana = world.app.member("ana").await;
     let bo = world.app.member("bo").await;
     let thread = world.thread(&ana, "first").await;
@@ -37,7 +37,7 @@ async fn writing_stopping_and_working_on_one_thread_at_once_fails_nobody() {
         let more_work = worker::run_until_idle(&another);
         tokio::join!(write(&ana), write(&bo), write(&ana), work, stop, more_work);
     }
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
     let turns = world.turns(&ana, &thread).await;
     assert_eq!(turns.len(), 37);
     for turn in &turns {
@@ -87,7 +87,7 @@ async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locke
         // SQLite has one writer.
         return;
     }
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
     world.server(&upstream, "notes", tenant_key(), json!({})).await;
     let ana = world.app.member("ana").await;
@@ -124,11 +124,11 @@ async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locke
 
 #[tokio::test]
 async fn a_turn_that_calls_nothing_takes_few_statements() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let ana = world.app.member("ana").await;
-    let idle = world.app.settle_counted().await;
+    let idle = world.app.run_pending_jobs_counted().await;
     let thread = world.thread(&ana, "Is anybody there?").await;
-    let work = world.app.settle_counted().await;
+    let work = world.app.run_pending_jobs_counted().await;
     assert_eq!(world.turns(&ana, &thread).await[0]["status"], "succeeded");
     let statements = work.statements - idle.statements;
     assert!(statements <= 24.0, "{statements} statements");

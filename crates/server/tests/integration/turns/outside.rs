@@ -163,7 +163,7 @@ async fn message(State(server): State<Arc<Server>>, headers: HeaderMap, body: By
 
 type Thinks = dyn Fn(&Value) -> Value + Send + Sync;
 
-struct Mind {
+struct ModelServer {
     thinks: Box<Thinks>,
     requests: Mutex<Vec<Value>>,
     bearers: Mutex<Vec<String>>,
@@ -173,14 +173,15 @@ struct Mind {
 #[derive(Clone)]
 pub struct Model {
     pub url: String,
-    mind: Arc<Mind>,
+    mind: Arc<ModelServer>,
     _stop: Arc<Stop>,
 }
 
 impl Model {
     /// `thinks` makes the assistant's message of each request.
     pub async fn start(thinks: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        let mind = Arc::new(Mind { thinks: Box::new(thinks), requests: Mutex::default(), bearers: Mutex::default() });
+        let mind =
+            Arc::new(ModelServer { thinks: Box::new(thinks), requests: Mutex::default(), bearers: Mutex::default() });
         let routes = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&mind));
         let (base, stop) = serve(routes).await;
         Self { url: format!("{base}/v1"), mind, _stop: stop }
@@ -198,7 +199,7 @@ impl Model {
 }
 
 async fn complete(
-    State(mind): State<Arc<Mind>>,
+    State(mind): State<Arc<ModelServer>>,
     headers: HeaderMap,
     axum::Json(request): axum::Json<Value>,
 ) -> axum::Json<Value> {

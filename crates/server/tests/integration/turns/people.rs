@@ -11,7 +11,7 @@ use thinkwork::threads::StepUseRecorder;
 use thinkwork_primitives::{ActingClient, Actor, ConnectionId, CredentialId, CredentialSubject, Requester, Surface};
 
 use super::outside::{Model, Upstream, answers, asks_for};
-use super::{World, issuer, text};
+use super::{TurnFixture, issuer, text};
 use crate::harness::{Client, of_tenant};
 
 /// The message that a request's turn answers: the last that stands as its asker's own.
@@ -39,7 +39,7 @@ struct Member {
 
 /// Runs what two members write into one thread, in this order; `true` lets the work be done before the next message.
 async fn check(writes: &[(usize, bool)]) {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let owners: Arc<Mutex<Vec<(String, &'static str)>>> = Arc::default();
     let known = Arc::clone(&owners);
     let upstream = Upstream::start(Some(issuer().await), &["look"], move |call| {
@@ -64,10 +64,10 @@ async fn check(writes: &[(usize, bool)]) {
         let body = json!({ "text": format!("{name} asks {}", number + 1) });
         client.post(&format!("/v1/threads/{thread}/messages"), body).await.expect(201);
         if *work_first {
-            world.app.settle().await;
+            world.app.run_pending_jobs().await;
         }
     }
-    world.app.settle().await;
+    world.app.run_pending_jobs().await;
 
     let calls = upstream.calls();
     assert_eq!(calls.len(), writes.len() + 1);
@@ -116,7 +116,7 @@ fn s03_s04_two_members_in_one_thread_share_no_credential_and_no_result() {
 /// The last check of all, below every caller: also where one of them names the wrong step, or the wrong person.
 #[tokio::test]
 async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
-    let world = World::new().await;
+    let world = TurnFixture::new().await;
     let upstream = Upstream::start(Some(issuer().await), &["look"], |_| "notes".to_owned()).await;
     let server = world.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
     let model = Model::start(curious).await;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::{Scene, signature};
+use super::{Fixture, signature};
 
 #[tokio::test]
 async fn l60_the_secret_is_in_no_path_and_in_no_later_answer() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     let path = format!("/v1/webhooks/{}", scene.webhook);
     let seen = scene.operator.get(&path).await.expect(200);
     assert!(!seen.text.contains(&scene.secret) && !seen.text_of("url").contains(&scene.secret));
@@ -17,12 +17,12 @@ async fn l60_the_secret_is_in_no_path_and_in_no_later_answer() {
     let kept = scene.operator.get(&format!("/v1/deliveries/{delivery}")).await.expect(200);
     assert!(!kept.text.contains(&scene.secret));
     // The secret in the path is nobody's address.
-    scene.app.anyone().post(&format!("/hooks/{}", scene.secret), json!({})).await.expect(404);
+    scene.app.anonymous().post(&format!("/hooks/{}", scene.secret), json!({})).await.expect(404);
 }
 
 #[tokio::test]
 async fn l62_a_signature_spelled_otherwise_is_no_new_event() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let first = scene.standard("evt_1", "{}").await.expect(202);
     assert_eq!(first.json["status"], "accepted");
     // Two signatures, the right one second: the bytes differ, the event is the same.
@@ -46,13 +46,13 @@ async fn l62_a_signature_spelled_otherwise_is_no_new_event() {
         .header("webhook-timestamp", time)
         .header("webhook-signature", signature(&scene.secret, "evt_1", time, "{}"));
     scene.send(stolen).await.expect(401);
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert_eq!(scene.threads().await.len(), 2);
 }
 
 #[tokio::test]
 async fn l62_where_nothing_is_signed_the_named_id_counts_in_any_spelling() {
-    let scene = Scene::with("bearer", json!({ "event_id": { "pointer": "/id" } })).await;
+    let scene = Fixture::with("bearer", json!({ "event_id": { "pointer": "/id" } })).await;
     assert_eq!(scene.bearer(r#"{"id":"abc"}"#).await.expect(202).json["status"], "accepted");
     let spelled = scene.bearer(r#"{"id":"\u0061bc"}"#).await.expect(202);
     assert_eq!(spelled.json["status"], "duplicate");
@@ -66,7 +66,7 @@ async fn l62_where_nothing_is_signed_the_named_id_counts_in_any_spelling() {
 
 #[tokio::test]
 async fn l64_the_same_event_many_times_at_once_is_one_thread_and_nobody_gets_an_error() {
-    let scene = std::sync::Arc::new(Scene::new("standard_webhooks").await);
+    let scene = std::sync::Arc::new(Fixture::new("standard_webhooks").await);
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let scene = std::sync::Arc::clone(&scene);
@@ -75,14 +75,14 @@ async fn l64_the_same_event_many_times_at_once_is_one_thread_and_nobody_gets_an_
     let mut statuses = senders.join_all().await;
     statuses.sort();
     assert_eq!((statuses[0].as_str(), statuses[1].as_str(), statuses.len()), ("accepted", "duplicate", 16));
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert_eq!(scene.threads().await.len(), 1);
     assert_eq!(scene.deliveries("?result=duplicate").await.len(), 15);
 }
 
 #[tokio::test]
 async fn l66_every_retry_has_its_row() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let first = scene.standard("evt_1", "{}").await.expect(202).text_of("delivery_id");
     for _ in 0..3 {
         scene.standard("evt_1", "{}").await.expect(202);
@@ -90,7 +90,7 @@ async fn l66_every_retry_has_its_row() {
     let other = scene.standard("evt_1", r#"{"other":true}"#).await.expect(202);
     assert_eq!(other.json["status"], "duplicate");
     assert_eq!(scene.deliveries("?result=accepted").await.len(), 1);
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     let rows = scene.deliveries("").await;
     let results: Vec<&str> = rows.iter().map(|row| row["result"].as_str().unwrap()).collect();
     assert_eq!(results, ["conflict", "duplicate", "duplicate", "duplicate", "applied"]);
@@ -99,7 +99,7 @@ async fn l66_every_retry_has_its_row() {
 
 #[tokio::test]
 async fn l70_what_was_answered_with_202_is_there_at_once_and_survives_the_process() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let id = scene.standard("evt_1", r#"{"n":1}"#).await.expect(202).text_of("delivery_id");
     let waits = scene.delivery(&id).await;
     assert_eq!((waits["result"].as_str(), waits["event_id"].as_str()), (Some("accepted"), Some("evt_1")));
@@ -115,12 +115,12 @@ async fn l70_what_was_answered_with_202_is_there_at_once_and_survives_the_proces
 
 #[tokio::test]
 async fn l75_an_event_that_was_worked_on_long_ago_is_still_the_same_event() {
-    let mut scene = Scene::new("standard_webhooks").await;
+    let mut scene = Fixture::new("standard_webhooks").await;
     scene.standard("evt_1", "{}").await.expect(202);
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     scene.app.clock.advance(std::time::Duration::from_secs(20 * 24 * 3_600));
     assert_eq!(scene.standard("evt_1", "{}").await.expect(202).json["status"], "duplicate");
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     // The operator's session has lapsed meanwhile.
     scene.operator = scene.app.owner().await;
     assert_eq!(scene.threads().await.len(), 1);
@@ -128,13 +128,13 @@ async fn l75_an_event_that_was_worked_on_long_ago_is_still_the_same_event() {
 
 #[tokio::test]
 async fn a_sender_that_waits_hears_the_thread() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let waits = scene.signed(&scene.secret, "evt_1", "{}").header("prefer", "wait=20");
     let (answer, ()) = tokio::join!(scene.send(waits), async {
         while scene.deliveries("").await.is_empty() {
             tokio::task::yield_now().await;
         }
-        scene.app.settle().await;
+        scene.app.run_pending_jobs().await;
     });
     let answer = answer.expect(202);
     assert_eq!(answer.json["thread_id"], scene.threads().await[0]["id"]);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Scene;
+use super::Fixture;
 
 #[tokio::test]
 async fn l69_a_target_that_the_maker_does_not_see_is_refused() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     let body = |space: &str| json!({ "name": "x", "space_id": space, "verification": { "scheme": "bearer" } });
     let unknown = scene.operator.post("/v1/webhooks", body("spc_0000000000000000000000000A")).await.expect(422);
     assert!(unknown.text.contains("space_id"));
@@ -19,20 +19,20 @@ async fn l69_a_target_that_the_maker_does_not_see_is_refused() {
     // A Space of another tenant is unknown too.
     let other = scene.app.slices().access.tenant_create("other", "Other", "o@other.test", "Otto").await.unwrap();
     let session = scene.app.slices().access.session_create(other.tenant, other.owner, "tests").await.unwrap();
-    let mut otto = scene.app.anyone();
+    let mut otto = scene.app.anonymous();
     otto.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
     otto.csrf = Some(session.csrf);
     otto.post("/v1/webhooks", body(&scene.space)).await.expect(422);
     for path in [format!("/v1/webhooks/{}", scene.webhook), format!("/v1/webhooks/{}/deliveries", scene.webhook)] {
         otto.get(&path).await.expect(404);
         ana.get(&path).await.expect(403);
-        scene.app.anyone().get(&path).await.expect(401);
+        scene.app.anonymous().get(&path).await.expect(401);
     }
 }
 
 #[tokio::test]
 async fn l35_rotation_overlaps_and_ends_on_time_under_the_same_address() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     scene.standard("evt_1", "{}").await.expect(202);
     let path = format!("/v1/webhooks/{}/rotate", scene.webhook);
     let rotated = scene.operator.post(&path, json!({ "overlap_seconds": 60 })).await.expect(200);
@@ -51,7 +51,7 @@ async fn l35_rotation_overlaps_and_ends_on_time_under_the_same_address() {
 
 #[tokio::test]
 async fn a_webhook_is_made_once_per_key_read_changed_and_tested() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let body = json!({ "name": "twice", "space_id": scene.space, "verification": { "scheme": "bearer" },
         "secret": "dictated-by-the-sender", "event_id": { "header": "X-Event" }, "default_priority": "high" });
     let create = || async {
@@ -70,7 +70,7 @@ async fn a_webhook_is_made_once_per_key_read_changed_and_tested() {
     scene.operator.send(stale.body(r#"{"name":"late"}"#)).await.expect(412);
     let tested = scene.operator.post(&format!("/v1/webhooks/{}/test", scene.webhook), json!({})).await.expect(200);
     assert_eq!(tested.json["result"], "accepted");
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert_eq!(scene.threads().await.len(), 1);
     let unknown = json!({ "name": "x", "space_id": scene.space, "verification": { "scheme": "github" } });
     let refused = scene.operator.post("/v1/webhooks", unknown).await.expect(422);
@@ -87,11 +87,11 @@ async fn a_webhook_is_made_once_per_key_read_changed_and_tested() {
 
 #[tokio::test]
 async fn deliveries_page_by_cursor_through_waiting_and_applied_ones() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     for number in 0..5 {
         scene.standard(&format!("evt_{number}"), "{}").await.expect(202);
         if number == 2 {
-            scene.app.settle().await;
+            scene.app.run_pending_jobs().await;
         }
     }
     let mut seen = Vec::new();
@@ -111,7 +111,7 @@ async fn deliveries_page_by_cursor_through_waiting_and_applied_ones() {
 
 #[tokio::test]
 async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     scene.operator.get("/admin/webhooks").await.expect(200);
     assert!(scene.operator.get("/admin/webhooks/new").await.expect(200).text.contains("Billing"));
     let fields = |name: &'static str| {
@@ -128,9 +128,9 @@ async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
     assert!(
         scene.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Waiting for the first event")
     );
-    let event = scene.app.anyone().request("POST", &format!("/hooks/{id}")).bearer_auth(secret);
+    let event = scene.app.anonymous().request("POST", &format!("/hooks/{id}")).bearer_auth(secret);
     scene.send(event.header("content-type", "text/plain").body("hello")).await.expect(202);
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert!(scene.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Open the thread"));
     let tested = scene.operator.form(&format!("{base}/test"), &[]).await.expect(303);
     scene.operator.get(tested.header("location")).await.expect(200);

@@ -14,10 +14,10 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use thinkwork_primitives::crypto;
 
-use crate::harness::{Answer, Client, TestApp};
+use crate::harness::{Client, Response, TestApp};
 
 /// A server with an operator, a Space and a webhook of one scheme in it.
-struct Scene {
+struct Fixture {
     app: TestApp,
     operator: Client,
     space: String,
@@ -25,7 +25,7 @@ struct Scene {
     secret: String,
 }
 
-impl Scene {
+impl Fixture {
     async fn new(scheme: &str) -> Self {
         Self::with(scheme, json!({})).await
     }
@@ -54,11 +54,11 @@ impl Scene {
 
     /// A request to the webhook that proves nothing yet.
     fn request(&self, body: &str) -> RequestBuilder {
-        let request = self.app.anyone().request("POST", &self.path());
+        let request = self.app.anonymous().request("POST", &self.path());
         request.header("content-type", "application/json").body(body.to_owned())
     }
 
-    async fn bearer(&self, body: &str) -> Answer {
+    async fn bearer(&self, body: &str) -> Response {
         self.send(self.request(body).bearer_auth(&self.secret)).await
     }
 
@@ -71,12 +71,12 @@ impl Scene {
             .header("webhook-signature", signature(secret, id, time, body))
     }
 
-    async fn standard(&self, id: &str, body: &str) -> Answer {
+    async fn standard(&self, id: &str, body: &str) -> Response {
         self.send(self.signed(&self.secret, id, body)).await
     }
 
-    async fn send(&self, request: RequestBuilder) -> Answer {
-        self.app.anyone().send(request).await
+    async fn send(&self, request: RequestBuilder) -> Response {
+        self.app.anonymous().send(request).await
     }
 
     /// Moves time to the begin of a minute, so that what follows lies in one.

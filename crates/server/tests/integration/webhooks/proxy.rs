@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use super::Scene;
+use super::Fixture;
 use crate::harness::TestApp;
 
-async fn scene(trusted_proxies: &str) -> Scene {
+async fn scene(trusted_proxies: &str) -> Fixture {
     let networks = json!({ "allowed_cidrs": ["203.0.113.0/24"] });
-    Scene::over(TestApp::behind(trusted_proxies).await, "bearer", networks).await
+    Fixture::over(TestApp::behind(trusted_proxies).await, "bearer", networks).await
 }
 
-async fn status(scene: &Scene, forwarded: &[&str]) -> u16 {
+async fn status(scene: &Fixture, forwarded: &[&str]) -> u16 {
     let mut request = scene.request("{}").bearer_auth(&scene.secret);
     for value in forwarded {
         request = request.header("x-forwarded-for", *value);
@@ -51,9 +51,9 @@ async fn l68_a_stranger_cannot_walk_around_the_throttle_by_a_header() {
         let mut last = 0;
         for number in 0..11 {
             let body = json!({ "email": "owner@acme.test", "password": "not-the-password" });
-            let request = app.anyone().request("POST", "/v1/sessions").header("content-type", "application/json");
+            let request = app.anonymous().request("POST", "/v1/sessions").header("content-type", "application/json");
             let request = request.header("x-forwarded-for", format!("203.0.113.{number}")).body(body.to_string());
-            last = app.anyone().send(request).await.status;
+            last = app.anonymous().send(request).await.status;
         }
         assert_eq!(last, expected, "{trusted:?}");
     }

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::Scene;
+use super::Fixture;
 
 #[tokio::test]
 async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let unsigned = scene.send(scene.request("{}")).await.expect(401);
     let wrong = scene.send(scene.signed(other, "evt_1", "{}")).await.expect(401);
@@ -17,7 +17,7 @@ async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
     let old = scene.signed(&scene.secret, "evt_1", "{}");
     scene.app.clock.advance(std::time::Duration::from_secs(301));
     scene.send(old).await.expect(401);
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert!(scene.threads().await.is_empty());
     let reasons: Vec<String> = scene
         .deliveries("?result=refused")
@@ -29,7 +29,7 @@ async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
         assert!(reason.contains(part), "{part} in {reason}");
     }
     assert_eq!(reasons.len(), 4);
-    let bearer = Scene::new("bearer").await;
+    let bearer = Fixture::new("bearer").await;
     for request in [
         bearer.request("{}"),
         bearer.request("{}").header("authorization", "Bearer "),
@@ -40,13 +40,13 @@ async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
         let answer = bearer.send(request).await.expect(401);
         assert_eq!(answer.json["error"]["message"], sentences[0]);
     }
-    bearer.app.settle().await;
+    bearer.app.run_pending_jobs().await;
     assert!(bearer.threads().await.is_empty());
 }
 
 #[tokio::test]
 async fn l67_a_refused_request_is_in_the_log_bounded_and_escaped() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     let body = format!("<script>\u{1b}[2J\0{}", "x".repeat(10_000));
     let request = scene.request(&body).bearer_auth("canary-of-a-wrong-secret").header("x-note", "caf\u{e9}");
     scene.send(request).await.expect(401);
@@ -61,7 +61,7 @@ async fn l67_a_refused_request_is_in_the_log_bounded_and_escaped() {
 
 #[tokio::test]
 async fn l66_a_flood_of_refused_requests_is_sixty_rows_and_one_that_counts() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     scene.begin_minute();
     for _ in 0..75 {
         scene.send(scene.request("{}").bearer_auth("wrong")).await.expect(401);
@@ -73,7 +73,7 @@ async fn l66_a_flood_of_refused_requests_is_sixty_rows_and_one_that_counts() {
 
 #[tokio::test]
 async fn l68_only_allowed_addresses_are_taken_whatever_a_header_says() {
-    let scene = Scene::with("bearer", json!({ "allowed_cidrs": ["192.0.2.0/24"] })).await;
+    let scene = Fixture::with("bearer", json!({ "allowed_cidrs": ["192.0.2.0/24"] })).await;
     let forged = scene.request("{}").bearer_auth(&scene.secret).header("x-forwarded-for", "192.0.2.7");
     scene.send(forged).await.expect(403);
     assert_eq!(scene.deliveries("?result=refused").await.len(), 1);
@@ -85,13 +85,13 @@ async fn l68_only_allowed_addresses_are_taken_whatever_a_header_says() {
 
 #[tokio::test]
 async fn unknown_and_disabled_are_404_too_large_is_413_and_a_foreign_type_is_415() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     for unknown in ["whk_0000000000000000000000000A", "whk_1", "x"] {
-        scene.app.anyone().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
+        scene.app.anonymous().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
     }
     let large = scene.request(&"x".repeat(1_048_577)).bearer_auth(&scene.secret);
     scene.send(large).await.expect(413);
-    let typed = scene.app.anyone().request("POST", &scene.path()).bearer_auth(&scene.secret).body("x");
+    let typed = scene.app.anonymous().request("POST", &scene.path()).bearer_auth(&scene.secret).body("x");
     scene.send(typed.header("content-type", "image/png")).await.expect(415);
     assert_eq!(scene.deliveries("?result=refused").await.len(), 2);
     scene.bearer("{}").await.expect(202);
@@ -107,7 +107,7 @@ async fn unknown_and_disabled_are_404_too_large_is_413_and_a_foreign_type_is_415
 
 #[tokio::test]
 async fn l65_the_rate_limit_holds_across_processes_and_says_when_to_come_again() {
-    let scene = Scene::with("bearer", json!({ "rate_limit_per_minute": 40 })).await;
+    let scene = Fixture::with("bearer", json!({ "rate_limit_per_minute": 40 })).await;
     let second = scene.app.second().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let other = format!("http://{}{}", listener.local_addr().unwrap(), scene.path());
@@ -142,7 +142,7 @@ async fn l65_the_rate_limit_holds_across_processes_and_says_when_to_come_again()
 
 #[tokio::test]
 async fn what_cannot_be_stored_is_503_and_the_sender_comes_again() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     scene.bearer("{}").await.expect(202);
     scene.app.slices().db.close().await;
     let answer = scene.bearer("{}").await.expect(503);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use thinkwork::worker::sweep;
 
-use super::Scene;
+use super::Fixture;
 use crate::guards::tables;
 use crate::harness::TestApp;
 
@@ -23,10 +23,10 @@ fn days(app: &TestApp, count: u32) {
 
 #[tokio::test]
 async fn s18_a_signed_events_key_is_kept_for_thirty_days_and_then_forgotten() {
-    let scene = Scene::new("standard_webhooks").await;
+    let scene = Fixture::new("standard_webhooks").await;
     let send = async || scene.standard("msg_1", "{}").await.expect(202).text_of("status");
     assert_eq!(send().await, "accepted");
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     days(&scene.app, 29);
     sweep(&scene.app.app).await;
     assert_eq!(send().await, "duplicate");
@@ -37,10 +37,10 @@ async fn s18_a_signed_events_key_is_kept_for_thirty_days_and_then_forgotten() {
 
 #[tokio::test]
 async fn s18_an_unsigned_events_key_lives_as_long_as_its_secret() {
-    let mut scene = Scene::with("bearer", json!({ "event_id": { "pointer": "/id" } })).await;
+    let mut scene = Fixture::with("bearer", json!({ "event_id": { "pointer": "/id" } })).await;
     let body = r#"{"id":"evt_1"}"#;
     assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "accepted");
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     days(&scene.app, 400);
     sweep(&scene.app.app).await;
     assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "duplicate");
@@ -50,7 +50,7 @@ async fn s18_an_unsigned_events_key_lives_as_long_as_its_secret() {
     sweep(&scene.app.app).await;
     assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "duplicate", "the old secret still works");
     scene.app.clock.advance(Duration::from_secs(3_601));
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     sweep(&scene.app.app).await;
     scene.secret = rotated.text_of("secret");
     assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "accepted");
@@ -58,15 +58,15 @@ async fn s18_an_unsigned_events_key_lives_as_long_as_its_secret() {
 
 #[tokio::test]
 async fn l35_a_replaced_secret_is_erased_at_the_end_of_its_overlap_by_nobodys_help() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     let rotate = format!("/v1/webhooks/{}/rotate", scene.webhook);
     scene.operator.post(&rotate, json!({ "overlap_seconds": 3_600 })).await.expect(200);
     let erased = "credential_version WHERE ciphertext IS NULL AND wrapped_key IS NULL";
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert_eq!(count(&scene.app, erased).await, "0");
     scene.bearer("{}").await.expect(202);
     scene.app.clock.advance(Duration::from_secs(3_601));
-    scene.app.settle().await;
+    scene.app.run_pending_jobs().await;
     assert_eq!(count(&scene.app, erased).await, "1");
     scene.bearer("{}").await.expect(401);
     let told = scene.operator.get("/v1/audit?action=credential.version_erased").await.expect(200);
@@ -75,11 +75,11 @@ async fn l35_a_replaced_secret_is_erased_at_the_end_of_its_overlap_by_nobodys_he
 
 #[tokio::test]
 async fn what_ended_by_itself_is_forgotten_and_what_lives_is_not() {
-    let scene = Scene::new("bearer").await;
+    let scene = Fixture::new("bearer").await;
     let app = &scene.app;
     scene.bearer("{}").await.expect(202);
     let wrong = json!({ "email": "owner@acme.test", "password": "not-the-password" });
-    app.anyone().post("/v1/sessions", wrong).await.expect(401);
+    app.anonymous().post("/v1/sessions", wrong).await.expect(401);
     let invite = json!({ "email": "ana@acme.test", "name": "Ana", "role": "member" });
     let request = scene.operator.request("POST", "/v1/users").header("idempotency-key", "once");
     let request = request.header("content-type", "application/json").body(invite.to_string());
@@ -105,7 +105,7 @@ async fn what_ended_by_itself_is_forgotten_and_what_lives_is_not() {
 
 #[tokio::test]
 async fn l36_openings_for_verification_are_one_counted_event_per_version() {
-    let mut scene = Scene::new("bearer").await;
+    let mut scene = Fixture::new("bearer").await;
     for _ in 0..3 {
         scene.bearer("{}").await.expect(202);
     }

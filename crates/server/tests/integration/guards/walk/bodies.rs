@@ -4,18 +4,18 @@ use serde_json::{Value, json};
 
 use super::Findings;
 use crate::guards::operations::{body, described};
-use crate::guards::scene::Scene;
+use crate::guards::scene::Fixture;
 use crate::guards::tables;
-use crate::harness::Answer;
+use crate::harness::Response;
 
-async fn send(scene: &Scene, method: &str, path: &str, kind: &str, text: &str) -> Answer {
+async fn send(scene: &Fixture, method: &str, path: &str, kind: &str, text: &str) -> Response {
     let request = scene.owner.request(method, path).header("content-type", kind).body(text.to_owned());
     scene.owner.send(request).await
 }
 
 impl Findings {
     /// Notes an answer that does not name this field.
-    fn names(&mut self, field: &str, answer: &Answer) {
+    fn names(&mut self, field: &str, answer: &Response) {
         let fields = answer.json["error"]["fields"].as_object();
         let named = |name: &String| name == field || name.starts_with(&format!("{field}."));
         if !fields.is_some_and(|fields| fields.keys().any(named)) {
@@ -38,7 +38,7 @@ fn misshapen(valid: &Value) -> Vec<(String, Value)> {
 
 #[tokio::test]
 async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
@@ -67,7 +67,7 @@ async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
 
 #[tokio::test]
 async fn l81_another_content_type_is_415_and_too_much_is_413() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::pages::{guarded, press};
 use super::{Findings, call};
 use crate::guards::operations::{Described, Who, described};
-use crate::guards::scene::Scene;
+use crate::guards::scene::Fixture;
 use crate::guards::tables;
-use crate::harness::{Answer, Client};
+use crate::harness::{Client, Response};
 
 /// The acts that need consent, each with what its operations have in their path.
 const ACTS: [(&str, &[&str]); 6] = [
@@ -27,14 +27,14 @@ fn is_act(operation: &Described) -> bool {
     operation.is_change() && ACTS.iter().any(|(_, parts)| parts.iter().any(names))
 }
 
-async fn minted(scene: &Scene, who: &Client, kind: &str, audience: &str, scope: &str) -> Client {
+async fn minted(scene: &Fixture, who: &Client, kind: &str, audience: &str, scope: &str) -> Client {
     let body = json!({ "name": "x", "kind": kind, "audience": audience, "scopes": [scope] });
     let token = who.post("/v1/tokens", body).await.expect(201).text_of("token");
     scene.app.bearer(&token)
 }
 
 /// A client per kind of token that there is.
-async fn tokens(scene: &Scene) -> Vec<(&'static str, Client)> {
+async fn tokens(scene: &Fixture) -> Vec<(&'static str, Client)> {
     let owner = &scene.owner;
     vec![
         ("personal api admin", minted(scene, owner, "personal", "api", "admin").await),
@@ -47,7 +47,7 @@ async fn tokens(scene: &Scene) -> Vec<(&'static str, Client)> {
 }
 
 #[track_caller]
-fn refused(kind: &str, act: &str, answer: &Answer) {
+fn refused(kind: &str, act: &str, answer: &Response) {
     let expect = match kind {
         "personal api read" => (403, "scope"),
         kind if kind.contains("mcp") => (401, "not_signed_in"),
@@ -58,7 +58,7 @@ fn refused(kind: &str, act: &str, answer: &Answer) {
 
 #[tokio::test]
 async fn s07_no_token_consents() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let operations = described(&scene.app).await;
     let acts: Vec<&Described> = operations.iter().filter(|operation| is_act(operation)).collect();
     assert!(acts.len() >= 2, "the acts of consent are gone");
@@ -76,7 +76,7 @@ async fn s07_no_token_consents() {
 /// Pages are for browsers: no bearer opens one or sends a form of one, with or without what a session would bring.
 #[tokio::test]
 async fn s07_no_page_takes_a_token_for_a_person() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let tokens = tokens(&scene).await;
     let before = tables::dump(&scene.app).await;
@@ -103,7 +103,7 @@ async fn s07_no_page_takes_a_token_for_a_person() {
 /// What was consented to is ended by its person alone.
 #[tokio::test]
 async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grants_only_for_its_person() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let tokens = tokens(&scene).await;
     let server = scene.id("mcp-servers").to_owned();
     let mine = scene.id("me/mcp-servers").to_owned();
@@ -153,7 +153,7 @@ async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grant
 /// The two acts that are part of a wider operation: widening a Space, and a token that acts as a person.
 #[tokio::test]
 async fn s07_no_token_widens_a_space_or_makes_a_token_that_acts_as_a_person() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let tokens = tokens(&scene).await;
     let before = tables::dump(&scene.app).await;
     let space = format!("/v1/spaces/{}", scene.id("spaces"));

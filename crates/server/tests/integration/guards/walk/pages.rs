@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::Findings;
-use crate::guards::scene::Scene;
+use crate::guards::scene::Fixture;
 use crate::guards::source::{Source, product};
 use crate::guards::tables;
 use crate::harness::Client;
@@ -72,7 +72,7 @@ pub fn guarded() -> Vec<Route> {
 }
 
 /// Fields of every form there is, so that each can be read.
-fn fields(scene: &Scene) -> Vec<(&'static str, String)> {
+fn fields(scene: &Fixture) -> Vec<(&'static str, String)> {
     let texts = [
         ("name", "Marker"),
         ("slug", "another"),
@@ -124,7 +124,7 @@ fn fields(scene: &Scene) -> Vec<(&'static str, String)> {
     fields
 }
 
-pub async fn press(scene: &Scene, who: &Client, path: &str) -> crate::harness::Answer {
+pub async fn press(scene: &Fixture, who: &Client, path: &str) -> crate::harness::Response {
     let fields = fields(scene);
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, text)| (*name, text.as_str())).collect();
     who.form(path, &fields).await
@@ -146,10 +146,10 @@ fn the_routes_are_found_in_the_sources() {
 
 #[tokio::test]
 async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
-    let anyone = scene.app.anyone();
+    let anyone = scene.app.anonymous();
     for route in guarded() {
         let path = scene.fill(&route.path);
         if route.get {
@@ -174,7 +174,7 @@ async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
 
 #[tokio::test]
 async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for route in guarded() {
@@ -198,7 +198,7 @@ async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things(
 
 #[tokio::test]
 async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     let mut findings = Findings::default();
     let before = tables::dump(&scene.app).await;
     for route in guarded().into_iter().filter(|route| route.path.contains('{')) {
@@ -221,7 +221,7 @@ async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
 
 #[tokio::test]
 async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
-    let scene = Scene::new().await;
+    let scene = Fixture::new().await;
     scene.owner.post(&scene.fill("/v1/webhooks/{id}/test"), json!({})).await.expect(200);
     let ours = scene.owner.get("/admin").await.expect(200);
     let theirs = scene.other.get("/admin").await.expect(200);

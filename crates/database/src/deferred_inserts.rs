@@ -11,7 +11,7 @@ use crate::statements::OTHER_TENANT;
 
 /// Inserts in the order in which their tables were first named.
 #[derive(Default)]
-pub(crate) struct LastWrites {
+pub(crate) struct DeferredInserts {
     inserts: Vec<Insert>,
 }
 
@@ -24,7 +24,7 @@ struct Insert {
 /// A column, and the type that its values are cast to.
 pub(crate) type Column = (&'static str, Option<&'static str>);
 
-impl LastWrites {
+impl DeferredInserts {
     /// Adds a row. Columns that are not set keep their default.
     pub(crate) fn push<A: ActiveModelTrait>(&mut self, row: &A) {
         let table = A::Entity::default().table_name();

@@ -12,17 +12,17 @@ use thinkwork_primitives::{
 };
 
 use super::envelope::Envelope;
-use super::{Delivery, Error, Outcome, SOURCE_PREFIX, Webhook, Webhooks, rules, store};
-use crate::threads::{self, Inbound, MessageRole, Received};
+use super::{Delivery, DeliveryResult, Error, SOURCE_PREFIX, Webhook, Webhooks, rules, store};
+use crate::threads::{self, IncomingMessage, MessageRole, ReceivedMessage};
 
 /// An accepted event, read.
-struct Arrival<'a> {
+struct AcceptedEvent<'a> {
     event: &'a Event,
     webhook: WebhookId,
     envelope: Envelope,
 }
 
-impl<'a> Arrival<'a> {
+impl<'a> AcceptedEvent<'a> {
     fn read(event: &'a Event) -> Result<Self, Error> {
         let webhook = event.source.strip_prefix(SOURCE_PREFIX).and_then(|text| text.parse().ok());
         let webhook = webhook.ok_or_else(|| Error::Invalid(format!("{} is no webhook's source", event.source)))?;
@@ -42,7 +42,7 @@ impl Webhooks {
         let ids: Vec<DeliveryId> = events.iter().map(|event| DeliveryId::from_uuid(event.id)).collect();
         let known = store::deliveries_known(tx, &ids).await?;
         let new = events.iter().filter(|event| !known.contains(&DeliveryId::from_uuid(event.id)));
-        let arrivals = new.map(|event| Arrival::read(event)).collect::<Result<Vec<_>, _>>()?;
+        let arrivals = new.map(|event| AcceptedEvent::read(event)).collect::<Result<Vec<_>, _>>()?;
         if arrivals.is_empty() {
             return Ok(());
         }
@@ -53,13 +53,13 @@ impl Webhooks {
             let mut delivery = accepted(arrival.event, arrival.webhook, &arrival.envelope);
             match outcome {
                 Ok(received) => {
-                    delivery.result = Outcome::Applied;
+                    delivery.result = DeliveryResult::Applied;
                     delivery.thread = Some(received.thread.id);
                     delivery.turn = Some(received.turn);
                     delivery.applied_at = Some(now);
                 }
                 Err(reason) => {
-                    delivery.result = Outcome::Failed;
+                    delivery.result = DeliveryResult::Failed;
                     delivery.reason = Some(reason);
                 }
             }
@@ -78,7 +78,11 @@ impl Webhooks {
     }
 
     /// The threads' side. The inner errors are final: the words for the delivery.
-    async fn receive(&self, tx: &mut Tx, arrivals: &[Arrival<'_>]) -> Result<Vec<Result<Received, String>>, Error> {
+    async fn receive(
+        &self,
+        tx: &mut Tx,
+        arrivals: &[AcceptedEvent<'_>],
+    ) -> Result<Vec<Result<ReceivedMessage, String>>, Error> {
         let mut ids: Vec<WebhookId> = arrivals.iter().map(|arrival| arrival.webhook).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -90,7 +94,7 @@ impl Webhooks {
             refusals.push(refusal(webhook));
             inbounds.extend(webhook.filter(|webhook| webhook.enabled).map(|webhook| inbound(webhook, arrival)));
         }
-        let mut received = self.parts.threads.receive_many(tx, inbounds).await?.into_iter();
+        let mut received = self.inner.threads.receive_many(tx, inbounds).await?.into_iter();
         let outcome = |refusal: Option<&str>| match refusal {
             Some(reason) => Ok(Err(reason.to_owned())),
             None => match received.next() {
@@ -120,11 +124,11 @@ fn refusal(webhook: Option<&Webhook>) -> Option<&'static str> {
 }
 
 /// An event as work. Everything the sender wrote is in `text`; `data` is the server's own.
-fn inbound(webhook: &Webhook, arrival: &Arrival<'_>) -> Inbound {
-    let Arrival { event, envelope, .. } = arrival;
+fn inbound(webhook: &Webhook, arrival: &AcceptedEvent<'_>) -> IncomingMessage {
+    let AcceptedEvent { event, envelope, .. } = arrival;
     let (text, cut) = rules::text_of(&envelope.body);
     let title: String = webhook.name.chars().take(limits::NAME_CHARS_MAX).collect();
-    Inbound {
+    IncomingMessage {
         space: webhook.space,
         thread: None,
         channel: Channel::Hook,
@@ -165,7 +169,7 @@ pub(super) fn accepted(event: &Event, webhook: WebhookId, envelope: &Envelope) -
         id: DeliveryId::from_uuid(event.id),
         webhook,
         received_at: event.received_at,
-        result: Outcome::Accepted,
+        result: DeliveryResult::Accepted,
         reason: envelope.replay_of.map(|first| format!("replay of {first}")),
         thread: None,
         turn: None,
