@@ -90,6 +90,7 @@ pub(super) struct AuditEventQuery {
     subject: Option<String>,
     /// The action, like `webhook.created`, or a beginning that ends with a dot, like `webhook.`.
     action: Option<String>,
+    /// The thread.
     thread: Option<String>,
 }
 

@@ -172,6 +172,7 @@ async fn list(
     Ok(Json(List::cut(found, &paging, |space| space.id.to_string()).map(SpaceResponse::from)))
 }
 
+/// Creates a Space.
 #[utoipa::path(post, path = "/v1/spaces", operation_id = "spaces.create", tag = "spaces",
     extensions(("x-caller" = json!("operator"))), params(IdempotencyKey), request_body = CreateSpaceRequest,
     responses((status = 201, body = SpaceResponse)))]
