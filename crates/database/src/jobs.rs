@@ -240,6 +240,9 @@ pub async fn holds_lease(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
 /// another process has taken over, and nothing of it may last. Ask it last, as [`holds_lease`].
 pub async fn finish(tx: &mut Tx, done: &[&Job], held: &[&Job]) -> Result<bool, Error> {
     let engine = tx.engine();
+    if let ([job], []) = (done, held) {
+        return end(tx, job).await;
+    }
     let every: Vec<&Job> = done.iter().chain(held).copied().collect();
     if every.is_empty() {
         return Ok(true);
@@ -272,23 +275,27 @@ pub async fn finish(tx: &mut Tx, done: &[&Job], held: &[&Job]) -> Result<bool, E
 /// Ends a job; one that was enqueued again meanwhile stays and is due.
 pub async fn complete(db: &Db, job: &Job) -> Result<(), Error> {
     let mut tx = db.write_shared().await?;
-    let key = vec![job.id.uuid().into(), job.lease.into(), job.generation.into()];
-    let deleted = tx.execute("DELETE FROM job WHERE id = $1 AND lease = $2 AND generation = $3", key).await?;
-    if deleted == 0 {
-        release(&mut tx, job).await?;
-    }
+    end(&mut tx, job).await?;
     tx.commit().await
 }
 
-/// Lets go of a job that was enqueued again while it ran.
-async fn release(tx: &mut Tx, job: &Job) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE job SET lease = NULL, lease_until = NULL, attempts = 0 WHERE id = $1 AND lease = $2",
-        vec![job.id.uuid().into(), job.lease.into()],
-    )
-    .await?;
+/// Ends a job, or lets go of one that was enqueued again while it ran; false where it is no longer ours.
+async fn end(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
+    let key = vec![job.id.uuid().into(), job.lease.into(), job.generation.into()];
+    let deleted = tx.execute("DELETE FROM job WHERE id = $1 AND lease = $2 AND generation = $3", key).await?;
+    if deleted == 1 { Ok(true) } else { release(tx, job).await }
+}
+
+/// Lets go of a job that was enqueued again while it ran; false where it is no longer ours.
+async fn release(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
+    let released = tx
+        .execute(
+            "UPDATE job SET lease = NULL, lease_until = NULL, attempts = 0 WHERE id = $1 AND lease = $2",
+            vec![job.id.uuid().into(), job.lease.into()],
+        )
+        .await?;
     tx.wake(Topic::Job, Uuid::nil());
-    Ok(())
+    Ok(released == 1)
 }
 
 /// Puts a failed job back with growing pauses, or parks it after its last try; one that was enqueued again meanwhile is

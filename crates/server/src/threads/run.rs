@@ -12,9 +12,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{
-    ActingClient, Actor, DomainEvent, Marks, MessageId, Principal, SpaceId, StepId, ThreadId, TurnId,
-};
+use thinkwork_primitives::{ActingClient, Actor, DomainEvent, Marks, MessageId, Principal, StepId, ThreadId, TurnId};
 
 use super::batch::ThreadBatch;
 use super::store::{self, turn};
@@ -24,13 +22,7 @@ use super::{
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialUse, UseRecorder};
 use crate::edge::caller::BoxFuture;
-use crate::spaces::Space;
 use crate::tools::{LeftOut, OfferedSource};
-
-/// Why a queued turn never ran.
-const LOST_ACCESS: &str = "The requester no longer has access to this Space, so nothing was done.";
-/// The same, where the Space is gone.
-const LOST_SPACE: &str = "The Space is no longer there, so nothing was done.";
 
 /// A credential is opened for a step of another person's turn, or for none.
 const NOT_THIS_TURN: &str = "The step that asks for it does not exist, or its turn may not use this credential.";
@@ -51,33 +43,25 @@ pub enum NextTurn {
 }
 
 /// Locked threads with their next turns, and what is to be written to them.
-pub struct TurnQueues<'a> {
-    threads: &'a Threads,
+pub struct TurnQueues {
     batch: ThreadBatch,
     next: HashMap<ThreadId, NextTurn>,
-    spaces: HashMap<SpaceId, Space>,
+    /// What the next turns answer.
+    answered: HashMap<MessageId, Message>,
 }
 
-impl TurnQueues<'_> {
+impl TurnQueues {
     /// What a thread has to do next.
     pub fn next(&self, thread: ThreadId) -> NextTurn {
         self.next.get(&thread).cloned().unwrap_or(NextTurn::Nothing)
     }
 
-    /// Whether a turn is to be begun.
-    pub fn is_idle(&self) -> bool {
-        !self.next.values().any(|next| matches!(next, NextTurn::Begin { .. }))
-    }
-
-    /// Why a queued turn may not run any more, if so.
-    pub async fn refusal(&self, tx: &mut Tx, turn: &Turn) -> Result<Option<&'static str>, Error> {
-        if !self.spaces.contains_key(&turn.space) {
-            return Ok(Some(LOST_SPACE));
-        }
-        match turn.subject.user() {
-            Some(user) if !self.threads.is_admitted(tx, turn.space, user).await? => Ok(Some(LOST_ACCESS)),
-            _ => Ok(None),
-        }
+    /// The message that a next turn answers.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where it is gone.
+    pub fn answered_by(&self, turn: &Turn) -> Result<&Message, Error> {
+        self.answered.get(&turn.message).ok_or(Error::NotFound)
     }
 
     /// Makes a queued turn the running one.
@@ -104,15 +88,19 @@ impl TurnQueues<'_> {
 impl Threads {
     /// Locks these threads and reads what each has to do next. At most one turn of a thread runs: where one was begun and
     /// has not ended, that one comes next.
-    pub async fn turn_queues(&self, tx: &mut Tx, threads: &[ThreadId]) -> Result<TurnQueues<'_>, Error> {
+    pub async fn turn_queues(&self, tx: &mut Tx, threads: &[ThreadId]) -> Result<TurnQueues, Error> {
         let batch = ThreadBatch::lock(tx, &self.clock, threads, &[]).await?;
         let queues = turn::queues_of(tx, threads).await?;
         let heads: Vec<TurnId> = queues.iter().filter_map(|queue| queue.active.or(queue.first)).collect();
-        let heads: HashMap<TurnId, Turn> =
-            turn::turns_find(tx, &heads).await?.into_iter().map(|turn| (turn.id, turn)).collect();
+        let mut answered = HashMap::new();
+        let mut turns = HashMap::new();
+        for (turn, message) in turn::turns_with_messages(tx, &heads).await? {
+            answered.extend(message.map(|message| (message.id, message)));
+            turns.insert(turn.id, turn);
+        }
         let mut next = HashMap::new();
         for queue in queues {
-            let Some(head) = queue.active.or(queue.first).and_then(|id| heads.get(&id)).cloned() else { continue };
+            let Some(head) = queue.active.or(queue.first).and_then(|id| turns.remove(&id)) else { continue };
             let step = match head.status {
                 TurnStatus::Queued => NextTurn::Begin { turn: head, has_more: queue.has_more },
                 TurnStatus::Running => NextTurn::Resume(head),
@@ -120,12 +108,7 @@ impl Threads {
             };
             next.insert(queue.thread, step);
         }
-        let mut spaces: Vec<SpaceId> = heads.values().map(|turn| turn.space).collect();
-        spaces.sort_unstable();
-        spaces.dedup();
-        let spaces = self.spaces.list_for_work(tx, &spaces).await?;
-        let spaces = spaces.into_iter().map(|space| (space.id, space)).collect();
-        Ok(TurnQueues { threads: self, batch, next, spaces })
+        Ok(TurnQueues { batch, next, answered })
     }
 
     /// Notes what the turn was offered and what it was not.

@@ -11,10 +11,10 @@ use thinkwork_database::jobs::{self, Job};
 use thinkwork_primitives::{CredentialSubject, Requester, SpaceId, ThreadId};
 
 use super::agent::Agent;
-use super::execution::{no_model, tool_context};
+use super::execution::{no_access, no_model, tool_context};
 use super::{Error, Turns, rules, store};
 use crate::threads::{MessageRole, NewReply, NextTurn, RunThread, Turn, TurnEnd, TurnQueues, TurnStatus};
-use crate::tools::OfferedTools;
+use crate::tools::{self, OfferedTools};
 
 /// What became of a job when the next turn of its thread was begun.
 #[derive(Debug)]
@@ -32,7 +32,14 @@ pub enum BeginOutcome {
 struct BatchContext {
     agent: Option<Agent>,
     /// `None` where a source has to be asked for its tools first.
-    offered: HashMap<(SpaceId, Requester, CredentialSubject), Option<OfferedTools>>,
+    offered: HashMap<(SpaceId, Requester, CredentialSubject), Option<Offer>>,
+}
+
+/// What a turn without work is offered.
+enum Offer {
+    Tools(OfferedTools),
+    /// Its requester is disabled, or has no access to the Space any more.
+    NoAccess,
 }
 
 impl Turns {
@@ -71,7 +78,7 @@ impl Turns {
     async fn begin_next(
         &self,
         tx: &mut Tx,
-        queues: &mut TurnQueues<'_>,
+        queues: &mut TurnQueues,
         shared: &mut BatchContext,
         thread: ThreadId,
     ) -> Result<BeginOutcome, Error> {
@@ -80,52 +87,54 @@ impl Turns {
             NextTurn::Resume(turn) => return Ok(BeginOutcome::Run(Box::new(turn))),
             NextTurn::Begin { turn, has_more } => (turn, has_more),
         };
-        if let Some(reason) = queues.refusal(tx, &turn).await? {
-            let end = TurnEnd { status: TurnStatus::Failed, failure: Some(reason), messages: Vec::new() };
-            queues.end(tx, turn, end)?;
-        } else if let Some(offered) = self.offered_without_work(tx, shared, &turn).await? {
-            let mut turn = queues.start(turn)?;
-            turn.tools_offered = Some(offered.by_source());
-            turn.tools_left_out = Some(offered.left_out.clone());
-            let messages = vec![NewReply::system(no_model(offered))];
-            queues.end(tx, turn, TurnEnd { status: TurnStatus::Succeeded, failure: None, messages })?;
-        } else {
-            return Ok(BeginOutcome::Run(Box::new(queues.start(turn)?)));
+        let offer = self.offer_without_work(tx, queues, shared, &turn).await?;
+        let mut turn = queues.start(turn)?;
+        match offer {
+            None => return Ok(BeginOutcome::Run(Box::new(turn))),
+            Some(Offer::NoAccess) => queues.end(tx, turn, no_access())?,
+            Some(Offer::Tools(offered)) => {
+                turn.tools_offered = Some(offered.by_source());
+                turn.tools_left_out = Some(offered.left_out.clone());
+                let messages = vec![NewReply::system(no_model(offered))];
+                queues.end(tx, turn, TurnEnd { status: TurnStatus::Succeeded, failure: None, messages })?;
+            }
         }
         Ok(if has_more { BeginOutcome::Again } else { BeginOutcome::Done })
     }
 
     /// What a turn is offered that has nothing to work on: no model is set up, and its requester wrote no command. `None`
     /// where there is work, or where a source has to be asked for its tools first.
-    async fn offered_without_work<'a>(
+    async fn offer_without_work<'a>(
         &self,
         tx: &mut Tx,
+        queues: &TurnQueues,
         shared: &'a mut BatchContext,
         turn: &Turn,
-    ) -> Result<Option<&'a OfferedTools>, Error> {
+    ) -> Result<Option<&'a Offer>, Error> {
         let agent = match shared.agent.take() {
             Some(agent) => agent,
             None => store::agent_find(tx).await?,
         };
         let has_model = shared.agent.insert(agent).model.is_some();
-        if has_model || self.is_command(tx, turn).await? {
+        if has_model || is_command(queues, turn)? {
             return Ok(None);
         }
         let key = (turn.space, turn.requester.clone(), turn.subject);
         if !shared.offered.contains_key(&key) {
-            let offered = self.tools.assemble_known(tx, &tool_context(tx.tenant(), turn, None)).await?;
-            shared.offered.insert(key.clone(), offered);
+            let offer = match self.tools.assemble_known(tx, &tool_context(tx.tenant(), turn, None)).await {
+                Ok(offered) => offered.map(Offer::Tools),
+                Err(tools::Error::NotAdmitted) => Some(Offer::NoAccess),
+                Err(error) => return Err(error.into()),
+            };
+            shared.offered.insert(key.clone(), offer);
         }
         Ok(shared.offered.get(&key).and_then(Option::as_ref))
     }
+}
 
-    /// Whether its requester wrote `/tool`, well formed or not.
-    async fn is_command(&self, tx: &mut Tx, turn: &Turn) -> Result<bool, Error> {
-        if turn.requester.user().is_none() {
-            return Ok(false);
-        }
-        let answered = self.threads.message(tx, turn.message).await?;
-        let answered = answered.ok_or(Error::Record("the message it answers is gone"))?;
-        Ok(answered.role == MessageRole::User && rules::parse_command(&answered.text).is_some())
-    }
+/// Whether its requester wrote `/tool`, well formed or not.
+fn is_command(queues: &TurnQueues, turn: &Turn) -> Result<bool, Error> {
+    let answered = queues.answered_by(turn)?;
+    let by_person = turn.requester.user().is_some() && answered.role == MessageRole::User;
+    Ok(by_person && rules::parse_command(&answered.text).is_some())
 }

@@ -98,8 +98,8 @@ impl<'a> Execution<'a> {
         let offered = match self.turns.tools.assemble(&self.context).await {
             Ok(offered) => offered,
             Err(tools::Error::NotAdmitted) => {
-                let says = NewReply::system("You no longer have access to this Space, so nothing was done.");
-                self.finish(TurnStatus::Failed, Some("no_access"), vec![says]).await?;
+                let TurnEnd { status, failure, messages } = no_access();
+                self.finish(status, failure, messages).await?;
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -179,6 +179,12 @@ pub(super) fn interrupted(step: &Step) -> StepEnd {
 fn bounded(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(thinkwork_primitives::limits::MESSAGE_TEXT_BYTES_MAX));
     text
+}
+
+/// How a turn ends whose requester may not be in its Space any more.
+pub(super) fn no_access() -> TurnEnd {
+    let says = NewReply::system("You no longer have access to this Space, so nothing was done.");
+    TurnEnd { status: TurnStatus::Failed, failure: Some("no_access"), messages: vec![says] }
 }
 
 /// For whom and where a turn asks for tools.

@@ -37,7 +37,7 @@ fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<Acti
     })
 }
 
-fn message_of(row: Model) -> Result<Message, Error> {
+pub(super) fn message_of(row: Model) -> Result<Message, Error> {
     let stored = StoredRow::new("message", row.id);
     let who = attributed!(stored, row);
     Ok(Message {

@@ -3,7 +3,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr};
-use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::json;
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{
@@ -11,8 +11,8 @@ use thinkwork_primitives::{
 };
 use uuid::Uuid;
 
-use super::{Attributed, db, thread};
-use crate::threads::{Error, Turn, TurnStatus, rules};
+use super::{Attributed, db, message, thread};
+use crate::threads::{Error, Message, Turn, TurnStatus, rules};
 
 fn turn_of(row: entity::Model) -> Result<Turn, Error> {
     let stored = StoredRow::new("turn", row.id);
@@ -172,13 +172,23 @@ fn turn_at(started: SimpleExpr, place: u64) -> SimpleExpr {
     SimpleExpr::SubQuery(None, Box::new(select.into_query().into()))
 }
 
-/// These turns, in no order.
-pub(crate) async fn turns_find(tx: &mut Tx, ids: &[TurnId]) -> Result<Vec<Turn>, Error> {
+/// These turns and the message that each answers, in no order.
+pub(crate) async fn turns_with_messages(tx: &mut Tx, ids: &[TurnId]) -> Result<Vec<(Turn, Option<Message>)>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let select = turns_of(tx).filter(entity::Column::Id.is_in(ids.iter().map(|id| id.uuid())));
-    select.all(tx.orm()).await.map_err(db)?.into_iter().map(turn_of).collect()
+    let answered = entity::Entity::belongs_to(message::Entity)
+        .from((entity::Column::TenantId, entity::Column::MessageId))
+        .to((message::Column::TenantId, message::Column::Id));
+    let rows = turns_of(tx)
+        .filter(entity::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+        .join(JoinType::LeftJoin, answered.into())
+        .select_also(message::Entity)
+        .all(tx.orm())
+        .await
+        .map_err(db)?;
+    let found = |(turn, message): (_, Option<_>)| Ok((turn_of(turn)?, message.map(message::message_of).transpose()?));
+    rows.into_iter().map(found).collect()
 }
 
 fn turn_update(tx: &Tx, id: TurnId) -> sea_orm::UpdateMany<entity::Entity> {

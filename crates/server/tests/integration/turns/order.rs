@@ -130,7 +130,8 @@ async fn a_turn_that_calls_nothing_takes_few_statements() {
     let thread = world.thread(&ana, "Is anybody there?").await;
     let work = world.app.run_pending_jobs_counted().await;
     assert_eq!(world.turns(&ana, &thread).await[0]["status"], "succeeded");
-    let statements = work.statements - idle.statements;
-    assert!(statements <= 24.0, "{statements} statements");
+    // The worker made two rounds. Each looks for events, turns and other jobs; one of these looks found the turn.
+    let statements = work.statements - 2.0 * idle.statements + 1.0;
+    assert!(statements <= 15.0, "{statements} statements");
     assert!(work.writes <= 3.0, "{} writing transactions", work.writes);
 }
