@@ -26,4 +26,4 @@ pub use policy::{OPENABLE, Policy};
 pub use request::{Field, Request};
 pub use resolve::{Lookup, LookupAnswer, SystemLookup};
 pub use response::{Response, StreamResponse};
-pub use scrub::{SCRUBBED_BYTES_MIN, ScrubStream, Scrubber};
+pub use scrub::{SCRUBBED_BYTES_MIN, Scrubber};

@@ -14,33 +14,165 @@ pub enum Author {
     Server,
 }
 
-/// Renders marks: `` `code` ``, fenced code, `**strong**`, `[label](address)` and bare addresses.
+/// Longest address that becomes a link.
+const ADDRESS_BYTES_MAX: usize = 2_048;
+/// Addresses looked at in one text: later ones stay text.
+const ADDRESSES_MAX: usize = 500;
+
+/// Renders marks: `` `code` ``, fenced code, `**strong**`, `[label](address)` and bare addresses. The work grows linearly
+/// with the text, whatever it is.
 ///
 /// Line breaks stay characters; the page shows them by its style.
 pub fn render(text: &str, author: Author) -> String {
+    let mut renderer = Renderer { text, author, marks: Marks::of(text), addresses_left: ADDRESSES_MAX };
     let mut out = String::with_capacity(text.len().saturating_add(64));
-    let mut rest = text;
+    let mut at = 0;
     let mut at_word_start = true;
-    while !rest.is_empty() {
-        let found = fence(rest)
-            .or_else(|| inline(rest, "`", "code"))
-            .or_else(|| inline(rest, "**", "strong"))
-            .or_else(|| labelled(rest, author))
-            .or_else(|| if at_word_start { bare(rest) } else { None });
-        if let Some((html, after)) = found {
+    while let Some(char) = text.get(at..).and_then(|rest| rest.chars().next()) {
+        if let Some((html, after)) = renderer.mark_at(at, char, at_word_start) {
             out.push_str(&html);
             at_word_start = false;
-            rest = after;
+            at = after;
             continue;
         }
-        let mut chars = rest.chars();
-        if let Some(char) = chars.next() {
-            at_word_start = !char.is_alphanumeric();
-            push_escaped(&mut out, char);
-        }
-        rest = chars.as_str();
+        at_word_start = !char.is_alphanumeric();
+        push_escaped(&mut out, char);
+        at = at.saturating_add(char.len_utf8());
     }
     out
+}
+
+/// Where the marks of a text stand, each kind in order, so that the next one is found without reading the text again.
+struct Marks {
+    newlines: Vec<usize>,
+    fences: Vec<usize>,
+    codes: Vec<usize>,
+    strongs: Vec<usize>,
+    labels: Vec<usize>,
+    targets: Vec<usize>,
+    target_ends: Vec<usize>,
+}
+
+impl Marks {
+    fn of(text: &str) -> Self {
+        let places = |mark: &str| -> Vec<usize> {
+            let starts = text.as_bytes().windows(mark.len()).enumerate();
+            starts.filter(|(_, bytes)| *bytes == mark.as_bytes()).map(|(place, _)| place).collect()
+        };
+        Self {
+            newlines: places("\n"),
+            fences: places("```"),
+            codes: places("`"),
+            strongs: places("**"),
+            labels: places("["),
+            targets: places("]("),
+            target_ends: places(")"),
+        }
+    }
+
+    /// The first place from there on.
+    fn next(places: &[usize], from: usize) -> Option<usize> {
+        places.get(places.partition_point(|place| *place < from)).copied()
+    }
+
+    /// The same within the line.
+    fn next_in_line(&self, places: &[usize], from: usize) -> Option<usize> {
+        let end = Self::next(&self.newlines, from).unwrap_or(usize::MAX);
+        Self::next(places, from).filter(|place| *place < end)
+    }
+}
+
+struct Renderer<'a> {
+    text: &'a str,
+    author: Author,
+    marks: Marks,
+    addresses_left: usize,
+}
+
+impl Renderer<'_> {
+    /// What the mark at this place becomes, and where it ends.
+    fn mark_at(&mut self, at: usize, char: char, at_word_start: bool) -> Option<(String, usize)> {
+        match char {
+            '`' => self.fence(at).or_else(|| self.inline(at, "`", "code")),
+            '*' => self.inline(at, "**", "strong"),
+            '[' => self.labelled(at),
+            'h' if at_word_start => self.bare(at),
+            _ => None,
+        }
+    }
+
+    fn slice(&self, from: usize, to: usize) -> &str {
+        self.text.get(from..to).unwrap_or_default()
+    }
+
+    fn starts_with(&self, at: usize, mark: &str) -> bool {
+        self.text.get(at..).is_some_and(|rest| rest.starts_with(mark))
+    }
+
+    /// A block between lines of three backticks; a word after the first fence is the language and is left out.
+    fn fence(&self, at: usize) -> Option<(String, usize)> {
+        if !self.starts_with(at, "```") {
+            return None;
+        }
+        let from = at.saturating_add(3);
+        let end = Marks::next(&self.marks.fences, from)?;
+        let inner = self.slice(from, end);
+        let inner = match inner.split_once('\n') {
+            Some((language, code))
+                if language.chars().all(|char| char.is_alphanumeric() || "+-#.\r".contains(char)) =>
+            {
+                code
+            }
+            _ => inner,
+        };
+        Some((format!("<code>{}</code>", escaped(inner.trim_end())), end.saturating_add(3)))
+    }
+
+    fn inline(&self, at: usize, mark: &str, tag: &str) -> Option<(String, usize)> {
+        if !self.starts_with(at, mark) {
+            return None;
+        }
+        let places = if tag == "code" { &self.marks.codes } else { &self.marks.strongs };
+        let from = at.saturating_add(mark.len());
+        let end = self.marks.next_in_line(places, from)?;
+        let inner = self.slice(from, end);
+        if inner.trim().is_empty() {
+            return None;
+        }
+        Some((format!("<{tag}>{}</{tag}>", escaped(inner)), end.saturating_add(mark.len())))
+    }
+
+    fn labelled(&mut self, at: usize) -> Option<(String, usize)> {
+        let from = at.saturating_add(1);
+        let middle = self.marks.next_in_line(&self.marks.targets, from)?;
+        let target_from = middle.saturating_add(2);
+        let end = self.marks.next_in_line(&self.marks.target_ends, target_from)?;
+        if Marks::next(&self.marks.labels, from).is_some_and(|nested| nested < middle) {
+            return None;
+        }
+        let label = self.slice(from, middle);
+        let target = self.slice(target_from, end);
+        let after = end.saturating_add(1);
+        if self.author == Author::Server && target.starts_with("/me/") {
+            // A path of this site: resolved against nothing, so it cannot become another one's.
+            let plain = target.chars().all(|char| char.is_ascii_alphanumeric() || "/-_?=&".contains(char));
+            return plain.then(|| (format!("<a href=\"{}\">{}</a>", escaped(target), escaped(label)), after));
+        }
+        let label = escaped(label);
+        let link = link(&mut self.addresses_left, self.text.get(target_from..end)?)?;
+        Some((format!("{label} ({link})"), after))
+    }
+
+    fn bare(&mut self, at: usize) -> Option<(String, usize)> {
+        if !(self.starts_with(at, "https://") || self.starts_with(at, "http://")) {
+            return None;
+        }
+        let ends = |char: char| char.is_whitespace() || "<>\"'`()[]{}|\\^".contains(char);
+        let longest = self.text.floor_char_boundary(at.saturating_add(ADDRESS_BYTES_MAX).saturating_add(1));
+        let whole = self.text.get(at..longest)?.split(ends).next()?;
+        let target = whole.trim_end_matches(['.', ',', ';', ':', '!', '?', '*']);
+        Some((link(&mut self.addresses_left, target)?, at.saturating_add(target.len())))
+    }
 }
 
 /// Escapes one character; those that turn the reading direction are dropped, since they can disguise a link.
@@ -62,62 +194,12 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// A block between lines of three backticks; a word after the first fence is the language and is left out.
-fn fence(text: &str) -> Option<(String, &str)> {
-    let body = text.strip_prefix("```")?;
-    let (inner, after) = body.split_once("```")?;
-    let inner = match inner.split_once('\n') {
-        Some((language, code)) if language.chars().all(|char| char.is_alphanumeric() || "+-#.\r".contains(char)) => {
-            code
-        }
-        _ => inner,
-    };
-    Some((format!("<code>{}</code>", escaped(inner.trim_end())), after))
-}
-
-fn inline<'a>(text: &'a str, mark: &str, tag: &str) -> Option<(String, &'a str)> {
-    let body = text.strip_prefix(mark)?;
-    let line = body.lines().next().unwrap_or("");
-    let end = line.find(mark).filter(|end| *end > 0)?;
-    let inner = body.get(..end)?;
-    let after = body.get(end..)?.strip_prefix(mark)?;
-    if inner.trim().is_empty() {
-        return None;
-    }
-    Some((format!("<{tag}>{}</{tag}>", escaped(inner)), after))
-}
-
-fn labelled(text: &str, author: Author) -> Option<(String, &str)> {
-    let body = text.strip_prefix('[')?;
-    let line = body.lines().next().unwrap_or("");
-    let (label, target) = line.split_once("](")?;
-    let (target, _) = target.split_once(')')?;
-    if label.contains('[') {
-        return None;
-    }
-    let after = body.get(label.len()..)?.strip_prefix("](")?.get(target.len()..)?.strip_prefix(')')?;
-    let own = author == Author::Server && target.starts_with("/me/");
-    if own {
-        // A path of this site: resolved against nothing, so it cannot become another one's.
-        let plain = target.chars().all(|char| char.is_ascii_alphanumeric() || "/-_?=&".contains(char));
-        return plain.then(|| (format!("<a href=\"{}\">{}</a>", escaped(target), escaped(label)), after));
-    }
-    let link = link(target)?;
-    Some((format!("{} ({link})", escaped(label)), after))
-}
-
-fn bare(text: &str) -> Option<(String, &str)> {
-    if !(text.starts_with("https://") || text.starts_with("http://")) {
-        return None;
-    }
-    let ends = |char: char| char.is_whitespace() || "<>\"'`()[]{}|\\^".contains(char);
-    let whole = text.split(ends).next()?;
-    let target = whole.trim_end_matches(['.', ',', ';', ':', '!', '?', '*']);
-    Some((link(target)?, text.get(target.len()..)?))
-}
-
 /// A link that shows its host, or nothing for an address that no browser should be sent to.
-fn link(target: &str) -> Option<String> {
+fn link(addresses_left: &mut usize, target: &str) -> Option<String> {
+    *addresses_left = addresses_left.checked_sub(1)?;
+    if target.len() > ADDRESS_BYTES_MAX {
+        return None;
+    }
     let url = url::Url::parse(target).ok()?;
     let host = url.host_str()?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
@@ -201,6 +283,34 @@ mod tests {
             }
         }
         open.is_none() && !rest.contains('>')
+    }
+
+    #[test]
+    fn l108_a_text_made_to_be_slow_is_rendered_at_once() {
+        let pieces = [
+            "[",
+            "[a](",
+            "[a](http://x",
+            "`",
+            "``` ",
+            "**",
+            "** a",
+            "*",
+            "https://",
+            "https://a",
+            "](",
+            ")",
+            "` ",
+            "a",
+        ];
+        for piece in pieces {
+            let text = piece.repeat(300_000 / piece.len());
+            let began = std::time::Instant::now();
+            let html = render(&text, Author::Agent);
+            // A quadratic one takes minutes.
+            assert!(began.elapsed() < std::time::Duration::from_secs(5), "{piece}: {:?}", began.elapsed());
+            assert!(html.len() >= text.len() / 3, "{piece}");
+        }
     }
 
     proptest! {

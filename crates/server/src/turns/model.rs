@@ -65,7 +65,7 @@ pub(super) async fn complete(
     if !response.is_success() {
         return Err(refused(response.status));
     }
-    read(&response, key).ok_or_else(|| {
+    read(response, key).await.ok_or_else(|| {
         ModelError::permanent(
             "The model's answer could not be read. An operator can check the address under Agent: it must speak the \
              OpenAI chat completions format.",
@@ -119,9 +119,9 @@ struct Function {
     arguments: Value,
 }
 
-fn read(response: &Response, key: Option<&Secret>) -> Option<AssistantMessage> {
+async fn read(response: Response, key: Option<&Secret>) -> Option<AssistantMessage> {
     let secrets: Vec<&Secret> = key.into_iter().collect();
-    let clean = Scrubber::new(&secrets).scrub_bytes(&response.body);
+    let clean = Scrubber::new(&secrets).scrub_body(response.body).await;
     let completion: Completion = serde_json::from_slice(&clean).ok()?;
     let answered = completion.choices.into_iter().next()?.message;
     let mut calls = answered.tool_calls.unwrap_or_default();

@@ -2,11 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use sse_stream::SseStream;
-use thinkwork_outbound::{Error as OutboundError, Outbound, Purpose, Request, ScrubStream, Scrubber, StreamResponse};
+use thinkwork_outbound::{Outbound, Purpose, Request, Scrubber, StreamResponse};
 
 use super::{Authorization, Session, UpstreamError, UpstreamTarget};
 use crate::mcp::rules::plain;
@@ -109,15 +108,16 @@ pub(super) async fn answer(
     let scrubber = scrubber(peer);
     match media_type(&response).as_str() {
         "application/json" => {
-            let body = scrubber.scrub_bytes(&response.collect().await?.body);
+            let body = scrubber.scrub_body(response.collect().await?.body).await;
             let message: Value = serde_json::from_slice(&body).map_err(|_| not_mcp())?;
             outcome(&message, id).unwrap_or_else(|| Err(not_mcp()))
         }
         "text/event-stream" => {
-            let mut events = std::pin::pin!(SseStream::from_bytes_stream(scrubbed(response, scrubber.stream())));
+            let mut events = std::pin::pin!(SseStream::from_bytes_stream(response.into_stream()));
             while let Some(event) = events.next().await {
                 let data = event.map_err(broken)?.data.unwrap_or_default();
-                let message = serde_json::from_str(&data).unwrap_or(Value::Null);
+                let data = scrubber.scrub_body(data.into()).await;
+                let message = serde_json::from_slice(&data).unwrap_or(Value::Null);
                 if let Some(found) = outcome(&message, id) {
                     return found;
                 }
@@ -126,17 +126,6 @@ pub(super) async fn answer(
         }
         _ => Err(not_mcp()),
     }
-}
-
-/// The bytes of a stream without the secret. How many there may be is the response's own limit.
-fn scrubbed(response: StreamResponse, scrub: ScrubStream) -> impl Stream<Item = Result<Bytes, OutboundError>> {
-    futures_util::stream::try_unfold(Some((response, scrub)), |state| async move {
-        let Some((mut response, mut scrub)) = state else { return Ok(None) };
-        Ok(Some(match response.next_chunk().await? {
-            Some(chunk) => (Bytes::from(scrub.push(&chunk)), Some((response, scrub))),
-            None => (Bytes::from(scrub.finish()), None),
-        }))
-    })
 }
 
 /// Why a stream ended early: the network's own reason, or what came was no stream of events.
@@ -196,7 +185,10 @@ async fn refusal(response: StreamResponse, peer: &UpstreamTarget<'_>, in_session
         return UpstreamError::Status(status);
     }
     let scrubber = scrubber(peer);
-    let body = response.collect().await.map(|whole| scrubber.scrub_bytes(&whole.body)).unwrap_or_default();
+    let body = match response.collect().await {
+        Ok(whole) => scrubber.scrub_body(whole.body).await,
+        Err(_) => Vec::new(),
+    };
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     match message.get("error") {
         Some(error) if error.get("code").is_some_and(Value::is_i64) => refused(error),
