@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -128,10 +128,13 @@ async fn serve_space(server: &Server, space: &str, slug: &str, upstream: &str) -
     let id = text(&server.ask(Method::POST, "/v1/mcp-servers", body).await?, "id")?;
     let path = format!("/v1/mcp-servers/{id}");
     let shown = server.ask(Method::GET, &path, Value::Null).await?;
-    let body = json!({
-        "definition_hash": text(&shown, "definition_hash")?,
-        "effects": { "echo": { "effect": "read", "idempotent": true } },
-    });
+    let mut tools = Map::new();
+    for tool in shown.get("tools").and_then(Value::as_array).into_iter().flatten() {
+        let decision =
+            json!({ "definition_hash": text(tool, "definition_hash")?, "effect": "read", "idempotent": true });
+        tools.insert(text(tool, "name")?, decision);
+    }
+    let body = json!({ "definition_hash": text(&shown, "definition_hash")?, "tools": tools });
     server.ask(Method::POST, &format!("{path}/approve"), body).await?;
     server.ask(Method::PUT, &format!("/v1/spaces/{space}/mcp-servers/{id}"), json!({})).await?;
     Ok(())

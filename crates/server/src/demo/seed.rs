@@ -1,6 +1,6 @@
 //! Furnishing the house through the public API, as its owner would: people, a Space, the Notes server, a webhook.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use thinkwork_primitives::crypto;
 use url::Url;
 
@@ -75,7 +75,7 @@ impl DemoTenant {
         self.owner_signs_in().await?;
         self.space_create().await?;
         let registered = self.server_register(outside).await?;
-        self.server_approve(&text(&registered, "/definition_hash")?, json!({})).await?;
+        self.server_approve(&registered, &[]).await?;
         self.server_into_space().await?;
         self.webhook_create(outside).await?;
         self.member_joins().await
@@ -114,10 +114,21 @@ impl DemoTenant {
         Ok(made)
     }
 
-    /// The owner approves what this hash stands for, and says what each tool does.
-    pub async fn server_approve(&mut self, hash: &str, effects: Value) -> Result<Value, Error> {
+    /// The owner approves the server as it is shown, and these of its tools with the effect of each; one that only reads
+    /// may be repeated.
+    pub async fn server_approve(&mut self, shown: &Value, effects: &[(&str, &str)]) -> Result<Value, Error> {
+        let mut tools = Map::new();
+        for tool in shown.get("tools").and_then(Value::as_array).into_iter().flatten() {
+            let name = text(tool, "/name")?;
+            if let Some((_, effect)) = effects.iter().find(|(known, _)| *known == name) {
+                let hash = text(tool, "/definition_hash")?;
+                let choice = json!({ "definition_hash": hash, "effect": effect, "idempotent": *effect == "read" });
+                tools.insert(name, choice);
+            }
+        }
         let path = format!("/v1/mcp-servers/{}/approve", self.server);
-        self.owner_posts(&path, &json!({ "definition_hash": hash, "effects": effects }), 200).await
+        let body = json!({ "definition_hash": text(shown, "/definition_hash")?, "tools": tools });
+        self.owner_posts(&path, &body, 200).await
     }
 
     /// The Notes server serves the Space.

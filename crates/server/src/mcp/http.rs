@@ -6,8 +6,6 @@ mod response;
 mod spaces;
 mod wire;
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -161,7 +159,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Approves the definition with this hash, and the tools; 409 if it is not the current one.
+/// Approves the definition with this hash, and the tools that are named; 409 if a hash is not the current one.
 #[utoipa::path(post, path = "/v1/mcp-servers/{id}/approve", operation_id = "mcp_servers.approve", tag = "mcp",
     params(("id" = String, Path)), request_body = ApproveServerRequest,
     responses((status = 200, body = ServerResponse)), extensions(("x-caller" = json!("operator"))))]
@@ -171,8 +169,8 @@ async fn approve(
     Path(id): Path<McpServerId>,
     Json(body): Json<ApproveServerRequest>,
 ) -> Result<Json<ServerResponse>, ApiError> {
-    let effects: BTreeMap<_, _> = body.effects.into_iter().map(|(name, choice)| (name, choice.into())).collect();
-    let decision = ApprovalDecision { definition_hash: body.definition_hash, effects, tool_hashes: body.tool_hashes };
+    let tools = body.tools.into_iter().map(|(name, choice)| (name, choice.into())).collect();
+    let decision = ApprovalDecision { definition_hash: body.definition_hash, tools };
     mcp.approve(id, decision, &operator.0).await?;
     Ok(Json(described(&mcp, &operator, id).await?))
 }

@@ -12,30 +12,31 @@ use crate::audit::{self, Event};
 use crate::credentials::OpenRequest;
 
 /// What an operator decided of one tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EffectChoice {
-    /// What it does to the world.
-    pub effect: Effect,
-    /// Whether a call may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolDecision {
+    /// The hash of the tool's definition that the reviewer saw.
+    pub definition_hash: String,
+    /// What it does to the world; absent, it keeps its effect, unset at first.
+    pub effect: Option<Effect>,
+    /// Whether a call may be repeated; counts with an effect.
     pub idempotent: bool,
 }
 
 pub struct ApprovalDecision {
-    /// The hash that the reviewer saw.
+    /// The hash of the server's definition that the reviewer saw.
     pub definition_hash: String,
-    /// Effects by upstream tool name; tools that are not named keep theirs, unset at first.
-    pub effects: BTreeMap<String, EffectChoice>,
-    /// The tools that the reviewer saw, with their hashes: only these are approved. Absent: all as they are now.
-    pub tool_hashes: Option<BTreeMap<String, String>>,
+    /// By upstream name. A tool that is not named stays as it is: on hold, if it is.
+    pub tools: BTreeMap<String, ToolDecision>,
 }
 
 impl Mcp {
-    /// Approves the server as it is now, and its tools. Where the authorization server was not found yet, it is looked
-    /// for; what is found changes the definition, so it has to be reviewed first.
+    /// Approves the server as it is now, and the tools that are named. Where the authorization server was not found yet,
+    /// it is looked for; what is found changes the definition, so it has to be reviewed first. Where nothing is known of
+    /// its tools, its first answer counts as approved, with every effect unset.
     ///
     /// # Errors
-    /// [`Error::DefinitionChanged`], [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and what the
-    /// authorization server says against a registration.
+    /// [`Error::DefinitionChanged`], also for a tool; [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and
+    /// what the authorization server says against a registration.
     pub async fn approve(
         &self,
         id: McpServerId,
@@ -50,8 +51,6 @@ impl Mcp {
                 return Err(Error::DefinitionChanged { current: found.definition_hash });
             }
             self.client_register(&server, by).await?;
-        } else if self.find_with_tools(by.tenant, id).await?.1.is_empty() {
-            self.initial_discovery(by.tenant, id, &by.actor()).await;
         }
         let now = self.clock.now();
         let mut tx = self.access.write_as(by).await?;
@@ -72,6 +71,9 @@ impl Mcp {
             .detail("tools", decided.len());
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
+        if !server.auth.uses_oauth() && self.find_with_tools(by.tenant, id).await?.1.is_empty() {
+            self.initial_discovery(by.tenant, id, &by.actor()).await;
+        }
         self.find(by.tenant, id).await
     }
 
@@ -140,22 +142,24 @@ fn same_hash(server: &McpServer, decision: &ApprovalDecision) -> Result<(), Erro
 /// The rows that an approval changes.
 fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<ServerTool>, Error> {
     let here = |name: &String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == *name);
-    let unknown: Vec<&str> = decision.effects.keys().filter(|name| !here(name)).map(String::as_str).collect();
+    let unknown: Vec<&str> = decision.tools.keys().filter(|name| !here(name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let problem =
             format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));
-        return Err(Error::Field { field: "effects", problem });
+        return Err(Error::Field { field: "tools", problem });
     }
-    let shown = |tool: &ServerTool| {
-        decision.tool_hashes.as_ref().is_none_or(|hashes| hashes.get(&tool.name) == Some(&tool.definition_hash))
-    };
-    let decided = tools.into_iter().filter(|tool| tool.gone_at.is_none() && shown(tool)).map(|mut tool| {
+    let mut decided = Vec::with_capacity(decision.tools.len());
+    for mut tool in tools.into_iter().filter(|tool| tool.gone_at.is_none()) {
+        let Some(choice) = decision.tools.get(&tool.name) else { continue };
+        if choice.definition_hash != tool.definition_hash {
+            return Err(Error::DefinitionChanged { current: tool.definition_hash });
+        }
         tool.approved_hash = Some(tool.definition_hash.clone());
-        if let Some(choice) = decision.effects.get(&tool.name) {
-            tool.effect = Some(choice.effect);
+        if let Some(effect) = choice.effect {
+            tool.effect = Some(effect);
             tool.idempotent = choice.idempotent;
         }
-        tool
-    });
-    Ok(decided.collect())
+        decided.push(tool);
+    }
+    Ok(decided)
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use thinkwork::app::App;
 use thinkwork::config;
@@ -373,4 +373,16 @@ impl Client {
         let request = self.request("POST", path).header("content-type", "application/x-www-form-urlencoded");
         self.send(request.body(body.finish())).await
     }
+}
+
+/// The body that approves a server as it is shown, with all its tools; `effects` by tool name.
+pub fn approval(shown: &Value, effects: &Value) -> Value {
+    let mut tools = json!({});
+    for tool in shown["tools"].as_array().into_iter().flatten().filter(|tool| tool["gone"] != true) {
+        let name = tool["name"].as_str().unwrap();
+        let mut choice = if effects[name].is_object() { effects[name].clone() } else { json!({}) };
+        choice["definition_hash"] = tool["definition_hash"].clone();
+        tools[name] = choice;
+    }
+    json!({ "definition_hash": shown["definition_hash"], "tools": tools })
 }

@@ -226,9 +226,12 @@ pub struct Approve {
     /// Definition hash, as shown by `show`.
     #[arg(long)]
     hash: String,
-    /// Effect of a tool: read, write or send (repeatable). Without an effect, a tool is treated as send.
+    /// Tool to approve with its effect: read, write or send (repeatable).
     #[arg(long = "effect", value_name = "TOOL=EFFECT", value_parser = effect)]
     effects: Vec<(String, String)>,
+    /// Tool to approve with the effect that it has (repeatable). Without one, a tool is treated as send.
+    #[arg(long = "tool", value_name = "TOOL")]
+    tools: Vec<String>,
     /// Tool that is safe to retry (repeatable); requires --effect.
     #[arg(long = "idempotent", value_name = "TOOL")]
     idempotent: Vec<String>,
@@ -285,7 +288,7 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), CommandError> {
             Ok(())
         }
         Mcp::Approve(decision) => {
-            let body = decision.body()?;
+            let body = decision.body(&api.get(&path(decision.id)).await?)?;
             let answer = api.post(&format!("{}/approve", path(decision.id)), &body).await?;
             api.show(&answer, detail);
             Ok(())
@@ -363,17 +366,27 @@ fn changed(answer: &Value) {
 }
 
 impl Approve {
-    fn body(&self) -> Result<Value, CommandError> {
-        let mut effects = Map::new();
-        for (tool, effect) in &self.effects {
-            let idempotent = self.idempotent.contains(tool);
-            if effects.insert(tool.clone(), json!({ "effect": effect, "idempotent": idempotent })).is_some() {
-                return Err(CommandError::wrong_use(format!("--effect is given twice for {tool}")));
+    /// The request. `shown`: the server with its tools, whose hashes it names.
+    fn body(&self, shown: &Value) -> Result<Value, CommandError> {
+        let mut tools = Map::new();
+        let effects = self.effects.iter().map(|(tool, effect)| (tool, Some(effect)));
+        for (tool, effect) in effects.chain(self.tools.iter().map(|tool| (tool, None))) {
+            let found = show::list(shown, "tools").iter().find(|found| found.get("name") == Some(&json!(tool)));
+            let hash = found.and_then(|found| found.get("definition_hash"));
+            let hash = hash.ok_or_else(|| CommandError::wrong_use(format!("the server has no tool named {tool}")))?;
+            let mut choice = Map::from_iter([("definition_hash".to_owned(), hash.clone())]);
+            if let Some(effect) = effect {
+                choice.insert("effect".to_owned(), json!(effect));
+                choice.insert("idempotent".to_owned(), json!(self.idempotent.contains(tool)));
+            }
+            if tools.insert(tool.clone(), choice.into()).is_some() {
+                return Err(CommandError::wrong_use(format!("{tool} is named twice")));
             }
         }
-        match self.idempotent.iter().find(|tool| !effects.contains_key(*tool)) {
+        let has_effect = |tool: &&String| !self.effects.iter().any(|(known, _)| known == *tool);
+        match self.idempotent.iter().find(has_effect) {
             Some(tool) => Err(CommandError::wrong_use(format!("--idempotent {tool} requires --effect {tool}=…"))),
-            None => Ok(json!({ "definition_hash": self.hash, "effects": effects })),
+            None => Ok(json!({ "definition_hash": self.hash, "tools": tools })),
         }
     }
 }
@@ -464,13 +477,20 @@ mod tests {
             id: McpServerId::new(),
             hash: "h".to_owned(),
             effects: vec![("a".to_owned(), "read".to_owned())],
+            tools: vec!["c".to_owned()],
             idempotent: vec![idempotent.to_owned()],
         };
-        let body = decision("a").body().ok().unwrap();
-        assert_eq!(
-            body,
-            json!({ "definition_hash": "h", "effects": { "a": { "effect": "read", "idempotent": true } } })
-        );
-        assert_eq!(decision("b").body().err().map(|failure| failure.exit_code), Some(2));
+        let shown = json!({ "tools": [
+            { "name": "a", "definition_hash": "1" }, { "name": "b", "definition_hash": "2" },
+            { "name": "c", "definition_hash": "3" },
+        ] });
+        let tools = json!({
+            "a": { "definition_hash": "1", "effect": "read", "idempotent": true },
+            "c": { "definition_hash": "3" },
+        });
+        let body = decision("a").body(&shown).ok().unwrap();
+        assert_eq!(body, json!({ "definition_hash": "h", "tools": tools }));
+        assert_eq!(decision("b").body(&shown).err().map(|failure| failure.exit_code), Some(2));
+        assert_eq!(decision("a").body(&json!({ "tools": [] })).err().map(|failure| failure.exit_code), Some(2));
     }
 }

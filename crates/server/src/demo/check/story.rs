@@ -66,7 +66,7 @@ impl Check<'_> {
         // What the reviewer did not see cannot be approved.
         let other = json!({ "definition_hash": hash.chars().rev().collect::<String>() });
         self.house.owner_posts(&format!("{path}/approve"), &other, 409).await?;
-        let approved = self.house.server_approve(&hash, json!({})).await?;
+        let approved = self.house.server_approve(&shown, &[]).await?;
         must(field(&approved, "/status") == "approved", || format!("the server is not approved: {approved}"))?;
         self.house.server_into_space().await?;
         let detail = json!({ "definition_hash": hash, "space": self.house.space });
@@ -110,11 +110,7 @@ impl Check<'_> {
         let path = format!("/v1/mcp-servers/{}", self.house.server);
         self.house.owner_posts(&format!("{path}/tools/refresh"), &json!({}), 200).await?;
         let shown = self.house.owner_reads(&path).await?;
-        let effects = json!({
-            "search": { "effect": "read", "idempotent": true },
-            "share": { "effect": "send", "idempotent": false },
-        });
-        let approved = self.house.server_approve(&text(&shown, "/definition_hash")?, effects).await?;
+        let approved = self.house.server_approve(&shown, &[("search", "read"), ("share", "send")]).await?;
         let tools = field(&approved, "/tools").as_array().map_or(&[][..], Vec::as_slice);
         let effect_of = |name: &str| {
             tools.iter().find(|tool| field(tool, "/name") == name).map(|tool| field(tool, "/effect").clone())

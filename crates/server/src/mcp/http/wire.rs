@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::auth::ServerAuthRequest;
 use crate::edge::ApiError;
-use crate::mcp::review::EffectChoice;
+use crate::mcp::review::ToolDecision;
 use crate::mcp::{NewServer, ServerUpdate};
 
 /// A server to register.
@@ -126,31 +126,32 @@ impl UpdateServerRequest {
 pub(super) struct ApproveServerRequest {
     /// The definition that the reviewer saw: its `definition_hash`.
     pub(super) definition_hash: String,
-    /// By upstream tool name; tools that are not named keep theirs, unset at first, which counts as `send`.
+    /// By upstream tool name. A tool that is not named stays as it is: on hold, if it is.
     #[serde(default)]
-    #[schema(example = json!({ "search": { "effect": "read", "idempotent": true } }))]
-    pub(super) effects: BTreeMap<String, ToolEffectRequest>,
-    /// The definitions that the reviewer saw: only these are approved. Absent: all as they are now.
-    #[schema(example = json!({ "search": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" }))]
-    pub(super) tool_hashes: Option<BTreeMap<String, String>>,
+    #[schema(example = json!({ "search": { "definition_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "effect": "read", "idempotent": true } }))]
+    pub(super) tools: BTreeMap<String, ApproveToolRequest>,
 }
 
-/// What one tool does.
+/// What is decided of one tool.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ToolEffectRequest {
-    /// What it does to the world: `read`, `write` or `send`.
-    #[schema(value_type = String, example = "read")]
-    effect: Effect,
-    /// Whether repeating a call changes nothing more.
+pub(super) struct ApproveToolRequest {
+    /// The definition that the reviewer saw: the tool's `definition_hash`.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    definition_hash: String,
+    /// What it does to the world: `read`, `write` or `send`. Absent, it keeps its effect; without one it counts as `send`.
+    #[schema(value_type = Option<String>, example = "read")]
+    effect: Option<Effect>,
+    /// Whether repeating a call changes nothing more; counts with an effect.
     #[serde(default)]
     #[schema(example = true)]
     idempotent: bool,
 }
 
-impl From<ToolEffectRequest> for EffectChoice {
-    fn from(choice: ToolEffectRequest) -> Self {
-        Self { effect: choice.effect, idempotent: choice.idempotent }
+impl From<ApproveToolRequest> for ToolDecision {
+    fn from(choice: ApproveToolRequest) -> Self {
+        Self { definition_hash: choice.definition_hash, effect: choice.effect, idempotent: choice.idempotent }
     }
 }
 

@@ -11,7 +11,7 @@ use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 use super::review::{Shown, page};
 use super::{Done, bad, parse_names};
 use crate::edge::{Layout, List, Page, PageError, PageOperator, Pagination, Path, ProtectedForm};
-use crate::mcp::review::EffectChoice;
+use crate::mcp::review::ToolDecision;
 use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
 use crate::spaces::SourcePolicy;
 
@@ -103,22 +103,18 @@ pub(super) async fn approve(
     ProtectedForm { caller, form }: ProtectedForm<BTreeMap<String, String>>,
 ) -> Result<Response, PageError> {
     caller.require_operator()?;
-    let mut effects = BTreeMap::new();
-    let mut tool_hashes = BTreeMap::new();
-    for (field, value) in &form {
-        if let Some(tool) = field.strip_prefix("seen.") {
-            tool_hashes.insert(tool.to_owned(), value.clone());
-        } else if let Some(tool) = field.strip_prefix("effect.") {
-            let idempotent = form.contains_key(&format!("idempotent.{tool}"));
-            let effect =
-                value.parse().map_err(|_| crate::edge::ApiError::invalid(field, "choose an effect from the list."))?;
-            effects.insert(tool.to_owned(), EffectChoice { effect, idempotent });
-        }
+    let mut tools = BTreeMap::new();
+    for (field, definition_hash) in &form {
+        let Some(tool) = field.strip_prefix("seen.") else { continue };
+        let effect_field = format!("effect.{tool}");
+        let effect = form.get(&effect_field).map(|value| value.parse()).transpose();
+        let effect =
+            effect.map_err(|_| crate::edge::ApiError::invalid(&effect_field, "choose an effect from the list."))?;
+        let idempotent = form.contains_key(&format!("idempotent.{tool}"));
+        tools.insert(tool.to_owned(), ToolDecision { definition_hash: definition_hash.clone(), effect, idempotent });
     }
-    // A page without tools leaves it to the approval to look for them.
-    let tool_hashes = (!tool_hashes.is_empty()).then_some(tool_hashes);
     let definition_hash = form.get("definition_hash").cloned().unwrap_or_default();
-    let decision = ApprovalDecision { definition_hash, effects, tool_hashes };
+    let decision = ApprovalDecision { definition_hash, tools };
     let result = mcp.approve(id, decision, &caller.principal).await;
     settle(&mcp, &caller, id, "approved", result).await
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, approval};
 use crate::oauth::Issuer;
 
 /// The key of the tenant's tool server: with characters that JSON, HTML and URLs write otherwise.
@@ -120,7 +120,7 @@ impl Fixture {
         let names = shown.json["tools"].as_array().into_iter().flatten().map(|tool| tool["name"].as_str().unwrap());
         let effects: Value = names.map(|name| (name.to_owned(), json!({ "effect": "read" }))).collect();
         let effects = if effects.is_null() { json!({}) } else { effects };
-        let body = json!({ "definition_hash": shown.json["definition_hash"], "effects": effects });
+        let body = approval(&shown.json, &effects);
         self.owner.post(&format!("{path}/approve"), body).await.expect(200);
     }
 

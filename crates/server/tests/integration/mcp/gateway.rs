@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{McpFixture, call, decide, gateway_token, names, rpc, said, text};
-use crate::harness::{Client, Response};
+use crate::harness::{Client, Response, approval};
 
 fn code(answer: &Response) -> &str {
     assert_eq!(answer.json["result"]["isError"], true, "{}", answer.text);
@@ -113,7 +113,7 @@ async fn s09_the_gateway_keeps_allow_lists_and_approvals() {
     // What reaches others asks whatever the policy says, since nobody knows what the client has read.
     let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     let effects = json!({ "echo": { "effect": "send" } });
-    let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+    let body = approval(&shown, &effects);
     world.owner.post(&format!("/v1/mcp-servers/{id}/approve"), body).await.expect(200);
     for approvals in [json!({}), json!({ "echo": "never" })] {
         world.serve(&id, json!({ "approvals": approvals })).await;
@@ -139,7 +139,7 @@ async fn s09_without_a_space_only_servers_marked_for_it_are_offered_and_effects_
     let approve = async |effect: &str| {
         let shown = world.owner.get(&format!("/v1/mcp-servers/{outside}")).await.expect(200).json;
         let effects = json!({ "echo": { "effect": effect }, "wait": { "effect": "send" } });
-        let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+        let body = approval(&shown, &effects);
         world.owner.post(&format!("/v1/mcp-servers/{outside}/approve"), body).await.expect(200);
     };
     approve("read").await;
@@ -200,7 +200,7 @@ async fn a_token_with_scope_read_gets_tools_that_read_and_runs_no_other() {
     let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     let effects =
         json!({ "echo": { "effect": "read" }, "wait": { "effect": "write" }, "whoami": { "effect": "send" } });
-    let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+    let body = approval(&shown, &effects);
     world.owner.post(&format!("/v1/mcp-servers/{id}/approve"), body).await.expect(200);
     world.serve(&id, json!({ "approvals": { "wait": "never" } })).await;
     for kind in ["personal", "service"] {

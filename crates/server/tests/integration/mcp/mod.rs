@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use thinkwork_primitives::{TenantId, UserId};
 
-use crate::harness::{Client, Response, TestApp};
+use crate::harness::{Client, Response, TestApp, approval};
 use crate::oauth::Issuer;
 
 pub use upstream::{Guarded, Upstream};
@@ -176,7 +176,7 @@ pub async fn decide(operator: &Client, server: &str) -> Response {
     for tool in shown["tools"].as_array().unwrap().iter().filter(|tool| tool["gone_at"].is_null()) {
         effects[text(tool, "name")] = json!({ "effect": "read" });
     }
-    let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+    let body = approval(&shown, &effects);
     operator.post(&format!("{path}/approve"), body).await.expect(200)
 }
 

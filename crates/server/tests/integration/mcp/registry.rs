@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use thinkwork::tools::{Call, Error, Receipt, ToolContext, ToolSource as _};
 use thinkwork_primitives::{ActingClient, CredentialSubject, Requester};
 
+use super::upstream::tool;
 use super::{McpFixture, call, decide, said, text};
-use crate::harness::{execute_sql, of_tenant};
+use crate::harness::{approval, execute_sql, of_tenant};
 
 /// The answer to a call, without the name that was asked for.
 fn shape(answer: &crate::harness::Response, name: &str) -> String {
@@ -231,4 +232,42 @@ async fn a_stored_word_that_does_not_read_back_opens_nothing() {
         }
         write(good).await;
     }
+}
+
+#[tokio::test]
+async fn l118_a_held_tool_is_released_by_its_own_hash_and_by_nothing_else() {
+    let world = McpFixture::new().await;
+    let id = world.usable("notes", json!({ "mode": "none" })).await;
+    world.serve(&id, json!({})).await;
+    let agent = world.agent(&world.owner).await;
+    assert_eq!(world.listed(&agent).await, ["notes__echo", "notes__wait", "notes__whoami"]);
+    let path = format!("/v1/mcp-servers/{id}");
+    let shown = async || world.owner.get(&path).await.expect(200).json;
+    let reviewed = shown().await;
+    world.upstream.set(|ways| {
+        ways.tools[0]["description"] = json!("Does something else.");
+        ways.tools.push(tool("added"));
+    });
+    world.owner.post(&format!("{path}/tools/refresh"), json!({})).await.expect(200);
+    let rest = ["notes__wait", "notes__whoami"];
+    assert_eq!(world.listed(&agent).await, rest);
+    let changed = shown().await;
+    assert_eq!(changed["definition_hash"], reviewed["definition_hash"]);
+    let approve = async |body: Value| world.owner.post(&format!("{path}/approve"), body).await;
+    // The server's own hash, which did not change, releases nothing; nor does what was reviewed before.
+    approve(json!({ "definition_hash": changed["definition_hash"] })).await.expect(200);
+    assert_eq!(world.listed(&agent).await, rest);
+    let refused = approve(approval(&reviewed, &json!({ "echo": { "effect": "read" } }))).await;
+    assert_eq!(refused.expect(409).code(), "definition_changed");
+    assert_eq!(world.listed(&agent).await, rest);
+    // One that is named by what it is now is released, and no other.
+    let hash = |name: &str| {
+        let tools = changed["tools"].as_array().unwrap();
+        tools.iter().find(|tool| tool["name"] == name).unwrap()["definition_hash"].clone()
+    };
+    let named = json!({ "added": { "definition_hash": hash("added"), "effect": "read" } });
+    approve(json!({ "definition_hash": changed["definition_hash"], "tools": named })).await.expect(200);
+    assert_eq!(world.listed(&agent).await, ["notes__added", "notes__wait", "notes__whoami"]);
+    approve(approval(&changed, &json!({}))).await.expect(200);
+    assert_eq!(world.listed(&agent).await, ["notes__added", "notes__echo", "notes__wait", "notes__whoami"]);
 }

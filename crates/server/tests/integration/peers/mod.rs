@@ -18,7 +18,7 @@ use thinkwork::worker::Worker;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, approval};
 
 /// Longest a program takes to listen; Python imports slowly on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -158,7 +158,7 @@ impl Deployment {
 
     async fn approve(&self, id: &str, effects: Value) {
         let shown = self.operator.get(&format!("/v1/mcp-servers/{id}")).await.expect(200);
-        let body = json!({ "definition_hash": shown.text_of("definition_hash"), "effects": effects });
+        let body = approval(&shown.json, &effects);
         self.operator.post(&format!("/v1/mcp-servers/{id}/approve"), body).await.expect(200);
     }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, approval};
 use crate::oauth::Issuer;
 use outside::Upstream;
 
@@ -65,7 +65,7 @@ impl TurnFixture {
             let effect = if name.starts_with("send") { "send" } else { "read" };
             effects[name] = json!({ "effect": effect });
         }
-        let body = json!({ "definition_hash": shown["definition_hash"], "effects": effects });
+        let body = approval(&shown, &effects);
         self.owner.post(&format!("{path}/approve"), body).await.expect(200);
     }
 
