@@ -59,18 +59,21 @@ pub(super) struct Throttle {
     pub limit: i64,
 }
 
-/// The counts of a try, in the order in which they are taken: the narrowest last, so that one flooding address does
-/// not use up the account's own.
-///
-/// A browser with the account's device cookie is counted by that cookie alone: whatever strangers do, the owner's
-/// own browser still gets in.
-pub(super) fn throttles(email_key: &str, address: Option<IpAddr>, device: Option<&str>) -> Vec<Throttle> {
-    let digest = |parts: &[&str]| crypto::hex(&crypto::sha256(parts.join("\n").as_bytes()));
-    if let Some(device) = device {
-        return vec![Throttle { key: format!("sign_in:device:{}", digest(&[device])), limit: ATTEMPTS_PER_DEVICE }];
-    }
+/// The count of tries at the one account that knows this browser: whatever strangers do, the owner's own browser still
+/// gets in.
+pub(super) fn throttle_of_device(device: &str) -> Throttle {
+    Throttle { key: format!("sign_in:device:{}", digest(&[device])), limit: ATTEMPTS_PER_DEVICE }
+}
+
+fn digest(parts: &[&str]) -> String {
+    crypto::hex(&crypto::sha256(parts.join("\n").as_bytes()))
+}
+
+/// The counts of any other try, in the order in which they are taken: the narrowest last, so that one flooding address
+/// does not use up the account's own.
+pub(super) fn throttles(email_key: &str, address: Option<IpAddr>) -> [Throttle; 3] {
     let address = address.map_or_else(|| "unknown".to_owned(), network);
-    vec![
+    [
         Throttle { key: format!("sign_in:address:{}", digest(&[&address])), limit: ATTEMPTS_PER_ADDRESS },
         Throttle {
             key: format!("sign_in:pair:{}", digest(&[email_key, &address])),

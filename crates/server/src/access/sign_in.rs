@@ -4,6 +4,7 @@ use thinkwork_database::{Tx, quota, tenant_lookup};
 use thinkwork_primitives::{Actor, AuthMethod, Principal, Secret, TenantId, Timestamp, UserId};
 
 use super::people::EMAIL_LOOKUP;
+use super::rules::Throttle;
 use super::store::Account;
 use super::{Access, ClientInfo, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
@@ -29,13 +30,10 @@ impl Access {
     pub async fn sign_in(&self, sign_in: SignIn<'_>, client: &ClientInfo) -> Result<NewSession, Error> {
         let email_key = rules::email_key(sign_in.email);
         let candidates = self.candidates(sign_in.tenant, &email_key).await?;
-        let device = client.device.as_deref().filter(|cookie| {
-            let hashes = candidates.iter().filter_map(|one| one.account.password_hash.as_deref());
-            hashes.into_iter().any(|phc| rules::device_holds(cookie, phc))
-        });
-        self.throttle(&email_key, client, device).await?;
+        let candidates = self.throttled(candidates, &email_key, client).await?;
         let mut matching = Vec::new();
-        if candidates.is_empty() {
+        // As much work whoever knows the e-mail: nobody, one tenant or several.
+        for _ in candidates.len()..self.tries(sign_in.tenant).await? {
             self.hashing.check(sign_in.password, None).await?;
             // Takes the place of the event that a known account would get, and its time.
             quota::lease(&self.db, "sign_in:unknown", rules::throttle_window(self.now()), 1, i64::MAX).await?;
@@ -76,16 +74,56 @@ impl Access {
         Ok(candidates)
     }
 
-    async fn throttle(&self, email_key: &str, client: &ClientInfo, device: Option<&str>) -> Result<(), Error> {
-        let now = self.now();
-        for throttle in rules::throttles(email_key, client.address, device) {
-            let window = rules::throttle_window(now);
-            if quota::lease(&self.db, &throttle.key, window, 1, throttle.limit).await? < 1 {
-                tracing::warn!("a sign-in was throttled");
-                return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(now) });
+    /// How many accounts a try is held against at most: as many as there are tenants, unless one is named.
+    async fn tries(&self, tenant: Option<&str>) -> Result<usize, Error> {
+        if tenant.is_some() {
+            return Ok(1);
+        }
+        let tenants = store::tenant_list(&mut self.db.read_shared().await?).await?.len();
+        Ok(tenants.clamp(1, ACCOUNTS_MAX))
+    }
+
+    /// The accounts that this try may be held against. A browser is known to one account, which is counted by that
+    /// browser alone; every other account is counted as for a stranger.
+    async fn throttled(
+        &self,
+        candidates: Vec<Candidate>,
+        email_key: &str,
+        client: &ClientInfo,
+    ) -> Result<Vec<Candidate>, Error> {
+        let device = client.device.as_deref().unwrap_or_default();
+        let knows_device =
+            |one: &Candidate| one.account.password_hash.as_deref().is_some_and(|phc| rules::device_holds(device, phc));
+        let (mut allowed, strange): (Vec<Candidate>, Vec<Candidate>) = candidates.into_iter().partition(knows_device);
+        let only_known = !allowed.is_empty() && strange.is_empty();
+        let mut is_throttled = false;
+        if !allowed.is_empty() && !self.count_attempt(&[rules::throttle_of_device(device)]).await? {
+            is_throttled = true;
+            allowed.clear();
+        }
+        if !only_known {
+            if self.count_attempt(&rules::throttles(email_key, client.address)).await? {
+                allowed.extend(strange);
+            } else {
+                is_throttled = true;
             }
         }
-        Ok(())
+        if allowed.is_empty() && is_throttled {
+            tracing::warn!("a sign-in was throttled");
+            return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(self.now()) });
+        }
+        Ok(allowed)
+    }
+
+    /// Counts a try in each; false where one of them has reached its limit.
+    async fn count_attempt(&self, throttles: &[Throttle]) -> Result<bool, Error> {
+        let window = rules::throttle_window(self.now());
+        for throttle in throttles {
+            if quota::lease(&self.db, &throttle.key, window, 1, throttle.limit).await? < 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn refused(&self, candidate: &Candidate) -> Result<(), Error> {
@@ -138,9 +176,7 @@ impl Access {
         let Some(user) = by.user() else { return Err(Error::NeedsSession) };
         let AuthMethod::Session { id: this, .. } = by.auth else { return Err(Error::NeedsSession) };
         rules::check_password(new)?;
-        let key = rules::throttle_of_change(user);
-        let window = rules::throttle_window(self.now());
-        if quota::lease(&self.db, &key.key, window, 1, key.limit).await? < 1 {
+        if !self.count_attempt(&[rules::throttle_of_change(user)]).await? {
             return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(self.now()) });
         }
         let account = {

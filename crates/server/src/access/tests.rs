@@ -128,6 +128,29 @@ async fn s13_a_flood_of_tries_locks_strangers_out_and_not_the_owner() {
 }
 
 #[tokio::test]
+async fn l114_a_device_of_one_tenants_account_opens_no_others() {
+    let stage = stage().await;
+    stage.tenant("acme").await;
+    let other = stage.tenant("evilco").await;
+    let theirs = secret("their own password");
+    stage.access.password_set(other.tenant, other.owner, &theirs).await.unwrap();
+    let own = SignIn { tenant: Some("evilco"), email: "ana@acme.test", password: &theirs };
+    let device = stage.access.sign_in(own, &from("203.0.113.1")).await.unwrap().device;
+    let clients = (1..=8).map(|host| ClientInfo { device: device.clone(), ..from(&format!("203.0.113.{host}")) });
+    for client in clients {
+        for _ in 0..12 {
+            assert!(stage.try_sign_in("wrong password", &client).await.is_err());
+        }
+    }
+    // Nobody gets another guess at the account of the other tenant, whatever account of this name knows the browser.
+    let known = ClientInfo { device, ..from("198.51.100.9") };
+    let guessed = stage.try_sign_in(PASSWORD, &known).await;
+    assert!(matches!(guessed, Err(Error::TooManyAttempts { .. } | Error::WrongPassword)), "{:?}", guessed.is_ok());
+    stage.clock.advance(Duration::from_secs(600));
+    assert!(stage.try_sign_in(PASSWORD, &known).await.is_ok(), "with time it can be tried again");
+}
+
+#[tokio::test]
 async fn a_sign_in_replaces_the_session_and_idleness_ends_it() {
     let stage = stage().await;
     let made = stage.tenant("acme").await;

@@ -146,8 +146,8 @@ fn only_owners_touch_owners_and_one_stays() {
 #[test]
 fn a_strangers_tries_do_not_count_against_the_owners_own_browser() {
     let address = "203.0.113.7".parse().ok();
-    let stranger = throttles("ana@acme.test", address, None);
-    let owner = throttles("ana@acme.test", address, Some("cookie"));
+    let stranger = throttles("ana@acme.test", address);
+    let owner = [throttle_of_device("cookie")];
     assert_eq!((stranger.len(), owner.len()), (3, 1));
     assert!(stranger.iter().all(|throttle| !owner.contains(throttle)));
     assert!(stranger.iter().all(|throttle| !throttle.key.contains("acme") && !throttle.key.contains("203")));
