@@ -12,6 +12,8 @@ pub(super) use webhook::{
     webhooks_find,
 };
 
-fn db(error: sea_orm::DbErr) -> super::Error {
-    super::Error::Database(error.into())
+impl From<sea_orm::DbErr> for super::Error {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
