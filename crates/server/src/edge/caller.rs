@@ -281,7 +281,7 @@ impl PageCaller {
     ///
     /// # Errors
     /// 403.
-    pub fn require_operator(&self) -> Result<(), PageError> {
+    pub(super) fn require_operator(&self) -> Result<(), PageError> {
         if self.is_operator() {
             Ok(())
         } else {

@@ -18,7 +18,7 @@ use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
 use crate::edge::display_time::DisplayTime;
 use crate::edge::{
-    ApiError, Layout, Notice, Page, PageError, PageMember, PageOperator, Pagination, Path, ProtectedForm,
+    ApiError, Layout, Notice, OperatorForm, Page, PageError, PageMember, PageOperator, Pagination, Path, ProtectedForm,
 };
 use crate::edge::{Named, Names};
 pub use callback::handoff;
@@ -234,9 +234,8 @@ async fn revoke_ask(
 async fn revoke(
     State(pages): State<Pages>,
     Path(id): Path<ConnectionId>,
-    form: ProtectedForm<Nothing>,
+    form: OperatorForm<Nothing>,
 ) -> Result<Redirect, PageError> {
-    form.caller.require_operator()?;
     let tenant = form.caller.tenant();
     let by = form.caller.principal.actor();
     let results = pages.oauth.revoke(tenant, id, by).await?;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, NewSpace, Space, SpaceAccess, Spaces, rules};
 use crate::edge::{
-    ApiError, Layout, List, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, ProtectedForm,
+    ApiError, Layout, List, Notice, OperatorForm, Page, PageCaller, PageError, PageMember, PageOperator, Pagination,
 };
 
 /// Every page of the slice. The page of one Space with its threads is the `threads` slice's.
@@ -131,9 +131,8 @@ async fn list_page(
 
 async fn create(
     State(spaces): State<Spaces>,
-    ProtectedForm { caller, form }: ProtectedForm<SpaceForm>,
+    OperatorForm { caller, form }: OperatorForm<SpaceForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let slug = if form.slug.trim().is_empty() { rules::slug_of(&form.name) } else { form.slug.trim().to_owned() };
     let access = if form.access == "public" { SpaceAccess::Public } else { SpaceAccess::Private };
     let new = NewSpace { prompt: Some(form.prompt.clone()), ..NewSpace::new(slug, form.name.clone(), access) };

@@ -11,7 +11,7 @@ use thinkwork_primitives::Secret;
 
 use super::{AgentShown, AgentUpdate, Error, Turns};
 use crate::edge::pages::Notice;
-use crate::edge::{ApiError, Layout, Page, PageCaller, PageError, PageOperator, ProtectedForm};
+use crate::edge::{ApiError, Layout, OperatorForm, Page, PageCaller, PageError, PageOperator};
 
 /// The pages of this slice.
 pub fn routes(turns: &Turns) -> Router {
@@ -70,9 +70,8 @@ async fn agent_show(
 
 async fn agent_save(
     State(turns): State<Turns>,
-    ProtectedForm { caller, form }: ProtectedForm<AgentForm>,
+    OperatorForm { caller, form }: OperatorForm<AgentForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let AgentForm { model_base_url, model, instructions, api_key } = form;
     // The key's field is empty unless the operator enters a new one.
     let change = AgentUpdate {

@@ -17,8 +17,8 @@ use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
 use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, Webhook, WebhookUpdate, Webhooks};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, IdempotencyKey, Layout, List, Notice, Page, PageCaller, PageError,
-    PageOperator, Pagination, Path, ProtectedForm, time_cursor,
+    ApiError, DisplayTime, Idempotency, IdempotencyKey, Layout, List, Notice, OperatorForm, Page, PageCaller,
+    PageError, PageOperator, Pagination, Path, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
@@ -116,9 +116,8 @@ async fn new(PageOperator(caller): PageOperator, State(webhooks): State<Webhooks
 
 async fn create(
     State(webhooks): State<Webhooks>,
-    ProtectedForm { caller, form }: ProtectedForm<NewForm>,
+    OperatorForm { caller, form }: OperatorForm<NewForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let made = async {
         let new = form.parsed()?;
         let mut tx = webhooks.inner.access.write_as(&caller.principal).await?;
@@ -217,9 +216,8 @@ async fn first(
 async fn edit(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<EditForm>,
+    OperatorForm { caller, form }: OperatorForm<EditForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let changed = async {
         let change = form.parsed()?;
         webhooks.update(id, None, change, &caller.principal).await
@@ -249,9 +247,8 @@ async fn changed_answer(
 async fn rotate(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<Rotate>,
+    OperatorForm { caller, form }: OperatorForm<Rotate>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
     let overlap = form.overlap_hours.map_or(OVERLAP_DEFAULT, hours);
     match webhooks.rotate(id, None, overlap, &caller.principal).await {
@@ -263,9 +260,8 @@ async fn rotate(
 async fn test(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<Press>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     match webhooks.test(id, &unkeyed, &caller.principal).await {
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
@@ -277,9 +273,8 @@ async fn test(
 async fn replay_failed(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<Replay>,
+    OperatorForm { caller, form }: OperatorForm<Replay>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let principal = &caller.principal;
     let now = webhooks.inner.clock.now();
     let idempotency = Idempotency::new(IdempotencyKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
@@ -298,7 +293,7 @@ async fn replay_failed(
 async fn enable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<Press>,
 ) -> Result<Redirect, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(true), ..WebhookUpdate::default() }).await
 }
@@ -306,7 +301,7 @@ async fn enable(
 async fn disable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<Press>,
 ) -> Result<Redirect, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(false), ..WebhookUpdate::default() }).await
 }
@@ -317,7 +312,6 @@ async fn switch(
     id: WebhookId,
     change: WebhookUpdate,
 ) -> Result<Redirect, PageError> {
-    caller.require_operator()?;
     webhooks.update(id, None, change, &caller.principal).await?;
     Ok(detail_url(id))
 }
@@ -325,9 +319,8 @@ async fn switch(
 async fn delete(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<Confirm>,
+    OperatorForm { caller, form }: OperatorForm<Confirm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     drop(tx);
@@ -359,9 +352,8 @@ async fn delivery(
 async fn replay(
     State(webhooks): State<Webhooks>,
     Path(id): Path<DeliveryId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<Press>,
 ) -> Result<Redirect, PageError> {
-    caller.require_operator()?;
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     let again = webhooks.replay(id, &unkeyed, &caller.principal).await?;
     Ok(Redirect::to(&format!("/admin/deliveries/{}", again.id)))

@@ -12,8 +12,8 @@ use thinkwork_primitives::{Role, UserId};
 use super::super::{Access, Error, NewUser, UserUpdate};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageOperator, Pagination, Path,
-    ProtectedForm,
+    ApiError, DisplayTime, Idempotency, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator,
+    Pagination, Path,
 };
 
 const PAGE: &str = "/admin/people";
@@ -102,9 +102,8 @@ async fn page(
     Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
 }
 
-async fn invite(State(access): State<Access>, checked: ProtectedForm<InviteForm>) -> Result<Response, PageError> {
-    let ProtectedForm { caller, form } = checked;
-    caller.require_operator()?;
+async fn invite(State(access): State<Access>, checked: OperatorForm<InviteForm>) -> Result<Response, PageError> {
+    let OperatorForm { caller, form } = checked;
     let role = form.role.parse().unwrap_or(Role::Member);
     let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
     let paging = Pagination::default();
@@ -130,9 +129,8 @@ async fn show_link(
 async fn renew(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<Nothing>,
+    checked: OperatorForm<Nothing>,
 ) -> Result<Response, PageError> {
-    checked.caller.require_operator()?;
     match access.invitation_renew(&checked.caller.principal, id, &Idempotency::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &checked.caller, invited).await,
         Err(error) => Ok(failed(error, PAGE)),
@@ -147,7 +145,7 @@ struct RoleForm {
 async fn role(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<RoleForm>,
+    checked: OperatorForm<RoleForm>,
 ) -> Result<Response, PageError> {
     let role =
         checked.form.role.parse::<Role>().map_err(|_| ApiError::invalid("role", "choose a role from the list."))?;
@@ -162,9 +160,8 @@ struct DisableForm {
 async fn disable(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<DisableForm>,
+    checked: OperatorForm<DisableForm>,
 ) -> Result<Response, PageError> {
-    checked.caller.require_operator()?;
     let name = access.user_names_of(checked.caller.tenant(), id).await?;
     if name != checked.form.confirm_name.trim() {
         let text = "Nothing was changed. The name does not match; enter it exactly as shown.".to_owned();
@@ -178,13 +175,12 @@ async fn disable(
 async fn enable(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<Nothing>,
+    checked: OperatorForm<Nothing>,
 ) -> Result<Response, PageError> {
     update(&access, &checked.caller, id, UserUpdate { disabled: Some(false), ..UserUpdate::default() }).await
 }
 
 async fn update(access: &Access, caller: &PageCaller, id: UserId, change: UserUpdate) -> Result<Response, PageError> {
-    caller.require_operator()?;
     match access.user_update(&caller.principal, id, change).await {
         Ok(_) => Ok(Redirect::to(PAGE).into_response()),
         Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::VersionConflict)) => {

@@ -14,8 +14,8 @@ use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
 use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{Nothing, bad, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, Layout, List, Notice, Page, PageCaller, PageError, PageOperator, Pagination,
-    Path, ProtectedForm,
+    ApiError, DisplayTime, Idempotency, Layout, List, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator,
+    Pagination, Path,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -145,9 +145,8 @@ async fn page(
     Ok(Page(TokensPage { layout, tokens, shown, next, form }))
 }
 
-async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenForm>) -> Result<Response, PageError> {
-    let ProtectedForm { caller, form } = checked;
-    caller.require_operator()?;
+async fn mint(State(access): State<Access>, checked: OperatorForm<CreateTokenForm>) -> Result<Response, PageError> {
+    let OperatorForm { caller, form } = checked;
     let paging = Pagination::default();
     let minted = match form.token(TokenKind::Service) {
         Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
@@ -170,9 +169,8 @@ async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenFo
 async fn revoke(
     State(access): State<Access>,
     Path(id): Path<TokenId>,
-    checked: ProtectedForm<Nothing>,
+    checked: OperatorForm<Nothing>,
 ) -> Result<Response, PageError> {
-    checked.caller.require_operator()?;
     match access.token_revoke(&checked.caller.principal, id).await {
         Ok(()) => Ok(Redirect::to(PAGE).into_response()),
         Err(error) => Ok(failed(error, PAGE)),

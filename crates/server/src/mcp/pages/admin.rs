@@ -10,7 +10,7 @@ use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 
 use super::review::{Shown, page};
 use super::{Done, bad, parse_names};
-use crate::edge::{Layout, List, Page, PageError, PageOperator, Pagination, Path, ProtectedForm};
+use crate::edge::{Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path};
 use crate::mcp::review::EffectChoice;
 use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
 use crate::spaces::SourcePolicy;
@@ -83,9 +83,8 @@ pub(super) struct ChangeForm {
 pub(super) async fn update(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<ChangeForm>,
+    OperatorForm { caller, form }: OperatorForm<ChangeForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let change = ServerUpdate {
         name: Some(form.name),
         tool_allowlist: Some(parse_names(form.tool_allowlist.as_deref())),
@@ -100,9 +99,8 @@ pub(super) async fn update(
 pub(super) async fn approve(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<BTreeMap<String, String>>,
+    OperatorForm { caller, form }: OperatorForm<BTreeMap<String, String>>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let mut effects = BTreeMap::new();
     let mut tool_hashes = BTreeMap::new();
     for (field, value) in &form {
@@ -132,9 +130,8 @@ pub(super) struct RejectForm {
 pub(super) async fn reject(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<RejectForm>,
+    OperatorForm { caller, form }: OperatorForm<RejectForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let result = mcp.reject(id, &form.reason, &caller.principal).await;
     settle(&mcp, &caller, id, "rejected", result).await
 }
@@ -148,9 +145,8 @@ pub(super) struct SecretForm {
 pub(super) async fn secret(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<SecretForm>,
+    OperatorForm { caller, form }: OperatorForm<SecretForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let result = mcp.secret_set(id, &form.secret, &caller.principal).await;
     settle(&mcp, &caller, id, "secret", result).await
 }
@@ -166,9 +162,8 @@ pub(super) struct SpaceForm {
 pub(super) async fn space_add(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<SpaceForm>,
+    OperatorForm { caller, form }: OperatorForm<SpaceForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let space: SpaceId = form.space.parse().map_err(|_| Error::NotFound)?;
     let allowlist = parse_names(form.tool_allowlist.as_deref());
     let result = mcp.space_serve(&caller.principal, id, space, allowlist).await;
@@ -183,9 +178,8 @@ pub(super) struct Nothing {}
 pub(super) async fn space_remove(
     State(mcp): State<Mcp>,
     Path((id, space)): Path<(McpServerId, SpaceId)>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    OperatorForm { caller, form: Nothing {} }: OperatorForm<Nothing>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let result = mcp.space_leave(&caller.principal, id, space).await;
     settle(&mcp, &caller, id, "spaces", result).await
 }
@@ -200,9 +194,8 @@ pub(super) struct DeleteForm {
 pub(super) async fn delete(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<DeleteForm>,
+    OperatorForm { caller, form }: OperatorForm<DeleteForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let server = mcp.find(caller.tenant(), id).await?;
     if form.confirm_name.trim() != server.name {
         let error =

@@ -12,7 +12,7 @@ use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Secret;
 
 use super::{bad, parse_names};
-use crate::edge::{Idempotency, Layout, Page, PageError, PageOperator, ProtectedForm};
+use crate::edge::{Idempotency, Layout, OperatorForm, Page, PageError, PageOperator};
 use crate::mcp::auth::SettingKind;
 use crate::mcp::{Auth, Error, Mcp, NewAuth, NewServer};
 
@@ -112,9 +112,8 @@ pub(super) async fn form(PageOperator(caller): PageOperator) -> impl IntoRespons
 /// Registers and goes on to the review; a refused form is shown again with what was wrong.
 pub(super) async fn register(
     State(mcp): State<Mcp>,
-    ProtectedForm { caller, mut form }: ProtectedForm<RegisterForm>,
+    OperatorForm { caller, mut form }: OperatorForm<RegisterForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let settings = form.settings();
     let registered = match form.auth() {
         Ok(auth) => {

@@ -9,7 +9,7 @@ use thinkwork_primitives::{SpaceId, UserId, limits};
 use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageOperator, Pagination, Path, ProtectedForm,
+    ApiError, DisplayTime, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
@@ -112,9 +112,8 @@ pub(super) struct ChangeForm {
 pub(super) async fn update(
     State(spaces): State<Spaces>,
     Path(id): Path<SpaceId>,
-    ProtectedForm { caller, form }: ProtectedForm<ChangeForm>,
+    OperatorForm { caller, form }: OperatorForm<ChangeForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let access = match form.space.access.as_str() {
         "public" => Some(SpaceAccess::Public),
         "private" => Some(SpaceAccess::Private),
@@ -148,9 +147,8 @@ pub(super) struct MemberForm {
 pub(super) async fn member_add(
     State(spaces): State<Spaces>,
     Path(id): Path<SpaceId>,
-    ProtectedForm { caller, form }: ProtectedForm<MemberForm>,
+    OperatorForm { caller, form }: OperatorForm<MemberForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let user = form.user_id.parse().map_err(|_| ApiError::invalid("user_id", "choose a person from the list."))?;
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     spaces.member_set(&mut tx, id, user, &caller.principal).await?;
@@ -164,9 +162,8 @@ pub(super) struct Nothing {}
 pub(super) async fn member_delete(
     State(spaces): State<Spaces>,
     Path((id, user)): Path<(SpaceId, UserId)>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    OperatorForm { caller, form: Nothing {} }: OperatorForm<Nothing>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.member_delete(&mut tx, id, user, &caller.principal).await {
         Ok(()) => {
