@@ -81,7 +81,7 @@ impl Access {
     pub async fn users(&self, tenant: TenantId, paging: &Pagination) -> Result<Vec<User>, Error> {
         let after = paging.after_id::<UserId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
         let mut tx = self.db.read(tenant).await?;
-        store::user_list(&mut tx, after, paging.limit.saturating_add(1)).await
+        store::user_list(&mut tx, after, paging.fetch_limit()).await
     }
 
     /// Adds a person without a link, on behalf of `by`: for the demonstration and for tests.

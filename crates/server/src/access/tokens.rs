@@ -75,7 +75,7 @@ impl Access {
     pub async fn tokens(&self, by: &Principal, paging: &Pagination) -> Result<Vec<Token>, Error> {
         let before = paging.after_id::<TokenId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
         let mut tx = self.db.read(by.tenant).await?;
-        proof::token_list(&mut tx, whose(by)?, before, paging.limit.saturating_add(1)).await
+        proof::token_list(&mut tx, whose(by)?, before, paging.fetch_limit()).await
     }
 
     /// One token that this caller may see, also a revoked one.

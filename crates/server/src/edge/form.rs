@@ -16,6 +16,23 @@ pub struct ProtectedForm<T> {
     pub form: T,
 }
 
+/// A form that is only a button.
+#[derive(Deserialize)]
+pub struct EmptyForm {}
+
+/// A form that asks for the name of what it deletes or disables.
+#[derive(Deserialize)]
+pub struct ConfirmForm {
+    confirm_name: String,
+}
+
+impl ConfirmForm {
+    /// Whether the name was entered as it is.
+    pub fn matches(&self, name: &str) -> bool {
+        self.confirm_name.trim() == name
+    }
+}
+
 #[derive(Deserialize)]
 struct Csrf {
     #[serde(default)]

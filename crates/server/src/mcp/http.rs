@@ -99,7 +99,7 @@ fn oauth_error(error: crate::oauth::Error) -> ApiError {
     responses((status = 200, body = List<ServerResponse>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(operator: Operator, State(mcp): State<Mcp>, paging: Pagination) -> Result<Response, ApiError> {
     let after = paging.after_id()?;
-    let servers = mcp.list(operator.tenant(), paging.limit.saturating_add(1), after).await?;
+    let servers = mcp.list(operator.tenant(), paging.fetch_limit(), after).await?;
     let page = List::cut(servers, &paging, |server| server.id.to_string());
     Ok(Json(page.map(ServerResponse::from)).into_response())
 }

@@ -168,7 +168,7 @@ async fn list(
     paging: Pagination,
 ) -> Result<Json<List<SpaceResponse>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
-    let found = spaces.list(&mut tx, &caller, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = spaces.list(&mut tx, &caller, paging.fetch_limit(), paging.after_id()?).await?;
     Ok(Json(List::cut(found, &paging, |space| space.id.to_string()).map(SpaceResponse::from)))
 }
 
@@ -248,7 +248,7 @@ async fn members_list(
 ) -> Result<Json<List<SpaceMemberResponse>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     spaces.visible(&mut tx, id, &caller).await?;
-    let found = spaces.members(&mut tx, id, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = spaces.members(&mut tx, id, paging.fetch_limit(), paging.after_id()?).await?;
     let wire = List::cut(found, &paging, |member| member.user.to_string());
     Ok(Json(wire.map(|member| SpaceMemberResponse { space_id: id, user_id: member.user, joined_at: member.joined_at })))
 }

@@ -78,10 +78,10 @@ async fn rows(
     path: &str,
 ) -> Result<(Vec<Row>, String), ApiError> {
     let mut tx = spaces.db.read(caller.tenant()).await?;
-    let found = spaces.list(&mut tx, &caller.principal, paging.limit.saturating_add(1), paging.after_id()?).await?;
-    let List { items, next } = List::cut(found, paging, |space| space.id.to_string());
-    let next = next.map_or_else(String::new, |after| format!("{path}?after={after}"));
-    Ok((items.into_iter().map(Row::from).collect(), next))
+    let found = spaces.list(&mut tx, &caller.principal, paging.fetch_limit(), paging.after_id()?).await?;
+    let list = List::cut(found, paging, |space| space.id.to_string());
+    let next = list.next_href(path);
+    Ok((list.items.into_iter().map(Row::from).collect(), next))
 }
 
 async fn mine(
@@ -121,10 +121,7 @@ async fn list_page(
     match refused.fields.first() {
         Some((field, problem)) if field == "name" => page.name_error.clone_from(problem),
         Some((field, problem)) if field == "slug" => page.slug_error.clone_from(problem),
-        _ => {
-            page.layout.notice =
-                Some(Notice { kind: "bad", text: format!("The Space was not created. {}", refused.message) })
-        }
+        _ => page.layout.notice = Some(Notice::error(format!("The Space was not created. {}", refused.message))),
     }
     Ok((refused.status, Page(page)).into_response())
 }

@@ -226,7 +226,7 @@ async fn all(
     let after = paging.after_cursor()?;
     let (filter, notice) = match query.filter() {
         Ok(filter) => (filter, None),
-        Err(error) => (ThreadFilter::default(), Some(Notice { kind: "bad", text: error.message })),
+        Err(error) => (ThreadFilter::default(), Some(Notice::error(error.message))),
     };
     let mut tx = threads.db.read(caller.tenant()).await?;
     let ThreadPage { threads: found, next } =

@@ -64,7 +64,7 @@ async fn agent_show(
         instructions: settings.agent.instructions.clone(),
         api_key: None,
     };
-    let notice = shown.saved.map(|_| Notice { kind: "good", text: "Saved. Changes apply to new messages.".to_owned() });
+    let notice = shown.saved.map(|_| Notice::success("Saved. Changes apply to new messages."));
     Ok(Page(page(&caller, &settings, form, AgentErrors::default(), notice)))
 }
 
@@ -86,7 +86,7 @@ async fn agent_save(
     };
     let settings = turns.agent(caller.tenant()).await?;
     let form = AgentForm { model_base_url, model, instructions, api_key: None };
-    let notice = Notice { kind: "bad", text: "Nothing was saved. Correct the errors below and save again.".to_owned() };
+    let notice = Notice::error("Nothing was saved. Correct the errors below and save again.");
     let page = Page(page(&caller, &settings, form, error, Some(notice)));
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }

@@ -72,7 +72,7 @@ async fn list(
     paging: Pagination,
 ) -> Result<Json<List<WebhookResponse>>, ApiError> {
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = webhooks.list(&mut tx, paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
     Ok(Json(page.map(|(webhook, secret)| WebhookResponse::new(&webhooks, webhook, secret))))
 }
@@ -187,8 +187,7 @@ async fn deliveries_list(
     let filter = query.parsed()?;
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     webhooks.find(&mut tx, id).await?;
-    let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_cursor()?).await?;
+    let found = webhooks.deliveries(&mut tx, id, filter, paging.fetch_limit(), paging.after_cursor()?).await?;
     let cursor = |delivery: &Delivery| time_cursor(delivery.received_at, delivery.id);
     Ok(Json(List::cut(found, &paging, cursor).map(DeliveryResponse::from)))
 }

@@ -17,8 +17,8 @@ use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
 use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, Webhook, WebhookUpdate, Webhooks};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, IdempotencyKey, Layout, List, Notice, OperatorForm, Page, PageCaller,
-    PageError, PageOperator, Pagination, Path, time_cursor,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, IdempotencyKey, Layout, List, Notice, OperatorForm,
+    Page, PageCaller, PageError, PageOperator, Pagination, Path, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
@@ -43,20 +43,10 @@ pub fn routes(webhooks: &Webhooks) -> Router {
         .with_state(webhooks.clone())
 }
 
-/// A form that is only a button.
-#[derive(Deserialize)]
-struct Press {}
-
 /// One press of the replay button.
 #[derive(Deserialize)]
 struct Replay {
     key: Option<String>,
-}
-
-/// The name that a destructive act asks for.
-#[derive(Deserialize)]
-struct Confirm {
-    confirm_name: String,
 }
 
 /// How to rotate.
@@ -90,8 +80,9 @@ async fn list(
     let spaces = spaces(&webhooks, &caller).await?;
     let now = webhooks.inner.clock.now();
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = webhooks.list(&mut tx, paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
+    let next = page.next_href("/admin/webhooks");
     let mut rows = Vec::new();
     for (webhook, _) in page.items {
         let last = webhooks.last_delivery(&mut tx, webhook.id).await?;
@@ -104,7 +95,6 @@ async fn list(
             name: webhook.name,
         });
     }
-    let next = page.next.map(|next| format!("/admin/webhooks?after={next}")).unwrap_or_default();
     Ok(Page(ListPage { layout: Layout::admin(&caller, "Webhooks", "webhooks"), rows, next }).into_response())
 }
 
@@ -169,8 +159,7 @@ async fn show(
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
     let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
-    let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_cursor()?).await?;
+    let found = webhooks.deliveries(&mut tx, id, filter, paging.fetch_limit(), paging.after_cursor()?).await?;
     let page = List::cut(found, paging, |delivery| time_cursor(delivery.received_at, delivery.id));
     let result = filter.result.map_or("", super::DeliveryResult::as_str);
     let next = page.next.map(|next| match result {
@@ -239,7 +228,7 @@ async fn changed_answer(
         Err(Error::NotReplayable(why)) => why.to_owned(),
         Err(error) => return Err(error.into()),
     };
-    let notice = Some(Notice { kind: "bad", text: sentence });
+    let notice = Some(Notice::error(sentence));
     let page = show(webhooks, caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
@@ -260,7 +249,7 @@ async fn rotate(
 async fn test(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    OperatorForm { caller, .. }: OperatorForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     match webhooks.test(id, &unkeyed, &caller.principal).await {
@@ -286,14 +275,14 @@ async fn replay_failed(
         Ok(count) => format!("{count} deliveries will be replayed."),
         Err(error) => return changed_answer(&webhooks, &caller, id, Err(error)).await,
     };
-    let notice = Some(Notice { kind: "good", text });
+    let notice = Some(Notice::success(text));
     show(&webhooks, &caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await
 }
 
 async fn enable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    OperatorForm { caller, .. }: OperatorForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(true), ..WebhookUpdate::default() }).await
 }
@@ -301,7 +290,7 @@ async fn enable(
 async fn disable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    OperatorForm { caller, .. }: OperatorForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(false), ..WebhookUpdate::default() }).await
 }
@@ -319,12 +308,12 @@ async fn switch(
 async fn delete(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    OperatorForm { caller, form }: OperatorForm<Confirm>,
+    OperatorForm { caller, form }: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     drop(tx);
-    if webhook.name != form.confirm_name {
+    if !form.matches(&webhook.name) {
         let problem = "the name does not match; enter it exactly as shown.".to_owned();
         return changed_answer(&webhooks, &caller, id, Err(Error::Field { field: "name", problem })).await;
     }
@@ -352,7 +341,7 @@ async fn delivery(
 async fn replay(
     State(webhooks): State<Webhooks>,
     Path(id): Path<DeliveryId>,
-    OperatorForm { caller, .. }: OperatorForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     let again = webhooks.replay(id, &unkeyed, &caller.principal).await?;

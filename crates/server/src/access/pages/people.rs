@@ -10,10 +10,10 @@ use serde::Deserialize;
 use thinkwork_primitives::{Role, UserId};
 
 use super::super::{Access, Error, NewUser, UserUpdate};
-use super::{Nothing, bad, failed, sign_in_again};
+use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator,
-    Pagination, Path,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, Layout, Notice, OperatorForm, Page, PageCaller,
+    PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/people";
@@ -96,7 +96,7 @@ async fn page(
         name: user.name,
         email: user.email,
     };
-    let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
+    let next = list.next_href(PAGE);
     let people = list.items.into_iter().map(row).collect();
     let layout = Layout::admin(caller, "People", "people").with_notice(notice);
     Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
@@ -111,7 +111,7 @@ async fn invite(State(access): State<Access>, checked: OperatorForm<InviteForm>)
         Ok(invited) => show_link(&access, &caller, invited).await,
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, &paging, Some(bad(error)), None, form).await?;
+            let page = page(&access, &caller, &paging, Some(error_notice(error)), None, form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
@@ -129,7 +129,7 @@ async fn show_link(
 async fn renew(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: OperatorForm<Nothing>,
+    checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     match access.invitation_renew(&checked.caller.principal, id, &Idempotency::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &checked.caller, invited).await,
@@ -152,20 +152,14 @@ async fn role(
     update(&access, &checked.caller, id, UserUpdate { role: Some(role), ..UserUpdate::default() }).await
 }
 
-#[derive(Deserialize)]
-struct DisableForm {
-    confirm_name: String,
-}
-
 async fn disable(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: OperatorForm<DisableForm>,
+    checked: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
     let name = access.user_names_of(checked.caller.tenant(), id).await?;
-    if name != checked.form.confirm_name.trim() {
-        let text = "Nothing was changed. The name does not match; enter it exactly as shown.".to_owned();
-        let notice = Some(Notice { kind: "bad", text });
+    if !checked.form.matches(&name) {
+        let notice = Some(Notice::error("Nothing was changed. The name does not match; enter it exactly as shown."));
         let page = page(&access, &checked.caller, &Pagination::default(), notice, None, InviteForm::default()).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
@@ -175,7 +169,7 @@ async fn disable(
 async fn enable(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: OperatorForm<Nothing>,
+    checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     update(&access, &checked.caller, id, UserUpdate { disabled: Some(false), ..UserUpdate::default() }).await
 }
@@ -185,7 +179,8 @@ async fn update(access: &Access, caller: &PageCaller, id: UserId, change: UserUp
         Ok(_) => Ok(Redirect::to(PAGE).into_response()),
         Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::VersionConflict)) => {
             let page =
-                page(access, caller, &Pagination::default(), Some(bad(error)), None, InviteForm::default()).await?;
+                page(access, caller, &Pagination::default(), Some(error_notice(error)), None, InviteForm::default())
+                    .await?;
             Ok((StatusCode::CONFLICT, page).into_response())
         }
         Err(error) => Ok(failed(error, PAGE)),

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 
 use super::review::{Shown, page};
-use super::{Done, bad, parse_names};
-use crate::edge::{Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path};
+use super::{Done, error_notice, parse_names};
+use crate::edge::{
+    ConfirmForm, EmptyForm, Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path,
+};
 use crate::mcp::review::EffectChoice;
 use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
 use crate::spaces::SourcePolicy;
@@ -39,8 +41,9 @@ pub(super) async fn list(
     Query(done): Query<Done>,
     paging: Pagination,
 ) -> Result<impl IntoResponse, PageError> {
-    let servers = mcp.list(caller.tenant(), paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let servers = mcp.list(caller.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(servers, &paging, |server| server.id.to_string());
+    let next = page.next_href("/admin/mcp-servers");
     let rows = page.items.into_iter().map(|server| Row {
         id: server.id.to_string(),
         status: server.status.as_str(),
@@ -52,7 +55,7 @@ pub(super) async fn list(
     Ok(Page(ListPage {
         layout: Layout::admin(&caller, "MCP servers", "mcp-servers").with_notice(done.notice()),
         rows: rows.collect(),
-        next: page.next.map(|next| format!("/admin/mcp-servers?after={next}")).unwrap_or_default(),
+        next,
     }))
 }
 
@@ -68,7 +71,7 @@ async fn settle<T>(
         Ok(_) => Ok(Redirect::to(&format!("/admin/mcp-servers/{id}?done={done}")).into_response()),
         // Who may not act here any more does not see the page either.
         Err(error @ (Error::NotFound | Error::Access(_))) => Err(error.into()),
-        Err(error) => page(mcp, caller, id, Shown { notice: Some(bad(error)), test: None }).await,
+        Err(error) => page(mcp, caller, id, Shown { notice: Some(error_notice(error)), test: None }).await,
     }
 }
 
@@ -170,34 +173,24 @@ pub(super) async fn space_add(
     settle(&mcp, &caller, id, "spaces", result).await
 }
 
-/// Nothing but the token.
-#[derive(Deserialize)]
-pub(super) struct Nothing {}
-
 /// Ends that the server serves a Space.
 pub(super) async fn space_remove(
     State(mcp): State<Mcp>,
     Path((id, space)): Path<(McpServerId, SpaceId)>,
-    OperatorForm { caller, form: Nothing {} }: OperatorForm<Nothing>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let result = mcp.space_leave(&caller.principal, id, space).await;
     settle(&mcp, &caller, id, "spaces", result).await
-}
-
-/// The server's name, typed.
-#[derive(Deserialize)]
-pub(super) struct DeleteForm {
-    confirm_name: String,
 }
 
 /// Deletes, if the name is the server's.
 pub(super) async fn delete(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    OperatorForm { caller, form }: OperatorForm<DeleteForm>,
+    OperatorForm { caller, form }: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
     let server = mcp.find(caller.tenant(), id).await?;
-    if form.confirm_name.trim() != server.name {
+    if !form.matches(&server.name) {
         let error =
             Error::NotNow("Nothing was deleted. The name does not match; enter it exactly as shown.".to_owned());
         return settle(&mcp, &caller, id, "deleted", Err::<(), _>(error)).await;

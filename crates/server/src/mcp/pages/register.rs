@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Secret;
 
-use super::{bad, parse_names};
+use super::{error_notice, parse_names};
 use crate::edge::{Idempotency, Layout, OperatorForm, Page, PageError, PageOperator};
 use crate::mcp::auth::SettingKind;
 use crate::mcp::{Auth, Error, Mcp, NewAuth, NewServer};
@@ -134,7 +134,8 @@ pub(super) async fn register(
         Err(error @ Error::Access(_)) => Err(error.into()),
         Err(error) => {
             let page = RegisterPage {
-                layout: Layout::admin(&caller, "Register MCP server", "mcp-servers").with_notice(Some(bad(error))),
+                layout: Layout::admin(&caller, "Register MCP server", "mcp-servers")
+                    .with_notice(Some(error_notice(error))),
                 name: form.name,
                 url: form.url,
                 mode: form.mode,

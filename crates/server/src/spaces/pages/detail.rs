@@ -9,7 +9,8 @@ use thinkwork_primitives::{SpaceId, UserId, limits};
 use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, DisplayTime, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path,
+    ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator,
+    Pagination, Path,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
@@ -96,7 +97,7 @@ async fn refused(spaces: &Spaces, caller: &PageCaller, id: SpaceId, error: ApiEr
     if error.log.is_some() || error.status == axum::http::StatusCode::NOT_FOUND {
         return Err(PageError(error));
     }
-    let notice = Notice { kind: "bad", text: format!("Nothing was changed. {}", error.message) };
+    let notice = Notice::error(format!("Nothing was changed. {}", error.message));
     Ok((error.status, Page(page(spaces, caller, id, Some(notice)).await?)).into_response())
 }
 
@@ -156,13 +157,10 @@ pub(super) async fn member_add(
     Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
 }
 
-#[derive(Deserialize)]
-pub(super) struct Nothing {}
-
 pub(super) async fn member_delete(
     State(spaces): State<Spaces>,
     Path((id, user)): Path<(SpaceId, UserId)>,
-    OperatorForm { caller, form: Nothing {} }: OperatorForm<Nothing>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.member_delete(&mut tx, id, user, &caller.principal).await {

@@ -9,7 +9,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, TurnId};
 
 use super::entries::{Entry, entries};
-use crate::edge::{ApiError, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
+use crate::edge::{ApiError, EmptyForm, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
 use crate::threads::attribution::Attribution;
 use crate::threads::{Error, NewMessage, Thread, ThreadUpdate, Threads, rules, store};
 
@@ -165,13 +165,10 @@ pub(super) async fn status(
     Ok(Redirect::to(&format!("/me/threads/{id}")).into_response())
 }
 
-#[derive(Deserialize)]
-pub(super) struct Nothing {}
-
 pub(super) async fn cancel(
     State(threads): State<Threads>,
     Path(id): Path<TurnId>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    ProtectedForm { caller, .. }: ProtectedForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let mut tx = threads.db.write(caller.tenant()).await?;
     let thread = threads.turn_visible(&mut tx, id, &caller.principal).await?.thread;
