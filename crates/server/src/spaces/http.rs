@@ -44,32 +44,6 @@ impl From<Error> for ApiError {
     }
 }
 
-/// Who may see a Space.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum SpaceAccessValue {
-    Public,
-    Private,
-}
-
-impl From<SpaceAccessValue> for SpaceAccess {
-    fn from(access: SpaceAccessValue) -> Self {
-        match access {
-            SpaceAccessValue::Public => Self::Public,
-            SpaceAccessValue::Private => Self::Private,
-        }
-    }
-}
-
-impl From<SpaceAccess> for SpaceAccessValue {
-    fn from(access: SpaceAccess) -> Self {
-        match access {
-            SpaceAccess::Public => Self::Public,
-            SpaceAccess::Private => Self::Private,
-        }
-    }
-}
-
 /// A Space.
 #[derive(Serialize, ToSchema)]
 struct SpaceResponse {
@@ -82,7 +56,7 @@ struct SpaceResponse {
     #[schema(example = "Billing")]
     name: String,
     /// Who may see it.
-    access: SpaceAccessValue,
+    access: SpaceAccess,
     /// What the agent is told in every turn here.
     #[schema(example = "Say what is due.")]
     prompt: Option<String>,
@@ -100,7 +74,7 @@ impl From<Space> for SpaceResponse {
             id: space.id,
             slug: space.slug,
             name: space.name,
-            access: space.access.into(),
+            access: space.access,
             prompt: space.prompt,
             reopen: space.reopen,
             created_at: space.created_at,
@@ -120,7 +94,7 @@ struct CreateSpaceRequest {
     #[schema(example = "Billing")]
     name: String,
     /// Who may see it.
-    access: SpaceAccessValue,
+    access: SpaceAccess,
     /// What the agent is told in every turn here.
     #[schema(example = "Say what is due.")]
     prompt: Option<String>,
@@ -137,7 +111,7 @@ struct UpdateSpaceRequest {
     #[schema(example = "Billing")]
     name: Option<String>,
     /// Who may see it.
-    access: Option<SpaceAccessValue>,
+    access: Option<SpaceAccess>,
     /// What the agent is told in every turn here; an empty text removes it.
     #[schema(example = "Say what is due.")]
     prompt: Option<String>,
@@ -188,7 +162,7 @@ async fn create(
     let space = match existing {
         Some(id) => spaces.visible(&mut tx, id, &operator.0).await?,
         None => {
-            let new = NewSpace::new(body.slug, body.name, body.access.into());
+            let new = NewSpace::new(body.slug, body.name, body.access);
             let new = NewSpace { prompt: body.prompt, reopen: body.reopen.unwrap_or(new.reopen), ..new };
             let space = spaces.create(&mut tx, new, &operator.0).await?;
             idempotency.keep(&mut tx, &space.id.to_string()).await?;
@@ -224,12 +198,7 @@ async fn update(
     IfMatch(version): IfMatch,
     Json(body): Json<UpdateSpaceRequest>,
 ) -> Result<Json<SpaceResponse>, ApiError> {
-    let change = SpaceUpdate {
-        name: body.name,
-        access: body.access.map(SpaceAccess::from),
-        prompt: body.prompt,
-        reopen: body.reopen,
-    };
+    let change = SpaceUpdate { name: body.name, access: body.access, prompt: body.prompt, reopen: body.reopen };
     let mut tx = spaces.access.write_as(&operator.0).await?;
     let space = spaces.update(&mut tx, id, change, version, &operator.0).await?;
     tx.commit().await?;

@@ -54,7 +54,8 @@ pub enum Error {
 }
 
 /// Who may see a Space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum SpaceAccess {
     /// Every person and service token of the tenant sees and writes.

@@ -157,7 +157,7 @@ async fn create(
                 thread: None,
                 title: body.title,
                 text: body.text,
-                priority: body.priority.map(Into::into),
+                priority: body.priority,
             };
             let received = threads.write(&mut tx, new, &caller).await?;
             idempotency.keep(&mut tx, &received.thread.id.to_string()).await?;
