@@ -75,7 +75,7 @@ impl From<Error> for ApiError {
                 "Your access changed while this request ran, and nothing was done; sign in again.",
             ),
             Error::VersionConflict => IfMatch::precondition_failed(),
-            Error::Idempotency(error) => *error,
+            Error::Idempotency(error) => error.into(),
             Error::Random(_) | Error::Hashing(_) | Error::Database(_) | Error::Audit(_) => Self::internal(&error),
         }
     }

@@ -27,8 +27,8 @@ use strum::{EnumString, IntoStaticStr};
 use thinkwork_database::Db;
 use thinkwork_primitives::{Audience, Clock, Role, Scope, Secret, SessionId, TenantId, Timestamp, TokenId, UserId};
 
-use crate::edge::ApiError;
 use crate::edge::caller::BoxFuture;
+use crate::edge::idempotency;
 use crate::edge::{NameMap, Named, NamedIds};
 use thinkwork_database::Tx;
 
@@ -92,9 +92,8 @@ pub enum Error {
     /// The person was changed since the caller read them.
     #[error("the person was changed meanwhile")]
     VersionConflict,
-    /// The idempotency key was used before.
-    #[error("the idempotency key was used before")]
-    Idempotency(Box<ApiError>),
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
     /// The operating system gave no randomness.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),

@@ -59,7 +59,7 @@ impl From<Error> for ApiError {
             Error::Database(error) => Self::internal(&error),
             Error::Access(error) => error.into(),
             Error::Audit(error) => Self::internal(&error),
-            Error::Idempotency(error) => *error,
+            Error::Idempotency(error) => error.into(),
         }
     }
 }

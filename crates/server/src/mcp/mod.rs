@@ -31,7 +31,7 @@ use url::Url;
 use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::edge::caller::BoxFuture;
-use crate::edge::{NameMap, Named, NamedIds};
+use crate::edge::{NameMap, Named, NamedIds, idempotency};
 use crate::oauth::{ConnectionStatus, Oauth, ProviderMetadata};
 use crate::spaces::{SpaceSource, Spaces};
 use crate::tools::facts::{ApprovedTool, SourceFacts};
@@ -97,9 +97,8 @@ pub enum Error {
     Spaces(#[from] crate::spaces::Error),
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
-    /// An idempotency key was used before with another body.
-    #[error("the request was made before: {}", .0.message)]
-    Idempotency(Box<crate::edge::ApiError>),
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
 }
 
 /// Whether a server may be used.

@@ -92,7 +92,7 @@ impl Mcp {
         };
         server.definition_hash = rules::definition_hash(&server);
         let mut tx = self.access.write_as(by).await?;
-        if let Some(made) = idempotency.existing(&mut tx).await.map_err(|error| Error::Idempotency(Box::new(error)))? {
+        if let Some(made) = idempotency.existing(&mut tx).await? {
             return find(&mut tx, made.parse().map_err(|_| Error::NotFound)?).await;
         }
         if server.slug.is_empty() {
@@ -103,7 +103,7 @@ impl Mcp {
         let event = Event::by(actor.clone(), "mcp_server.registered").on("mcp_server", server.id);
         audit::record(&mut tx, now, event.detail("auth_mode", server.auth.as_str()))?;
         let id = server.id.to_string();
-        idempotency.keep(&mut tx, &id).await.map_err(|error| Error::Idempotency(Box::new(error)))?;
+        idempotency.keep(&mut tx, &id).await?;
         tx.commit().await?;
         self.initial_discovery(by.tenant, server.id, &actor).await;
         self.find(by.tenant, server.id).await

@@ -181,7 +181,7 @@ impl Webhooks {
         let now = self.inner.clock.now();
         let mut tx = self.inner.access.write_as(by).await?;
         store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
-        let before = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)?;
+        let before = idempotency.existing(&mut tx).await?;
         let before: Option<DeliveryId> = before.and_then(|id| id.parse().ok());
         // The id is kept before the event is sent: asked again, it leads to that event or sends it after all.
         let sent = before.unwrap_or_else(DeliveryId::new);
@@ -192,7 +192,7 @@ impl Webhooks {
             }
         } else {
             audit::record(&mut tx, now, Event::by(by.actor(), "webhook.tested").on("webhook", id))?;
-            idempotency.keep(&mut tx, &sent.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
+            idempotency.keep(&mut tx, &sent.to_string()).await?;
         }
         tx.commit().await?;
         let disabled = || Error::TestRefused("The webhook is disabled. Enable it first.".to_owned());

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::{Delivery, Error, OVERLAP_DEFAULT, ReplayMode, Webhooks};
 use crate::edge::{
-    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, time_cursor,
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, idempotency, time_cursor,
 };
 use wire::{
     CreateWebhookRequest, DeliveryQuery, DeliveryResponse, ReplayRequest, ReplayResponse, RotateSecretRequest,
@@ -44,7 +44,7 @@ impl From<Error> for ApiError {
             Error::VersionConflict(_) => IfMatch::precondition_failed(),
             Error::NotReplayable(why) => Self::conflict("not_replayable", why),
             Error::TestRefused(why) => Self::conflict("test_refused", why),
-            Error::Idempotency(error) => *error,
+            Error::Idempotency(error) => error.into(),
             Error::Random(error) => Self::internal(&error),
             Error::Database(error) => error.into(),
             Error::Access(error) => error.into(),
@@ -92,7 +92,7 @@ async fn create(
     let new = body.parsed()?;
     let mut tx = webhooks.inner.access.write_as(&operator.0).await?;
     if let Some(id) = idempotency.existing(&mut tx).await? {
-        return Err(Idempotency::secret_already_shown(&id, "rotate its secret to get a new one."));
+        return Err(idempotency::Error::SecretAlreadyShown { id, next: "rotate its secret to get a new one." }.into());
     }
     let shown = webhooks.create(&mut tx, new, &operator.0).await?;
     let id = shown.webhook.id.to_string();

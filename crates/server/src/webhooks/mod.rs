@@ -33,7 +33,7 @@ use thinkwork_primitives::{
 use crate::access::Access;
 use crate::credentials::{CredentialInfo, Credentials};
 use crate::edge::caller::BoxFuture;
-use crate::edge::{NameMap, Named, NamedIds};
+use crate::edge::{NameMap, Named, NamedIds, idempotency};
 use crate::spaces::Spaces;
 use crate::threads::{Priority, Threads};
 use thinkwork_database::Tx;
@@ -82,9 +82,8 @@ pub enum Error {
     /// The sample event of a test was not taken, and why.
     #[error("{0}")]
     TestRefused(String),
-    /// The idempotency key was used before.
-    #[error("the idempotency key was used before")]
-    Idempotency(Box<crate::edge::ApiError>),
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),

@@ -30,7 +30,7 @@ async fn list(
     operator: Operator,
     paging: Pagination,
 ) -> Result<Json<List<UserResponse>>, ApiError> {
-    let users = access.users(operator.tenant(), &paging).await?;
+    let users = access.users(operator.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
     Ok(Json(List::cut(users, &paging, |user| user.id.to_string()).map(UserResponse::from)))
 }
 

@@ -80,7 +80,7 @@ async fn list(
     Caller(principal): Caller,
     paging: Pagination,
 ) -> Result<Json<List<TokenResponse>>, ApiError> {
-    let tokens = access.tokens(&principal, &paging).await?;
+    let tokens = access.tokens(&principal, paging.fetch_limit(), paging.after_id()?).await?;
     Ok(Json(List::cut(tokens, &paging, |token| token.id.to_string()).map(TokenResponse::from)))
 }
 

@@ -12,7 +12,7 @@ use thinkwork_primitives::{Role, UserId};
 use super::super::{Access, Error, NewUser, UserUpdate};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, Layout, Notice, OperatorForm, Page, PageCaller,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, Layout, List, Notice, OperatorForm, Page, PageCaller,
     PageError, PageOperator, Pagination, Path,
 };
 
@@ -83,7 +83,8 @@ async fn page(
     form: InviteForm,
 ) -> Result<Page<PeoplePage>, ApiError> {
     let now = access.now();
-    let list = crate::edge::List::cut(access.users(caller.tenant(), paging).await?, paging, |user| user.id.to_string());
+    let users = access.users(caller.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
+    let list = List::cut(users, paging, |user| user.id.to_string());
     let is_owner = matches!(caller.principal.identity, thinkwork_primitives::Identity::User { role: Role::Owner, .. });
     let row = |user: super::super::User| PersonRow {
         id: user.id.to_string(),

@@ -140,7 +140,8 @@ async fn page(
     form: CreateTokenForm,
 ) -> Result<Page<TokensPage>, ApiError> {
     let now = access.now();
-    let list = List::cut(access.tokens(&caller.principal, paging).await?, paging, |token| token.id.to_string());
+    let tokens = access.tokens(&caller.principal, paging.fetch_limit(), paging.after_id()?).await?;
+    let list = List::cut(tokens, paging, |token| token.id.to_string());
     let ids: Vec<UserId> = list.items.iter().filter_map(|token| token.user).collect();
     let names = access.names(caller.tenant(), &ids).await?;
     let whose = |token: &Token| match token.user {

@@ -9,8 +9,7 @@ use thinkwork_primitives::{SpaceId, UserId, limits};
 use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator,
-    Pagination, Path,
+    ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
@@ -181,8 +180,8 @@ pub(super) async fn member_delete(
 impl Spaces {
     /// Enabled people of the tenant by name, for the choice of members.
     async fn people(&self, tenant: thinkwork_primitives::TenantId) -> Result<Vec<(UserId, String)>, ApiError> {
-        let all = Pagination { limit: MEMBERS_SHOWN_MAX, after: None };
-        let found = self.access.users(tenant, &all).await.map_err(|error| ApiError::internal(&error))?;
+        let found = self.access.users(tenant, MEMBERS_SHOWN_MAX, None).await;
+        let found = found.map_err(|error| ApiError::internal(&error))?;
         let mut people: Vec<_> =
             found.into_iter().filter(|user| !user.disabled).map(|user| (user.id, user.name)).collect();
         people.sort_by(|(_, a), (_, b)| a.cmp(b));
