@@ -38,7 +38,7 @@ impl From<Error> for ApiError {
         let forbidden = Self::forbidden;
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid { field, problem } => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::SlugTaken => Self::conflict("slug_taken", "This name is already taken. Choose another."),
             Error::EmailTaken => Self::conflict("email_taken", "A person with this email already exists."),
             Error::WrongPassword => {

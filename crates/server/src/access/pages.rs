@@ -20,7 +20,9 @@ use super::codes::PendingInvitation;
 use super::http::{Sender, session_cookies, session_cookies_end};
 use super::sign_in::SignIn;
 use super::{Access, Error, rules};
-use crate::edge::{ApiError, EmptyForm, Form, Layout, Notice, Page, PageError, PageMember, ProtectedForm};
+use crate::edge::{
+    ApiError, EmptyForm, Form, InvalidField, Layout, Notice, Page, PageError, PageMember, ProtectedForm,
+};
 
 /// Every page of the slice.
 pub fn routes(access: &Access) -> Router {
@@ -225,10 +227,7 @@ async fn accept(access: &Access, action: &'static str, client: &super::ClientInf
     let done = if form.password.equals(form.password_again.expose()) {
         access.code_accept(&form.code, Some(&form.name), &form.password, client).await
     } else {
-        Err(Error::Invalid {
-            field: "password_again",
-            problem: "the passwords do not match; enter the same password twice.",
-        })
+        Err(InvalidField::new("password_again", "the passwords do not match; enter the same password twice.").into())
     };
     let error = match done {
         Ok(session) => {

@@ -7,6 +7,7 @@ use super::people::EMAIL_LOOKUP;
 use super::store::Account;
 use super::{Access, ClientInfo, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
+use crate::edge::InvalidField;
 
 /// Accounts of one e-mail that a sign-in without a tenant is tried against; each costs a hash.
 const ACCOUNTS_MAX: usize = 5;
@@ -149,7 +150,7 @@ impl Access {
         };
         if !self.hashing.check(current, account.password_hash.clone()).await? {
             let problem = "the current password is incorrect; try again.";
-            return Err(Error::Invalid { field: "current_password", problem });
+            return Err(InvalidField::new("current_password", problem).into());
         }
         let phc = self.hashing.hash(new).await?;
         let now = self.now();

@@ -10,7 +10,7 @@ use super::{CommandError, GlobalArgs};
 use crate::access;
 use crate::app::App;
 use crate::config::Config;
-use crate::edge::ApiError;
+use crate::edge::{ApiError, InvalidField};
 
 /// Arguments of `setup`.
 #[derive(Args)]
@@ -48,10 +48,10 @@ fn password_from_stdin() -> Result<Secret, CommandError> {
 /// The API's sentence and the argument that it is about; a failure inside in its own words.
 fn refused(error: access::Error) -> CommandError {
     let argument = match &error {
-        access::Error::SlugTaken | access::Error::Invalid { field: "tenant", .. } => " (--tenant)",
-        access::Error::EmailTaken | access::Error::Invalid { field: "email", .. } => " (--owner-email)",
-        access::Error::Invalid { field: "name", .. } => " (--owner-name)",
-        access::Error::Invalid { field: "password", .. } => " (--owner-password-stdin)",
+        access::Error::SlugTaken | access::Error::Invalid(InvalidField { field: "tenant", .. }) => " (--tenant)",
+        access::Error::EmailTaken | access::Error::Invalid(InvalidField { field: "email", .. }) => " (--owner-email)",
+        access::Error::Invalid(InvalidField { field: "name", .. }) => " (--owner-name)",
+        access::Error::Invalid(InvalidField { field: "password", .. }) => " (--owner-password-stdin)",
         _ => "",
     };
     let inside = error.to_string();

@@ -25,6 +25,7 @@ pub mod request_id;
 pub mod shape;
 #[cfg(test)]
 mod tests;
+pub mod validation;
 pub mod version;
 
 pub use caller::{
@@ -40,4 +41,5 @@ pub use pages::{Area, Layout, Notice, Page};
 pub use paging::{List, Pagination, time_cursor};
 pub use recheck::Recheck;
 pub use request_id::RequestId;
+pub use validation::InvalidField;
 pub use version::IfMatch;

@@ -40,7 +40,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Field { field, problem } => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::SlugTaken(slug) => {
                 Self::conflict("slug_taken", format!("The slug {slug} is already taken. Choose another."))
             }

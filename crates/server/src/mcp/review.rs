@@ -10,6 +10,7 @@ use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Su
 use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::OpenRequest;
+use crate::edge::InvalidField;
 
 /// What an operator decided of one tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Mcp {
     /// for; what is found changes the definition, so it has to be reviewed first.
     ///
     /// # Errors
-    /// [`Error::DefinitionChanged`], [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and what the
+    /// [`Error::DefinitionChanged`], [`Error::NotNow`], [`Error::Invalid`] for tools that do not exist, and what the
     /// authorization server says against a registration.
     pub async fn approve(
         &self,
@@ -79,7 +80,7 @@ impl Mcp {
     pub async fn reject(&self, id: McpServerId, reason: &str, by: &Principal) -> Result<McpServer, Error> {
         let reason = rules::plain(reason);
         if reason.is_empty() {
-            return Err(Error::Field { field: "reason", problem: "enter a reason.".to_owned() });
+            return Err(InvalidField::new("reason", "enter a reason.").into());
         }
         let now = self.clock.now();
         let mut tx = self.access.write_as(by).await?;
@@ -144,7 +145,7 @@ fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<Ser
     if !unknown.is_empty() {
         let problem =
             format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));
-        return Err(Error::Field { field: "effects", problem });
+        return Err(InvalidField::new("effects", problem).into());
     }
     let shown = |tool: &ServerTool| {
         decision.tool_hashes.as_ref().is_none_or(|hashes| hashes.get(&tool.name) == Some(&tool.definition_hash))

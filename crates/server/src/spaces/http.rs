@@ -26,7 +26,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(field, problem) => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::SlugTaken => Self::conflict("slug_taken", "This slug is already taken. Choose another."),
             Error::VersionConflict => IfMatch::precondition_failed(),
             Error::NeedsSession => Self::forbidden(

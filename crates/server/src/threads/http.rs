@@ -40,7 +40,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(field, sentence) => Self::invalid(field, sentence),
+            Error::Invalid(error) => error.into(),
             Error::TooManyStreams => Self::too_many(
                 STREAM_RETRY_SECONDS,
                 format!(

@@ -39,8 +39,8 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(problem) => Self::invalid("body", problem),
-            Error::Field { field, problem } => Self::invalid(field, problem),
+            Error::BadEvent(problem) => Self::invalid("body", problem),
+            Error::Invalid(error) => error.into(),
             Error::VersionConflict(_) => IfMatch::precondition_failed(),
             Error::NotReplayable(why) => Self::conflict("not_replayable", why),
             Error::TestRefused(why) => Self::conflict("test_refused", why),

@@ -17,8 +17,8 @@ use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
 use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, Webhook, WebhookUpdate, Webhooks};
 use crate::edge::{
-    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, IdempotencyKey, Layout, List, Notice, OperatorForm,
-    Page, PageCaller, PageError, PageOperator, Pagination, Path, time_cursor,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, IdempotencyKey, InvalidField, Layout, List, Notice,
+    OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
@@ -117,10 +117,10 @@ async fn create(
     };
     match made.await {
         Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, true)).into_response()),
-        Err(Error::Field { field, problem }) => {
+        Err(Error::Invalid(error)) => {
             let spaces = spaces(&webhooks, &caller).await?;
             let layout = Layout::admin(&caller, "New webhook", "webhooks");
-            let page = Page(NewPage { layout, form, problem: Some((field, problem)), spaces });
+            let page = Page(NewPage { layout, form, problem: Some(error), spaces });
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -223,7 +223,9 @@ async fn changed_answer(
 ) -> Result<Response, PageError> {
     let sentence = match outcome {
         Ok(_) => return Ok(detail_url(id).into_response()),
-        Err(Error::Field { field, problem }) => format!("Nothing was saved. {}: {problem}", field.replace('_', " ")),
+        Err(Error::Invalid(InvalidField { field, problem })) => {
+            format!("Nothing was saved. {}: {problem}", field.replace('_', " "))
+        }
         Err(Error::TestRefused(why)) => why,
         Err(Error::NotReplayable(why)) => why.to_owned(),
         Err(error) => return Err(error.into()),
@@ -314,8 +316,8 @@ async fn delete(
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     drop(tx);
     if !form.matches(&webhook.name) {
-        let problem = "the name does not match; enter it exactly as shown.".to_owned();
-        return changed_answer(&webhooks, &caller, id, Err(Error::Field { field: "name", problem })).await;
+        let problem = "the name does not match; enter it exactly as shown.";
+        return changed_answer(&webhooks, &caller, id, Err(InvalidField::new("name", problem).into())).await;
     }
     webhooks.delete(id, &caller.principal).await?;
     Ok(Redirect::to("/admin/webhooks").into_response())

@@ -14,6 +14,7 @@ use super::envelope::Envelope;
 use super::{Delivery, DeliveryFilter, DeliveryResult, Error, Webhooks, rules, store};
 use crate::audit;
 use crate::edge::Idempotency;
+use crate::edge::InvalidField;
 
 /// Deliveries that one order replays: a minute's work, and more is rarely meant.
 const REPLAY_MAX: usize = 1_000;
@@ -109,7 +110,7 @@ impl Webhooks {
     /// is. Deliveries that are replays themselves are left out: the first one stands for them.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Field`] where more fit than one order may replay.
+    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Invalid`] where more fit than one order may replay.
     pub async fn replay_all(
         &self,
         id: WebhookId,
@@ -118,8 +119,8 @@ impl Webhooks {
         by: &Principal,
     ) -> Result<usize, Error> {
         if filter.result.is_some_and(|result| !matches!(result, DeliveryResult::Applied | DeliveryResult::Failed)) {
-            let problem = "only applied and failed deliveries can be replayed.".to_owned();
-            return Err(Error::Field { field: "filter.result", problem });
+            let problem = "only applied and failed deliveries can be replayed.";
+            return Err(InvalidField::new("filter.result", problem).into());
         }
         let idempotency = match order {
             ReplayMode::DryRun => {
@@ -207,7 +208,7 @@ impl Webhooks {
             if found.len() > REPLAY_MAX {
                 let problem =
                     format!("more than {REPLAY_MAX} deliveries match; choose a shorter period with since and until.");
-                return Err(Error::Field { field: "filter", problem });
+                return Err(InvalidField::new("filter", problem).into());
             }
         }
         found.reverse();

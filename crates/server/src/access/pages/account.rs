@@ -13,7 +13,8 @@ use super::super::{Access, Error, TokenKind, rules};
 use super::tokens::{CreateTokenForm, Shown, TokenRow};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, EmptyForm, Layout, Notice, Page, PageCaller, PageError, PageMember, Path, ProtectedForm,
+    ApiError, DisplayTime, EmptyForm, InvalidField, Layout, Notice, Page, PageCaller, PageError, PageMember, Path,
+    ProtectedForm,
 };
 
 const PAGE: &str = "/me/account";
@@ -114,10 +115,7 @@ async fn password(
     let changed = if form.password.equals(form.password_again.expose()) {
         access.password_change(&caller.principal, &form.current_password, &form.password).await
     } else {
-        Err(Error::Invalid {
-            field: "password_again",
-            problem: "the passwords do not match; enter the same password twice.",
-        })
+        Err(InvalidField::new("password_again", "the passwords do not match; enter the same password twice.").into())
     };
     let (status, notice) = match changed {
         Ok(()) => (StatusCode::OK, Notice::success("Your password was changed. You are signed out everywhere else.")),

@@ -14,8 +14,8 @@ use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
 use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, EmptyForm, Idempotency, Layout, List, Notice, OperatorForm, Page, PageCaller, PageError,
-    PageOperator, Pagination, Path,
+    ApiError, DisplayTime, EmptyForm, Idempotency, InvalidField, Layout, List, Notice, OperatorForm, Page, PageCaller,
+    PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -98,7 +98,7 @@ impl CreateTokenForm {
     /// What is asked for; anything unknown is the least.
     fn token(&self, kind: TokenKind) -> Result<NewToken, Error> {
         let problem = "use 1 to 366 days.";
-        let days: u64 = self.days.trim().parse().map_err(|_| Error::Invalid { field: "days", problem })?;
+        let days: u64 = self.days.trim().parse().map_err(|_| InvalidField::new("days", problem))?;
         Ok(NewToken {
             name: self.name.clone(),
             kind,

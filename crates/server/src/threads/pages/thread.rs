@@ -137,9 +137,9 @@ pub(super) async fn write(
             tx.commit().await?;
             Ok(Redirect::to(&format!("/me/threads/{id}#{}", received.message)).into_response())
         }
-        Err(Error::Invalid(_, sentence)) => {
+        Err(Error::Invalid(error)) => {
             drop(tx);
-            let page = page(&threads, &caller, id, None, sentence.to_owned()).await?;
+            let page = page(&threads, &caller, id, None, error.problem.into_owned()).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
         }
         Err(other) => Err(other.into()),
