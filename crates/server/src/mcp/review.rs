@@ -9,7 +9,7 @@ use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Su
 
 use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
 use crate::audit::{self, Event};
-use crate::credentials::OpenRequest;
+use crate::credentials::UseContext;
 use crate::edge::InvalidField;
 
 /// What an operator decided of one tool.
@@ -101,15 +101,7 @@ impl Mcp {
         let Some(discovered) = &server.discovered else { return Ok(()) };
         let client_secret = match server.credential {
             Some(credential) => {
-                let opening = OpenRequest {
-                    surface: Surface::Oauth,
-                    actor: by.actor(),
-                    subject: CredentialSubject::Tenant,
-                    thread: None,
-                    turn: None,
-                    tool: None,
-                    recorder: None,
-                };
+                let opening = UseContext::by(by.actor()).request(Surface::Oauth, CredentialSubject::Tenant);
                 let mut tx = self.access.write_as(by).await?;
                 let opened = self.credentials.open(&mut tx, credential, opening).await?;
                 tx.commit().await?;

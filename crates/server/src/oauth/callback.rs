@@ -18,9 +18,9 @@ use super::registration::CALLBACK_LOOKUP;
 use super::rules::{self, AuthorizationResult, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnection};
 use super::tokens::{self, AccessTokenResponse};
-use super::{Error, Oauth, TokenUse, revoke};
+use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
-use crate::credentials::{OpenRequest, Owner};
+use crate::credentials::{Owner, UseContext};
 use crate::edge::caller::cookie;
 
 /// Who sits at the browser that came back.
@@ -62,10 +62,6 @@ fn returning(flow: &FlowRow, parameters: &[(&str, &str)]) -> CallbackOutcome {
         to: format!("{}?{}", flow.return_to, query.finish()),
         set_cookie: format!("{}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0", cookie_name(flow.flow())),
     }
-}
-
-fn use_by(actor: Actor) -> TokenUse {
-    TokenUse { actor, thread: None, turn: None, tool: None }
 }
 
 /// A state that was taken and may be gone on with.
@@ -211,19 +207,12 @@ impl Oauth {
         code: &Secret,
         actor: &Actor,
     ) -> Result<Result<AccessTokenResponse, TokenRequestError>, Error> {
-        let use_ = use_by(actor.clone());
+        let context = UseContext::by(actor.clone());
         let mut tx = self.db.write(tenant).await?;
-        let opening = OpenRequest {
-            surface: Surface::Oauth,
-            actor: actor.clone(),
-            subject: CredentialSubject::User { user: flow.starter(), connection: None },
-            thread: None,
-            turn: None,
-            tool: None,
-            recorder: None,
-        };
+        let starter = CredentialSubject::User { user: flow.starter(), connection: None };
+        let opening = context.request(Surface::Oauth, starter);
         let verifier = self.credentials.open(&mut tx, flow.verifier(), opening).await?.secret;
-        let proof = self.proof(&mut tx, client, &use_).await?;
+        let proof = self.proof(&mut tx, client, &context).await?;
         tx.commit().await?;
         let mut fields = vec![
             ("grant_type", Field::Text("authorization_code")),

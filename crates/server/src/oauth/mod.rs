@@ -25,23 +25,25 @@ mod types;
 use prometheus::IntCounterVec;
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Actor, Clock, ConnectionId, FlowId, GrantTarget, Principal, TenantId, UserId};
+use thinkwork_primitives::{
+    Actor, Clock, ConnectionId, CredentialSubject, FlowId, GrantTarget, Principal, Surface, TenantId, UserId,
+};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::access::Access;
-use crate::credentials::Credentials;
-use crate::credentials::UseRecorder;
+use crate::credentials::{Credentials, UseContext};
 use crate::edge::caller::{BoxFuture, SessionUser};
 use crate::edge::{NameMap, Named, NamedIds};
 
+pub use access_token::TokenRequest;
 pub use callback::{CallbackCaller, CallbackOutcome};
 pub use flow::ExpireFlow;
 pub use registration::Registration;
 pub use revoke::{EndUserConnections, RevokeTokens};
 pub use types::{
     AccessToken, ClientSettings, Connection, ConnectionStatus, EndReason, PreRegistered, ProviderMetadata, Revocation,
-    RevocationResult, StartedFlow, TokenUse,
+    RevocationResult, StartedFlow,
 };
 
 /// What can go wrong here.
@@ -177,36 +179,6 @@ impl Oauth {
         self.flow_callback(key, query, caller).await
     }
 
-    /// The person's access token, refreshed when it ends within the minute; opened with its audit event committed, and
-    /// recorded on the step in that same transaction. Only for work that the person themself asked for.
-    pub async fn access_token(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        use_: &TokenUse,
-        recorder: Option<&dyn UseRecorder>,
-    ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, target, rules::TokenFreshness::Any, use_, recorder).await
-    }
-
-    /// The resource refused `version` with 401: refresh once, at most once a minute, only if it is still current. The
-    /// fresh token, or the error to report.
-    ///
-    /// # Errors
-    /// As [`Oauth::access_token`].
-    pub async fn access_token_after_refusal(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        refused: i64,
-        use_: &TokenUse,
-        recorder: Option<&dyn UseRecorder>,
-    ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, target, rules::TokenFreshness::NewerThan(refused), use_, recorder).await
-    }
-
     /// Disconnects the caller's own connection: revokes (RFC 7009), erases, audits.
     ///
     /// # Errors
@@ -296,20 +268,12 @@ impl Oauth {
         &self,
         tx: &mut Tx,
         client: &store::ClientRow,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<tokens::ClientCredentials, Error> {
         let secret = match client.secret() {
             Some(credential) => {
-                let opening = crate::credentials::OpenRequest {
-                    surface: thinkwork_primitives::Surface::Oauth,
-                    actor: use_.actor.clone(),
-                    subject: thinkwork_primitives::CredentialSubject::Tenant,
-                    thread: use_.thread,
-                    turn: use_.turn,
-                    tool: None,
-                    recorder: None,
-                };
-                Some(self.credentials.open(tx, credential, opening).await?.secret)
+                let request = context.request(Surface::Oauth, CredentialSubject::Tenant);
+                Some(self.credentials.open(tx, credential, request).await?.secret)
             }
             None => None,
         };

@@ -9,18 +9,18 @@ use thinkwork_database::jobs::{self, JobType, RetryPolicy};
 use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
-    Actor, ConnectionId, CredentialId, CredentialSubject, DomainEvent, GrantTarget, Secret, Surface, TenantId,
-    Timestamp, UserId,
+    Actor, ConnectionId, CredentialId, DomainEvent, GrantTarget, Secret, Surface, TenantId, Timestamp, UserId,
 };
 
 use super::flow::ExpireFlow;
+use super::refresh::subject;
 use super::registration::CALLBACK_LOOKUP;
 use super::rules::{self, LEASE, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
 use super::tokens::{self, ClientCredentials, TokenSet};
-use super::{EndReason, Error, Oauth, Revocation, RevocationResult, TokenUse};
+use super::{EndReason, Error, Oauth, Revocation, RevocationResult};
 use crate::audit::{self, Event};
-use crate::credentials::{Credentials, OpenRequest, Owner};
+use crate::credentials::{Credentials, Owner, UseContext};
 
 /// Revokes the tokens of an ended connection, again if need be.
 pub struct RevokeTokens;
@@ -96,18 +96,6 @@ pub(super) async fn late_tokens(
     leave_to_revoke(tx, row, credential, now).await
 }
 
-fn opening(row: &ConnectionRow, by: &Actor) -> OpenRequest<'static> {
-    OpenRequest {
-        surface: Surface::Oauth,
-        actor: by.clone(),
-        subject: CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) },
-        thread: None,
-        turn: None,
-        tool: None,
-        recorder: None,
-    }
-}
-
 impl Oauth {
     /// Seals the tokens of `row` apart, to be revoked, before a consent of another account takes their place.
     ///
@@ -124,7 +112,8 @@ impl Oauth {
         if self.credentials.describe(tx, row.credential()).await?.is_none() {
             return Ok(());
         }
-        let replaced = self.credentials.open(tx, row.credential(), opening(row, by)).await?.secret;
+        let opening = UseContext::by(by.clone()).request(Surface::Oauth, subject(row));
+        let replaced = self.credentials.open(tx, row.credential(), opening).await?.secret;
         let owner = Owner::Connection(row.connection());
         let kept = self.credentials.create(tx, owner, "oauth_grant", &replaced, by).await?;
         leave_to_revoke(tx, row, kept, now).await
@@ -216,9 +205,10 @@ impl Oauth {
         client: &ClientRow,
         by: &Actor,
     ) -> Result<(TokenSet, ClientCredentials), Error> {
-        let opened = self.credentials.open(tx, row.credential(), opening(row, by)).await?;
-        let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
-        let proof = self.proof(tx, client, &use_).await?;
+        let context = UseContext::by(by.clone());
+        let opening = context.request(Surface::Oauth, subject(row));
+        let opened = self.credentials.open(tx, row.credential(), opening).await?;
+        let proof = self.proof(tx, client, &context).await?;
         Ok((TokenSet::from_secret(&opened.secret)?, proof))
     }
 

@@ -17,7 +17,9 @@ fn asking(world: &OauthFixture) -> JoinHandle<Result<AccessToken, Error>> {
     let tenant = world.tenant;
     let ana = world.ana;
     let server = world.target;
-    tokio::spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await })
+    tokio::spawn(
+        async move { oauth.access_token(super::token_request(tenant, ana, server, &super::use_of(ana))).await },
+    )
 }
 
 /// Ana's way back from the issuer, in a task of its own.
