@@ -110,14 +110,14 @@ impl Mcp {
             None => None,
         };
         let Some(client) = server.auth.client(server.id.into(), discovered, client_secret) else { return Ok(()) };
-        let made = self.oauth.registration(by.tenant, client).await?;
+        let made = self.oauth.prepare_registration(by.tenant, client).await?;
         let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.
         let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
         if current.version != server.version {
             return Err(Error::VersionConflict { current: current.version });
         }
-        self.oauth.register(&mut tx, made, &by.actor()).await?;
+        self.oauth.store_registration(&mut tx, made, &by.actor()).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -12,7 +12,7 @@ use thinkwork_primitives::{
     Surface, TenantId, Timestamp, UserId, crypto,
 };
 
-use super::flow::cookie_name;
+use super::authorize::cookie_name;
 use super::refresh::StoreRetry;
 use super::registration::CALLBACK_LOOKUP;
 use super::rules::{self, AuthorizationResult, TokenRequestError};
@@ -74,7 +74,8 @@ struct ClaimedFlow {
 }
 
 impl Oauth {
-    pub(super) async fn flow_callback(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
+    /// Finishes a flow: what a callback's `key` and query came to, for whoever sits at the browser.
+    pub async fn callback(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
         let result = match self.flow_claim(key, query, &caller).await {
             Ok(Ok(taken)) => {
                 let this = self.clone();

@@ -213,7 +213,7 @@ impl OauthFixture {
     pub async fn connect_as(&self, tenant: TenantId, user: UserId, target: GrantTarget) -> CallbackOutcome {
         let started = self.start(tenant, user, target).await;
         let (key, query) = self.consent_at_issuer(&started).await;
-        self.oauth.finish(&key, &query, self.browser(&started, Some((tenant, user)))).await
+        self.oauth.callback(&key, &query, self.browser(&started, Some((tenant, user)))).await
     }
 
     /// Ana connects.
@@ -288,9 +288,9 @@ impl OauthFixture {
 }
 
 pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ClientSettings) -> Result<(), Error> {
-    let made = oauth.registration(tenant, client).await?;
+    let made = oauth.prepare_registration(tenant, client).await?;
     let mut tx = db.write(tenant).await.unwrap();
-    oauth.register(&mut tx, made, &by()).await?;
+    oauth.store_registration(&mut tx, made, &by()).await?;
     tx.commit().await.unwrap();
     Ok(())
 }

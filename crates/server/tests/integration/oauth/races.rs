@@ -28,7 +28,7 @@ async fn finishing(world: &OauthFixture) -> JoinHandle<CallbackOutcome> {
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
     let oauth = world.oauth.clone();
-    tokio::spawn(async move { oauth.finish(&key, &query, ana).await })
+    tokio::spawn(async move { oauth.callback(&key, &query, ana).await })
 }
 
 pub async fn texts(world: &OauthFixture, sql: &str) -> Vec<String> {
