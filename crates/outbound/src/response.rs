@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -99,14 +98,6 @@ impl StreamResponse {
             self.inner = None;
         }
         result
-    }
-
-    /// The rest as a stream that ends after its first error.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-        futures_util::stream::unfold(self, |mut response| async move {
-            let item = response.next_chunk().await.transpose()?;
-            Some((item, response))
-        })
     }
 
     /// The rest in one piece, as for an error's body, within the same limits.

@@ -9,7 +9,6 @@ use thinkwork_primitives::{Clock, Secret};
 use super::{CommandError, GlobalArgs};
 use crate::access;
 use crate::app::App;
-use crate::config::Config;
 use crate::edge::{ApiError, InvalidField};
 
 /// Arguments of `setup`.
@@ -27,14 +26,6 @@ pub struct Setup {
     /// Read the owner's password from standard input.
     #[arg(long)]
     owner_password_stdin: bool,
-}
-
-/// The one-time set-up link of a code.
-pub(super) fn link(config: &Config, code: &Secret) -> String {
-    let mut link = config.public_url.clone();
-    link.set_path("/setup");
-    link.query_pairs_mut().append_pair("code", code.expose_str().unwrap_or_default());
-    link.to_string()
 }
 
 fn password_from_stdin() -> Result<Secret, CommandError> {
@@ -82,7 +73,8 @@ pub async fn run(shared: &GlobalArgs, command: Setup) -> Result<(), CommandError
     }
     let token = app.access.setup_token(made.tenant, made.owner).await.map_err(refused)?;
     let token = token.expose_str().unwrap_or_default();
-    let url = link(&app.config, &made.setup_code);
+    let url = app.access.setup_url(&made.setup_code);
+    let url = url.expose_str().unwrap_or_default();
     if shared.json {
         say!("{}", json!({ "tenant_id": made.tenant, "user_id": made.owner, "token": token, "url": url }));
     } else {

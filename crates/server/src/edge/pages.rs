@@ -129,11 +129,6 @@ impl Layout {
     pub fn is_admin(&self) -> bool {
         self.area == Area::Admin
     }
-
-    /// Whether this is neither.
-    pub fn is_public(&self) -> bool {
-        self.area == Area::Public
-    }
 }
 
 /// A template as an answer.

@@ -65,11 +65,6 @@ impl TurnQueues<'_> {
         self.next.get(&thread).cloned().unwrap_or(NextTurn::Nothing)
     }
 
-    /// Whether a turn is to be begun.
-    pub fn is_idle(&self) -> bool {
-        !self.next.values().any(|next| matches!(next, NextTurn::Begin { .. }))
-    }
-
     /// Why a queued turn may not run any more, if so.
     pub async fn refusal(&self, tx: &mut Tx, turn: &Turn) -> Result<Option<&'static str>, Error> {
         if !self.spaces.contains_key(&turn.space) {

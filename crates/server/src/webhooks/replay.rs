@@ -189,14 +189,12 @@ impl Webhooks {
         filter: DeliveryFilter,
         run: Option<DeliveryId>,
     ) -> Result<Vec<DeliveryId>, Error> {
-        let DeliveryFilter { result, since, until } = filter;
         let is_ended = |one: &Delivery| matches!(one.result, DeliveryResult::Applied | DeliveryResult::Failed);
         let was_there = |one: &Delivery| run.is_none_or(|run| one.id < run);
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page =
-                store::delivery_list(tx, id, store::DeliveryFilter { result, since, until }, PAGE, after).await?;
+            let page = store::delivery_list(tx, id, filter, PAGE, after).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.cursor());
             for delivery in page.iter().filter(|one| is_ended(one) && was_there(one)) {

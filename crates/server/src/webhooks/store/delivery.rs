@@ -13,7 +13,7 @@ use thinkwork_primitives::{
     ActingClient, CredentialSubject, DeliveryId, Requester, ThreadId, Timestamp, TurnId, WebhookId,
 };
 
-use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryResult, Error};
+use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryFilter, DeliveryResult, Error};
 
 /// Stores deliveries. Requester is the webhook, credential nobody's.
 pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
@@ -109,14 +109,6 @@ pub(crate) async fn delivery_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<
         .one(tx.orm())
         .await?;
     found.map(delivery).transpose()
-}
-
-/// Which deliveries a list holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DeliveryFilter {
-    pub result: Option<DeliveryResult>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
 }
 
 /// Deliveries of one result that are counted; of more it is said that there are more.
