@@ -298,6 +298,18 @@ impl PageCaller {
     }
 }
 
+/// The person of the browser's session. Only nobody is `None`: whoever cannot be looked up now is told so, and tries
+/// again.
+async fn page_caller(parts: &Parts) -> Result<Option<PageCaller>, Response> {
+    let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
+    let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
+    let Some(Authenticated { principal, user_name, tenant_name, csrf }) = known else { return Ok(None) };
+    match principal.identity {
+        Identity::User { id, .. } => Ok(Some(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
+        Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
+    }
+}
+
 /// Any signed-in person on a page; others are sent to sign in and back.
 pub struct PageMember(pub PageCaller);
 
@@ -305,13 +317,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PageMember {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
-        let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
-        match known {
-            Some(Authenticated { principal, user_name, tenant_name, csrf }) => match principal.identity {
-                Identity::User { id, .. } => Ok(Self(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
-                Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
-            },
+        match page_caller(parts).await? {
+            Some(caller) => Ok(Self(caller)),
             None if unsafe_method(&parts.method) => Err(PageError(ApiError::not_signed_in()).into_response()),
             None => {
                 let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -325,13 +332,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PageMember {
 impl<S: Send + Sync> OptionalFromRequestParts<S> for PageMember {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Response> {
-        let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
-        // Only nobody is nobody: whoever cannot be looked up now is told so, and tries again.
-        match known(parts, session).await.map_err(|error| PageError(error).into_response())? {
-            Some(_) => <Self as FromRequestParts<S>>::from_request_parts(parts, state).await.map(Some),
-            None => Ok(None),
-        }
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Response> {
+        Ok(page_caller(parts).await?.map(Self))
     }
 }
 
