@@ -5,7 +5,7 @@ mod people;
 mod tokens;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{AuthMethod, Principal, Role, Scope, Secret, SessionId, TenantId, Timestamp, UserId};
@@ -289,15 +289,6 @@ async fn me_session_delete(
 ) -> Result<StatusCode, ApiError> {
     access.session_end(&member.principal, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// `Location` of a new resource.
-fn location(path: String) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::try_from(path) {
-        headers.insert(header::LOCATION, value);
-    }
-    headers
 }
 
 /// The password before and after.

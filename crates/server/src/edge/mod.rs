@@ -33,7 +33,7 @@ pub use caller::{
 };
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
-pub use extract::{Form, Json, Path, Query};
+pub use extract::{Form, Json, Path, Query, double_option};
 pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use names::{NameMap, Named, NamedIds, Names};
