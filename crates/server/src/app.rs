@@ -11,6 +11,7 @@ use thinkwork_intake::Intake;
 use thinkwork_outbound::{Outbound, Policy};
 use thinkwork_primitives::{Clock, DomainEvent};
 use thinkwork_vault::{MissingKeyFile, Vault};
+use url::Position;
 
 use crate::access::Access;
 use crate::audit::Audit;
@@ -291,16 +292,11 @@ fn policy(config: &Config) -> Result<Policy, StartError> {
             StartError::Setting(format!("outbound.allowed_private: {network} is no network like 10.1.2.0/24"))
         })?);
     }
-    let own_hosts = match (config.public_url.host_str(), config.public_url.port()) {
-        (Some(host), Some(port)) => vec![format!("{host}:{port}")],
-        (Some(host), None) => vec![host.to_owned()],
-        (None, _) => Vec::new(),
-    };
     Ok(Policy {
         allow_loopback: config.outbound.allow_loopback,
         allowed_private,
         ports: config.outbound.ports.clone(),
-        own_hosts,
+        own_hosts: vec![config.public_url[Position::BeforeHost..Position::AfterPort].to_owned()],
         ..Policy::default()
     })
 }

@@ -38,24 +38,8 @@ enum Command {
     Audit(commands::audit::Audit),
     /// Print the OpenAPI document.
     Openapi,
-    /// Manage MCP servers.
-    #[command(subcommand)]
-    Mcp(commands::client::Mcp),
-    /// Manage webhooks.
-    #[command(subcommand)]
-    Webhook(commands::client::Webhook),
-    /// Manage Spaces.
-    #[command(subcommand)]
-    Space(commands::client::Space),
-    /// Manage threads.
-    #[command(subcommand)]
-    Thread(commands::client::Thread),
-    /// Manage tokens.
-    #[command(subcommand)]
-    Token(commands::client::Token),
-    /// Manage people.
-    #[command(subcommand)]
-    User(commands::client::User),
+    #[command(flatten)]
+    Client(commands::client::Command),
 }
 
 #[tokio::main]
@@ -73,12 +57,7 @@ async fn main() -> ExitCode {
         Command::Keys(command) => commands::keys::run(shared, command).await,
         Command::Audit(command) => commands::audit::run(shared, command).await,
         Command::Openapi => commands::openapi::run().await,
-        Command::Mcp(command) => commands::client::run(shared, command.into()).await,
-        Command::Webhook(command) => commands::client::run(shared, command.into()).await,
-        Command::Space(command) => commands::client::run(shared, command.into()).await,
-        Command::Thread(command) => commands::client::run(shared, command.into()).await,
-        Command::Token(command) => commands::client::run(shared, command.into()).await,
-        Command::User(command) => commands::client::run(shared, command.into()).await,
+        Command::Client(command) => commands::client::run(shared, command).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ mod people;
 mod tokens;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{AuthMethod, Principal, Role, Scope, Secret, SessionId, TenantId, Timestamp, UserId};
@@ -38,7 +38,7 @@ impl From<Error> for ApiError {
         let forbidden = Self::forbidden;
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid { field, problem } => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::SlugTaken => Self::conflict("slug_taken", "This name is already taken. Choose another."),
             Error::EmailTaken => Self::conflict("email_taken", "A person with this email already exists."),
             Error::WrongPassword => {
@@ -75,7 +75,7 @@ impl From<Error> for ApiError {
                 "Your access changed while this request ran, and nothing was done; sign in again.",
             ),
             Error::VersionConflict => IfMatch::precondition_failed(),
-            Error::Idempotency(error) => *error,
+            Error::Idempotency(error) => error.into(),
             Error::Random(_) | Error::Hashing(_) | Error::Database(_) | Error::Audit(_) => Self::internal(&error),
         }
     }
@@ -289,15 +289,6 @@ async fn me_session_delete(
 ) -> Result<StatusCode, ApiError> {
     access.session_end(&member.principal, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// `Location` of a new resource.
-fn location(path: String) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::try_from(path) {
-        headers.insert(header::LOCATION, value);
-    }
-    headers
 }
 
 /// The password before and after.

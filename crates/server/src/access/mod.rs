@@ -27,8 +27,8 @@ use strum::{EnumString, IntoStaticStr};
 use thinkwork_database::Db;
 use thinkwork_primitives::{Audience, Clock, Role, Scope, Secret, SessionId, TenantId, Timestamp, TokenId, UserId};
 
-use crate::edge::ApiError;
 use crate::edge::caller::BoxFuture;
+use crate::edge::{InvalidField, idempotency};
 use crate::edge::{NameMap, Named, NamedIds};
 use thinkwork_database::Tx;
 
@@ -40,13 +40,8 @@ pub enum Error {
     /// There is no such thing in the tenant, or the caller may not know of it.
     #[error("there is no such person, session or token")]
     NotFound,
-    /// A field does not hold what it must.
-    #[error("{field}: {problem}")]
-    Invalid {
-        field: &'static str,
-        /// What to enter instead.
-        problem: &'static str,
-    },
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
     /// Another tenant has this slug.
     #[error("the slug is taken")]
     SlugTaken,
@@ -92,9 +87,8 @@ pub enum Error {
     /// The person was changed since the caller read them.
     #[error("the person was changed meanwhile")]
     VersionConflict,
-    /// The idempotency key was used before.
-    #[error("the idempotency key was used before")]
-    Idempotency(Box<ApiError>),
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
     /// The operating system gave no randomness.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),

@@ -20,7 +20,9 @@ use super::codes::PendingInvitation;
 use super::http::{Sender, session_cookies, session_cookies_end};
 use super::sign_in::SignIn;
 use super::{Access, Error, rules};
-use crate::edge::{ApiError, Form, Layout, Notice, Page, PageError, PageMember, ProtectedForm};
+use crate::edge::{
+    ApiError, EmptyForm, Form, InvalidField, Layout, Notice, Page, PageError, PageMember, ProtectedForm,
+};
 
 /// Every page of the slice.
 pub fn routes(access: &Access) -> Router {
@@ -36,13 +38,12 @@ pub fn routes(access: &Access) -> Router {
 }
 
 /// The sentence of a refused form.
-fn bad(error: Error) -> Notice {
+fn error_notice(error: Error) -> Notice {
     let error = ApiError::from(error);
-    let text = match error.fields.first() {
+    Notice::error(match error.fields.first() {
         Some((_, problem)) => capital(problem),
         None => error.sentence(),
-    };
-    Notice { kind: "bad", text }
+    })
 }
 
 fn capital(text: &str) -> String {
@@ -86,8 +87,7 @@ async fn sign_in_page(Query(query): Query<NextQuery>, member: Option<PageMember>
     if member.is_some() && query.again.is_none() {
         return Redirect::to(&next).into_response();
     }
-    let notice =
-        query.again.map(|_| Notice { kind: "info", text: "For security, sign in again to continue.".to_owned() });
+    let notice = query.again.map(|_| Notice::info("For security, sign in again to continue."));
     let layout = Layout::public("Sign in").with_notice(notice);
     Page(SignInPage { layout, next, email: String::new(), tenant: String::new(), ask_tenant: false }).into_response()
 }
@@ -110,7 +110,7 @@ async fn sign_in(State(access): State<Access>, Sender(client): Sender, Form(form
         Err(error) => {
             let ask_tenant = matches!(error, Error::AmbiguousTenant) || tenant.is_some();
             let (status, retry_after) = refusal(&error);
-            let layout = Layout::public("Sign in").with_notice(Some(bad(error)));
+            let layout = Layout::public("Sign in").with_notice(Some(error_notice(error)));
             let page = SignInPage { layout, next, email: form.email, tenant: form.tenant, ask_tenant };
             (status, retry_after, Page(page)).into_response()
         }
@@ -136,11 +136,7 @@ fn refusal(error: &Error) -> (StatusCode, axum::http::HeaderMap) {
     (status, headers)
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
-async fn sign_out(State(access): State<Access>, checked: ProtectedForm<Nothing>) -> Response {
-    let Nothing {} = checked.form;
+async fn sign_out(State(access): State<Access>, checked: ProtectedForm<EmptyForm>) -> Response {
     let caller = checked.caller;
     if let AuthMethod::Session { id, .. } = caller.principal.auth {
         match access.session_end(&caller.principal, id).await {
@@ -231,10 +227,7 @@ async fn accept(access: &Access, action: &'static str, client: &super::ClientInf
     let done = if form.password.equals(form.password_again.expose()) {
         access.code_accept(&form.code, Some(&form.name), &form.password, client).await
     } else {
-        Err(Error::Invalid {
-            field: "password_again",
-            problem: "the passwords do not match; enter the same password twice.",
-        })
+        Err(InvalidField::new("password_again", "the passwords do not match; enter the same password twice.").into())
     };
     let error = match done {
         Ok(session) => {
@@ -246,7 +239,8 @@ async fn accept(access: &Access, action: &'static str, client: &super::ClientInf
     match access.code_find(&form.code).await {
         Ok(Some(expected)) => {
             let (status, headers) = refusal(&error);
-            (status, headers, Page(welcome(action, form.code, form.name, expected, Some(bad(error))))).into_response()
+            (status, headers, Page(welcome(action, form.code, form.name, expected, Some(error_notice(error)))))
+                .into_response()
         }
         Ok(None) => expired(action),
         Err(error) => PageError(error.into()).into_response(),

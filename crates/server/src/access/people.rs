@@ -11,7 +11,7 @@ use thinkwork_primitives::{
 use super::store::proof;
 use super::{Access, Error, Invited, NewTenant, NewUser, User, UserUpdate, codes, rules, store};
 use crate::audit::{self, Event};
-use crate::edge::{Idempotency, Pagination};
+use crate::edge::{Idempotency, idempotency};
 
 /// Leads from a hashed e-mail to the accounts that have it, before the tenant is known.
 pub(super) const EMAIL_LOOKUP: &str = "email";
@@ -74,14 +74,10 @@ impl Access {
         Ok(store::user_find(tx, id).await?.is_some_and(|user| !user.disabled))
     }
 
-    /// The people of a tenant, in the order in which they were added; one more than the page holds, for its cut.
-    ///
-    /// # Errors
-    /// The database's; 422 for a cursor that is none.
-    pub async fn users(&self, tenant: TenantId, paging: &Pagination) -> Result<Vec<User>, Error> {
-        let after = paging.after_id::<UserId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
+    /// People of a tenant after this one, in the order in which they were added.
+    pub async fn users(&self, tenant: TenantId, limit: u64, after: Option<UserId>) -> Result<Vec<User>, Error> {
         let mut tx = self.db.read(tenant).await?;
-        store::user_list(&mut tx, after, paging.limit.saturating_add(1)).await
+        store::user_list(&mut tx, after, limit).await
     }
 
     /// Adds a person without a link, on behalf of `by`: for the demonstration and for tests.
@@ -110,15 +106,15 @@ impl Access {
         let now = self.now();
         rules::check_invite(by, new.role, now)?;
         let mut tx = self.write_as(by).await?;
-        if let Some(id) = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)? {
-            return Err(Error::Idempotency(Box::new(Idempotency::secret_already_shown(&id, NEW_LINK))));
+        if let Some(id) = idempotency.existing(&mut tx).await? {
+            return Err(idempotency::Error::SecretAlreadyShown { id, next: NEW_LINK }.into());
         }
         let role = new.role.as_str();
         let user = user_insert(&mut tx, new, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, user.id, codes::Purpose::Invitation, now).await?;
         let event = Event::by(by.actor(), "user.invited").on("user", user.id).detail("role", role);
         audit::record(&mut tx, now, event)?;
-        idempotency.keep(&mut tx, &user.id.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
+        idempotency.keep(&mut tx, &user.id.to_string()).await?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
     }
@@ -133,8 +129,8 @@ impl Access {
     ) -> Result<Invited, Error> {
         let now = self.now();
         let mut tx = self.write_as(by).await?;
-        if let Some(id) = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)? {
-            return Err(Error::Idempotency(Box::new(Idempotency::secret_already_shown(&id, NEW_LINK))));
+        if let Some(id) = idempotency.existing(&mut tx).await? {
+            return Err(idempotency::Error::SecretAlreadyShown { id, next: NEW_LINK }.into());
         }
         let user = store::user_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
         rules::check_invite(by, user.role, now)?;
@@ -144,7 +140,7 @@ impl Access {
         codes::codes_end(&mut tx, id, now).await?;
         let (code, expires_at) = codes::code_insert(&mut tx, id, codes::Purpose::Invitation, now).await?;
         audit::record(&mut tx, now, Event::by(by.actor(), "user.invited_again").on("user", id))?;
-        idempotency.keep(&mut tx, &id.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
+        idempotency.keep(&mut tx, &id.to_string()).await?;
         tx.commit().await?;
         Ok(Invited { user, invite_url: self.link("/invitation", &code), expires_at })
     }

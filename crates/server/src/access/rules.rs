@@ -11,6 +11,7 @@ use thinkwork_primitives::{
 
 use super::{Error, NewToken, TokenKind, User, UserUpdate};
 use crate::edge::caller::may_configure;
+use crate::edge::{InvalidField, validation};
 
 /// A session that is not used this long ends.
 pub(super) const SESSION_IDLE: Duration = Duration::from_secs(12 * 3_600);
@@ -36,6 +37,8 @@ const PASSWORD_CHARS_MIN: usize = 12;
 const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Longest e-mail address (RFC 5321 section 4.5.3.1.3).
 const EMAIL_BYTES_MAX: usize = 254;
+/// Characters of a tenant's slug: a word in an address, not a sentence.
+const SLUG_CHARS_MAX: usize = 40;
 /// Longest name that a browser may give itself in our list.
 const USER_AGENT_CHARS_MAX: usize = 200;
 
@@ -164,7 +167,7 @@ pub(super) fn check_token(principal: &Principal, new: &NewToken, now: Timestamp)
         TokenKind::Personal | TokenKind::Service => {}
     }
     if new.audience == Audience::Mcp && new.scope == Scope::Admin {
-        return Err(Error::Invalid { field: "scopes", problem: "admin is not available for /mcp; use read or write." });
+        return Err(InvalidField::new("scopes", "admin is not available for /mcp; use read or write.").into());
     }
     check_fresh(principal, now)
 }
@@ -175,17 +178,14 @@ pub(super) fn token_expiry(now: Timestamp, expires_in: Option<Duration>) -> Resu
     if (TOKEN_LIFETIME_MIN..=TOKEN_LIFETIME_MAX).contains(&lifetime) {
         Ok(now.plus(lifetime))
     } else {
-        Err(Error::Invalid { field: "expires_in_seconds", problem: "use 60 seconds to 366 days." })
+        Err(InvalidField::new("expires_in_seconds", "use 60 seconds to 366 days.").into())
     }
 }
 
 /// The widest of the scopes asked for; each holds those before it.
 pub(super) fn widest(scopes: &[Scope]) -> Result<Scope, Error> {
-    scopes
-        .iter()
-        .copied()
-        .max()
-        .ok_or(Error::Invalid { field: "scopes", problem: "name at least one of read, write, admin." })
+    let none = || InvalidField::new("scopes", "name at least one of read, write, admin.").into();
+    scopes.iter().copied().max().ok_or_else(none)
 }
 
 fn is_owner(principal: &Principal) -> bool {
@@ -248,27 +248,22 @@ pub(super) fn check_email(email: &str) -> Result<String, Error> {
     if plausible {
         Ok(email.to_owned())
     } else {
-        Err(Error::Invalid { field: "email", problem: "enter a valid email address, for example ana@acme.test." })
+        Err(InvalidField::new("email", "enter a valid email address, for example ana@acme.test.").into())
     }
 }
 
 /// The name to store.
 pub(super) fn check_name(name: &str) -> Result<String, Error> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        Err(Error::Invalid { field: "name", problem: "enter 1 to 120 characters." })
-    } else {
-        Ok(name.to_owned())
-    }
+    let name = validation::name(name).ok_or(InvalidField::new("name", "enter 1 to 120 characters."))?;
+    Ok(name.to_owned())
 }
 
 /// The slug of a tenant.
 pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
-    let inner = slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if inner && (1..=40).contains(&slug.len()) && !slug.starts_with('-') && !slug.ends_with('-') {
+    if validation::is_slug(slug, SLUG_CHARS_MAX) {
         Ok(())
     } else {
-        Err(Error::Invalid { field: "tenant", problem: "use 1 to 40 of a-z, 0-9 and -, not at the ends." })
+        Err(InvalidField::new("tenant", "use 1 to 40 of a-z, 0-9 and -, not at the ends.").into())
     }
 }
 
@@ -278,7 +273,7 @@ pub fn check_password(password: &Secret) -> Result<(), Error> {
     if chars >= PASSWORD_CHARS_MIN && password.expose().len() <= PASSWORD_BYTES_MAX {
         Ok(())
     } else {
-        Err(Error::Invalid { field: "password", problem: "use at least 12 characters." })
+        Err(InvalidField::new("password", "use at least 12 characters.").into())
     }
 }
 

@@ -8,6 +8,7 @@ use super::rules::Throttle;
 use super::store::Account;
 use super::{Access, ClientInfo, Error, NewSession, rules, store};
 use crate::audit::{self, Event};
+use crate::edge::InvalidField;
 
 /// Accounts of one e-mail that a sign-in without a tenant is tried against; each costs a hash.
 const ACCOUNTS_MAX: usize = 5;
@@ -185,7 +186,7 @@ impl Access {
         };
         if !self.hashing.check(current, account.password_hash.clone()).await? {
             let problem = "the current password is incorrect; try again.";
-            return Err(Error::Invalid { field: "current_password", problem });
+            return Err(InvalidField::new("current_password", problem).into());
         }
         let phc = self.hashing.hash(new).await?;
         let now = self.now();

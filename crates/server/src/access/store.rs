@@ -25,8 +25,10 @@ pub(super) struct Invitation {
     pub expires_at: Timestamp,
 }
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 pub(super) async fn tenant_insert(tx: &mut Tx, slug: &str, name: &str, now: Timestamp) -> Result<(), Error> {
@@ -43,13 +45,13 @@ pub(super) async fn tenant_insert(tx: &mut Tx, slug: &str, name: &str, now: Time
 
 /// Slug and name of the transaction's tenant.
 pub(super) async fn tenant_find(tx: &mut Tx) -> Result<Option<(String, String)>, Error> {
-    let row = tenant::Entity::find_by_id(tx.tenant().uuid()).one(tx.orm()).await.map_err(db)?;
+    let row = tenant::Entity::find_by_id(tx.tenant().uuid()).one(tx.orm()).await?;
     Ok(row.map(|row| (row.slug, row.name)))
 }
 
 /// Every tenant with its slug, in a shared transaction.
 pub(super) async fn tenant_list(tx: &mut Tx) -> Result<Vec<(TenantId, String)>, Error> {
-    let rows = tenant::Entity::find().order_by_asc(tenant::Column::Id).all(tx.orm()).await.map_err(db)?;
+    let rows = tenant::Entity::find().order_by_asc(tenant::Column::Id).all(tx.orm()).await?;
     Ok(rows.into_iter().map(|row| (TenantId::from_uuid(row.id), row.slug)).collect())
 }
 
@@ -59,7 +61,7 @@ pub(super) async fn tenant_by_slug(tx: &mut Tx, slug: &str) -> Result<Option<Ten
     if slug.contains('\0') {
         return Ok(None);
     }
-    let row = tenant::Entity::find().filter(tenant::Column::Slug.eq(slug)).one(tx.orm()).await.map_err(db)?;
+    let row = tenant::Entity::find().filter(tenant::Column::Slug.eq(slug)).one(tx.orm()).await?;
     Ok(row.map(|row| TenantId::from_uuid(row.id)))
 }
 
@@ -76,7 +78,7 @@ pub(super) async fn user_insert(tx: &mut Tx, user: &User, email_key: &str) -> Re
         created_at: Set(user.created_at.micros()),
         version: Set(user.version),
     };
-    match user::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db) {
+    match user::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(Error::from) {
         Err(Error::Database(error)) if error.is_unique_violation() => Err(Error::EmailTaken),
         done => done.map(|_| ()),
     }
@@ -101,7 +103,7 @@ fn user(row: user::Model) -> Result<User, Error> {
 }
 
 pub(super) async fn user_find(tx: &mut Tx, id: UserId) -> Result<Option<User>, Error> {
-    let row = users(tx).filter(user::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = users(tx).filter(user::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(user).transpose()
 }
 
@@ -109,16 +111,16 @@ pub(super) async fn user_find(tx: &mut Tx, id: UserId) -> Result<Option<User>, E
 pub(super) async fn user_lock(tx: &mut Tx, id: UserId) -> Result<Option<User>, Error> {
     // Not the lock that would hold up rows which refer to the person.
     let select = users(tx).filter(user::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate);
-    select.one(tx.orm()).await.map_err(db)?.map(user).transpose()
+    select.one(tx.orm()).await?.map(user).transpose()
 }
 
 pub(super) async fn account_find(tx: &mut Tx, id: UserId) -> Result<Option<Account>, Error> {
-    let row = users(tx).filter(user::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = users(tx).filter(user::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     Ok(row.map(|row| Account { user: id, disabled: row.disabled_at.is_some(), password_hash: row.password_hash }))
 }
 
 pub(super) async fn user_has_email(tx: &mut Tx, email_key: &str) -> Result<bool, Error> {
-    let row = users(tx).filter(user::Column::EmailKey.eq(email_key)).one(tx.orm()).await.map_err(db)?;
+    let row = users(tx).filter(user::Column::EmailKey.eq(email_key)).one(tx.orm()).await?;
     Ok(row.is_some())
 }
 
@@ -140,7 +142,7 @@ pub(super) async fn user_list(tx: &mut Tx, after: Option<UserId>, count: u64) ->
     if let Some(after) = after {
         select = select.filter(user::Column::Id.gt(after.uuid()));
     }
-    let rows = select.order_by_asc(user::Column::Id).limit(count).all(tx.orm()).await.map_err(db)?;
+    let rows = select.order_by_asc(user::Column::Id).limit(count).all(tx.orm()).await?;
     rows.into_iter().map(user).collect()
 }
 
@@ -149,7 +151,7 @@ pub(super) async fn user_list(tx: &mut Tx, after: Option<UserId>, count: u64) ->
 pub(super) async fn users_lock(tx: &mut Tx, ids: impl IntoIterator<Item = UserId>) -> Result<(), Error> {
     let these = user::Column::Id.is_in(ids.into_iter().map(|id| id.uuid()));
     let select = users(tx).filter(these.or(user::Column::Role.eq(Role::Owner.as_str())));
-    select.order_by_asc(user::Column::Id).lock(LockType::NoKeyUpdate).all(tx.orm()).await.map_err(db)?;
+    select.order_by_asc(user::Column::Id).lock(LockType::NoKeyUpdate).all(tx.orm()).await?;
     Ok(())
 }
 
@@ -160,8 +162,7 @@ pub(super) async fn other_owners(tx: &mut Tx, id: UserId) -> Result<u64, Error> 
         .filter(user::Column::DisabledAt.is_null())
         .filter(user::Column::PasswordHash.is_not_null())
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(u64::try_from(rows.iter().filter(|row| row.id != id.uuid()).count()).unwrap_or(0))
 }
 
@@ -181,8 +182,7 @@ pub(super) async fn user_save(tx: &mut Tx, user: &User, now: Timestamp) -> Resul
         .col_expr(user::Column::DisabledAt, Expr::value(disabled_at))
         .col_expr(user::Column::Version, Expr::value(user.version.saturating_add(1)))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -191,13 +191,12 @@ pub(super) async fn user_set_password(tx: &mut Tx, id: UserId, phc: &str) -> Res
         .col_expr(user::Column::PasswordHash, Expr::value(phc))
         .col_expr(user::Column::Version, Expr::col(user::Column::Version).add(1))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
 pub(super) async fn user_set_name(tx: &mut Tx, id: UserId, name: &str) -> Result<(), Error> {
-    user_update(tx, id).col_expr(user::Column::Name, Expr::value(name)).exec(tx.orm()).await.map_err(db)?;
+    user_update(tx, id).col_expr(user::Column::Name, Expr::value(name)).exec(tx.orm()).await?;
     Ok(())
 }
 
@@ -220,7 +219,7 @@ pub(super) async fn invitation_insert(
         expires_at: Set(expires_at.micros()),
         used_at: Set(None),
     };
-    invitation::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    invitation::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -231,8 +230,7 @@ pub(super) async fn invitation_find(tx: &mut Tx, id: Uuid) -> Result<Option<Invi
         .filter(invitation::Column::Id.eq(id))
         .filter(invitation::Column::UsedAt.is_null())
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(row.map(|row| Invitation {
         user: UserId::from_uuid(row.user_id),
         expires_at: Timestamp::from_micros(row.expires_at),
@@ -248,8 +246,7 @@ pub(super) async fn invitation_use(tx: &mut Tx, id: Uuid, now: Timestamp) -> Res
         .filter(invitation::Column::UsedAt.is_null())
         .filter(invitation::Column::ExpiresAt.gt(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -261,13 +258,12 @@ pub(super) async fn invitations_end(tx: &mut Tx, user: UserId, now: Timestamp) -
             .and(invitation::Column::UserId.eq(user.uuid()))
             .and(invitation::Column::UsedAt.is_null())
     };
-    let rows = invitation::Entity::find().filter(open(tx)).all(tx.orm()).await.map_err(db)?;
+    let rows = invitation::Entity::find().filter(open(tx)).all(tx.orm()).await?;
     invitation::Entity::update_many()
         .col_expr(invitation::Column::UsedAt, Expr::value(now.micros()))
         .filter(open(tx))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -275,14 +271,13 @@ pub(super) async fn invitations_end(tx: &mut Tx, user: UserId, now: Timestamp) -
 pub(super) async fn invitations_sweep(tx: &mut Tx, now: Timestamp, count: u64) -> Result<Vec<Uuid>, Error> {
     let over = invitation::Column::ExpiresAt.lte(now.micros()).or(invitation::Column::UsedAt.is_not_null());
     let condition = invitation::Column::TenantId.eq(tx.tenant().uuid()).and(over);
-    let rows = invitation::Entity::find().filter(condition).limit(count).all(tx.orm()).await.map_err(db)?;
+    let rows = invitation::Entity::find().filter(condition).limit(count).all(tx.orm()).await?;
     let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
     invitation::Entity::delete_many()
         .filter(invitation::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(invitation::Column::Id.is_in(ids.clone()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(ids)
 }
 

@@ -9,6 +9,7 @@ use thinkwork_primitives::{AuthMethod, Clock, Identity, Principal, Role, Secret,
 
 use super::sign_in::SignIn;
 use super::{Access, ClientInfo, Error, NewTenant, UserUpdate};
+use crate::edge::InvalidField;
 use crate::edge::caller::{Authenticate as _, Presented};
 
 struct Fixture {
@@ -67,7 +68,7 @@ async fn a_code_works_once_and_only_until_its_end() {
         let code = code.to_owned();
         async move { access.code_accept(&code, None, &secret(password), &ClientInfo::default()).await }
     };
-    assert!(matches!(accept("short").await, Err(Error::Invalid { field: "password", .. })));
+    assert!(matches!(accept("short").await, Err(Error::Invalid(InvalidField { field: "password", .. }))));
     let (one, two) = tokio::join!(accept(PASSWORD), accept("another long password"));
     assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "exactly one may use the code");
     assert!(matches!(accept(PASSWORD).await, Err(Error::CodeExpired)));

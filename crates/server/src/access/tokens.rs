@@ -9,7 +9,7 @@ use super::store::proof::{self, TokenOwner};
 use super::{Access, CreatedToken, Error, NewToken, Token, TokenKind, rules, store};
 use crate::audit::{self, Event};
 use crate::edge::caller::may_configure;
-use crate::edge::{Idempotency, Pagination};
+use crate::edge::{Idempotency, idempotency};
 
 /// Leads from a token to its row.
 pub(super) const LOOKUP: &str = "token";
@@ -37,14 +37,12 @@ impl Access {
             TokenKind::Service => None,
         };
         let mut tx = self.write_as(by).await?;
-        if let Some(id) = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)? {
-            return Err(Error::Idempotency(Box::new(Idempotency::secret_already_shown(
-                &id,
-                "revoke it and make another token.",
-            ))));
+        if let Some(id) = idempotency.existing(&mut tx).await? {
+            let next = "revoke it and make another token.";
+            return Err(idempotency::Error::SecretAlreadyShown { id, next }.into());
         }
         let minted = token_insert(&mut tx, new, user, by.actor(), now).await?;
-        idempotency.keep(&mut tx, &minted.token.id.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
+        idempotency.keep(&mut tx, &minted.token.id.to_string()).await?;
         tx.commit().await?;
         Ok(minted)
     }
@@ -67,15 +65,14 @@ impl Access {
         Ok(minted.secret)
     }
 
-    /// Tokens that this caller may see, newest first; one more than the page holds, for its cut. Operators see the
-    /// tenant's, everybody else their own.
+    /// Tokens that this caller may see after this one, newest first. Operators see the tenant's, everybody else their
+    /// own.
     ///
     /// # Errors
     /// [`Error::NeedsOperator`] for a service token without scope `admin`; the database's.
-    pub async fn tokens(&self, by: &Principal, paging: &Pagination) -> Result<Vec<Token>, Error> {
-        let before = paging.after_id::<TokenId>().map_err(|error| Error::Idempotency(Box::new(error)))?;
+    pub async fn tokens(&self, by: &Principal, limit: u64, after: Option<TokenId>) -> Result<Vec<Token>, Error> {
         let mut tx = self.db.read(by.tenant).await?;
-        proof::token_list(&mut tx, whose(by)?, before, paging.limit.saturating_add(1)).await
+        proof::token_list(&mut tx, whose(by)?, after, limit).await
     }
 
     /// One token that this caller may see, also a revoked one.

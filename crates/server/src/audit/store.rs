@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use super::{AuditEvent, Error, Event, rules};
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
@@ -92,13 +94,12 @@ pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error
         .distinct()
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
 pub(super) async fn unsealed_count(tx: &mut Tx) -> Result<u64, Error> {
-    unsealed::Entity::find().count(tx.orm()).await.map_err(db)
+    Ok(unsealed::Entity::find().count(tx.orm()).await?)
 }
 
 /// When the oldest event that waits was made, of this tenant or of all, to the millisecond: its id holds the time.
@@ -113,8 +114,7 @@ pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result
         .order_by_asc(unsealed::Column::EventId)
         .into_tuple()
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(oldest.and_then(|id| id.get_timestamp()).map(|made| {
         let (seconds, nanos) = made.to_unix();
         let micros = i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000);
@@ -133,8 +133,7 @@ pub(super) async fn unsealed_list(tx: &mut Tx, count: u64) -> Result<Vec<(AuditI
         .limit(count)
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let rows: Vec<(Uuid, String)> = event::Entity::find()
         .select_only()
         .columns([event::Column::Id, event::Column::Payload])
@@ -143,8 +142,7 @@ pub(super) async fn unsealed_list(tx: &mut Tx, count: u64) -> Result<Vec<(AuditI
         .order_by_asc(event::Column::Id)
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.into_iter().map(|(id, payload)| (AuditId::from_uuid(id), payload)).collect())
 }
 
@@ -161,8 +159,7 @@ pub(super) async fn seal_head(tx: &mut Tx) -> Result<Option<(i64, Vec<u8>)>, Err
         .filter(seal::Column::TenantId.eq(tx.tenant().uuid()))
         .order_by_desc(seal::Column::Sequence)
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(head.map(|row| (row.sequence, row.hash)))
 }
 
@@ -179,13 +176,12 @@ pub(super) async fn seals_insert(tx: &mut Tx, seals: Vec<NewSeal>, now: Timestam
         hash: Set(new.hash),
         sealed_at: Set(now.micros()),
     });
-    seal::Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
+    seal::Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
     unsealed::Entity::delete_many()
         .filter(unsealed::Column::TenantId.eq(tenant))
         .filter(unsealed::Column::EventId.is_in(events))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -207,15 +203,13 @@ pub(super) async fn seal_list(tx: &mut Tx, after: i64, count: u64) -> Result<Vec
         .order_by_asc(seal::Column::Sequence)
         .limit(count)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let ids: Vec<Uuid> = seals.iter().map(|seal| seal.event_id).collect();
     let events = event::Entity::find()
         .filter(event::Column::TenantId.eq(tenant))
         .filter(event::Column::Id.is_in(ids))
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let mut events: std::collections::HashMap<Uuid, event::Model> =
         events.into_iter().map(|event| (event.id, event)).collect();
     Ok(seals
@@ -245,22 +239,20 @@ pub(super) async fn event_list_unsealed(tx: &mut Tx) -> Result<Vec<AuditId>, Err
         .limit(100)
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(ids.into_iter().map(AuditId::from_uuid).collect())
 }
 
 /// Up to where the last checkpoint goes.
 pub(super) async fn checkpoint_last(tx: &mut Tx) -> Result<Option<i64>, Error> {
-    checkpoint::Entity::find()
+    Ok(checkpoint::Entity::find()
         .select_only()
         .column(checkpoint::Column::Sequence)
         .filter(checkpoint::Column::TenantId.eq(tx.tenant().uuid()))
         .order_by_desc(checkpoint::Column::Sequence)
         .into_tuple()
         .one(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 /// False where this sequence has a checkpoint already.
@@ -282,16 +274,15 @@ pub(super) async fn checkpoint_insert(
     let kept =
         OnConflict::columns([checkpoint::Column::TenantId, checkpoint::Column::Sequence]).do_nothing().to_owned();
     let insert = checkpoint::Entity::insert(row).on_conflict(kept);
-    Ok(insert.exec_without_returning(tx.orm()).await.map_err(db)? == 1)
+    Ok(insert.exec_without_returning(tx.orm()).await? == 1)
 }
 
 pub(super) async fn checkpoint_list(tx: &mut Tx) -> Result<Vec<checkpoint::Model>, Error> {
-    checkpoint::Entity::find()
+    Ok(checkpoint::Entity::find()
         .filter(checkpoint::Column::TenantId.eq(tx.tenant().uuid()))
         .order_by_asc(checkpoint::Column::Sequence)
         .all(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 mod event {

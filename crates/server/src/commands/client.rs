@@ -10,42 +10,36 @@ mod show;
 mod webhook;
 mod work;
 
-pub use mcp::Mcp;
-pub use people::{Token, User};
-pub use webhook::Webhook;
-pub use work::{Space, Thread};
-
 use super::{CommandError, GlobalArgs};
 use api::Api;
 pub(super) use api::policy;
+use mcp::Mcp;
+use people::{Token, User};
+use webhook::Webhook;
+use work::{Space, Thread};
 
 /// One of the commands over the API.
+#[derive(clap::Subcommand)]
 pub enum Command {
-    /// MCP servers.
+    /// Manage MCP servers.
+    #[command(subcommand)]
     Mcp(Mcp),
-    /// Webhooks.
+    /// Manage webhooks.
+    #[command(subcommand)]
     Webhook(Webhook),
-    /// Spaces.
+    /// Manage Spaces.
+    #[command(subcommand)]
     Space(Space),
-    /// Threads.
+    /// Manage threads.
+    #[command(subcommand)]
     Thread(Thread),
-    /// Tokens.
+    /// Manage tokens.
+    #[command(subcommand)]
     Token(Token),
-    /// People.
+    /// Manage people.
+    #[command(subcommand)]
     User(User),
 }
-
-macro_rules! commands {
-    ($($name:ident),*) => {$(
-        impl From<$name> for Command {
-            fn from(command: $name) -> Self {
-                Self::$name(command)
-            }
-        }
-    )*};
-}
-
-commands!(Mcp, Webhook, Space, Thread, Token, User);
 
 /// Which part of a list to ask for.
 #[derive(clap::Args)]

@@ -82,7 +82,8 @@ async fn first_start(app: &App) -> Result<(), CommandError> {
         );
         return Ok(());
     }
-    let link = super::setup::link(&app.config, &made.setup_code);
+    let link = app.access.setup_url(&made.setup_code);
+    let link = link.expose_str().unwrap_or_default();
     say!("\nFirst start. Open this link to set the owner's password. It expires in 1 hour.\n\n  {link}\n");
     Ok(())
 }

@@ -9,8 +9,7 @@ use thinkwork_primitives::{Clock, Secret};
 use super::{CommandError, GlobalArgs};
 use crate::access;
 use crate::app::App;
-use crate::config::Config;
-use crate::edge::ApiError;
+use crate::edge::{ApiError, InvalidField};
 
 /// Arguments of `setup`.
 #[derive(Args)]
@@ -29,14 +28,6 @@ pub struct Setup {
     owner_password_stdin: bool,
 }
 
-/// The one-time set-up link of a code.
-pub(super) fn link(config: &Config, code: &Secret) -> String {
-    let mut link = config.public_url.clone();
-    link.set_path("/setup");
-    link.query_pairs_mut().append_pair("code", code.expose_str().unwrap_or_default());
-    link.to_string()
-}
-
 fn password_from_stdin() -> Result<Secret, CommandError> {
     let mut password = String::new();
     std::io::stdin().read_to_string(&mut password).map_err(CommandError::failed)?;
@@ -48,10 +39,10 @@ fn password_from_stdin() -> Result<Secret, CommandError> {
 /// The API's sentence and the argument that it is about; a failure inside in its own words.
 fn refused(error: access::Error) -> CommandError {
     let argument = match &error {
-        access::Error::SlugTaken | access::Error::Invalid { field: "tenant", .. } => " (--tenant)",
-        access::Error::EmailTaken | access::Error::Invalid { field: "email", .. } => " (--owner-email)",
-        access::Error::Invalid { field: "name", .. } => " (--owner-name)",
-        access::Error::Invalid { field: "password", .. } => " (--owner-password-stdin)",
+        access::Error::SlugTaken | access::Error::Invalid(InvalidField { field: "tenant", .. }) => " (--tenant)",
+        access::Error::EmailTaken | access::Error::Invalid(InvalidField { field: "email", .. }) => " (--owner-email)",
+        access::Error::Invalid(InvalidField { field: "name", .. }) => " (--owner-name)",
+        access::Error::Invalid(InvalidField { field: "password", .. }) => " (--owner-password-stdin)",
         _ => "",
     };
     let inside = error.to_string();
@@ -82,7 +73,8 @@ pub async fn run(shared: &GlobalArgs, command: Setup) -> Result<(), CommandError
     }
     let token = app.access.setup_token(made.tenant, made.owner).await.map_err(refused)?;
     let token = token.expose_str().unwrap_or_default();
-    let url = link(&app.config, &made.setup_code);
+    let url = app.access.setup_url(&made.setup_code);
+    let url = url.expose_str().unwrap_or_default();
     if shared.json {
         say!("{}", json!({ "tenant_id": made.tenant, "user_id": made.owner, "token": token, "url": url }));
     } else {

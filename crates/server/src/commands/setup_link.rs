@@ -32,7 +32,8 @@ pub async fn run(shared: &GlobalArgs, command: SetupLink) -> Result<(), CommandE
     let (db, _, _) = open_foundation(&config, &clock).await.map_err(CommandError::failed)?;
     let access = Access::new(db.clone(), clock, config.public_url.clone());
     let code = access.setup_code_of(&command.tenant, &command.email).await.map_err(CommandError::failed)?;
-    let link = super::setup::link(&config, &code);
+    let link = access.setup_url(&code);
+    let link = link.expose_str().unwrap_or_default();
     if shared.json {
         say!("{}", json!({ "url": link }));
     } else {

@@ -67,6 +67,31 @@ pub enum Owner {
     Agent,
 }
 
+/// For which work credentials are opened.
+#[derive(Clone, Debug)]
+pub struct UseContext {
+    /// On whose request.
+    pub actor: Actor,
+    pub thread: Option<ThreadId>,
+    pub turn: Option<TurnId>,
+    /// For which tool, by its full name.
+    pub tool: Option<String>,
+}
+
+impl UseContext {
+    /// Of no thread and for no tool.
+    pub const fn by(actor: Actor) -> Self {
+        Self { actor, thread: None, turn: None, tool: None }
+    }
+
+    /// Asks for what is `subject`'s. The tool is named where it is called, not where `oauth` refreshes its token first.
+    pub fn request<'a>(&self, surface: Surface, subject: CredentialSubject) -> OpenRequest<'a> {
+        let Self { actor, thread, turn, tool } = self.clone();
+        let tool = tool.filter(|_| surface == Surface::ToolCall);
+        OpenRequest { surface, actor, subject, thread, turn, tool, recorder: None }
+    }
+}
+
 /// Why a credential is opened: what the audit event will say.
 pub struct OpenRequest<'a> {
     /// The part of the runtime that opens it.
@@ -80,6 +105,13 @@ pub struct OpenRequest<'a> {
     pub tool: Option<String>,
     /// Records the use with the work that it was opened for.
     pub recorder: Option<&'a dyn UseRecorder>,
+}
+
+impl<'a> OpenRequest<'a> {
+    #[must_use]
+    pub fn recorded_by(self, recorder: Option<&'a dyn UseRecorder>) -> Self {
+        Self { recorder, ..self }
+    }
 }
 
 /// What was opened for a piece of work.

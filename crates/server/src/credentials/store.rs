@@ -22,8 +22,10 @@ pub(super) struct Credential {
     pub version: i64,
 }
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 pub(super) async fn credential_insert(
@@ -46,18 +48,17 @@ pub(super) async fn credential_insert(
         revoked_at: Set(None),
         last_used_at: Set(None),
     };
-    credential::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    credential::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
 async fn row_find(tx: &mut Tx, id: CredentialId) -> Result<Option<credential::Model>, Error> {
-    credential::Entity::find()
+    Ok(credential::Entity::find()
         .filter(credential::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(credential::Column::Id.eq(id.uuid()))
         .filter(credential::Column::RevokedAt.is_null())
         .one(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 fn live(row: &credential::Model) -> Option<Credential> {
@@ -81,8 +82,7 @@ pub(super) async fn credential_lock(tx: &mut Tx, id: CredentialId) -> Result<Opt
         .filter(credential::Column::RevokedAt.is_null())
         .lock(LockType::NoKeyUpdate)
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(row.as_ref().and_then(live))
 }
 
@@ -96,26 +96,17 @@ pub(super) async fn credential_set_version(
         .col_expr(credential::Column::Version, Expr::value(version))
         .col_expr(credential::Column::RotatedAt, Expr::value(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
 pub(super) async fn credential_revoke(tx: &mut Tx, id: CredentialId, now: Timestamp) -> Result<(), Error> {
-    update(tx, id)
-        .col_expr(credential::Column::RevokedAt, Expr::value(now.micros()))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
+    update(tx, id).col_expr(credential::Column::RevokedAt, Expr::value(now.micros())).exec(tx.orm()).await?;
     Ok(())
 }
 
 pub(super) async fn credential_used(tx: &mut Tx, id: CredentialId, now: Timestamp) -> Result<(), Error> {
-    update(tx, id)
-        .col_expr(credential::Column::LastUsedAt, Expr::value(now.micros()))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
+    update(tx, id).col_expr(credential::Column::LastUsedAt, Expr::value(now.micros())).exec(tx.orm()).await?;
     Ok(())
 }
 
@@ -131,7 +122,7 @@ pub(super) async fn credential_describe(
     now: Timestamp,
 ) -> Result<Option<CredentialInfo>, Error> {
     let Some(row) = row_find(tx, id).await? else { return Ok(None) };
-    let versions = versions(tx, id).order_by_desc(version::Column::Version).limit(2).all(tx.orm()).await.map_err(db)?;
+    let versions = versions(tx, id).order_by_desc(version::Column::Version).limit(2).all(tx.orm()).await?;
     let current = versions.iter().find(|version| version.version == row.version);
     let previous = versions.iter().find(|version| version.version != row.version && version.erased_at.is_none());
     Ok(Some(CredentialInfo {
@@ -179,12 +170,12 @@ pub(super) async fn version_insert(
         ends_at: Set(None),
         erased_at: Set(None),
     };
-    version::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    version::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
 pub(super) async fn version_find(tx: &mut Tx, id: CredentialId, number: i64) -> Result<Option<Sealed>, Error> {
-    let row = versions(tx, id).filter(version::Column::Version.eq(number)).one(tx.orm()).await.map_err(db)?;
+    let row = versions(tx, id).filter(version::Column::Version.eq(number)).one(tx.orm()).await?;
     Ok(row.and_then(sealed))
 }
 
@@ -194,8 +185,7 @@ pub(super) async fn versions_live(tx: &mut Tx, id: CredentialId, now: Timestamp)
         .filter(version::Column::EndsAt.is_null().or(version::Column::EndsAt.gt(now.micros())))
         .order_by_desc(version::Column::Version)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.version, sealed(row)?))).collect())
 }
 
@@ -216,8 +206,7 @@ pub(super) async fn versions_end(
         .col_expr(version::Column::EndsAt, Expr::value(now.plus(overlap).micros()))
         .filter(version::Column::Version.eq(current))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     // A credential has at most two live versions: whatever is older than the current one goes now.
     let erased = version::Column::EndsAt.lte(now.micros()).or(version::Column::Version.lt(current));
     of_credential(version::Entity::update_many(), tx)
@@ -227,8 +216,7 @@ pub(super) async fn versions_end(
         .filter(version::Column::ErasedAt.is_null())
         .filter(erased)
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -244,8 +232,7 @@ pub(super) async fn version_erase(tx: &mut Tx, id: CredentialId, number: i64, no
         .filter(version::Column::ErasedAt.is_null())
         .filter(version::Column::EndsAt.lte(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(erased.rows_affected == 1)
 }
 
@@ -260,8 +247,7 @@ pub(super) async fn versions_under_other_keys(
         .filter(version::Column::ErasedAt.is_null())
         .limit(count)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
         let id = CredentialId::from_uuid(row.credential_id);
@@ -282,8 +268,7 @@ pub(super) async fn version_rewrap(tx: &mut Tx, id: CredentialId, number: i64, s
         .filter(version::Column::Version.eq(number))
         .filter(version::Column::ErasedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -291,7 +276,7 @@ pub(super) async fn version_rewrap(tx: &mut Tx, id: CredentialId, number: i64, s
 pub(super) const KEY_CHECKS: &str = "key_check";
 
 pub(super) async fn key_checks(tx: &mut Tx) -> Result<Vec<(String, String)>, Error> {
-    let rows = key_check::Entity::find().all(tx.orm()).await.map_err(db)?;
+    let rows = key_check::Entity::find().all(tx.orm()).await?;
     Ok(rows.into_iter().map(|row| (row.kek_id, row.fingerprint)).collect())
 }
 
@@ -302,7 +287,7 @@ pub(super) async fn key_checks_insert(tx: &mut Tx, keys: &[(String, String)]) ->
     });
     // Two processes that start at once note the same keys.
     let keep = sea_orm::sea_query::OnConflict::column(key_check::Column::KekId).do_nothing().to_owned();
-    key_check::Entity::insert_many(rows).on_conflict(keep).exec_without_returning(tx.orm()).await.map_err(db)?;
+    key_check::Entity::insert_many(rows).on_conflict(keep).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use thinkwork_primitives::{Actor, Audience, AuthMethod, Identity, Principal, Role, Scope, TenantId, UserId, crypto};
 
@@ -92,17 +92,13 @@ fn record_in_span(principal: &Principal) {
     );
 }
 
-fn unsafe_method(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
 /// The caller of a `/v1` request: bearer first, else the session cookie with its CSRF token where needed.
 async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
     if let Some(token) = bearer(&parts.headers) {
         let known = known(parts, Some(Presented::Bearer(token))).await?.ok_or_else(ApiError::not_signed_in)?;
         return match known.principal.auth {
             AuthMethod::Token { audience: Audience::Api, scope, .. } => {
-                if unsafe_method(&parts.method) && scope < Scope::Write {
+                if !parts.method.is_safe() && scope < Scope::Write {
                     Err(ApiError::forbidden("scope", "This token is read-only. Create a token with write permission."))
                 } else {
                     Ok(known.principal)
@@ -113,7 +109,7 @@ async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
     }
     let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
     let known = known(parts, session).await?.ok_or_else(ApiError::not_signed_in)?;
-    if unsafe_method(&parts.method) {
+    if !parts.method.is_safe() {
         let sent = parts.headers.get("x-csrf-token").map(|value| value.as_bytes()).unwrap_or_default();
         if !crypto::constant_time_eq(sent, known.csrf.as_bytes()) {
             return Err(ApiError::forbidden("csrf", "Send the csrf_token of your sign-in in the header X-CSRF-Token."));
@@ -281,7 +277,7 @@ impl PageCaller {
     ///
     /// # Errors
     /// 403.
-    pub fn require_operator(&self) -> Result<(), PageError> {
+    pub(super) fn require_operator(&self) -> Result<(), PageError> {
         if self.is_operator() {
             Ok(())
         } else {
@@ -298,6 +294,18 @@ impl PageCaller {
     }
 }
 
+/// The person of the browser's session. Only nobody is `None`: whoever cannot be looked up now is told so, and tries
+/// again.
+async fn page_caller(parts: &Parts) -> Result<Option<PageCaller>, Response> {
+    let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
+    let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
+    let Some(Authenticated { principal, user_name, tenant_name, csrf }) = known else { return Ok(None) };
+    match principal.identity {
+        Identity::User { id, .. } => Ok(Some(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
+        Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
+    }
+}
+
 /// Any signed-in person on a page; others are sent to sign in and back.
 pub struct PageMember(pub PageCaller);
 
@@ -305,14 +313,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PageMember {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
-        let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
-        match known {
-            Some(Authenticated { principal, user_name, tenant_name, csrf }) => match principal.identity {
-                Identity::User { id, .. } => Ok(Self(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
-                Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
-            },
-            None if unsafe_method(&parts.method) => Err(PageError(ApiError::not_signed_in()).into_response()),
+        match page_caller(parts).await? {
+            Some(caller) => Ok(Self(caller)),
+            None if !parts.method.is_safe() => Err(PageError(ApiError::not_signed_in()).into_response()),
             None => {
                 let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
                 let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
@@ -325,13 +328,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PageMember {
 impl<S: Send + Sync> OptionalFromRequestParts<S> for PageMember {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Response> {
-        let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
-        // Only nobody is nobody: whoever cannot be looked up now is told so, and tries again.
-        match known(parts, session).await.map_err(|error| PageError(error).into_response())? {
-            Some(_) => <Self as FromRequestParts<S>>::from_request_parts(parts, state).await.map(Some),
-            None => Ok(None),
-        }
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Response> {
+        Ok(page_caller(parts).await?.map(Self))
     }
 }
 

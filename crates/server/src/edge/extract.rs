@@ -11,7 +11,7 @@ use axum::extract::rejection::{
 use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ApiError;
 
@@ -166,4 +166,11 @@ fn not_json(error: &dyn Error) -> ApiError {
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map(|(text, _)| text.to_owned()).unwrap_or(text)
+}
+
+/// Tells a field that is null from one that is not there, with `#[serde(default, deserialize_with)]`.
+pub fn double_option<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
 }

@@ -7,7 +7,7 @@
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use url::Url;
+use url::{Position, Url};
 
 use super::ApiError;
 
@@ -32,11 +32,7 @@ fn is_loopback_name(host: &str) -> bool {
 impl AllowedHost {
     /// From the configured public URL, which is https or loopback by then.
     pub(super) fn new(public_url: &Url) -> Self {
-        let host = match (public_url.host_str(), public_url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => String::new(),
-        };
+        let host = public_url[Position::BeforeHost..Position::AfterPort].to_owned();
         Self {
             origin: public_url.origin().ascii_serialization(),
             loopback: is_loopback_name(&host),
@@ -62,10 +58,9 @@ impl AllowedHost {
                 return Some(Redirect::permanent(target.as_str()).into_response());
             }
         }
-        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let path = request.uri().path();
         let is_mcp = path == "/mcp" || path.starts_with("/mcp/");
-        let guarded = !safe || is_mcp;
+        let guarded = !request.method().is_safe() || is_mcp;
         let origin = request.headers().get(header::ORIGIN);
         let ours = |origin: &HeaderValue| match origin.as_bytes() {
             b"null" => !is_mcp && header(SEC_FETCH_SITE) == Some("same-origin"),

@@ -20,6 +20,44 @@ pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 /// Longest key taken.
 const KEY_BYTES_MAX: usize = 200;
 
+/// Why nothing is created under a key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key came with another body before: 409.
+    #[error("the idempotency key was used with another request")]
+    Reused,
+    /// The key created `id` before, whose secret was shown then: 409. `next` says how to come by a new one.
+    #[error("the idempotency key already created {id}, whose secret was shown then")]
+    SecretAlreadyShown { id: String, next: &'static str },
+    #[error(transparent)]
+    Database(#[from] thinkwork_database::Error),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Reused => Self::conflict(
+                "idempotency_key_reused",
+                "This Idempotency-Key was already used with a different request. Use a new key.",
+            ),
+            Error::SecretAlreadyShown { id, next } => {
+                let message =
+                    format!("This Idempotency-Key already created {id}, and its secret was shown then; {next}");
+                let mut answer = Self::conflict("secret_already_shown", message);
+                answer.id = Some(id.into());
+                answer
+            }
+            Error::Database(error) => error.into(),
+        }
+    }
+}
+
 /// The header as sent, if it was.
 pub struct IdempotencyKey(pub Option<String>);
 
@@ -63,15 +101,12 @@ impl Idempotency {
     /// ends: a second request with it waits here, and then finds what the first one made.
     ///
     /// # Errors
-    /// 409 where the key came with another body; the driver's error.
-    pub async fn existing(&self, tx: &mut Tx) -> Result<Option<String>, ApiError> {
+    /// [`Error::Reused`]; the driver's.
+    pub async fn existing(&self, tx: &mut Tx) -> Result<Option<String>, Error> {
         let Some(key) = &self.key else { return Ok(None) };
         let one_row = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash]).do_nothing().to_owned();
-        let taken = row::Entity::insert(self.row(tx, key, ""))
-            .on_conflict(one_row)
-            .exec_without_returning(tx.orm())
-            .await
-            .map_err(thinkwork_database::Error::from)?;
+        let taken =
+            row::Entity::insert(self.row(tx, key, "")).on_conflict(one_row).exec_without_returning(tx.orm()).await?;
         if taken == 1 {
             return Ok(None);
         }
@@ -80,15 +115,11 @@ impl Idempotency {
             .filter(row::Column::KeyHash.eq(key.clone()))
             .lock(LockType::NoKeyUpdate)
             .one(tx.orm())
-            .await
-            .map_err(thinkwork_database::Error::from)?;
+            .await?;
         let forgotten = self.now.minus(KEY_LIFETIME).micros();
         match found.filter(|row| row.created_at > forgotten) {
             Some(row) if row.body_hash == self.body_hash => Ok(Some(row.resource)),
-            Some(_) => Err(ApiError::conflict(
-                "idempotency_key_reused",
-                "This Idempotency-Key was already used with a different request. Use a new key.",
-            )),
+            Some(_) => Err(Error::Reused),
             None => Ok(None),
         }
     }
@@ -105,16 +136,12 @@ impl Idempotency {
     }
 
     /// Remembers what was made.
-    pub async fn keep(&self, tx: &mut Tx, resource: &str) -> Result<(), ApiError> {
+    pub async fn keep(&self, tx: &mut Tx, resource: &str) -> Result<(), Error> {
         let Some(key) = &self.key else { return Ok(()) };
         let replace = OnConflict::columns([row::Column::TenantId, row::Column::KeyHash])
             .update_columns([row::Column::BodyHash, row::Column::Resource, row::Column::CreatedAt])
             .to_owned();
-        row::Entity::insert(self.row(tx, key, resource))
-            .on_conflict(replace)
-            .exec_without_returning(tx.orm())
-            .await
-            .map_err(thinkwork_database::Error::from)?;
+        row::Entity::insert(self.row(tx, key, resource)).on_conflict(replace).exec_without_returning(tx.orm()).await?;
         Ok(())
     }
 
@@ -135,16 +162,6 @@ impl Idempotency {
             .exec(tx.orm())
             .await?;
         Ok(())
-    }
-
-    /// The answer where a secret was shown with the first creation; `next` says how to come by a new one.
-    pub fn secret_already_shown(id: &str, next: &str) -> ApiError {
-        let mut error = ApiError::conflict(
-            "secret_already_shown",
-            format!("This Idempotency-Key already created {id}, and its secret was shown then; {next}"),
-        );
-        error.id = Some(id.into());
-        error
     }
 }
 

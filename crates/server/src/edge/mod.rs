@@ -25,6 +25,7 @@ pub mod request_id;
 pub mod shape;
 #[cfg(test)]
 mod tests;
+pub mod validation;
 pub mod version;
 
 pub use caller::{
@@ -32,12 +33,13 @@ pub use caller::{
 };
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
-pub use extract::{Form, Json, Path, Query};
-pub use form::ProtectedForm;
+pub use extract::{Form, Json, Path, Query, double_option};
+pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use names::{NameMap, Named, NamedIds, Names};
 pub use pages::{Area, Layout, Notice, Page};
 pub use paging::{List, Pagination, time_cursor};
 pub use recheck::Recheck;
 pub use request_id::RequestId;
+pub use validation::InvalidField;
 pub use version::IfMatch;

@@ -16,12 +16,44 @@ pub enum Area {
     Public,
 }
 
+/// How a notice looks.
+#[derive(Clone, Copy)]
+pub enum NoticeKind {
+    Success,
+    Error,
+    Info,
+}
+
+impl NoticeKind {
+    /// Its word in the style sheet.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "good",
+            Self::Error => "bad",
+            Self::Info => "info",
+        }
+    }
+}
+
 /// One sentence above a page's content.
 pub struct Notice {
-    /// `good`, `bad` or `info`.
-    pub kind: &'static str,
+    pub kind: NoticeKind,
     /// The sentence.
     pub text: String,
+}
+
+impl Notice {
+    pub fn success(text: impl Into<String>) -> Self {
+        Self { kind: NoticeKind::Success, text: text.into() }
+    }
+
+    pub fn error(text: impl Into<String>) -> Self {
+        Self { kind: NoticeKind::Error, text: text.into() }
+    }
+
+    pub fn info(text: impl Into<String>) -> Self {
+        Self { kind: NoticeKind::Info, text: text.into() }
+    }
 }
 
 /// What `layout.html` draws around a page.
@@ -96,11 +128,6 @@ impl Layout {
     /// Whether this is the operator's area.
     pub fn is_admin(&self) -> bool {
         self.area == Area::Admin
-    }
-
-    /// Whether this is neither.
-    pub fn is_public(&self) -> bool {
-        self.area == Area::Public
     }
 }
 

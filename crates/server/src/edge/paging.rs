@@ -18,7 +18,7 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// Cuts what a store returned for `limit + 1` into a page; `cursor` names an item's place.
+    /// Cuts what a store returned for [`Pagination::fetch_limit`] into a page; `cursor` names an item's place.
     pub fn cut(mut items: Vec<T>, paging: &Pagination, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
@@ -58,13 +58,18 @@ impl<T> List<T> {
         Ok(Self::cut(items, paging, |item| id(item).to_string()))
     }
 
+    /// The link to the next page of the list at `path`; empty on the last page.
+    pub fn next_href(&self, path: &str) -> String {
+        self.next.as_ref().map(|next| format!("{path}?after={next}")).unwrap_or_default()
+    }
+
     /// The same page of other items.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> List<U> {
         List { items: self.items.into_iter().map(f).collect(), next: self.next }
     }
 }
 
-/// Which page is asked for. A store reads `limit + 1` items after the cursor.
+/// Which page is asked for.
 #[derive(Clone, Debug)]
 pub struct Pagination {
     /// Items of the page.
@@ -80,6 +85,11 @@ impl Default for Pagination {
 }
 
 impl Pagination {
+    /// How many items to read: one more than the page shows, by which [`List::cut`] knows that there is a next page.
+    pub const fn fetch_limit(&self) -> u64 {
+        self.limit.saturating_add(1)
+    }
+
     /// The cursor as an id of this kind; an error where it is none.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ use super::list::into_tools_error;
 use super::upstream::UpstreamTarget;
 use super::{Error, Mcp, McpServer, UpstreamError, store};
 use crate::audit::{self, Event};
+use crate::credentials::UseContext;
 use crate::credentials::UseRecorder;
-use crate::oauth::TokenUse;
 use crate::threads::StepUseRecorder;
 use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Receipt, ToolResult};
 
@@ -60,7 +60,7 @@ impl Mcp {
         let recorder = recorder_of(call);
         let recorder = recorder.as_ref().map(as_dyn);
         let refused = Some(token.version);
-        let fresh = self.person_token(call.context.tenant, server, *user, refused, &use_of(call), recorder).await;
+        let fresh = self.person_token(call.context.tenant, server, *user, refused, &use_context(call), recorder).await;
         let fresh = fresh.map_err(|problem| self.error(call, problem))?;
         match self.send(call, server, &fresh, deadline).await {
             Err(UpstreamError::Unauthorized { .. }) => {
@@ -91,7 +91,7 @@ impl Mcp {
             _ => self.db.write(tenant).await?,
         };
         let server = self.still_approved(&mut tx, call).await?;
-        let use_ = use_of(call);
+        let context = use_context(call);
         let recorder = recorder_of(call);
         let recorder = recorder.as_ref().map(as_dyn);
         match server.auth.needs() {
@@ -101,7 +101,7 @@ impl Mcp {
                 Ok((server, Grant::Nothing))
             }
             CredentialRequirement::TenantKey => {
-                let opened = self.key_open(&mut tx, &server, &use_, recorder).await?;
+                let opened = self.key_open(&mut tx, &server, &context, recorder).await?;
                 if !is_step {
                     self.record_call(&mut tx, call).await?;
                 }
@@ -116,7 +116,7 @@ impl Mcp {
                     self.record_call(&mut tx, call).await?;
                     tx.commit().await?;
                 }
-                let grant = self.person_token(tenant, &server, user, None, &use_, recorder).await?;
+                let grant = self.person_token(tenant, &server, user, None, &context, recorder).await?;
                 Ok((server, grant))
             }
         }
@@ -189,8 +189,8 @@ const fn recorder_of(call: &Call) -> Option<StepUseRecorder> {
     }
 }
 
-fn use_of(call: &Call) -> TokenUse {
-    TokenUse {
+fn use_context(call: &Call) -> UseContext {
+    UseContext {
         actor: call.context.actor(),
         thread: call.context.thread,
         turn: call.context.turn,

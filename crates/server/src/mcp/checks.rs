@@ -8,7 +8,7 @@ use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 use super::grant::CallError;
 use super::{Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
-use crate::oauth::TokenUse;
+use crate::credentials::UseContext;
 use crate::tools::{CredentialRequirement, LeftOutReason};
 
 /// One tool that a test found.
@@ -132,8 +132,8 @@ impl Mcp {
         server: &McpServer,
         by: &Actor,
     ) -> Result<(String, Vec<ServerTool>), CallError> {
-        let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
-        let listed = match self.fetch_tools(tenant, server, by.requester.user(), &use_).await {
+        let context = UseContext::by(by.clone());
+        let listed = match self.fetch_tools(tenant, server, by.requester.user(), &context).await {
             Err(CallError::Unavailable(LeftOutReason::NeedsConnection)) if server.discovered.is_none() => {
                 self.discover(tenant, server, None, by).await?;
                 return Err(CallError::Unavailable(LeftOutReason::NeedsConnection));

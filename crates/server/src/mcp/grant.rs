@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use thinkwork_primitives::{CredentialSubject, McpServerId, TenantId, UserId};
+use thinkwork_primitives::{CredentialSubject, McpServerId, Surface, TenantId, UserId};
 
 use super::upstream::{Authorization, SessionKey, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError};
-use crate::credentials::UseRecorder;
-use crate::credentials::{OpenRequest, OpenedCredential};
-use crate::oauth::{AccessToken, Error as OauthError, TokenUse};
+use crate::credentials::{OpenedCredential, UseContext, UseRecorder};
+use crate::oauth::{AccessToken, Error as OauthError, TokenRequest};
 use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, UsedCredential};
 
 /// What may be presented, opened and recorded.
@@ -98,19 +97,19 @@ impl Mcp {
         tenant: TenantId,
         server: &McpServer,
         user: Option<UserId>,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<Grant, CallError> {
         match server.auth.needs() {
             CredentialRequirement::Nothing => Ok(Grant::Nothing),
             CredentialRequirement::TenantKey => {
                 let mut tx = self.db.write(tenant).await?;
-                let opened = self.key_open(&mut tx, server, use_, None).await?;
+                let opened = self.key_open(&mut tx, server, context, None).await?;
                 tx.commit().await?;
                 Ok(Grant::Key(opened))
             }
             CredentialRequirement::UserGrant => {
                 let user = user.ok_or(CallError::Unavailable(LeftOutReason::NoUser))?;
-                self.person_token(tenant, server, user, None, use_, None).await
+                self.person_token(tenant, server, user, None, context, None).await
             }
         }
     }
@@ -122,14 +121,13 @@ impl Mcp {
         server: &McpServer,
         user: UserId,
         refused: Option<i64>,
-        use_: &TokenUse,
+        context: &UseContext,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<Grant, CallError> {
-        let oauth = &self.oauth;
-        let target = server.id.into();
+        let request = TokenRequest { tenant, user, target: server.id.into(), context, recorder };
         let token = match refused {
-            None => oauth.access_token(tenant, user, target, use_, recorder).await,
-            Some(version) => oauth.access_token_after_refusal(tenant, user, target, version, use_, recorder).await,
+            None => self.oauth.access_token(request).await,
+            Some(version) => self.oauth.access_token_after_refusal(request, version).await,
         };
         match token.map_err(CallError::from) {
             Err(problem @ CallError::ClientRefused(_)) => {
@@ -145,19 +143,11 @@ impl Mcp {
         &self,
         tx: &mut thinkwork_database::Tx,
         server: &McpServer,
-        use_: &TokenUse,
+        context: &UseContext,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<OpenedCredential, Error> {
         let missing = || Error::NotNow("No secret is stored for this server. Ask an operator to add one.".to_owned());
-        let opening = OpenRequest {
-            surface: thinkwork_primitives::Surface::ToolCall,
-            actor: use_.actor.clone(),
-            subject: CredentialSubject::Tenant,
-            thread: use_.thread,
-            turn: use_.turn,
-            tool: use_.tool.clone(),
-            recorder,
-        };
+        let opening = context.request(Surface::ToolCall, CredentialSubject::Tenant).recorded_by(recorder);
         Ok(self.credentials.open(tx, server.credential.ok_or_else(missing)?, opening).await?)
     }
 

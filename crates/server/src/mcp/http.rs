@@ -38,7 +38,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Field { field, problem } => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::SlugTaken(slug) => {
                 Self::conflict("slug_taken", format!("The slug {slug} is already taken. Choose another."))
             }
@@ -57,7 +57,7 @@ impl From<Error> for ApiError {
             Error::Database(error) => Self::internal(&error),
             Error::Access(error) => error.into(),
             Error::Audit(error) => Self::internal(&error),
-            Error::Idempotency(error) => *error,
+            Error::Idempotency(error) => error.into(),
         }
     }
 }
@@ -97,7 +97,7 @@ fn oauth_error(error: crate::oauth::Error) -> ApiError {
     responses((status = 200, body = List<ServerResponse>)), extensions(("x-caller" = json!("operator"))))]
 async fn list(operator: Operator, State(mcp): State<Mcp>, paging: Pagination) -> Result<Response, ApiError> {
     let after = paging.after_id()?;
-    let servers = mcp.list(operator.tenant(), paging.limit.saturating_add(1), after).await?;
+    let servers = mcp.list(operator.tenant(), paging.fetch_limit(), after).await?;
     let page = List::cut(servers, &paging, |server| server.id.to_string());
     Ok(Json(page.map(ServerResponse::from)).into_response())
 }

@@ -8,7 +8,8 @@ use thinkwork_primitives::{Chain, McpServerId, Requester, ToolSourceId, UserId};
 
 use super::grant::CallError;
 use super::{Error, Mcp, McpServer, ServerTool, rules, store};
-use crate::oauth::{Connection, ConnectionStatus, TokenUse};
+use crate::credentials::UseContext;
+use crate::oauth::{Connection, ConnectionStatus};
 use crate::spaces::SpaceSource;
 use crate::tools::facts::{ApprovedTool, GrantStatus, KnownTools, OutsideSpaces, SourceFacts};
 use crate::tools::{self, LeftOutReason, ToolContext};
@@ -164,8 +165,8 @@ impl Mcp {
         server: &McpServer,
         user: Option<UserId>,
     ) -> Result<Vec<ServerTool>, CallError> {
-        let use_ = TokenUse { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
-        let listed = self.fetch_tools(context.tenant, server, user, &use_).await?;
+        let opens = UseContext { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
+        let listed = self.fetch_tools(context.tenant, server, user, &opens).await?;
         Ok(self.snapshot_save(context.tenant, server, &listed, &context.actor()).await?)
     }
 }

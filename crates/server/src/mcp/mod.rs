@@ -31,7 +31,7 @@ use url::Url;
 use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::edge::caller::BoxFuture;
-use crate::edge::{NameMap, Named, NamedIds};
+use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
 use crate::oauth::{ConnectionStatus, Oauth, ProviderMetadata};
 use crate::spaces::{SpaceSource, Spaces};
 use crate::tools::facts::{ApprovedTool, SourceFacts};
@@ -54,14 +54,8 @@ pub enum Error {
     /// There is no such server in this tenant, or it was deleted.
     #[error("there is no such MCP server")]
     NotFound,
-    /// A field is not acceptable: its name and a sentence that says what to do.
-    #[error("the field {field} is not acceptable: {problem}")]
-    Field {
-        /// The field of the request.
-        field: &'static str,
-        /// What to do about it.
-        problem: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
     /// Another server of the tenant has this slug.
     #[error("another MCP server has the slug {0}")]
     SlugTaken(String),
@@ -97,9 +91,8 @@ pub enum Error {
     Spaces(#[from] crate::spaces::Error),
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
-    /// An idempotency key was used before with another body.
-    #[error("the request was made before: {}", .0.message)]
-    Idempotency(Box<crate::edge::ApiError>),
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
 }
 
 /// Whether a server may be used.

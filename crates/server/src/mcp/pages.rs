@@ -42,7 +42,7 @@ struct Done {
 
 impl Done {
     fn notice(&self) -> Option<Notice> {
-        let good = |text: &str| Some(Notice { kind: "good", text: text.to_owned() });
+        let good = |text| Some(Notice::success(text));
         match (self.done.as_deref(), self.status.as_deref()) {
             (Some("registered"), _) => {
                 good("Server registered. Review it below. The agent cannot use it until you approve it.")
@@ -56,17 +56,15 @@ impl Done {
                 good("Server deleted. Its secret and all connections to it were deleted. Its history is kept.")
             }
             (_, Some("connected")) => good("Connected. The agent can use it for your requests."),
-            (_, Some("error")) => {
-                Some(Notice { kind: "bad", text: reason_sentence(self.reason.as_deref().unwrap_or_default()) })
-            }
+            (_, Some("error")) => Some(Notice::error(reason_sentence(self.reason.as_deref().unwrap_or_default()))),
             _ => None,
         }
     }
 }
 
 /// The sentence of a refused form.
-fn bad(error: Error) -> Notice {
-    Notice { kind: "bad", text: ApiError::from(error).sentence() }
+fn error_notice(error: Error) -> Notice {
+    Notice::error(ApiError::from(error).sentence())
 }
 
 /// Names that somebody typed, one a line or with commas; nothing means no list.

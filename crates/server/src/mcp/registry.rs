@@ -13,6 +13,7 @@ use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
 use crate::edge::Idempotency;
+use crate::edge::InvalidField;
 
 /// Slugs that are tried for a name before the operator is asked for one.
 const SLUG_TRIES_MAX: usize = 20;
@@ -64,7 +65,7 @@ impl Mcp {
         let url = self.check_address(&new.url)?;
         let NewAuth { auth, secret } = new.auth;
         if auth.requires_secret() && secret.is_none() {
-            return Err(Error::Field { field: "auth.secret", problem: "enter the secret.".to_owned() });
+            return Err(InvalidField::new("auth.secret", "enter the secret.").into());
         }
         let mut server = McpServer {
             id: McpServerId::new(),
@@ -92,7 +93,7 @@ impl Mcp {
         };
         server.definition_hash = rules::definition_hash(&server);
         let mut tx = self.access.write_as(by).await?;
-        if let Some(made) = idempotency.existing(&mut tx).await.map_err(|error| Error::Idempotency(Box::new(error)))? {
+        if let Some(made) = idempotency.existing(&mut tx).await? {
             return find(&mut tx, made.parse().map_err(|_| Error::NotFound)?).await;
         }
         if server.slug.is_empty() {
@@ -103,7 +104,7 @@ impl Mcp {
         let event = Event::by(actor.clone(), "mcp_server.registered").on("mcp_server", server.id);
         audit::record(&mut tx, now, event.detail("auth_mode", server.auth.as_str()))?;
         let id = server.id.to_string();
-        idempotency.keep(&mut tx, &id).await.map_err(|error| Error::Idempotency(Box::new(error)))?;
+        idempotency.keep(&mut tx, &id).await?;
         tx.commit().await?;
         self.initial_discovery(by.tenant, server.id, &actor).await;
         self.find(by.tenant, server.id).await
@@ -220,11 +221,11 @@ impl Mcp {
         let keeps = same_client && server.url == before.url;
         let lost = same_client && before.credential.is_some();
         if !keeps && (server.auth.requires_secret() || lost) && secret.is_none() {
-            return Err(Error::Field {
-                field: "auth.secret",
-                problem: "enter the secret again: a stored secret is only sent to the address it was entered for."
-                    .to_owned(),
-            });
+            return Err(InvalidField::new(
+                "auth.secret",
+                "enter the secret again: a stored secret is only sent to the address it was entered for.",
+            )
+            .into());
         }
         if let Some(old) = before.credential.filter(|_| !keeps) {
             self.credentials.revoke(tx, old, by).await?;
@@ -237,7 +238,7 @@ impl Mcp {
     /// Puts a secret in place: the tenant's key, or that of a client registered by hand.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotNow`] where the server takes none, [`Error::Field`].
+    /// [`Error::NotFound`], [`Error::NotNow`] where the server takes none, [`Error::Invalid`].
     pub async fn secret_set(&self, id: McpServerId, secret: &Secret, by: &Principal) -> Result<McpServer, Error> {
         let mut tx = self.access.write_as(by).await?;
         let mut server = find(&mut tx, id).await?;
@@ -309,11 +310,10 @@ impl Mcp {
         store::tools_set(tx, id, &forgotten.collect::<Vec<_>>()).await
     }
 
-    fn check_address(&self, url: &str) -> Result<String, Error> {
-        let refused = |problem: String| Error::Field { field: "url", problem };
-        let url = self.outbound.check_url(url.trim()).map_err(|error| refused(error.to_string()))?;
+    fn check_address(&self, url: &str) -> Result<String, InvalidField> {
+        let url = self.outbound.check_url(url.trim()).map_err(|error| InvalidField::new("url", error.to_string()))?;
         if url.fragment().is_some() {
-            return Err(refused("leave out the part after #.".to_owned()));
+            return Err(InvalidField::new("url", "leave out the part after #."));
         }
         Ok(url.to_string())
     }

@@ -9,7 +9,8 @@ use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Su
 
 use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
 use crate::audit::{self, Event};
-use crate::credentials::OpenRequest;
+use crate::credentials::UseContext;
+use crate::edge::InvalidField;
 
 /// What an operator decided of one tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Mcp {
     /// its tools, its first answer counts as approved, with every effect unset.
     ///
     /// # Errors
-    /// [`Error::DefinitionChanged`], also for a tool; [`Error::NotNow`], [`Error::Field`] for tools that do not exist, and
+    /// [`Error::DefinitionChanged`], also for a tool; [`Error::NotNow`], [`Error::Invalid`] for tools that do not exist, and
     /// what the authorization server says against a registration.
     pub async fn approve(
         &self,
@@ -81,7 +82,7 @@ impl Mcp {
     pub async fn reject(&self, id: McpServerId, reason: &str, by: &Principal) -> Result<McpServer, Error> {
         let reason = rules::plain(reason);
         if reason.is_empty() {
-            return Err(Error::Field { field: "reason", problem: "enter a reason.".to_owned() });
+            return Err(InvalidField::new("reason", "enter a reason.").into());
         }
         let now = self.clock.now();
         let mut tx = self.access.write_as(by).await?;
@@ -102,15 +103,7 @@ impl Mcp {
         let Some(discovered) = &server.discovered else { return Ok(()) };
         let client_secret = match server.credential {
             Some(credential) => {
-                let opening = OpenRequest {
-                    surface: Surface::Oauth,
-                    actor: by.actor(),
-                    subject: CredentialSubject::Tenant,
-                    thread: None,
-                    turn: None,
-                    tool: None,
-                    recorder: None,
-                };
+                let opening = UseContext::by(by.actor()).request(Surface::Oauth, CredentialSubject::Tenant);
                 let mut tx = self.access.write_as(by).await?;
                 let opened = self.credentials.open(&mut tx, credential, opening).await?;
                 tx.commit().await?;
@@ -119,14 +112,14 @@ impl Mcp {
             None => None,
         };
         let Some(client) = server.auth.client(server.id.into(), discovered, client_secret) else { return Ok(()) };
-        let made = self.oauth.registration(by.tenant, client).await?;
+        let made = self.oauth.prepare_registration(by.tenant, client).await?;
         let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.
         let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
         if current.version != server.version {
             return Err(Error::VersionConflict { current: current.version });
         }
-        self.oauth.register(&mut tx, made, &by.actor()).await?;
+        self.oauth.store_registration(&mut tx, made, &by.actor()).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -146,7 +139,7 @@ fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<Ser
     if !unknown.is_empty() {
         let problem =
             format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));
-        return Err(Error::Field { field: "tools", problem });
+        return Err(InvalidField::new("tools", problem).into());
     }
     let mut decided = Vec::with_capacity(decision.tools.len());
     for mut tool in tools.into_iter().filter(|tool| tool.gone_at.is_none()) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use thinkwork_primitives::{Effect, Timestamp, crypto, limits};
+use thinkwork_primitives::{Effect, Timestamp, crypto};
 
 use super::{Error, McpServer, ServerTool};
+use crate::edge::{InvalidField, validation};
 
 /// A slug at most: leaves 38 characters of a full tool name for the tool.
 const SLUG_CHARS_MAX: usize = 24;
@@ -15,11 +16,6 @@ const ALLOWLIST_NAMES_MAX: usize = 500;
 pub(super) const UPSTREAM_NAME_BYTES_MAX: usize = 128;
 /// One tool's whole definition as JSON: a longer one is not meant for a model.
 const TOOL_DEFINITION_BYTES_MAX: usize = 65_536;
-
-/// What is wrong with a field.
-pub(super) fn refused(field: &'static str, problem: impl Into<String>) -> Error {
-    Error::Field { field, problem: problem.into() }
-}
 
 /// JSON with sorted keys and no spaces (RFC 8785 for text, whole numbers and flags).
 fn canonical(value: &Value) -> String {
@@ -62,23 +58,16 @@ fn sorted(names: Option<&[String]>) -> Option<Vec<String>> {
 
 /// A name that people read.
 pub(super) fn check_name(name: &str) -> Result<String, Error> {
-    let name = name.trim();
-    let count = name.chars().count();
-    if count == 0 || count > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        return Err(refused("name", "use 1 to 120 visible characters."));
-    }
+    let name = validation::name(name).ok_or(InvalidField::new("name", "use 1 to 120 visible characters."))?;
     Ok(name.to_owned())
 }
 
-/// `[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?`.
 pub(super) fn check_slug(slug: &str) -> Result<String, Error> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = slug.as_bytes();
-    let ends = bytes.first().is_some_and(|byte| inner(*byte)) && bytes.last().is_some_and(|byte| inner(*byte));
-    if ends && bytes.len() <= SLUG_CHARS_MAX && bytes.iter().all(|byte| inner(*byte) || *byte == b'-') {
-        return Ok(slug.to_owned());
+    if validation::is_slug(slug, SLUG_CHARS_MAX) {
+        Ok(slug.to_owned())
+    } else {
+        Err(InvalidField::new("slug", "use 1 to 24 of a-z, 0-9 and hyphens, not at the ends.").into())
     }
-    Err(refused("slug", "use 1 to 24 of a-z, 0-9 and hyphens, not at the ends."))
 }
 
 /// A slug made of a name; `number` from 2 makes another one where the first is used.
@@ -107,7 +96,11 @@ pub(super) fn check_allowlist(names: Option<Vec<String>>) -> Result<Option<Vec<S
     let Some(names) = names else { return Ok(None) };
     let bad = |name: &String| !is_upstream_name(name);
     if names.len() > ALLOWLIST_NAMES_MAX || names.iter().any(bad) {
-        return Err(refused("tool_allowlist", "enter at most 500 tool names, exactly as the server names them."));
+        return Err(InvalidField::new(
+            "tool_allowlist",
+            "enter at most 500 tool names, exactly as the server names them.",
+        )
+        .into());
     }
     Ok(sorted(Some(&names)))
 }

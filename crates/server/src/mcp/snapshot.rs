@@ -6,7 +6,7 @@ use super::grant::{CallError, Grant};
 use super::upstream::{LIST_DEADLINE, ToolList};
 use super::{Error, Mcp, McpServer, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
-use crate::oauth::TokenUse;
+use crate::credentials::UseContext;
 use crate::tools::LeftOutReason;
 
 impl Mcp {
@@ -17,13 +17,13 @@ impl Mcp {
         tenant: TenantId,
         server: &McpServer,
         user: Option<UserId>,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<ToolList, CallError> {
-        let grant = self.grant_for_discovery(tenant, server, user, use_).await?;
+        let grant = self.grant_for_discovery(tenant, server, user, context).await?;
         let asked = self.upstreams.tools(&grant.target(tenant, server, LIST_DEADLINE)).await;
         match (asked, &grant) {
             (Err(UpstreamError::Unauthorized { .. }), Grant::Token(user, token)) => {
-                let grant = self.person_token(tenant, server, *user, Some(token.version), use_, None).await?;
+                let grant = self.person_token(tenant, server, *user, Some(token.version), context, None).await?;
                 match self.upstreams.tools(&grant.target(tenant, server, LIST_DEADLINE)).await {
                     Err(UpstreamError::Unauthorized { .. }) => Err(CallError::Unavailable(LeftOutReason::Expired)),
                     other => other.map_err(CallError::Upstream),

@@ -13,8 +13,10 @@ use uuid::Uuid;
 
 use super::{Error, McpServer, ServerTool};
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 fn server_from(row: server::Model) -> Result<McpServer, Error> {
@@ -116,8 +118,7 @@ pub(super) async fn server_checked(
         .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(server::Column::Id.eq(id.uuid()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -128,8 +129,7 @@ pub(super) async fn server_delete(tx: &mut Tx, id: McpServerId, now: Timestamp) 
         .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(server::Column::Id.eq(id.uuid()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -140,23 +140,18 @@ fn servers(tx: &Tx) -> sea_orm::Select<server::Entity> {
 }
 
 pub(super) async fn server_find(tx: &mut Tx, id: McpServerId) -> Result<Option<McpServer>, Error> {
-    let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(server_from).transpose()
 }
 
 /// The same, and it stays as it is until this transaction ends.
 pub(super) async fn server_lock(tx: &mut Tx, id: McpServerId) -> Result<Option<McpServer>, Error> {
-    let row = servers(tx)
-        .filter(server::Column::Id.eq(id.uuid()))
-        .lock(LockType::NoKeyUpdate)
-        .one(tx.orm())
-        .await
-        .map_err(db)?;
+    let row = servers(tx).filter(server::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await?;
     row.map(server_from).transpose()
 }
 
 pub(super) async fn server_slug_used(tx: &mut Tx, slug: &str) -> Result<bool, Error> {
-    Ok(servers(tx).filter(server::Column::Slug.eq(slug)).count(tx.orm()).await.map_err(db)? > 0)
+    Ok(servers(tx).filter(server::Column::Slug.eq(slug)).count(tx.orm()).await? > 0)
 }
 
 pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServerId>) -> Result<Vec<McpServer>, Error> {
@@ -164,7 +159,7 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
     if let Some(after) = after {
         query = query.filter(server::Column::Id.gt(after.uuid()));
     }
-    query.all(tx.orm()).await.map_err(db)?.into_iter().map(server_from).collect()
+    query.all(tx.orm()).await?.into_iter().map(server_from).collect()
 }
 
 /// These servers, by id; `only` the one with this slug.
@@ -181,8 +176,7 @@ pub(super) async fn server_list_of(
         .apply_if(only, |query, slug| query.filter(server::Column::Slug.eq(slug)))
         .order_by_asc(server::Column::Id)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(server_from).collect()
 }
 
@@ -203,7 +197,7 @@ pub(super) async fn server_names(
 }
 
 pub(super) async fn server_pending_count(tx: &mut Tx) -> Result<u64, Error> {
-    servers(tx).filter(server::Column::Status.eq("pending")).count(tx.orm()).await.map_err(db)
+    Ok(servers(tx).filter(server::Column::Status.eq("pending")).count(tx.orm()).await?)
 }
 
 fn tool_from(row: tool::Model) -> Result<ServerTool, Error> {
@@ -235,8 +229,7 @@ pub(super) async fn tool_list_of(tx: &mut Tx, ids: &[McpServerId]) -> Result<Vec
         .filter(tool::Column::McpServerId.is_in(ids.iter().map(|id| id.uuid())))
         .order_by_asc(tool::Column::Name)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(|row| Ok((McpServerId::from_uuid(row.mcp_server_id), tool_from(row)?))).collect()
 }
 
@@ -260,8 +253,7 @@ pub(super) async fn tool_find(
         .join(JoinType::InnerJoin, of.into())
         .select_also(server::Entity)
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     match row {
         Some((tool, Some(server))) => Ok(Some((server_from(server)?, tool_from(tool)?))),
         _ => Ok(None),
@@ -279,8 +271,7 @@ pub(super) async fn tools_set(tx: &mut Tx, server: McpServerId, tools: &[ServerT
         .filter(server::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(server::Column::Id.eq(server.uuid()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let mut in_order: Vec<&ServerTool> = tools.iter().collect();
     in_order.sort_by(|one, other| one.name.cmp(&other.name));
     for tool in in_order {
@@ -318,7 +309,7 @@ async fn tool_set(tx: &mut Tx, server: McpServerId, tool: &ServerTool) -> Result
             tool::Column::GoneAt,
         ])
         .to_owned();
-    tool::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await.map_err(db)?;
+    tool::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 

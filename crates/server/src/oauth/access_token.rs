@@ -13,45 +13,59 @@ use super::refresh::{Refreshed, map_gone, subject};
 use super::rules::{self, Step, TokenFreshness};
 use super::store::{self, ConnectionRow};
 use super::tokens::TokenSet;
-use super::{AccessToken, Error, Oauth, TokenUse};
-use crate::credentials::OpenRequest;
-use crate::credentials::UseRecorder;
+use super::{AccessToken, Error, Oauth};
+use crate::credentials::{UseContext, UseRecorder};
 
 /// How long a caller waits for a refresh, its own or another's: a little more than one request takes.
 const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How often a waiter looks at the row where no hint comes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Whose access token is asked for, and for which work.
+#[derive(Clone, Copy)]
+pub struct TokenRequest<'a> {
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub target: GrantTarget,
+    pub context: &'a UseContext,
+    pub recorder: Option<&'a dyn UseRecorder>,
+}
+
 impl Oauth {
-    pub(super) async fn token(
+    /// The person's access token, refreshed when it ends within the minute; opened with its audit event committed, and
+    /// recorded on the step in that same transaction. Only for work that the person themself asked for.
+    pub async fn access_token(&self, request: TokenRequest<'_>) -> Result<AccessToken, Error> {
+        self.token(request, TokenFreshness::Any).await
+    }
+
+    /// The resource refused `version` with 401: refresh once, at most once a minute, only if it is still current. The
+    /// fresh token, or the error to report.
+    ///
+    /// # Errors
+    /// As [`Oauth::access_token`].
+    pub async fn access_token_after_refusal(
         &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        wanted: TokenFreshness,
-        use_: &TokenUse,
-        recorder: Option<&dyn UseRecorder>,
+        request: TokenRequest<'_>,
+        refused: i64,
     ) -> Result<AccessToken, Error> {
-        if !rules::may_use(&use_.actor.requester, user) {
+        self.token(request, TokenFreshness::NewerThan(refused)).await
+    }
+
+    async fn token(&self, request: TokenRequest<'_>, wanted: TokenFreshness) -> Result<AccessToken, Error> {
+        if !rules::may_use(&request.context.actor.requester, request.user) {
             return Err(Error::NotConnected);
         }
-        let ready = self.token_ready(tenant, user, target, wanted, use_);
+        let ready = self.token_ready(request, wanted);
         match tokio::time::timeout(WAIT_MAX, ready).await {
             Ok(result) => result?,
             Err(_) => return Err(Error::Unreachable("a refresh is still running; try again".to_owned())),
         }
-        self.token_open(tenant, user, target, wanted, use_, recorder).await
+        self.token_open(request, wanted).await
     }
 
     /// Looks, refreshes or waits until there is a token to open or a reason why not.
-    async fn token_ready(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        wanted: TokenFreshness,
-        use_: &TokenUse,
-    ) -> Result<(), Error> {
+    async fn token_ready(&self, request: TokenRequest<'_>, wanted: TokenFreshness) -> Result<(), Error> {
+        let TokenRequest { tenant, user, target, context, .. } = request;
         // Before the first look, so that no hint falls between look and wait.
         let mut wake_ups = self.db.wake_ups().subscribe();
         let mut first = None;
@@ -84,8 +98,8 @@ impl Oauth {
                 Step::Refresh => {
                     let this = self.clone();
                     let forced = wanted != TokenFreshness::Any;
-                    let use_ = use_.clone();
-                    let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &use_).await };
+                    let context = context.clone();
+                    let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &context).await };
                     if let Refreshed::ClientRefused(code) = self.run_detached(refresh).await? {
                         client_refused = Some(code);
                     }
@@ -121,15 +135,8 @@ impl Oauth {
     }
 
     /// Opens the token in the transaction that also reads the grant's state; never one that has ended (L20).
-    async fn token_open(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        wanted: TokenFreshness,
-        use_: &TokenUse,
-        recorder: Option<&dyn UseRecorder>,
-    ) -> Result<AccessToken, Error> {
+    async fn token_open(&self, request: TokenRequest<'_>, wanted: TokenFreshness) -> Result<AccessToken, Error> {
+        let TokenRequest { tenant, user, target, context, recorder } = request;
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
         let row = store::connection_at_lock(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
@@ -137,17 +144,9 @@ impl Oauth {
             return Err(Error::NeedsReauth(reason.to_owned()));
         }
         self.check_issuer(&mut tx, &row, target).await?;
-        let opening = OpenRequest {
-            surface: Surface::ToolCall,
-            actor: use_.actor.clone(),
-            subject: subject(&row),
-            thread: use_.thread,
-            turn: use_.turn,
-            tool: use_.tool.clone(),
-            recorder,
-        };
         // The connection's row before the credential's, as in a refresh: two orders would wait for each other.
         store::connection_used(&mut tx, row.connection(), now).await?;
+        let opening = context.request(Surface::ToolCall, subject(&row)).recorded_by(recorder);
         let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(map_gone)?;
         let grant = TokenSet::from_secret(&opened.secret)?;
         if grant.expires_at.is_some_and(|end| end <= now) {

@@ -12,15 +12,15 @@ use thinkwork_primitives::{
     Surface, TenantId, Timestamp, UserId, crypto,
 };
 
-use super::flow::cookie_name;
+use super::authorize::cookie_name;
 use super::refresh::StoreRetry;
 use super::registration::CALLBACK_LOOKUP;
 use super::rules::{self, AuthorizationResult, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnection};
 use super::tokens::{self, AccessTokenResponse};
-use super::{Error, Oauth, TokenUse, revoke};
+use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
-use crate::credentials::{OpenRequest, Owner};
+use crate::credentials::{Owner, UseContext};
 use crate::edge::caller::cookie;
 
 /// Who sits at the browser that came back.
@@ -64,10 +64,6 @@ fn returning(flow: &FlowRow, parameters: &[(&str, &str)]) -> CallbackOutcome {
     }
 }
 
-fn use_by(actor: Actor) -> TokenUse {
-    TokenUse { actor, thread: None, turn: None, tool: None }
-}
-
 /// A state that was taken and may be gone on with.
 struct ClaimedFlow {
     tenant: TenantId,
@@ -78,7 +74,8 @@ struct ClaimedFlow {
 }
 
 impl Oauth {
-    pub(super) async fn flow_callback(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
+    /// Finishes a flow: what a callback's `key` and query came to, for whoever sits at the browser.
+    pub async fn callback(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
         let result = match self.flow_claim(key, query, &caller).await {
             Ok(Ok(taken)) => {
                 let this = self.clone();
@@ -211,19 +208,12 @@ impl Oauth {
         code: &Secret,
         actor: &Actor,
     ) -> Result<Result<AccessTokenResponse, TokenRequestError>, Error> {
-        let use_ = use_by(actor.clone());
+        let context = UseContext::by(actor.clone());
         let mut tx = self.db.write(tenant).await?;
-        let opening = OpenRequest {
-            surface: Surface::Oauth,
-            actor: actor.clone(),
-            subject: CredentialSubject::User { user: flow.starter(), connection: None },
-            thread: None,
-            turn: None,
-            tool: None,
-            recorder: None,
-        };
+        let starter = CredentialSubject::User { user: flow.starter(), connection: None };
+        let opening = context.request(Surface::Oauth, starter);
         let verifier = self.credentials.open(&mut tx, flow.verifier(), opening).await?.secret;
-        let proof = self.proof(&mut tx, client, &use_).await?;
+        let proof = self.proof(&mut tx, client, &context).await?;
         tx.commit().await?;
         let mut fields = vec![
             ("grant_type", Field::Text("authorization_code")),

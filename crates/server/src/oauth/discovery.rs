@@ -9,7 +9,7 @@ use thinkwork_outbound::{Outbound, Response};
 use url::Url;
 
 use super::rules::{self, REQUEST_DEADLINE};
-use super::{Error, ProviderMetadata};
+use super::{Error, Oauth, ProviderMetadata};
 
 #[derive(Deserialize)]
 struct ResourceMetadata {
@@ -39,38 +39,39 @@ fn refused(text: impl Into<String>) -> Error {
     Error::Refused(text.into())
 }
 
-/// Finds and checks everything. `challenge` is the value of the resource's `WWW-Authenticate`.
-pub(super) async fn discover(
-    outbound: &Outbound,
-    resource_url: &str,
-    challenge: Option<&str>,
-) -> Result<ProviderMetadata, Error> {
-    let server = outbound.check_url(resource_url).map_err(|error| refused(error.to_string()))?;
-    let resource = resource_metadata(outbound, &server, challenge).await?;
-    if !rules::resource_covers(&resource.resource, resource_url) {
-        return Err(refused(format!(
-            "The metadata of {} speaks of another resource; ask who runs that server.",
-            rules::host_of(resource_url)
-        )));
+impl Oauth {
+    /// Finds the authorization server of a protected resource. `challenge`: the WWW-Authenticate of its 401, if any.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
+    pub async fn discover(&self, resource_url: &str, challenge: Option<&str>) -> Result<ProviderMetadata, Error> {
+        let server = self.outbound.check_url(resource_url).map_err(|error| refused(error.to_string()))?;
+        let resource = resource_metadata(&self.outbound, &server, challenge).await?;
+        if !rules::resource_covers(&resource.resource, resource_url) {
+            return Err(refused(format!(
+                "The metadata of {} speaks of another resource; ask who runs that server.",
+                rules::host_of(resource_url)
+            )));
+        }
+        let Some(issuer) = resource.authorization_servers.first() else {
+            return Err(refused(format!(
+                "The metadata of {} names no authorization server; ask who runs that server.",
+                rules::host_of(resource_url)
+            )));
+        };
+        let found = server_metadata(&self.outbound, issuer).await?;
+        let asked = challenge.and_then(|challenge| challenge_parameter(challenge, "scope"));
+        let mut scopes = match asked {
+            Some(scope) => scope.split_ascii_whitespace().map(str::to_owned).collect(),
+            None => resource.scopes_supported,
+        };
+        // Without it some servers give no refresh token (OpenID Connect Core section 11).
+        let offline = "offline_access";
+        if found.scopes_supported.iter().any(|scope| scope == offline) && !scopes.iter().any(|scope| scope == offline) {
+            scopes.push(offline.to_owned());
+        }
+        checked(&self.outbound, resource.resource, found, scopes).await
     }
-    let Some(issuer) = resource.authorization_servers.first() else {
-        return Err(refused(format!(
-            "The metadata of {} names no authorization server; ask who runs that server.",
-            rules::host_of(resource_url)
-        )));
-    };
-    let found = server_metadata(outbound, issuer).await?;
-    let asked = challenge.and_then(|challenge| challenge_parameter(challenge, "scope"));
-    let mut scopes = match asked {
-        Some(scope) => scope.split_ascii_whitespace().map(str::to_owned).collect(),
-        None => resource.scopes_supported,
-    };
-    // Without it some servers give no refresh token (OpenID Connect Core section 11).
-    let offline = "offline_access";
-    if found.scopes_supported.iter().any(|scope| scope == offline) && !scopes.iter().any(|scope| scope == offline) {
-        scopes.push(offline.to_owned());
-    }
-    checked(outbound, resource.resource, found, scopes).await
 }
 
 /// The metadata's endpoints, each through the guard; PKCE methods that lack S256 are refused here.

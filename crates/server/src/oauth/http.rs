@@ -222,9 +222,9 @@ async fn me_uses_list(
     let mut tx = oauth.db.read(caller.tenant()).await?;
     let own = oauth.own_ever(&mut tx, caller.user, id).await?;
     own.then_some(()).ok_or_else(ApiError::not_found)?;
-    let count = paging.limit.saturating_add(1);
-    let found =
-        audit::uses_of(&mut tx, caller.user, Some(id), count, paging.after_cursor()?).await.map_err(Error::Audit)?;
+    let found = audit::uses_of(&mut tx, caller.user, Some(id), paging.fetch_limit(), paging.after_cursor()?)
+        .await
+        .map_err(Error::Audit)?;
     Ok(Json(List::cut(found, &paging, |one| time_cursor(one.at, one.id)).map(CredentialUseResponse::from)))
 }
 
@@ -237,8 +237,7 @@ async fn list(
     paging: Pagination,
 ) -> Result<Json<List<TenantConnectionResponse>>, ApiError> {
     let mut tx = oauth.db.read(caller.tenant()).await?;
-    let count = paging.limit.saturating_add(1);
-    let found = oauth.connections(&mut tx, paging.after_id()?, count).await?;
+    let found = oauth.connections(&mut tx, paging.after_id()?, paging.fetch_limit()).await?;
     let list = List::cut(found, &paging, |one| one.id.to_string());
     Ok(Json(list.map(|one| TenantConnectionResponse { user_id: one.user, connection: one.into() })))
 }

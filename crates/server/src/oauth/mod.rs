@@ -6,10 +6,10 @@
 //! Work that another server has begun is finished even if whoever asked went away: it runs in [`Oauth::drain`]'s tasks.
 
 mod access_token;
+mod authorize;
 mod callback;
 mod connections;
 mod discovery;
-mod flow;
 pub mod http;
 pub mod pages;
 mod refresh;
@@ -25,23 +25,23 @@ mod types;
 use prometheus::IntCounterVec;
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Actor, Clock, ConnectionId, FlowId, GrantTarget, Principal, TenantId, UserId};
+use thinkwork_primitives::{Clock, ConnectionId, CredentialSubject, GrantTarget, Surface, TenantId, UserId};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::access::Access;
-use crate::credentials::Credentials;
-use crate::credentials::UseRecorder;
-use crate::edge::caller::{BoxFuture, SessionUser};
+use crate::credentials::{Credentials, UseContext};
+use crate::edge::caller::BoxFuture;
 use crate::edge::{NameMap, Named, NamedIds};
 
+pub use access_token::TokenRequest;
+pub use authorize::ExpireFlow;
 pub use callback::{CallbackCaller, CallbackOutcome};
-pub use flow::ExpireFlow;
 pub use registration::Registration;
 pub use revoke::{EndUserConnections, RevokeTokens};
 pub use types::{
     AccessToken, ClientSettings, Connection, ConnectionStatus, EndReason, PreRegistered, ProviderMetadata, Revocation,
-    RevocationResult, StartedFlow, TokenUse,
+    RevocationResult, StartedFlow,
 };
 
 /// What can go wrong here.
@@ -126,144 +126,10 @@ impl Oauth {
         Self { db, clock, access, credentials, outbound, public_url, refreshes, tasks: TaskTracker::new() }
     }
 
-    /// Finds the authorization server of a protected resource. `challenge`: the WWW-Authenticate of its 401, if any.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn discover(&self, resource_url: &str, challenge: Option<&str>) -> Result<ProviderMetadata, Error> {
-        discovery::discover(&self.outbound, resource_url, challenge).await
-    }
-
-    /// Makes our client registration for this target, or finds that the current one still fits: pre-registered, else
-    /// RFC 7591. At approval. Nothing is written; [`Oauth::register`] does that.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn registration(&self, tenant: TenantId, client: ClientSettings) -> Result<Registration, Error> {
-        self.registration_prepare(tenant, client).await
-    }
-
-    /// Writes a registration down, in the transaction that has seen that the target is still the one it was made for.
-    /// Grants of another registration stay with the endpoints that gave them.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] where the registration was changed meanwhile.
-    pub async fn register(&self, tx: &mut Tx, made: Registration, by: &Actor) -> Result<(), Error> {
-        self.registration_store(tx, made, by).await
-    }
-
     /// The redirect URI of this target's registration: what an operator enters where a client is registered by hand.
     pub async fn redirect_uri(&self, tx: &mut Tx, target: GrantTarget) -> Result<Option<String>, Error> {
         let client = store::client_current(tx, target).await?;
         client.map(|client| self.redirect_uri_of(&client.callback_key)).transpose()
-    }
-
-    /// Starts a flow for the consenting person: authenticated, bound to session and browser. `return_to` is the path
-    /// of a member's page, or nothing for the connections page.
-    ///
-    /// # Errors
-    /// [`Error::ReturnAddress`]; [`Error::NotFound`] where the target has no registration.
-    pub async fn start(
-        &self,
-        caller: &SessionUser,
-        target: GrantTarget,
-        return_to: &str,
-    ) -> Result<StartedFlow, Error> {
-        self.flow_start(caller, target, return_to).await
-    }
-
-    /// Finishes a flow: what a callback's `key` and query came to, for whoever sits at the browser.
-    pub async fn finish(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
-        self.flow_callback(key, query, caller).await
-    }
-
-    /// The person's access token, refreshed when it ends within the minute; opened with its audit event committed, and
-    /// recorded on the step in that same transaction. Only for work that the person themself asked for.
-    pub async fn access_token(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        use_: &TokenUse,
-        recorder: Option<&dyn UseRecorder>,
-    ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, target, rules::TokenFreshness::Any, use_, recorder).await
-    }
-
-    /// The resource refused `version` with 401: refresh once, at most once a minute, only if it is still current. The
-    /// fresh token, or the error to report.
-    ///
-    /// # Errors
-    /// As [`Oauth::access_token`].
-    pub async fn access_token_after_refusal(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        target: GrantTarget,
-        refused: i64,
-        use_: &TokenUse,
-        recorder: Option<&dyn UseRecorder>,
-    ) -> Result<AccessToken, Error> {
-        self.token(tenant, user, target, rules::TokenFreshness::NewerThan(refused), use_, recorder).await
-    }
-
-    /// Disconnects the caller's own connection: revokes (RFC 7009), erases, audits.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for a connection that is not the caller's.
-    pub async fn disconnect(&self, caller: &Principal, connection: ConnectionId) -> Result<Vec<Revocation>, Error> {
-        let owner = caller.user().ok_or(Error::NotFound)?;
-        self.end(caller.tenant, Some(owner), connection, EndReason::ByOwner, caller.actor()).await
-    }
-
-    /// Revokes anybody's connection, for an operator.
-    pub async fn revoke(
-        &self,
-        tenant: TenantId,
-        connection: ConnectionId,
-        by: Actor,
-    ) -> Result<Vec<Revocation>, Error> {
-        self.end(tenant, None, connection, EndReason::ByOperator, by).await
-    }
-
-    /// Ends every grant for a target in the transaction that deletes, rejects or moves it, and its registration; the
-    /// tokens are revoked by jobs.
-    pub async fn end_target(
-        &self,
-        tx: &mut Tx,
-        target: GrantTarget,
-        reason: &'static str,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        self.target_end(tx, target, reason, by).await
-    }
-
-    /// Does the job [`EndUserConnections`]: ends every grant and open flow of a person who was disabled; the tokens are
-    /// revoked by jobs of their own.
-    pub async fn end_user_connections(&self, tenant: TenantId, user: UserId) -> Result<(), Error> {
-        self.user_end(tenant, user).await
-    }
-
-    /// Every grant for a target whose issuer moved needs its owner, in the transaction that notes the move; nothing is
-    /// revoked.
-    pub async fn suspend_target(
-        &self,
-        tx: &mut Tx,
-        target: GrantTarget,
-        reason: &'static str,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        self.target_suspend(tx, target, reason, by).await
-    }
-
-    /// Does the job [`RevokeTokens`].
-    pub async fn revoke_ended(&self, tenant: TenantId, connection: ConnectionId) -> Result<(), Error> {
-        self.revoke_job(tenant, connection).await
-    }
-
-    /// Does the job [`ExpireFlow`].
-    pub async fn expire_flow(&self, tenant: TenantId, flow: FlowId) -> Result<(), Error> {
-        self.flow_expire(tenant, flow).await
     }
 
     /// Forgets flows of a tenant that ended a day ago, at most `count`: until then a second tap finds its answer.
@@ -296,20 +162,12 @@ impl Oauth {
         &self,
         tx: &mut Tx,
         client: &store::ClientRow,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<tokens::ClientCredentials, Error> {
         let secret = match client.secret() {
             Some(credential) => {
-                let opening = crate::credentials::OpenRequest {
-                    surface: thinkwork_primitives::Surface::Oauth,
-                    actor: use_.actor.clone(),
-                    subject: thinkwork_primitives::CredentialSubject::Tenant,
-                    thread: use_.thread,
-                    turn: use_.turn,
-                    tool: None,
-                    recorder: None,
-                };
-                Some(self.credentials.open(tx, credential, opening).await?.secret)
+                let request = context.request(Surface::Oauth, CredentialSubject::Tenant);
+                Some(self.credentials.open(tx, credential, request).await?.secret)
             }
             None => None,
         };

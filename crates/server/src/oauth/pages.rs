@@ -18,7 +18,8 @@ use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
 use crate::edge::display_time::DisplayTime;
 use crate::edge::{
-    ApiError, Layout, Notice, Page, PageError, PageMember, PageOperator, Pagination, Path, ProtectedForm,
+    ApiError, EmptyForm, Layout, Notice, OperatorForm, Page, PageError, PageMember, PageOperator, Pagination, Path,
+    ProtectedForm,
 };
 use crate::edge::{Named, Names};
 pub use callback::handoff;
@@ -54,13 +55,10 @@ struct StatusQuery {
 
 impl StatusQuery {
     fn notice(&self) -> Option<Notice> {
-        let good = |text: String| Some(Notice { kind: "good", text });
+        let good = |text: String| Some(Notice::success(text));
         match (self.status.as_deref(), self.ended.as_deref()) {
             (Some("connected"), _) => good("Connected. The agent can use this account for your requests.".to_owned()),
-            (Some("error"), _) => {
-                let text = reason_sentence(self.reason.as_deref().unwrap_or_default());
-                Some(Notice { kind: "bad", text })
-            }
+            (Some("error"), _) => Some(Notice::error(reason_sentence(self.reason.as_deref().unwrap_or_default()))),
             (_, Some(results)) => good(revocation_sentence(results)),
             _ => None,
         }
@@ -183,13 +181,10 @@ async fn disconnect_ask(
     }))
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
 async fn disconnect(
     State(pages): State<Pages>,
     Path(id): Path<ConnectionId>,
-    form: ProtectedForm<Nothing>,
+    form: ProtectedForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     let results = pages.oauth.disconnect(&form.caller.principal, id).await?;
     Ok(Redirect::to(&format!("/me/connections?ended={}", words::results_query(&results))))
@@ -202,10 +197,9 @@ async fn tenant_connections(
     paging: Pagination,
 ) -> Result<Page<TenantConnectionsPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
-    let count = paging.limit.saturating_add(1);
-    let found = pages.oauth.connections(&mut tx, paging.after_id()?, count).await?;
+    let found = pages.oauth.connections(&mut tx, paging.after_id()?, paging.fetch_limit()).await?;
     let list = crate::edge::List::cut(found, &paging, |one| one.id.to_string());
-    let next = list.next.map(|after| format!("/admin/connections?after={after}")).unwrap_or_default();
+    let next = list.next_href("/admin/connections");
     let rows = pages.rows(&mut tx, list.items).await?;
     let layout = Layout::admin(&caller, "Connections", "connections").with_notice(said.notice());
     Ok(Page(TenantConnectionsPage { layout, rows, next }))
@@ -234,9 +228,8 @@ async fn revoke_ask(
 async fn revoke(
     State(pages): State<Pages>,
     Path(id): Path<ConnectionId>,
-    form: ProtectedForm<Nothing>,
+    form: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
-    form.caller.require_operator()?;
     let tenant = form.caller.tenant();
     let by = form.caller.principal.actor();
     let results = pages.oauth.revoke(tenant, id, by).await?;
@@ -267,11 +260,10 @@ async fn uses(
     paging: Pagination,
 ) -> Result<Page<UsesPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
-    let count = paging.limit.saturating_add(1);
     let after = paging.after_cursor::<AuditId>()?;
-    let found = audit::uses_of(&mut tx, caller.user, None, count, after).await.map_err(Error::Audit)?;
+    let found = audit::uses_of(&mut tx, caller.user, None, paging.fetch_limit(), after).await.map_err(Error::Audit)?;
     let list = crate::edge::List::cut(found, &paging, |one| crate::edge::time_cursor(one.at, one.id));
-    let next = list.next.map(|after| format!("/me/uses?after={after}")).unwrap_or_default();
+    let next = list.next_href("/me/uses");
     let live = pages.oauth.connections_of(&mut tx, caller.user).await?;
     let accounts = pages.rows(&mut tx, live).await?;
     let now = pages.oauth.clock.now();

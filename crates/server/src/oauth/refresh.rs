@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::rules::{self, LEASE, LEASE_LEFT_MIN, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted};
 use super::tokens::{self, AccessTokenResponse, ClientCredentials, TokenSet};
-use super::{Error, Oauth, TokenUse, revoke};
+use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
-use crate::credentials::{self, OpenRequest};
+use crate::credentials::{self, UseContext};
 
 /// How often new tokens are tried to be stored: they exist nowhere else.
 const STORE_ATTEMPTS: u32 = 4;
@@ -68,7 +68,7 @@ pub(super) struct StartedRefresh {
     interrupted_before: bool,
     grant: TokenSet,
     proof: ClientCredentials,
-    use_: TokenUse,
+    context: UseContext,
 }
 
 pub(super) fn subject(row: &ConnectionRow) -> CredentialSubject {
@@ -83,9 +83,9 @@ impl Oauth {
         seen: &ConnectionRow,
         version: i64,
         forced: bool,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<Refreshed, Error> {
-        match self.refresh_begin(tenant, seen, version, forced, use_).await? {
+        match self.refresh_begin(tenant, seen, version, forced, context).await? {
             Some(begun) => self.refresh_run(begun).await,
             None => Ok(Refreshed::Reload),
         }
@@ -98,7 +98,7 @@ impl Oauth {
         seen: &ConnectionRow,
         version: i64,
         forced: bool,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<Option<StartedRefresh>, Error> {
         let now = self.clock.now();
         let lease = Uuid::now_v7();
@@ -109,20 +109,12 @@ impl Oauth {
             return Ok(None);
         }
         let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
-        let opening = OpenRequest {
-            surface: Surface::Oauth,
-            actor: use_.actor.clone(),
-            subject: subject(&row),
-            thread: use_.thread,
-            turn: use_.turn,
-            tool: None,
-            recorder: None,
-        };
+        let opening = context.request(Surface::Oauth, subject(&row));
         let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(map_gone)?;
         if opened.version != version {
             return Ok(None);
         }
-        let proof = self.proof(&mut tx, &client, use_).await?;
+        let proof = self.proof(&mut tx, &client, context).await?;
         tx.commit().await?;
         Ok(Some(StartedRefresh {
             tenant,
@@ -134,7 +126,7 @@ impl Oauth {
             version,
             grant: TokenSet::from_secret(&opened.secret)?,
             proof,
-            use_: use_.clone(),
+            context: context.clone(),
         }))
     }
 
@@ -229,7 +221,9 @@ impl Oauth {
         };
         let mut tries = StoreRetry::new();
         loop {
-            match self.refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.use_).await
+            match self
+                .refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.context)
+                .await
             {
                 Err(error) => tries.after(error).await?,
                 Ok(()) => return Ok(()),
@@ -244,7 +238,7 @@ impl Oauth {
         version: i64,
         grant: &TokenSet,
         granted: &Granted,
-        use_: &TokenUse,
+        context: &UseContext,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let id = row.connection();
@@ -263,11 +257,11 @@ impl Oauth {
         }
         // The connection's row before the credential's, as when a token is handed out; undone where another won.
         store::refresh_done(&mut tx, id, granted, now).await?;
-        if self.credentials.rotate_if(&mut tx, credential, version, &secret, &use_.actor).await? {
-            let event = Event::by(use_.actor.clone(), "connection.refreshed")
+        if self.credentials.rotate_if(&mut tx, credential, version, &secret, &context.actor).await? {
+            let event = Event::by(context.actor.clone(), "connection.refreshed")
                 .on("connection", id)
                 .using(subject(row), Surface::Oauth)
-                .within(use_.thread, use_.turn);
+                .within(context.thread, context.turn);
             audit::record(&mut tx, now, event)?;
             tx.commit().await?;
         }

@@ -57,12 +57,12 @@ fn refused(text: impl Into<String>) -> Error {
 }
 
 impl Oauth {
-    /// Everything of a registration that asks others.
-    pub(super) async fn registration_prepare(
-        &self,
-        tenant: TenantId,
-        client: ClientSettings,
-    ) -> Result<Registration, Error> {
+    /// Makes our client registration for this target, or finds that the current one still fits: pre-registered, else
+    /// RFC 7591. At approval. Nothing is written; [`Oauth::store_registration`] does that.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
+    pub async fn prepare_registration(&self, tenant: TenantId, client: ClientSettings) -> Result<Registration, Error> {
         let found = &client.discovered;
         if !found.pkce_s256 && !client.pkce_though_silent {
             return Err(refused(format!(
@@ -89,13 +89,12 @@ impl Oauth {
         Ok(Registration { client, fresh: Some(Fresh { kind, key, registered }) })
     }
 
-    /// Writes a registration down, in the caller's transaction.
-    pub(super) async fn registration_store(
-        &self,
-        tx: &mut Tx,
-        registration: Registration,
-        by: &Actor,
-    ) -> Result<(), Error> {
+    /// Writes a registration down, in the transaction that has seen that the target is still the one it was made for.
+    /// Grants of another registration stay with the endpoints that gave them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the registration was changed meanwhile.
+    pub async fn store_registration(&self, tx: &mut Tx, registration: Registration, by: &Actor) -> Result<(), Error> {
         let Registration { client, fresh } = registration;
         let current = store::client_current(tx, client.target).await?;
         match (fresh, current) {
@@ -224,7 +223,7 @@ impl Oauth {
         if let Some(before) = before {
             if before.issuer != found.issuer {
                 // A grant is its issuer's: what another one gave does not serve this target any more (L37).
-                self.target_suspend(tx, client.target, "issuer_changed", by).await?;
+                self.suspend_target(tx, client.target, "issuer_changed", by).await?;
             }
             self.retire_client(tx, before.client(), by).await?;
         }

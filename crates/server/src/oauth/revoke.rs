@@ -9,18 +9,19 @@ use thinkwork_database::jobs::{self, JobType, RetryPolicy};
 use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
-    Actor, ConnectionId, CredentialId, CredentialSubject, DomainEvent, GrantTarget, Secret, Surface, TenantId,
-    Timestamp, UserId,
+    Actor, ConnectionId, CredentialId, DomainEvent, GrantTarget, Principal, Secret, Surface, TenantId, Timestamp,
+    UserId,
 };
 
-use super::flow::ExpireFlow;
+use super::authorize::ExpireFlow;
+use super::refresh::subject;
 use super::registration::CALLBACK_LOOKUP;
 use super::rules::{self, LEASE, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
 use super::tokens::{self, ClientCredentials, TokenSet};
-use super::{EndReason, Error, Oauth, Revocation, RevocationResult, TokenUse};
+use super::{EndReason, Error, Oauth, Revocation, RevocationResult};
 use crate::audit::{self, Event};
-use crate::credentials::{Credentials, OpenRequest, Owner};
+use crate::credentials::{Credentials, Owner, UseContext};
 
 /// Revokes the tokens of an ended connection, again if need be.
 pub struct RevokeTokens;
@@ -96,18 +97,6 @@ pub(super) async fn late_tokens(
     leave_to_revoke(tx, row, credential, now).await
 }
 
-fn opening(row: &ConnectionRow, by: &Actor) -> OpenRequest<'static> {
-    OpenRequest {
-        surface: Surface::Oauth,
-        actor: by.clone(),
-        subject: CredentialSubject::User { user: row.owner(), connection: Some(row.connection()) },
-        thread: None,
-        turn: None,
-        tool: None,
-        recorder: None,
-    }
-}
-
 impl Oauth {
     /// Seals the tokens of `row` apart, to be revoked, before a consent of another account takes their place.
     ///
@@ -124,14 +113,34 @@ impl Oauth {
         if self.credentials.describe(tx, row.credential()).await?.is_none() {
             return Ok(());
         }
-        let replaced = self.credentials.open(tx, row.credential(), opening(row, by)).await?.secret;
+        let opening = UseContext::by(by.clone()).request(Surface::Oauth, subject(row));
+        let replaced = self.credentials.open(tx, row.credential(), opening).await?.secret;
         let owner = Owner::Connection(row.connection());
         let kept = self.credentials.create(tx, owner, "oauth_grant", &replaced, by).await?;
         leave_to_revoke(tx, row, kept, now).await
     }
 
+    /// Disconnects the caller's own connection: revokes (RFC 7009), erases, audits.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a connection that is not the caller's.
+    pub async fn disconnect(&self, caller: &Principal, connection: ConnectionId) -> Result<Vec<Revocation>, Error> {
+        let owner = caller.user().ok_or(Error::NotFound)?;
+        self.end(caller.tenant, Some(owner), connection, EndReason::ByOwner, caller.actor()).await
+    }
+
+    /// Revokes anybody's connection, for an operator.
+    pub async fn revoke(
+        &self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        by: Actor,
+    ) -> Result<Vec<Revocation>, Error> {
+        self.end(tenant, None, connection, EndReason::ByOperator, by).await
+    }
+
     /// Ends a live connection and tries to revoke its tokens at once.
-    pub(super) async fn end(
+    async fn end(
         &self,
         tenant: TenantId,
         owner: Option<UserId>,
@@ -155,7 +164,8 @@ impl Oauth {
         self.run_detached(async move { this.revoke_tokens(tenant, id, by).await }).await
     }
 
-    pub(super) async fn revoke_job(&self, tenant: TenantId, id: ConnectionId) -> Result<(), Error> {
+    /// Does the job [`RevokeTokens`].
+    pub async fn revoke_ended(&self, tenant: TenantId, id: ConnectionId) -> Result<(), Error> {
         let failure = match self.revoke_tokens(tenant, id, Actor::server()).await {
             Ok(results) if results.iter().any(|one| one.result == RevocationResult::PendingRetry) => {
                 Error::Unreachable("the tokens are not revoked yet".to_owned())
@@ -216,9 +226,10 @@ impl Oauth {
         client: &ClientRow,
         by: &Actor,
     ) -> Result<(TokenSet, ClientCredentials), Error> {
-        let opened = self.credentials.open(tx, row.credential(), opening(row, by)).await?;
-        let use_ = TokenUse { actor: by.clone(), thread: None, turn: None, tool: None };
-        let proof = self.proof(tx, client, &use_).await?;
+        let context = UseContext::by(by.clone());
+        let opening = context.request(Surface::Oauth, subject(row));
+        let opened = self.credentials.open(tx, row.credential(), opening).await?;
+        let proof = self.proof(tx, client, &context).await?;
         Ok((TokenSet::from_secret(&opened.secret)?, proof))
     }
 
@@ -310,7 +321,9 @@ impl Oauth {
         Ok(())
     }
 
-    pub(super) async fn target_end(
+    /// Ends every grant for a target in the transaction that deletes, rejects or moves it, and its registration; the
+    /// tokens are revoked by jobs.
+    pub async fn end_target(
         &self,
         tx: &mut Tx,
         target: GrantTarget,
@@ -333,9 +346,10 @@ impl Oauth {
         Ok(())
     }
 
-    /// A person who was disabled: their flows and connections end. A consent whose code is being exchanged at this
-    /// moment becomes a connection first, so then the job comes again.
-    pub(super) async fn user_end(&self, tenant: TenantId, user: UserId) -> Result<(), Error> {
+    /// Does the job [`EndUserConnections`]: ends every grant and open flow of a person who was disabled; the tokens are
+    /// revoked by jobs of their own. A consent whose code is being exchanged at this moment becomes a connection first,
+    /// so then the job comes again.
+    pub async fn end_user_connections(&self, tenant: TenantId, user: UserId) -> Result<(), Error> {
         let now = self.clock.now();
         let by = Actor::server();
         let mut tx = self.db.write(tenant).await?;
@@ -359,7 +373,9 @@ impl Oauth {
         Ok(())
     }
 
-    pub(super) async fn target_suspend(
+    /// Every grant for a target whose issuer moved needs its owner, in the transaction that notes the move; nothing is
+    /// revoked.
+    pub async fn suspend_target(
         &self,
         tx: &mut Tx,
         target: GrantTarget,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use thinkwork_primitives::{Requester, Secret, Timestamp, UserId, limits};
-use url::Url;
+use url::{Position, Url};
 
 use super::EndReason;
 
@@ -204,12 +204,8 @@ pub(super) fn another_account(before: &str, named: Option<&str>, issuer: &str) -
 /// The host of a URL with its port, or the text itself where it has none.
 pub(super) fn host_of(text: &str) -> String {
     match Url::parse(text) {
-        Ok(url) => match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => text.to_owned(),
-        },
-        Err(_) => text.to_owned(),
+        Ok(url) if url.has_host() => url[Position::BeforeHost..Position::AfterPort].to_owned(),
+        _ => text.to_owned(),
     }
 }
 

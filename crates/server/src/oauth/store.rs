@@ -22,8 +22,10 @@ pub(super) use refreshes::*;
 use super::Error;
 use super::rules::Facts;
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 pub(super) async fn connection_is_of(
@@ -145,7 +147,7 @@ pub(super) async fn connection_at(
     user: UserId,
     target: GrantTarget,
 ) -> Result<Option<ConnectionRow>, Error> {
-    own_at(tx, user, target).one(tx.orm()).await.map_err(db)
+    Ok(own_at(tx, user, target).one(tx.orm()).await?)
 }
 
 /// The same, and it stays as it is until this transaction ends: nobody ends, refreshes or replaces it meanwhile.
@@ -154,7 +156,7 @@ pub(super) async fn connection_at_lock(
     user: UserId,
     target: GrantTarget,
 ) -> Result<Option<ConnectionRow>, Error> {
-    own_at(tx, user, target).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
+    Ok(own_at(tx, user, target).lock(LockType::NoKeyUpdate).one(tx.orm()).await?)
 }
 
 /// A live connection of this person.
@@ -163,37 +165,35 @@ pub(super) async fn connection_own(
     user: UserId,
     id: ConnectionId,
 ) -> Result<Option<ConnectionRow>, Error> {
-    live(tx)
+    Ok(live(tx)
         .filter(connection::Column::UserId.eq(user.uuid()))
         .filter(connection::Column::Id.eq(id.uuid()))
         .one(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 /// A connection of the tenant, ended or not: for operators, jobs and the refresh.
 pub(super) async fn connection_any(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
-    all(tx).filter(connection::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(connection::Column::Id.eq(id.uuid())).one(tx.orm()).await?)
 }
 
 /// The same, and it stays as it is until this transaction ends.
 pub(super) async fn connection_lock(tx: &mut Tx, id: ConnectionId) -> Result<Option<ConnectionRow>, Error> {
-    all(tx).filter(connection::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(connection::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await?)
 }
 
 /// The live connections of a person, oldest first.
 pub(super) async fn connections_of(tx: &mut Tx, user: UserId) -> Result<Vec<ConnectionRow>, Error> {
-    live(tx)
+    Ok(live(tx)
         .filter(connection::Column::UserId.eq(user.uuid()))
         .order_by_asc(connection::Column::Id)
         .all(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 /// The live connections for a target.
 pub(super) async fn connections_at(tx: &mut Tx, target: GrantTarget) -> Result<Vec<ConnectionRow>, Error> {
-    at(tx, target).all(tx.orm()).await.map_err(db)
+    Ok(at(tx, target).all(tx.orm()).await?)
 }
 
 /// A page of the tenant's live connections, oldest first.
@@ -206,12 +206,12 @@ pub(super) async fn connection_page(
     if let Some(after) = after {
         query = query.filter(connection::Column::Id.gt(after.uuid()));
     }
-    query.all(tx.orm()).await.map_err(db)
+    Ok(query.all(tx.orm()).await?)
 }
 
 /// How many connections of a client registration still hold material to revoke or use.
 pub(super) async fn connections_of_client(tx: &mut Tx, client: OauthClientId) -> Result<Vec<ConnectionRow>, Error> {
-    all(tx).filter(connection::Column::OauthClientId.eq(client.uuid())).all(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(connection::Column::OauthClientId.eq(client.uuid())).all(tx.orm()).await?)
 }
 
 /// Who owns a new connection and what it stands on.
@@ -255,7 +255,7 @@ pub(super) async fn connection_insert(
         ended_at: Set(new.ended_at.map(Timestamp::micros)),
         last_used_at: Set(None),
     };
-    connection::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    connection::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -277,8 +277,7 @@ pub(super) async fn connection_reconnect(
         .col_expr(connection::Column::Scopes, Expr::value(granted.scopes.join(" ")))
         .col_expr(connection::Column::ConnectedAt, Expr::value(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -303,8 +302,7 @@ pub(super) async fn connection_needs_reauth(tx: &mut Tx, id: ConnectionId, reaso
         .col_expr(connection::Column::RefreshLeaseUntil, Expr::value(Option::<i64>::None))
         .filter(connection::Column::EndedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -314,17 +312,12 @@ pub(super) async fn connection_end(tx: &mut Tx, id: ConnectionId, now: Timestamp
         .col_expr(connection::Column::EndedAt, Expr::value(now.micros()))
         .filter(connection::Column::EndedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(ended.rows_affected == 1)
 }
 
 pub(super) async fn connection_used(tx: &mut Tx, id: ConnectionId, now: Timestamp) -> Result<(), Error> {
-    update(tx, id)
-        .col_expr(connection::Column::LastUsedAt, Expr::value(now.micros()))
-        .exec(tx.orm())
-        .await
-        .map_err(db)?;
+    update(tx, id).col_expr(connection::Column::LastUsedAt, Expr::value(now.micros())).exec(tx.orm()).await?;
     Ok(())
 }
 

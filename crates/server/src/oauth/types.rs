@@ -1,9 +1,7 @@
 //! What the slice speaks of: what discovery found, how a target authorises us, a started flow, connections, tokens, revocations.
 
 use strum::{EnumString, IntoStaticStr};
-use thinkwork_primitives::{
-    Actor, ConnectionId, CredentialId, FlowId, GrantTarget, Secret, ThreadId, Timestamp, TurnId, UserId,
-};
+use thinkwork_primitives::{ConnectionId, CredentialId, FlowId, GrantTarget, Secret, Timestamp, UserId};
 
 /// What discovery found: RFC 9728 then RFC 8414, then OIDC.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -106,17 +104,6 @@ pub struct Connection {
     pub connected_at: Timestamp,
     /// When it was last used for a call.
     pub last_used_at: Option<Timestamp>,
-}
-
-/// For which use a token is opened; becomes the audit event.
-#[derive(Clone, Debug)]
-pub struct TokenUse {
-    /// On whose request.
-    pub actor: Actor,
-    pub thread: Option<ThreadId>,
-    pub turn: Option<TurnId>,
-    /// For which tool, by its full name.
-    pub tool: Option<String>,
 }
 
 /// An access token, opened and recorded (committed).

@@ -26,7 +26,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(field, problem) => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::SlugTaken => Self::conflict("slug_taken", "This slug is already taken. Choose another."),
             Error::VersionConflict => IfMatch::precondition_failed(),
             Error::NeedsSession => Self::forbidden(
@@ -44,32 +44,6 @@ impl From<Error> for ApiError {
     }
 }
 
-/// Who may see a Space.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum SpaceAccessValue {
-    Public,
-    Private,
-}
-
-impl From<SpaceAccessValue> for SpaceAccess {
-    fn from(access: SpaceAccessValue) -> Self {
-        match access {
-            SpaceAccessValue::Public => Self::Public,
-            SpaceAccessValue::Private => Self::Private,
-        }
-    }
-}
-
-impl From<SpaceAccess> for SpaceAccessValue {
-    fn from(access: SpaceAccess) -> Self {
-        match access {
-            SpaceAccess::Public => Self::Public,
-            SpaceAccess::Private => Self::Private,
-        }
-    }
-}
-
 /// A Space.
 #[derive(Serialize, ToSchema)]
 struct SpaceResponse {
@@ -82,7 +56,7 @@ struct SpaceResponse {
     #[schema(example = "Billing")]
     name: String,
     /// Who may see it.
-    access: SpaceAccessValue,
+    access: SpaceAccess,
     /// What the agent is told in every turn here.
     #[schema(example = "Say what is due.")]
     prompt: Option<String>,
@@ -100,7 +74,7 @@ impl From<Space> for SpaceResponse {
             id: space.id,
             slug: space.slug,
             name: space.name,
-            access: space.access.into(),
+            access: space.access,
             prompt: space.prompt,
             reopen: space.reopen,
             created_at: space.created_at,
@@ -120,7 +94,7 @@ struct CreateSpaceRequest {
     #[schema(example = "Billing")]
     name: String,
     /// Who may see it.
-    access: SpaceAccessValue,
+    access: SpaceAccess,
     /// What the agent is told in every turn here.
     #[schema(example = "Say what is due.")]
     prompt: Option<String>,
@@ -137,7 +111,7 @@ struct UpdateSpaceRequest {
     #[schema(example = "Billing")]
     name: Option<String>,
     /// Who may see it.
-    access: Option<SpaceAccessValue>,
+    access: Option<SpaceAccess>,
     /// What the agent is told in every turn here; an empty text removes it.
     #[schema(example = "Say what is due.")]
     prompt: Option<String>,
@@ -168,7 +142,7 @@ async fn list(
     paging: Pagination,
 ) -> Result<Json<List<SpaceResponse>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
-    let found = spaces.list(&mut tx, &caller, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = spaces.list(&mut tx, &caller, paging.fetch_limit(), paging.after_id()?).await?;
     Ok(Json(List::cut(found, &paging, |space| space.id.to_string()).map(SpaceResponse::from)))
 }
 
@@ -188,7 +162,7 @@ async fn create(
     let space = match existing {
         Some(id) => spaces.visible(&mut tx, id, &operator.0).await?,
         None => {
-            let new = NewSpace::new(body.slug, body.name, body.access.into());
+            let new = NewSpace::new(body.slug, body.name, body.access);
             let new = NewSpace { prompt: body.prompt, reopen: body.reopen.unwrap_or(new.reopen), ..new };
             let space = spaces.create(&mut tx, new, &operator.0).await?;
             idempotency.keep(&mut tx, &space.id.to_string()).await?;
@@ -224,12 +198,7 @@ async fn update(
     IfMatch(version): IfMatch,
     Json(body): Json<UpdateSpaceRequest>,
 ) -> Result<Json<SpaceResponse>, ApiError> {
-    let change = SpaceUpdate {
-        name: body.name,
-        access: body.access.map(SpaceAccess::from),
-        prompt: body.prompt,
-        reopen: body.reopen,
-    };
+    let change = SpaceUpdate { name: body.name, access: body.access, prompt: body.prompt, reopen: body.reopen };
     let mut tx = spaces.access.write_as(&operator.0).await?;
     let space = spaces.update(&mut tx, id, change, version, &operator.0).await?;
     tx.commit().await?;
@@ -248,7 +217,7 @@ async fn members_list(
 ) -> Result<Json<List<SpaceMemberResponse>>, ApiError> {
     let mut tx = spaces.db.read(caller.tenant).await?;
     spaces.visible(&mut tx, id, &caller).await?;
-    let found = spaces.members(&mut tx, id, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = spaces.members(&mut tx, id, paging.fetch_limit(), paging.after_id()?).await?;
     let wire = List::cut(found, &paging, |member| member.user.to_string());
     Ok(Json(wire.map(|member| SpaceMemberResponse { space_id: id, user_id: member.user, joined_at: member.joined_at })))
 }

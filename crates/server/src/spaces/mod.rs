@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use crate::access::Access;
 use crate::audit::{self, Event};
-use crate::edge::Names;
+use crate::edge::{InvalidField, Names};
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +29,8 @@ pub enum Error {
     /// Not there, or not visible for the caller: 404.
     #[error("there is no such Space for this caller")]
     NotFound,
-    /// A field does not fit: its name and what to do.
-    #[error("the field {0} is not acceptable: {1}")]
-    Invalid(&'static str, &'static str),
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
     /// The slug belongs to another Space of the tenant.
     #[error("another Space has this slug")]
     SlugTaken,
@@ -54,7 +53,8 @@ pub enum Error {
 }
 
 /// Who may see a Space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum SpaceAccess {
     /// Every person and service token of the tenant sees and writes.
@@ -193,7 +193,7 @@ impl Spaces {
         let space = Space {
             id: SpaceId::new(),
             slug: new.slug,
-            name: rules::checked_name(&new.name)?,
+            name: rules::check_name(&new.name)?,
             access: new.access,
             prompt: new.prompt.filter(|prompt| !prompt.trim().is_empty()),
             reopen: new.reopen,
@@ -227,7 +227,7 @@ impl Spaces {
         rules::check_prompt(change.prompt.as_deref())?;
         let mut event = Event::by(by.actor(), "space.changed").on("space", id);
         if let Some(name) = change.name {
-            space.name = rules::checked_name(&name)?;
+            space.name = rules::check_name(&name)?;
         }
         let access_changes = change.access.is_some_and(|access| access != space.access);
         if let Some(access) = change.access {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, NewSpace, Space, SpaceAccess, Spaces, rules};
 use crate::edge::{
-    ApiError, Layout, List, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, ProtectedForm,
+    ApiError, Layout, List, Notice, OperatorForm, Page, PageCaller, PageError, PageMember, PageOperator, Pagination,
 };
 
 /// Every page of the slice. The page of one Space with its threads is the `threads` slice's.
@@ -78,10 +78,10 @@ async fn rows(
     path: &str,
 ) -> Result<(Vec<Row>, String), ApiError> {
     let mut tx = spaces.db.read(caller.tenant()).await?;
-    let found = spaces.list(&mut tx, &caller.principal, paging.limit.saturating_add(1), paging.after_id()?).await?;
-    let List { items, next } = List::cut(found, paging, |space| space.id.to_string());
-    let next = next.map_or_else(String::new, |after| format!("{path}?after={after}"));
-    Ok((items.into_iter().map(Row::from).collect(), next))
+    let found = spaces.list(&mut tx, &caller.principal, paging.fetch_limit(), paging.after_id()?).await?;
+    let list = List::cut(found, paging, |space| space.id.to_string());
+    let next = list.next_href(path);
+    Ok((list.items.into_iter().map(Row::from).collect(), next))
 }
 
 async fn mine(
@@ -121,19 +121,15 @@ async fn list_page(
     match refused.fields.first() {
         Some((field, problem)) if field == "name" => page.name_error.clone_from(problem),
         Some((field, problem)) if field == "slug" => page.slug_error.clone_from(problem),
-        _ => {
-            page.layout.notice =
-                Some(Notice { kind: "bad", text: format!("The Space was not created. {}", refused.message) })
-        }
+        _ => page.layout.notice = Some(Notice::error(format!("The Space was not created. {}", refused.message))),
     }
     Ok((refused.status, Page(page)).into_response())
 }
 
 async fn create(
     State(spaces): State<Spaces>,
-    ProtectedForm { caller, form }: ProtectedForm<SpaceForm>,
+    OperatorForm { caller, form }: OperatorForm<SpaceForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let slug = if form.slug.trim().is_empty() { rules::slug_of(&form.name) } else { form.slug.trim().to_owned() };
     let access = if form.access == "public" { SpaceAccess::Public } else { SpaceAccess::Private };
     let new = NewSpace { prompt: Some(form.prompt.clone()), ..NewSpace::new(slug, form.name.clone(), access) };

@@ -1,8 +1,9 @@
 //! Pure decisions: who sees a Space, who lets whom in, and what a Space may be called.
 
-use thinkwork_primitives::{AuthMethod, Identity, Principal, Role, UserId, limits};
+use thinkwork_primitives::{AuthMethod, Identity, Principal, Role, UserId};
 
 use super::{Error, SourcePolicy, SpaceAccess};
+use crate::edge::{InvalidField, validation};
 
 /// Characters of a slug: a word in an address, not a sentence.
 const SLUG_CHARS_MAX: usize = 40;
@@ -40,10 +41,11 @@ pub(super) const fn may_empty(access: SpaceAccess) -> bool {
 /// A private Space begins with its maker as its one member; made by nobody in person, it would be nobody's.
 pub(super) fn check_first_member(access: SpaceAccess, maker: Option<UserId>) -> Result<(), Error> {
     if access == SpaceAccess::Private && maker.is_none() {
-        Err(Error::Invalid(
+        Err(InvalidField::new(
             "access",
             "a service token is a member of nothing, so nobody would see it; use public, or let a person make it.",
-        ))
+        )
+        .into())
     } else {
         Ok(())
     }
@@ -61,31 +63,26 @@ pub(super) fn check_widening(from: SpaceAccess, to: Option<SpaceAccess>, by: &Pr
 
 /// Refuses what does not fit an address.
 pub(super) fn check_slug(slug: &str) -> Result<(), Error> {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let ends_well = !slug.starts_with('-') && !slug.ends_with('-');
-    if (1..=SLUG_CHARS_MAX).contains(&slug.len()) && slug.bytes().all(fits) && ends_well {
-        Ok(())
-    } else {
-        Err(Error::Invalid("slug", "use 1 to 40 of a-z, 0-9 and hyphens, not at the ends, for example billing-team."))
+    if validation::is_slug(slug, SLUG_CHARS_MAX) {
+        return Ok(());
     }
+    let problem = "use 1 to 40 of a-z, 0-9 and hyphens, not at the ends, for example billing-team.";
+    Err(InvalidField::new("slug", problem).into())
 }
 
 /// The name without outer spaces.
-pub(super) fn checked_name(name: &str) -> Result<String, Error> {
-    let name = name.trim();
-    let count = name.chars().count();
-    if (1..=limits::NAME_CHARS_MAX).contains(&count) && !name.chars().any(char::is_control) {
-        Ok(name.to_owned())
-    } else {
-        Err(Error::Invalid("name", "enter 1 to 120 characters in one line."))
-    }
+pub(super) fn check_name(name: &str) -> Result<String, Error> {
+    let name = validation::name(name).ok_or(InvalidField::new("name", "enter 1 to 120 characters in one line."))?;
+    Ok(name.to_owned())
 }
 
 /// Refuses prompts that no turn could carry.
 pub(super) fn check_prompt(prompt: Option<&str>) -> Result<(), Error> {
     match prompt {
-        Some(text) if text.len() > PROMPT_BYTES_MAX => Err(Error::Invalid("prompt", "use at most 16,384 bytes.")),
-        Some(text) if text.contains('\0') => Err(Error::Invalid("prompt", "remove the null character.")),
+        Some(text) if text.len() > PROMPT_BYTES_MAX => {
+            Err(InvalidField::new("prompt", "use at most 16,384 bytes.").into())
+        }
+        Some(text) if text.contains('\0') => Err(InvalidField::new("prompt", "remove the null character.").into()),
         _ => Ok(()),
     }
 }
@@ -94,7 +91,7 @@ pub(super) fn check_prompt(prompt: Option<&str>) -> Result<(), Error> {
 pub(super) fn check_policy(policy: &SourcePolicy) -> Result<(), Error> {
     let named = policy.tool_allowlist.as_ref().map_or(0, Vec::len);
     if named > TOOLS_MAX || policy.approvals.len() > TOOLS_MAX {
-        return Err(Error::Invalid("tool_allowlist", "name at most 500 tools."));
+        return Err(InvalidField::new("tool_allowlist", "name at most 500 tools.").into());
     }
     Ok(())
 }

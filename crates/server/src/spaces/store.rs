@@ -10,8 +10,10 @@ use uuid::Uuid;
 
 use super::{Error, SourcePolicy, Space, SpaceMember, SpaceSource};
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 fn named(requester: &Requester) -> String {
@@ -33,7 +35,7 @@ pub(super) async fn space_insert(tx: &mut Tx, space: &Space, by: &Actor) -> Resu
     };
     let taken = OnConflict::columns([space::Column::TenantId, space::Column::Slug]).do_nothing().to_owned();
     let insert = space::Entity::insert(row).on_conflict(taken);
-    if insert.exec_without_returning(tx.orm()).await.map_err(db)? == 1 { Ok(()) } else { Err(Error::SlugTaken) }
+    if insert.exec_without_returning(tx.orm()).await? == 1 { Ok(()) } else { Err(Error::SlugTaken) }
 }
 
 /// False when the row has another version by now.
@@ -48,8 +50,7 @@ pub(super) async fn space_update(tx: &mut Tx, space: &Space) -> Result<bool, Err
         .filter(space::Column::Id.eq(space.id.uuid()))
         .filter(space::Column::Version.eq(space.version))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -72,8 +73,7 @@ pub(super) async fn space_find(tx: &mut Tx, id: SpaceId) -> Result<Option<Space>
         .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(space::Column::Id.eq(id.uuid()))
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     row.map(space_of).transpose()
 }
 
@@ -83,8 +83,7 @@ pub(super) async fn spaces_find(tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<Spac
         .filter(space::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(space::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(space_of).collect()
 }
 
@@ -100,8 +99,7 @@ pub(super) async fn space_with_sources(tx: &mut Tx, id: SpaceId) -> Result<Optio
         .select_also(source::Entity)
         .order_by_asc(source::Column::Id)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let (spaces, sources): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
     let sources = sources.into_iter().flatten().map(source_of).collect::<Result<_, _>>()?;
     spaces.into_iter().next().map(|space| Ok((space_of(space)?, sources))).transpose()
@@ -115,8 +113,7 @@ pub(super) async fn space_lock(tx: &mut Tx, id: SpaceId) -> Result<(), Error> {
         .filter(space::Column::Id.eq(id.uuid()))
         .lock(LockType::NoKeyUpdate)
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -148,14 +145,12 @@ pub(super) async fn space_names(tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<(Spa
         .columns([space::Column::Id, space::Column::Name])
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.into_iter().map(|(id, name)| (SpaceId::from_uuid(id), name)).collect())
 }
 
 pub(super) async fn space_ids(tx: &mut Tx, user: Option<UserId>) -> Result<Vec<SpaceId>, Error> {
-    let ids: Vec<Uuid> =
-        seen_by(tx, user).select_only().column(space::Column::Id).into_tuple().all(tx.orm()).await.map_err(db)?;
+    let ids: Vec<Uuid> = seen_by(tx, user).select_only().column(space::Column::Id).into_tuple().all(tx.orm()).await?;
     Ok(ids.into_iter().map(SpaceId::from_uuid).collect())
 }
 
@@ -169,7 +164,7 @@ pub(super) async fn space_list(
     if let Some(after) = after {
         select = select.filter(space::Column::Id.gt(after.uuid()));
     }
-    select.all(tx.orm()).await.map_err(db)?.into_iter().map(space_of).collect()
+    select.all(tx.orm()).await?.into_iter().map(space_of).collect()
 }
 
 fn members(tx: &Tx, space: SpaceId) -> sea_orm::Select<member::Entity> {
@@ -192,12 +187,12 @@ pub(super) async fn is_member(tx: &mut Tx, space: SpaceId, user: UserId) -> Resu
 }
 
 pub(super) async fn member_find(tx: &mut Tx, space: SpaceId, user: UserId) -> Result<Option<SpaceMember>, Error> {
-    let row = members(tx, space).filter(member::Column::UserId.eq(user.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = members(tx, space).filter(member::Column::UserId.eq(user.uuid())).one(tx.orm()).await?;
     Ok(row.as_ref().map(member_of))
 }
 
 pub(super) async fn member_count(tx: &mut Tx, space: SpaceId) -> Result<u64, Error> {
-    members(tx, space).count(tx.orm()).await.map_err(db)
+    Ok(members(tx, space).count(tx.orm()).await?)
 }
 
 pub(super) async fn member_list(
@@ -210,7 +205,7 @@ pub(super) async fn member_list(
     if let Some(after) = after {
         select = select.filter(member::Column::UserId.gt(after.uuid()));
     }
-    Ok(select.all(tx.orm()).await.map_err(db)?.iter().map(member_of).collect())
+    Ok(select.all(tx.orm()).await?.iter().map(member_of).collect())
 }
 
 /// False when they were a member before.
@@ -231,7 +226,7 @@ pub(super) async fn member_insert(
     };
     let columns = [member::Column::TenantId, member::Column::SpaceId, member::Column::UserId];
     let insert = member::Entity::insert(row).on_conflict(OnConflict::columns(columns).do_nothing().to_owned());
-    Ok(insert.exec_without_returning(tx.orm()).await.map_err(db)? == 1)
+    Ok(insert.exec_without_returning(tx.orm()).await? == 1)
 }
 
 pub(super) async fn member_delete(tx: &mut Tx, space: SpaceId, user: UserId) -> Result<(), Error> {
@@ -240,8 +235,7 @@ pub(super) async fn member_delete(tx: &mut Tx, space: SpaceId, user: UserId) -> 
         .filter(member::Column::SpaceId.eq(space.uuid()))
         .filter(member::Column::UserId.eq(user.uuid()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -265,8 +259,7 @@ pub(super) async fn source_list(tx: &mut Tx, space: SpaceId) -> Result<Vec<Space
         .filter(source::Column::SpaceId.eq(space.uuid()))
         .order_by_asc(source::Column::Id)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(source_of).collect()
 }
 
@@ -302,7 +295,7 @@ pub(super) async fn source_set(
             source::Column::GrantedAt,
         ])
         .to_owned();
-    source::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await.map_err(db)?;
+    source::Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -314,8 +307,7 @@ pub(super) async fn source_delete(tx: &mut Tx, space: SpaceId, id: ToolSourceId)
         .filter(source::Column::SourceKind.eq(id.kind()))
         .filter(source::Column::SourceId.eq(id.uuid()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected > 0)
 }
 
@@ -326,8 +318,7 @@ pub(super) async fn spaces_of_source(tx: &mut Tx, id: ToolSourceId) -> Result<Ve
         .filter(source::Column::SourceId.eq(id.uuid()))
         .order_by_asc(source::Column::Id)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.into_iter().map(|row| SpaceId::from_uuid(row.space_id)).collect())
 }
 

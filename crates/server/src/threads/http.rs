@@ -40,7 +40,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(field, sentence) => Self::invalid(field, sentence),
+            Error::Invalid(error) => error.into(),
             Error::TooManyStreams => Self::too_many(
                 STREAM_RETRY_SECONDS,
                 format!(
@@ -157,7 +157,7 @@ async fn create(
                 thread: None,
                 title: body.title,
                 text: body.text,
-                priority: body.priority.map(Into::into),
+                priority: body.priority,
             };
             let received = threads.write(&mut tx, new, &caller).await?;
             idempotency.keep(&mut tx, &received.thread.id.to_string()).await?;
@@ -216,7 +216,7 @@ async fn messages_list(
     let after = paging.after_id::<i64>()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     threads.visible(&mut tx, id, &caller).await?;
-    let found = threads.messages(&mut tx, id, paging.limit.saturating_add(1), after).await?;
+    let found = threads.messages(&mut tx, id, paging.fetch_limit(), after).await?;
     let names =
         threads.names.of_clients(&mut tx, &found.iter().map(|message| message.client).collect::<Vec<_>>()).await?;
     let list = List::cut(found, &paging, |message| message.sequence.to_string());
@@ -268,7 +268,7 @@ async fn turns_list(
     let after = paging.after_id()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     threads.visible(&mut tx, id, &caller).await?;
-    let found = threads.turns(&mut tx, id, paging.limit.saturating_add(1), after).await?;
+    let found = threads.turns(&mut tx, id, paging.fetch_limit(), after).await?;
     let List { items, next } = List::cut(found, &paging, |turn| turn.id.to_string());
     let mut wire = Vec::with_capacity(items.len());
     for turn in items {

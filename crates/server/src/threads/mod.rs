@@ -34,7 +34,7 @@ pub use run::{NextTurn, StepUseRecorder, TurnQueues};
 
 use crate::access::Access;
 use crate::audit::{self, Event};
-use crate::edge::Names;
+use crate::edge::{InvalidField, Names};
 use crate::spaces::Spaces;
 
 /// What can go wrong here.
@@ -43,9 +43,8 @@ pub enum Error {
     /// Not there, or not visible for the caller: 404.
     #[error("there is no such thread for this caller")]
     NotFound,
-    /// What was sent does not fit: a sentence.
-    #[error("{0}")]
-    Invalid(&'static str, &'static str),
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
     /// The caller has as many streams open as one may have.
     #[error("the caller has too many streams open")]
     TooManyStreams,
@@ -167,7 +166,7 @@ impl Threads {
         let mut event = Event::by(by.actor(), "thread.changed").on("thread", id).within(Some(id), None);
         let has_new_title = change.title.is_some();
         if let Some(title) = change.title {
-            thread.title = rules::checked_title(&title)?;
+            thread.title = rules::check_title(&title)?;
             event = event.detail("title_changed", true);
         }
         if let Some(status) = change.status {

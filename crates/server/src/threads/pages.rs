@@ -181,9 +181,10 @@ async fn begin(
             tx.commit().await?;
             Ok(Redirect::to(&format!("/me/threads/{}", received.thread.id)).into_response())
         }
-        Err(Error::Invalid(_, sentence)) => {
+        Err(Error::Invalid(error)) => {
             drop(tx);
-            let page = space_page(&threads, &caller, id, &Pagination::default(), form, sentence.to_owned()).await?;
+            let page =
+                space_page(&threads, &caller, id, &Pagination::default(), form, error.problem.into_owned()).await?;
             Ok((axum::http::StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
         }
         Err(other) => Err(other.into()),
@@ -226,7 +227,7 @@ async fn all(
     let after = paging.after_cursor()?;
     let (filter, notice) = match query.filter() {
         Ok(filter) => (filter, None),
-        Err(error) => (ThreadFilter::default(), Some(Notice { kind: "bad", text: error.message })),
+        Err(error) => (ThreadFilter::default(), Some(Notice::error(error.message))),
     };
     let mut tx = threads.db.read(caller.tenant()).await?;
     let ThreadPage { threads: found, next } =

@@ -2,12 +2,14 @@
 //!
 //! Invariant: requester and credential subject are never optional. Re-exported by the slice's face.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use thinkwork_primitives::{
     ActingClient, Actor, Channel, CredentialSubject, Effect, Marks, MessageId, Requester, SpaceId, StepId, ThreadId,
     Timestamp, ToolSourceId, TurnId,
 };
+use utoipa::ToSchema;
 
 use crate::tools::{LeftOut, OfferedSource};
 
@@ -33,7 +35,10 @@ impl MessageRole {
 }
 
 /// Where a thread stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr, VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ThreadStatus {
     /// Not planned yet.
@@ -60,7 +65,8 @@ impl ThreadStatus {
 }
 
 /// How pressing a thread is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Priority {
     /// Whenever.

@@ -3,6 +3,7 @@
 use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, limits};
 
 use super::{Error, IncomingMessage, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
+use crate::edge::{InvalidField, validation};
 
 /// Text of data messages: a webhook's largest body, written out as JSON with room for its escapes.
 const DATA_TEXT_BYTES_MAX: usize = limits::UPSTREAM_BODY_BYTES_MAX;
@@ -37,13 +38,13 @@ pub(super) fn check_attribution(requester: &Requester, subject: CredentialSubjec
     match (requester, subject.user()) {
         (Requester::User(asker), Some(owner)) if *asker == owner => Ok(()),
         (Requester::User(_), _) => {
-            Err(Error::Invalid("text", "a person's message has that person as credential subject"))
+            Err(InvalidField::new("text", "a person's message has that person as credential subject").into())
         }
         (Requester::Trigger(_), Some(_)) => Ok(()),
         (Requester::Trigger(_), None) => {
-            Err(Error::Invalid("text", "a trigger's message has its owner as credential subject"))
+            Err(InvalidField::new("text", "a trigger's message has its owner as credential subject").into())
         }
-        (_, Some(_)) => Err(Error::Invalid("text", "work without a user has no user as credential subject")),
+        (_, Some(_)) => Err(InvalidField::new("text", "work without a user has no user as credential subject").into()),
         (_, None) => Ok(()),
     }
 }
@@ -66,7 +67,7 @@ pub(super) fn check_inbound(inbound: &IncomingMessage) -> Result<(), Error> {
         _ => false,
     };
     if !fits {
-        return Err(Error::Invalid("text", "this requester cannot write in this role"));
+        return Err(InvalidField::new("text", "this requester cannot write in this role").into());
     }
     check_text(inbound.role, &inbound.text)
 }
@@ -77,9 +78,9 @@ fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
         _ => (limits::MESSAGE_TEXT_BYTES_MAX, "a message has at most 65,536 bytes; longer texts are files"),
     };
     if text.trim().is_empty() && role != MessageRole::Data {
-        return Err(Error::Invalid("text", "the message is empty; write something"));
+        return Err(InvalidField::new("text", "the message is empty; write something").into());
     }
-    if text.len() > most { Err(Error::Invalid("text", sentence)) } else { Ok(()) }
+    if text.len() > most { Err(InvalidField::new("text", sentence).into()) } else { Ok(()) }
 }
 
 /// The marks of a message that arrived: what the requester did not write is untrusted, a trigger's is private too.
@@ -112,10 +113,10 @@ pub(super) fn title_of(given: Option<&str>, text: &str) -> String {
 }
 
 /// A title that somebody typed into a form.
-pub(super) fn checked_title(title: &str) -> Result<String, Error> {
-    let title = title.trim();
-    let fits = (1..=limits::NAME_CHARS_MAX).contains(&title.chars().count()) && !title.chars().any(char::is_control);
-    if fits { Ok(title.to_owned()) } else { Err(Error::Invalid("title", "a title is one line of 1 to 120 characters")) }
+pub(super) fn check_title(title: &str) -> Result<String, Error> {
+    let problem = "a title is one line of 1 to 120 characters";
+    let title = validation::name(title).ok_or(InvalidField::new("title", problem))?;
+    Ok(title.to_owned())
 }
 
 /// What this caller writes, as an inbound message; and whether they typed it in a session.

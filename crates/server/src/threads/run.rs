@@ -21,6 +21,7 @@ use super::{
 };
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialUse, UseRecorder};
+use crate::edge::InvalidField;
 use crate::edge::caller::BoxFuture;
 use crate::tools::{LeftOut, OfferedSource};
 
@@ -178,7 +179,7 @@ impl Threads {
             return Err(Error::Over);
         }
         if !rules::may_open(&of.requester, of.subject, new.subject) {
-            return Err(Error::Invalid("text", "a step uses no credential but its turn's"));
+            return Err(InvalidField::new("text", "a step uses no credential but its turn's").into());
         }
         let now = self.clock.now();
         let id = store::step::step_insert(tx, of, new, now).await?;
@@ -215,7 +216,7 @@ fn end_turn(tx: &mut Tx, batch: &mut ThreadBatch, mut turn: Turn, end: TurnEnd) 
 
 fn write_reply(tx: &mut Tx, batch: &mut ThreadBatch, of: &Turn, reply: NewReply) -> Result<(), Error> {
     if reply.role == MessageRole::User {
-        return Err(Error::Invalid("text", "a turn never writes as its requester"));
+        return Err(InvalidField::new("text", "a turn never writes as its requester").into());
     }
     let now = batch.now();
     let client = if reply.role == MessageRole::System { ActingClient::System } else { ActingClient::Agent };

@@ -61,56 +61,6 @@ impl ThreadResponse {
     }
 }
 
-/// Where a thread stands.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum ThreadStatusValue {
-    Backlog,
-    Todo,
-    InProgress,
-    InReview,
-    Blocked,
-    Done,
-    Cancelled,
-}
-
-impl From<ThreadStatusValue> for ThreadStatus {
-    fn from(status: ThreadStatusValue) -> Self {
-        match status {
-            ThreadStatusValue::Backlog => Self::Backlog,
-            ThreadStatusValue::Todo => Self::Todo,
-            ThreadStatusValue::InProgress => Self::InProgress,
-            ThreadStatusValue::InReview => Self::InReview,
-            ThreadStatusValue::Blocked => Self::Blocked,
-            ThreadStatusValue::Done => Self::Done,
-            ThreadStatusValue::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
-/// How pressing a thread is.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum PriorityValue {
-    Low,
-    Medium,
-    High,
-    Urgent,
-    Critical,
-}
-
-impl From<PriorityValue> for Priority {
-    fn from(priority: PriorityValue) -> Self {
-        match priority {
-            PriorityValue::Low => Self::Low,
-            PriorityValue::Medium => Self::Medium,
-            PriorityValue::High => Self::High,
-            PriorityValue::Urgent => Self::Urgent,
-            PriorityValue::Critical => Self::Critical,
-        }
-    }
-}
-
 /// A thread to begin.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -124,7 +74,7 @@ pub(super) struct CreateThreadRequest {
     #[schema(example = "Which invoices are open?")]
     pub(super) text: String,
     /// How urgent it is; `medium` if absent.
-    pub(super) priority: Option<PriorityValue>,
+    pub(super) priority: Option<Priority>,
 }
 
 /// A message to write.
@@ -144,14 +94,14 @@ pub(super) struct UpdateThreadRequest {
     #[schema(example = "Open invoices")]
     title: Option<String>,
     /// Where it stands.
-    status: Option<ThreadStatusValue>,
+    status: Option<ThreadStatus>,
     /// How urgent it is.
-    priority: Option<PriorityValue>,
+    priority: Option<Priority>,
 }
 
 impl From<UpdateThreadRequest> for ThreadUpdate {
     fn from(change: UpdateThreadRequest) -> Self {
-        Self { title: change.title, status: change.status.map(Into::into), priority: change.priority.map(Into::into) }
+        Self { title: change.title, status: change.status, priority: change.priority }
     }
 }
 

@@ -11,9 +11,7 @@ use serde::Deserialize;
 use thinkwork_primitives::{CredentialSubject, Effect, Requester, SpaceId, ToolSourceId, UserId, limits};
 
 use super::{Error, GrantAct, LeftOut, LeftOutReason, Narrowing, OfferedSource, OfferedTool, OfferedTools, Tools};
-use crate::edge::{
-    ApiError, DisplayTime, Layout, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, Path, Query,
-};
+use crate::edge::{ApiError, DisplayTime, Layout, Page, PageCaller, PageError, PageMember, PageOperator, Path, Query};
 use crate::spaces::Approval;
 
 /// The pages' routes.
@@ -169,8 +167,8 @@ impl Tools {
 
     /// Enabled people of the tenant by name, for the operator's choice.
     async fn people(&self, caller: &PageCaller, chosen: UserId) -> Result<Vec<PersonChoice>, ApiError> {
-        let all = Pagination { limit: limits::PAGE_ITEMS_MAX, after: None };
-        let found = self.access.users(caller.tenant(), &all).await.map_err(|error| ApiError::internal(&error))?;
+        let found = self.access.users(caller.tenant(), limits::PAGE_ITEMS_MAX, None).await;
+        let found = found.map_err(|error| ApiError::internal(&error))?;
         let enabled = found.into_iter().filter(|user| !user.disabled || user.id == chosen);
         let mut people: Vec<PersonChoice> = enabled
             .map(|user| PersonChoice { id: user.id.to_string(), name: user.name, is_chosen: user.id == chosen })

@@ -10,6 +10,7 @@ use url::Url;
 use super::{Error, Turns, store};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
+use crate::edge::InvalidField;
 
 /// Instructions are read with every call; longer ones belong into Spaces.
 const INSTRUCTIONS_BYTES_MAX: usize = 32_768;
@@ -76,17 +77,19 @@ impl Turns {
     pub async fn agent_set(&self, change: AgentUpdate, by: &Principal) -> Result<AgentShown, Error> {
         let model = self.check_model(change.model_base_url.as_deref(), change.model.as_deref())?;
         if change.instructions.len() > INSTRUCTIONS_BYTES_MAX {
-            return Err(invalid("instructions", format!("use at most {INSTRUCTIONS_BYTES_MAX} bytes.")));
+            return Err(
+                InvalidField::new("instructions", format!("use at most {INSTRUCTIONS_BYTES_MAX} bytes.")).into()
+            );
         }
         if change.instructions.contains('\0') {
-            return Err(invalid("instructions", "remove the null character."));
+            return Err(InvalidField::new("instructions", "remove the null character.").into());
         }
         let now = self.clock.now();
         let actor = by.actor();
         let mut tx = self.access.write_as(by).await?;
         let before = store::agent_find(&mut tx).await?;
         let credential = match (&model, &change.api_key, before.credential) {
-            (None, Some(_), _) => return Err(invalid("api_key", "enter a model for this key.")),
+            (None, Some(_), _) => return Err(InvalidField::new("api_key", "enter a model for this key.").into()),
             (None, None, Some(old)) => {
                 self.credentials.revoke(&mut tx, old, &actor).await?;
                 None
@@ -104,10 +107,11 @@ impl Turns {
                 Some(self.credentials.create(&mut tx, Owner::Agent, "model_key", key, &actor).await?)
             }
             (Some(new), None, Some(_)) if !same_origin(before.model.as_ref(), new) => {
-                return Err(invalid(
+                return Err(InvalidField::new(
                     "api_key",
                     "enter the key again: the stored key is only sent to the address it was entered for.",
-                ));
+                )
+                .into());
             }
             (_, None, kept) => kept,
         };
@@ -134,22 +138,27 @@ impl Turns {
         let (base_url, name) = match (filled(base_url), filled(name)) {
             (None, None) => return Ok(None),
             (Some(base_url), Some(name)) => (base_url, name),
-            (None, Some(_)) => return Err(invalid("model_base_url", "enter the base URL of the model.")),
-            (Some(_), None) => return Err(invalid("model", "enter the name of the model.")),
+            (None, Some(_)) => {
+                return Err(InvalidField::new("model_base_url", "enter the base URL of the model.").into());
+            }
+            (Some(_), None) => return Err(InvalidField::new("model", "enter the name of the model.").into()),
         };
         if name.chars().count() > limits::NAME_CHARS_MAX || name.chars().any(char::is_control) {
-            return Err(invalid("model", format!("use at most {} visible characters.", limits::NAME_CHARS_MAX)));
+            return Err(InvalidField::new(
+                "model",
+                format!("use at most {} visible characters.", limits::NAME_CHARS_MAX),
+            )
+            .into());
         }
-        let url = self.outbound.check_url(&base_url).map_err(|error| invalid("model_base_url", format!("{error}.")))?;
+        let url = self
+            .outbound
+            .check_url(&base_url)
+            .map_err(|error| InvalidField::new("model_base_url", format!("{error}.")))?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(invalid("model_base_url", "remove everything after ? or #."));
+            return Err(InvalidField::new("model_base_url", "remove everything after ? or #.").into());
         }
         Ok(Some(Model { base_url: url.as_str().trim_end_matches('/').to_owned(), name }))
     }
-}
-
-fn invalid(field: &'static str, problem: impl Into<String>) -> Error {
-    Error::Invalid { field, problem: problem.into() }
 }
 
 /// Whether a key that was entered for the one may be sent to the other.

@@ -15,7 +15,7 @@ use super::execution::{Execution, TurnInput, TurnProgress};
 use super::rules::{AssistantMessage, Next, ToolCall, next};
 use super::tool_step::{ToolRequest, step_span};
 use super::{Error, context, model};
-use crate::credentials::{OpenRequest, OpenedCredential};
+use crate::credentials::{OpenedCredential, UseContext};
 use crate::threads::StepUseRecorder;
 use crate::threads::{MessageRole, NewReply, NewStep, Step, StepEnd, StepKind, StepStatus, TurnStatus};
 use crate::tools::CallOrigin;
@@ -154,25 +154,22 @@ impl Execution<'_> {
         self.turns.threads.turn_mark(&mut tx, self.turn.id, progress.marks).await?;
         let key = match input.agent.credential {
             Some(credential) => {
-                Some(self.turns.credentials.open(&mut tx, credential, self.opening(&StepUseRecorder(step))).await?)
+                let context = UseContext {
+                    actor: self.context.actor(),
+                    thread: Some(self.turn.thread),
+                    turn: Some(self.turn.id),
+                    tool: None,
+                };
+                let recorder = StepUseRecorder(step);
+                let opening = context.request(Surface::ModelCall, CredentialSubject::Tenant);
+                let opening = opening.recorded_by(Some(&recorder));
+                Some(self.turns.credentials.open(&mut tx, credential, opening).await?)
             }
             None => None,
         };
         self.check_lease(&mut tx).await?;
         tx.commit().await?;
         Ok(Some((step, key)))
-    }
-
-    fn opening<'n>(&self, recorder: &'n StepUseRecorder) -> OpenRequest<'n> {
-        OpenRequest {
-            surface: Surface::ModelCall,
-            actor: self.context.actor(),
-            subject: CredentialSubject::Tenant,
-            thread: Some(self.turn.thread),
-            turn: Some(self.turn.id),
-            tool: None,
-            recorder: Some(recorder),
-        }
     }
 }
 

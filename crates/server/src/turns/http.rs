@@ -99,7 +99,7 @@ async fn set(
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid { field, problem } => Self::invalid(field, problem),
+            Error::Invalid(error) => error.into(),
             Error::Credentials(crate::credentials::Error::Refused(problem)) => Self::invalid("api_key", problem),
             Error::Access(error) => error.into(),
             Error::TakenOver

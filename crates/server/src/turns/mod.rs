@@ -28,6 +28,7 @@ use tracing::Instrument as _;
 
 use crate::access::Access;
 use crate::credentials::Credentials;
+use crate::edge::InvalidField;
 use crate::spaces::Spaces;
 use crate::threads::{Threads, Turn};
 use crate::tools::Tools;
@@ -39,13 +40,8 @@ pub use begin::BeginOutcome;
 /// What can go wrong here. What goes wrong inside a turn is shown in its thread instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting of the agent does not fit.
-    #[error("{field}: {problem}")]
-    Invalid {
-        field: &'static str,
-        /// What to do.
-        problem: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
     /// Another process took this thread over.
     #[error("another process runs this thread now")]
     TakenOver,

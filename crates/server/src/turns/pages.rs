@@ -11,7 +11,7 @@ use thinkwork_primitives::Secret;
 
 use super::{AgentShown, AgentUpdate, Error, Turns};
 use crate::edge::pages::Notice;
-use crate::edge::{ApiError, Layout, Page, PageCaller, PageError, PageOperator, ProtectedForm};
+use crate::edge::{ApiError, Layout, OperatorForm, Page, PageCaller, PageError, PageOperator};
 
 /// The pages of this slice.
 pub fn routes(turns: &Turns) -> Router {
@@ -64,15 +64,14 @@ async fn agent_show(
         instructions: settings.agent.instructions.clone(),
         api_key: None,
     };
-    let notice = shown.saved.map(|_| Notice { kind: "good", text: "Saved. Changes apply to new messages.".to_owned() });
+    let notice = shown.saved.map(|_| Notice::success("Saved. Changes apply to new messages."));
     Ok(Page(page(&caller, &settings, form, AgentErrors::default(), notice)))
 }
 
 async fn agent_save(
     State(turns): State<Turns>,
-    ProtectedForm { caller, form }: ProtectedForm<AgentForm>,
+    OperatorForm { caller, form }: OperatorForm<AgentForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let AgentForm { model_base_url, model, instructions, api_key } = form;
     // The key's field is empty unless the operator enters a new one.
     let change = AgentUpdate {
@@ -87,7 +86,7 @@ async fn agent_save(
     };
     let settings = turns.agent(caller.tenant()).await?;
     let form = AgentForm { model_base_url, model, instructions, api_key: None };
-    let notice = Notice { kind: "bad", text: "Nothing was saved. Correct the errors below and save again.".to_owned() };
+    let notice = Notice::error("Nothing was saved. Correct the errors below and save again.");
     let page = Page(page(&caller, &settings, form, error, Some(notice)));
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }

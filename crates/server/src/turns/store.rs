@@ -10,13 +10,15 @@ use uuid::Uuid;
 use super::Error;
 use super::agent::{Agent, Model as AgentModel};
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 /// The settings; empty ones where none were stored.
 pub(super) async fn agent_find(tx: &mut Tx) -> Result<Agent, Error> {
-    let row = Entity::find().filter(Column::TenantId.eq(tx.tenant().uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = Entity::find().filter(Column::TenantId.eq(tx.tenant().uuid())).one(tx.orm()).await?;
     let Some(row) = row else { return Ok(Agent::default()) };
     Ok(Agent {
         model: row.model_base_url.zip(row.model).map(|(base_url, name)| AgentModel { base_url, name }),
@@ -50,7 +52,7 @@ pub(super) async fn agent_set(tx: &mut Tx, agent: &Agent, now: Timestamp) -> Res
             Column::Version,
         ])
         .to_owned();
-    Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Entity::insert(row).on_conflict(replace).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 

@@ -25,9 +25,9 @@ struct AcceptedEvent<'a> {
 impl<'a> AcceptedEvent<'a> {
     fn read(event: &'a Event) -> Result<Self, Error> {
         let webhook = event.source.strip_prefix(SOURCE_PREFIX).and_then(|text| text.parse().ok());
-        let webhook = webhook.ok_or_else(|| Error::Invalid(format!("{} is no webhook's source", event.source)))?;
+        let webhook = webhook.ok_or_else(|| Error::BadEvent(format!("{} is no webhook's source", event.source)))?;
         let envelope = Envelope::decode(&event.body).ok_or_else(|| {
-            Error::Invalid(format!("the event {} is written in a format this thinkwork does not know", event.id))
+            Error::BadEvent(format!("the event {} is written in a format this thinkwork does not know", event.id))
         })?;
         Ok(Self { event, webhook, envelope })
     }
@@ -99,7 +99,7 @@ impl Webhooks {
             Some(reason) => Ok(Err(reason.to_owned())),
             None => match received.next() {
                 Some(Ok(received)) => Ok(Ok(received)),
-                Some(Err(threads::Error::Invalid(_, reason))) => Ok(Err(reason.to_owned())),
+                Some(Err(threads::Error::Invalid(error))) => Ok(Err(error.problem.into_owned())),
                 // An inbound event names no thread and has no person, so this is its Space.
                 Some(Err(threads::Error::NotFound)) => {
                     Ok(Err("the Space of the webhook is gone; choose another one and replay".to_owned()))

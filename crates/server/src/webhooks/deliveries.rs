@@ -53,7 +53,6 @@ impl Webhooks {
             items.extend(rows.iter().filter_map(shown));
         }
         if result != Some(DeliveryResult::Accepted) {
-            let filter = store::DeliveryFilter { result, since, until };
             let rows = store::delivery_list(tx, webhook, filter, limit, after).await?;
             items.retain(|item| !rows.iter().any(|row| row.id == item.id));
             items.extend(rows);

@@ -19,19 +19,20 @@ use super::{
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
 use crate::edge::Idempotency;
+use crate::edge::InvalidField;
 
 impl Webhooks {
     /// Makes a webhook in `tx`. Its address takes requests after the commit.
     ///
     /// # Errors
-    /// [`Error::Field`]; a Space that the maker does not see is one.
+    /// [`Error::Invalid`]; a Space that the maker does not see is one.
     pub async fn create(&self, tx: &mut Tx, new: NewWebhook, by: &Principal) -> Result<WebhookWithSecret, Error> {
         rules::check_new(&new)?;
         match self.inner.spaces.visible(tx, new.space, by).await {
             Ok(_) => {}
             Err(crate::spaces::Error::NotFound) => {
-                let problem = "this Space does not exist or you do not have access; choose another.".to_owned();
-                return Err(Error::Field { field: "space_id", problem });
+                let problem = "this Space does not exist or you do not have access; choose another.";
+                return Err(InvalidField::new("space_id", problem).into());
             }
             Err(error) => return Err(error.into()),
         }
@@ -99,7 +100,7 @@ impl Webhooks {
     /// Changes a webhook; holds for the next request.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Field`]; [`Error::VersionConflict`] where `expected` is not the version.
+    /// [`Error::NotFound`], [`Error::Invalid`]; [`Error::VersionConflict`] where `expected` is not the version.
     pub async fn update(
         &self,
         id: WebhookId,
@@ -136,14 +137,13 @@ impl Webhooks {
     ) -> Result<WebhookWithSecret, Error> {
         if overlap > OVERLAP_MAX {
             let problem = format!("use at most {} seconds.", OVERLAP_MAX.as_secs());
-            return Err(Error::Field { field: "overlap_seconds", problem });
+            return Err(InvalidField::new("overlap_seconds", problem).into());
         }
         let mut tx = self.inner.access.write_as(by).await?;
         let (webhook, _) = self.find(&mut tx, id).await?;
         let secret = match secret {
             Some(secret) => {
-                let field = |problem: &str| Error::Field { field: "secret", problem: problem.to_owned() };
-                webhook.scheme.verifier().check_secret(&secret).map_err(field)?;
+                rules::check_secret(&webhook.scheme, &secret)?;
                 secret
             }
             None => webhook.scheme.verifier().secret()?,
@@ -181,7 +181,7 @@ impl Webhooks {
         let now = self.inner.clock.now();
         let mut tx = self.inner.access.write_as(by).await?;
         store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
-        let before = idempotency.existing(&mut tx).await.map_err(Box::new).map_err(Error::Idempotency)?;
+        let before = idempotency.existing(&mut tx).await?;
         let before: Option<DeliveryId> = before.and_then(|id| id.parse().ok());
         // The id is kept before the event is sent: asked again, it leads to that event or sends it after all.
         let sent = before.unwrap_or_else(DeliveryId::new);
@@ -192,7 +192,7 @@ impl Webhooks {
             }
         } else {
             audit::record(&mut tx, now, Event::by(by.actor(), "webhook.tested").on("webhook", id))?;
-            idempotency.keep(&mut tx, &sent.to_string()).await.map_err(Box::new).map_err(Error::Idempotency)?;
+            idempotency.keep(&mut tx, &sent.to_string()).await?;
         }
         tx.commit().await?;
         let disabled = || Error::TestRefused("The webhook is disabled. Enable it first.".to_owned());

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::{Delivery, Error, OVERLAP_DEFAULT, ReplayMode, Webhooks};
 use crate::edge::{
-    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, time_cursor,
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, idempotency, time_cursor,
 };
 use wire::{
     CreateWebhookRequest, DeliveryQuery, DeliveryResponse, ReplayRequest, ReplayResponse, RotateSecretRequest,
@@ -39,12 +39,12 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Invalid(problem) => Self::invalid("body", problem),
-            Error::Field { field, problem } => Self::invalid(field, problem),
+            Error::BadEvent(problem) => Self::invalid("body", problem),
+            Error::Invalid(error) => error.into(),
             Error::VersionConflict(_) => IfMatch::precondition_failed(),
             Error::NotReplayable(why) => Self::conflict("not_replayable", why),
             Error::TestRefused(why) => Self::conflict("test_refused", why),
-            Error::Idempotency(error) => *error,
+            Error::Idempotency(error) => error.into(),
             Error::Random(error) => Self::internal(&error),
             Error::Database(error) => error.into(),
             Error::Access(error) => error.into(),
@@ -72,7 +72,7 @@ async fn list(
     paging: Pagination,
 ) -> Result<Json<List<WebhookResponse>>, ApiError> {
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = webhooks.list(&mut tx, paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
     Ok(Json(page.map(|(webhook, secret)| WebhookResponse::new(&webhooks, webhook, secret))))
 }
@@ -92,7 +92,7 @@ async fn create(
     let new = body.parsed()?;
     let mut tx = webhooks.inner.access.write_as(&operator.0).await?;
     if let Some(id) = idempotency.existing(&mut tx).await? {
-        return Err(Idempotency::secret_already_shown(&id, "rotate its secret to get a new one."));
+        return Err(idempotency::Error::SecretAlreadyShown { id, next: "rotate its secret to get a new one." }.into());
     }
     let shown = webhooks.create(&mut tx, new, &operator.0).await?;
     let id = shown.webhook.id.to_string();
@@ -187,8 +187,7 @@ async fn deliveries_list(
     let filter = query.parsed()?;
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
     webhooks.find(&mut tx, id).await?;
-    let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_cursor()?).await?;
+    let found = webhooks.deliveries(&mut tx, id, filter, paging.fetch_limit(), paging.after_cursor()?).await?;
     let cursor = |delivery: &Delivery| time_cursor(delivery.received_at, delivery.id);
     Ok(Json(List::cut(found, &paging, cursor).map(DeliveryResponse::from)))
 }

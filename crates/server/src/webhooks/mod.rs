@@ -33,7 +33,7 @@ use thinkwork_primitives::{
 use crate::access::Access;
 use crate::credentials::{CredentialInfo, Credentials};
 use crate::edge::caller::BoxFuture;
-use crate::edge::{NameMap, Named, NamedIds};
+use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
 use crate::spaces::Spaces;
 use crate::threads::{Priority, Threads};
 use thinkwork_database::Tx;
@@ -62,17 +62,11 @@ pub enum Error {
     /// No such webhook or delivery of this tenant.
     #[error("there is no such webhook")]
     NotFound,
-    /// A value that does not fit.
+    /// An accepted event that cannot be applied.
     #[error("{0}")]
-    Invalid(String),
-    /// A value of one field that does not fit.
-    #[error("{field}: {problem}")]
-    Field {
-        /// The field as the API spells it.
-        field: &'static str,
-        /// What to do about it.
-        problem: String,
-    },
+    BadEvent(String),
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
     /// Somebody else changed it meanwhile.
     #[error("the webhook was changed meanwhile; it is at version {0} now")]
     VersionConflict(i64),
@@ -82,9 +76,8 @@ pub enum Error {
     /// The sample event of a test was not taken, and why.
     #[error("{0}")]
     TestRefused(String),
-    /// The idempotency key was used before.
-    #[error("the idempotency key was used before")]
-    Idempotency(Box<crate::edge::ApiError>),
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] thinkwork_primitives::crypto::RandomError),

@@ -17,8 +17,8 @@ use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
 use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, Webhook, WebhookUpdate, Webhooks};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, IdempotencyKey, Layout, List, Notice, Page, PageCaller, PageError,
-    PageOperator, Pagination, Path, ProtectedForm, time_cursor,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, IdempotencyKey, InvalidField, Layout, List, Notice,
+    OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
@@ -43,20 +43,10 @@ pub fn routes(webhooks: &Webhooks) -> Router {
         .with_state(webhooks.clone())
 }
 
-/// A form that is only a button.
-#[derive(Deserialize)]
-struct Press {}
-
 /// One press of the replay button.
 #[derive(Deserialize)]
 struct Replay {
     key: Option<String>,
-}
-
-/// The name that a destructive act asks for.
-#[derive(Deserialize)]
-struct Confirm {
-    confirm_name: String,
 }
 
 /// How to rotate.
@@ -90,8 +80,9 @@ async fn list(
     let spaces = spaces(&webhooks, &caller).await?;
     let now = webhooks.inner.clock.now();
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let found = webhooks.list(&mut tx, paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let found = webhooks.list(&mut tx, paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
+    let next = page.next_href("/admin/webhooks");
     let mut rows = Vec::new();
     for (webhook, _) in page.items {
         let last = webhooks.last_delivery(&mut tx, webhook.id).await?;
@@ -104,7 +95,6 @@ async fn list(
             name: webhook.name,
         });
     }
-    let next = page.next.map(|next| format!("/admin/webhooks?after={next}")).unwrap_or_default();
     Ok(Page(ListPage { layout: Layout::admin(&caller, "Webhooks", "webhooks"), rows, next }).into_response())
 }
 
@@ -116,9 +106,8 @@ async fn new(PageOperator(caller): PageOperator, State(webhooks): State<Webhooks
 
 async fn create(
     State(webhooks): State<Webhooks>,
-    ProtectedForm { caller, form }: ProtectedForm<NewForm>,
+    OperatorForm { caller, form }: OperatorForm<NewForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let made = async {
         let new = form.parsed()?;
         let mut tx = webhooks.inner.access.write_as(&caller.principal).await?;
@@ -128,10 +117,10 @@ async fn create(
     };
     match made.await {
         Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, true)).into_response()),
-        Err(Error::Field { field, problem }) => {
+        Err(Error::Invalid(error)) => {
             let spaces = spaces(&webhooks, &caller).await?;
             let layout = Layout::admin(&caller, "New webhook", "webhooks");
-            let page = Page(NewPage { layout, form, problem: Some((field, problem)), spaces });
+            let page = Page(NewPage { layout, form, problem: Some(error), spaces });
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -170,8 +159,7 @@ async fn show(
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, secret) = webhooks.find(&mut tx, id).await?;
     let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
-    let limit = paging.limit.saturating_add(1);
-    let found = webhooks.deliveries(&mut tx, id, filter, limit, paging.after_cursor()?).await?;
+    let found = webhooks.deliveries(&mut tx, id, filter, paging.fetch_limit(), paging.after_cursor()?).await?;
     let page = List::cut(found, paging, |delivery| time_cursor(delivery.received_at, delivery.id));
     let result = filter.result.map_or("", super::DeliveryResult::as_str);
     let next = page.next.map(|next| match result {
@@ -217,9 +205,8 @@ async fn first(
 async fn edit(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<EditForm>,
+    OperatorForm { caller, form }: OperatorForm<EditForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let changed = async {
         let change = form.parsed()?;
         webhooks.update(id, None, change, &caller.principal).await
@@ -236,12 +223,14 @@ async fn changed_answer(
 ) -> Result<Response, PageError> {
     let sentence = match outcome {
         Ok(_) => return Ok(detail_url(id).into_response()),
-        Err(Error::Field { field, problem }) => format!("Nothing was saved. {}: {problem}", field.replace('_', " ")),
+        Err(Error::Invalid(InvalidField { field, problem })) => {
+            format!("Nothing was saved. {}: {problem}", field.replace('_', " "))
+        }
         Err(Error::TestRefused(why)) => why,
         Err(Error::NotReplayable(why)) => why.to_owned(),
         Err(error) => return Err(error.into()),
     };
-    let notice = Some(Notice { kind: "bad", text: sentence });
+    let notice = Some(Notice::error(sentence));
     let page = show(webhooks, caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
@@ -249,9 +238,8 @@ async fn changed_answer(
 async fn rotate(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<Rotate>,
+    OperatorForm { caller, form }: OperatorForm<Rotate>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
     let overlap = form.overlap_hours.map_or(OVERLAP_DEFAULT, hours);
     match webhooks.rotate(id, None, overlap, &caller.principal).await {
@@ -263,9 +251,8 @@ async fn rotate(
 async fn test(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     match webhooks.test(id, &unkeyed, &caller.principal).await {
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
@@ -277,9 +264,8 @@ async fn test(
 async fn replay_failed(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<Replay>,
+    OperatorForm { caller, form }: OperatorForm<Replay>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let principal = &caller.principal;
     let now = webhooks.inner.clock.now();
     let idempotency = Idempotency::new(IdempotencyKey(form.key), principal, "webhooks.replay", &id.to_string(), now);
@@ -291,14 +277,14 @@ async fn replay_failed(
         Ok(count) => format!("{count} deliveries will be replayed."),
         Err(error) => return changed_answer(&webhooks, &caller, id, Err(error)).await,
     };
-    let notice = Some(Notice { kind: "good", text });
+    let notice = Some(Notice::success(text));
     show(&webhooks, &caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await
 }
 
 async fn enable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(true), ..WebhookUpdate::default() }).await
 }
@@ -306,7 +292,7 @@ async fn enable(
 async fn disable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(false), ..WebhookUpdate::default() }).await
 }
@@ -317,7 +303,6 @@ async fn switch(
     id: WebhookId,
     change: WebhookUpdate,
 ) -> Result<Redirect, PageError> {
-    caller.require_operator()?;
     webhooks.update(id, None, change, &caller.principal).await?;
     Ok(detail_url(id))
 }
@@ -325,15 +310,14 @@ async fn switch(
 async fn delete(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    ProtectedForm { caller, form }: ProtectedForm<Confirm>,
+    OperatorForm { caller, form }: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
     let (webhook, _) = webhooks.find(&mut tx, id).await?;
     drop(tx);
-    if webhook.name != form.confirm_name {
-        let problem = "the name does not match; enter it exactly as shown.".to_owned();
-        return changed_answer(&webhooks, &caller, id, Err(Error::Field { field: "name", problem })).await;
+    if !form.matches(&webhook.name) {
+        let problem = "the name does not match; enter it exactly as shown.";
+        return changed_answer(&webhooks, &caller, id, Err(InvalidField::new("name", problem).into())).await;
     }
     webhooks.delete(id, &caller.principal).await?;
     Ok(Redirect::to("/admin/webhooks").into_response())
@@ -359,9 +343,8 @@ async fn delivery(
 async fn replay(
     State(webhooks): State<Webhooks>,
     Path(id): Path<DeliveryId>,
-    ProtectedForm { caller, .. }: ProtectedForm<Press>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Redirect, PageError> {
-    caller.require_operator()?;
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     let again = webhooks.replay(id, &unkeyed, &caller.principal).await?;
     Ok(Redirect::to(&format!("/admin/deliveries/{}", again.id)))

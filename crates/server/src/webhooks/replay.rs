@@ -13,7 +13,8 @@ use super::apply::accepted;
 use super::envelope::Envelope;
 use super::{Delivery, DeliveryFilter, DeliveryResult, Error, Webhooks, rules, store};
 use crate::audit;
-use crate::edge::{ApiError, Idempotency};
+use crate::edge::Idempotency;
+use crate::edge::InvalidField;
 
 /// Deliveries that one order replays: a minute's work, and more is rarely meant.
 const REPLAY_MAX: usize = 1_000;
@@ -52,10 +53,6 @@ fn again(
     }
 }
 
-fn api(error: ApiError) -> Error {
-    Error::Idempotency(Box::new(error))
-}
-
 impl Webhooks {
     /// Applies a delivery again, as a new event with an id of its own. It was verified when it was accepted; what the
     /// webhook is now decides where it goes.
@@ -85,7 +82,7 @@ impl Webhooks {
         let envelope = kept.ok_or(Error::NotReplayable(
             "The content of this delivery is no longer stored, so it cannot be replayed.",
         ))?;
-        let before = idempotency.existing(&mut tx).await.map_err(api)?;
+        let before = idempotency.existing(&mut tx).await?;
         // A key of its own: a replay is wanted although the event is known.
         let run = before.clone().unwrap_or_else(|| DeliveryId::new().to_string());
         let event = again(by.tenant, delivery.webhook, envelope.clone(), id, &run, now);
@@ -96,7 +93,7 @@ impl Webhooks {
                 .detail("webhook_id", delivery.webhook.to_string())
                 .detail("new_delivery_id", shown.id.to_string());
             audit::record(&mut tx, now, event)?;
-            idempotency.keep(&mut tx, &run).await.map_err(api)?;
+            idempotency.keep(&mut tx, &run).await?;
         }
         // The order is asked first: an event without its record would be worse than a record without its event.
         tx.commit().await?;
@@ -113,7 +110,7 @@ impl Webhooks {
     /// is. Deliveries that are replays themselves are left out: the first one stands for them.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Field`] where more fit than one order may replay.
+    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Invalid`] where more fit than one order may replay.
     pub async fn replay_all(
         &self,
         id: WebhookId,
@@ -122,8 +119,8 @@ impl Webhooks {
         by: &Principal,
     ) -> Result<usize, Error> {
         if filter.result.is_some_and(|result| !matches!(result, DeliveryResult::Applied | DeliveryResult::Failed)) {
-            let problem = "only applied and failed deliveries can be replayed.".to_owned();
-            return Err(Error::Field { field: "filter.result", problem });
+            let problem = "only applied and failed deliveries can be replayed.";
+            return Err(InvalidField::new("filter.result", problem).into());
         }
         let idempotency = match order {
             ReplayMode::DryRun => {
@@ -139,7 +136,7 @@ impl Webhooks {
         let mut found = self.replayable_until(by.tenant, id, filter, run).await?;
         let mut tx = self.inner.access.write_as(by).await?;
         self.check_enabled(&mut tx, id).await?;
-        let before: Option<Uuid> = idempotency.existing(&mut tx).await.map_err(api)?.and_then(|run| run.parse().ok());
+        let before: Option<Uuid> = idempotency.existing(&mut tx).await?.and_then(|run| run.parse().ok());
         if let Some(before) = before {
             drop(tx);
             run = before;
@@ -148,7 +145,7 @@ impl Webhooks {
             let event = audit::Event::by(by.actor(), "webhook.replayed").on("webhook", id);
             let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
             audit::record(&mut tx, now, event.detail("count", count).detail("run", run.to_string()))?;
-            idempotency.keep(&mut tx, &run.to_string()).await.map_err(api)?;
+            idempotency.keep(&mut tx, &run.to_string()).await?;
             tx.commit().await?;
         }
         for some in found.chunks(TOGETHER) {
@@ -192,14 +189,12 @@ impl Webhooks {
         filter: DeliveryFilter,
         run: Option<DeliveryId>,
     ) -> Result<Vec<DeliveryId>, Error> {
-        let DeliveryFilter { result, since, until } = filter;
         let is_ended = |one: &Delivery| matches!(one.result, DeliveryResult::Applied | DeliveryResult::Failed);
         let was_there = |one: &Delivery| run.is_none_or(|run| one.id < run);
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page =
-                store::delivery_list(tx, id, store::DeliveryFilter { result, since, until }, PAGE, after).await?;
+            let page = store::delivery_list(tx, id, filter, PAGE, after).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.cursor());
             for delivery in page.iter().filter(|one| is_ended(one) && was_there(one)) {
@@ -211,7 +206,7 @@ impl Webhooks {
             if found.len() > REPLAY_MAX {
                 let problem =
                     format!("more than {REPLAY_MAX} deliveries match; choose a shorter period with since and until.");
-                return Err(Error::Field { field: "filter", problem });
+                return Err(InvalidField::new("filter", problem).into());
             }
         }
         found.reverse();

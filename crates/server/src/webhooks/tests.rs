@@ -15,6 +15,7 @@ use super::pages::NewForm;
 use super::rules::{self, Body};
 use super::schemes::{Scheme, Unverified};
 use super::{Error, Locator};
+use crate::edge::InvalidField;
 
 const NOW: Timestamp = Timestamp::from_micros(1_614_265_330_000_000);
 const BODY: &[u8] = br#"{"test": 2432232314}"#;
@@ -216,7 +217,7 @@ fn a_form_gives_the_chosen_scheme_its_own_fields_alone() {
     assert_eq!(form("standard_webhooks.header", "x-proof").scheme().unwrap(), scheme("bearer"));
     assert_eq!(form("bearer.header", " ").scheme().unwrap(), scheme("bearer"));
     let refused = form("bearer.header", "x-proof").scheme().unwrap_err();
-    assert!(matches!(refused, Error::Field { field: "verification", .. }), "{refused}");
+    assert!(matches!(refused, Error::Invalid(InvalidField { field: "verification", .. })), "{refused}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thinkwork::credentials::{Error, OpenRequest, Owner};
+use thinkwork::credentials::{Error, OpenRequest, Owner, UseContext};
 use thinkwork_primitives::{Actor, CredentialId, CredentialSubject, Secret, Surface, TenantId, WebhookId};
 
 use crate::harness::{TestApp, execute_sql};
@@ -10,15 +10,8 @@ use crate::harness::{TestApp, execute_sql};
 const SECRET: &str = "a-secret-of-more-than-sixteen";
 
 fn opening() -> OpenRequest<'static> {
-    OpenRequest {
-        surface: Surface::ToolCall,
-        actor: Actor::server(),
-        subject: CredentialSubject::Tenant,
-        thread: None,
-        turn: None,
-        tool: Some("notes__search".to_owned()),
-        recorder: None,
-    }
+    let context = UseContext { tool: Some("notes__search".to_owned()), ..UseContext::by(Actor::server()) };
+    context.request(Surface::ToolCall, CredentialSubject::Tenant)
 }
 
 async fn create(app: &TestApp, owner: Owner) -> CredentialId {

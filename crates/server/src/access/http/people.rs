@@ -1,7 +1,7 @@
 //! JSON routes of people and invitations.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{Role, Secret, Timestamp, UserId};
@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::{Access, Invited, NewUser, UserUpdate};
-use super::{Sender, SignInResponse, UserResponse, location, session_response};
+use super::{Sender, SignInResponse, UserResponse, session_response};
 use crate::edge::{ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, Public};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
@@ -30,7 +30,7 @@ async fn list(
     operator: Operator,
     paging: Pagination,
 ) -> Result<Json<List<UserResponse>>, ApiError> {
-    let users = access.users(operator.tenant(), &paging).await?;
+    let users = access.users(operator.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
     Ok(Json(List::cut(users, &paging, |user| user.id.to_string()).map(UserResponse::from)))
 }
 
@@ -87,8 +87,8 @@ async fn invite(
     let idempotency = Idempotency::new(key, &operator.0, "users.create", &text, access.now());
     let new = NewUser { email: body.email, name: body.name, role: body.role };
     let invited = access.user_invite(&operator.0, new, &idempotency).await?;
-    let headers = location(format!("/v1/users/{}", invited.user.id));
-    Ok((StatusCode::CREATED, headers, Json(InvitationResponse::from(invited))).into_response())
+    let location = [(header::LOCATION, format!("/v1/users/{}", invited.user.id))];
+    Ok((StatusCode::CREATED, location, Json(InvitationResponse::from(invited))).into_response())
 }
 
 /// Gets a person.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{Audience, Scope, Timestamp, TokenId, UserId};
@@ -12,7 +12,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::{Access, CreatedToken, NewToken, Token, TokenKind, rules};
-use super::location;
 use crate::edge::{ApiError, Caller, Idempotency, IdempotencyKey, Json, List, Pagination, Path};
 
 pub(super) fn routes() -> OpenApiRouter<Access> {
@@ -80,7 +79,7 @@ async fn list(
     Caller(principal): Caller,
     paging: Pagination,
 ) -> Result<Json<List<TokenResponse>>, ApiError> {
-    let tokens = access.tokens(&principal, &paging).await?;
+    let tokens = access.tokens(&principal, paging.fetch_limit(), paging.after_id()?).await?;
     Ok(Json(List::cut(tokens, &paging, |token| token.id.to_string()).map(TokenResponse::from)))
 }
 
@@ -143,8 +142,8 @@ async fn create(
         expires_in: body.expires_in_seconds.map(Duration::from_secs),
     };
     let minted = access.token_create(&principal, new, &idempotency).await?;
-    let headers = location(format!("/v1/tokens/{}", minted.token.id));
-    Ok((StatusCode::CREATED, headers, Json(CreatedTokenResponse::from(minted))).into_response())
+    let location = [(header::LOCATION, format!("/v1/tokens/{}", minted.token.id))];
+    Ok((StatusCode::CREATED, location, Json(CreatedTokenResponse::from(minted))).into_response())
 }
 
 /// Gets a token, without its text.

@@ -11,9 +11,10 @@ use thinkwork_primitives::{AuthMethod, Secret, SessionId, TokenId};
 
 use super::super::{Access, Error, TokenKind, rules};
 use super::tokens::{CreateTokenForm, Shown, TokenRow};
-use super::{Nothing, bad, failed, sign_in_again};
+use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageMember, Path, ProtectedForm,
+    ApiError, DisplayTime, EmptyForm, InvalidField, Layout, Notice, Page, PageCaller, PageError, PageMember, Path,
+    ProtectedForm,
 };
 
 const PAGE: &str = "/me/account";
@@ -23,8 +24,8 @@ pub(super) fn routes() -> Router<Access> {
         .route(PAGE, get(account_page))
         .route("/me/account/password", post(password))
         .route("/me/account/sessions/{id}/end", post(session_end))
-        .route("/me/account/tokens", post(mint))
-        .route("/me/account/tokens/{id}/revoke", post(revoke))
+        .route("/me/account/tokens", post(token_create))
+        .route("/me/account/tokens/{id}/revoke", post(token_revoke))
 }
 
 struct SessionRow {
@@ -91,7 +92,7 @@ async fn page(
 async fn session_end(
     State(access): State<Access>,
     Path(id): Path<SessionId>,
-    checked: ProtectedForm<Nothing>,
+    checked: ProtectedForm<EmptyForm>,
 ) -> Response {
     match access.session_end(&checked.caller.principal, id).await {
         Ok(()) => Redirect::to(PAGE).into_response(),
@@ -114,43 +115,35 @@ async fn password(
     let changed = if form.password.equals(form.password_again.expose()) {
         access.password_change(&caller.principal, &form.current_password, &form.password).await
     } else {
-        Err(Error::Invalid {
-            field: "password_again",
-            problem: "the passwords do not match; enter the same password twice.",
-        })
+        Err(InvalidField::new("password_again", "the passwords do not match; enter the same password twice.").into())
     };
     let (status, notice) = match changed {
-        Ok(()) => {
-            let text = "Your password was changed. You are signed out everywhere else.".to_owned();
-            (StatusCode::OK, Notice { kind: "good", text })
-        }
-        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, bad(error)),
+        Ok(()) => (StatusCode::OK, Notice::success("Your password was changed. You are signed out everywhere else.")),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, error_notice(error)),
     };
     let page = page(&access, &caller, Some(notice), None, CreateTokenForm::default()).await?;
     Ok((status, page).into_response())
 }
 
-async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenForm>) -> Result<Response, PageError> {
-    let ProtectedForm { caller, form } = checked;
-    let minted = match form.token(TokenKind::Personal) {
-        Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
-        Err(error) => Err(error),
-    };
-    match minted {
-        Ok(minted) => {
-            let text = minted.secret.expose_str().unwrap_or_default().to_owned();
-            let shown = Some(Shown { label: format!("Token “{}”", minted.token.name), text });
-            Ok(page(&access, &caller, None, shown, CreateTokenForm::default()).await?.into_response())
-        }
+async fn token_create(
+    State(access): State<Access>,
+    ProtectedForm { caller, form }: ProtectedForm<CreateTokenForm>,
+) -> Result<Response, PageError> {
+    match form.create(&access, &caller, TokenKind::Personal).await {
+        Ok(shown) => Ok(page(&access, &caller, None, Some(shown), CreateTokenForm::default()).await?.into_response()),
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, Some(bad(error)), None, form).await?;
+            let page = page(&access, &caller, Some(error_notice(error)), None, form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
 }
 
-async fn revoke(State(access): State<Access>, Path(id): Path<TokenId>, checked: ProtectedForm<Nothing>) -> Response {
+async fn token_revoke(
+    State(access): State<Access>,
+    Path(id): Path<TokenId>,
+    checked: ProtectedForm<EmptyForm>,
+) -> Response {
     match access.token_revoke(&checked.caller.principal, id).await {
         Ok(()) => Redirect::to(PAGE).into_response(),
         Err(error) => failed(error, PAGE),

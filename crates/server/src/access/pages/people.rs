@@ -10,10 +10,10 @@ use serde::Deserialize;
 use thinkwork_primitives::{Role, UserId};
 
 use super::super::{Access, Error, NewUser, UserUpdate};
-use super::{Nothing, bad, failed, sign_in_again};
+use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, Layout, Notice, Page, PageCaller, PageError, PageOperator, Pagination, Path,
-    ProtectedForm,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, Layout, List, Notice, OperatorForm, Page, PageCaller,
+    PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/people";
@@ -83,7 +83,8 @@ async fn page(
     form: InviteForm,
 ) -> Result<Page<PeoplePage>, ApiError> {
     let now = access.now();
-    let list = crate::edge::List::cut(access.users(caller.tenant(), paging).await?, paging, |user| user.id.to_string());
+    let users = access.users(caller.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
+    let list = List::cut(users, paging, |user| user.id.to_string());
     let is_owner = matches!(caller.principal.identity, thinkwork_primitives::Identity::User { role: Role::Owner, .. });
     let row = |user: super::super::User| PersonRow {
         id: user.id.to_string(),
@@ -96,15 +97,14 @@ async fn page(
         name: user.name,
         email: user.email,
     };
-    let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
+    let next = list.next_href(PAGE);
     let people = list.items.into_iter().map(row).collect();
     let layout = Layout::admin(caller, "People", "people").with_notice(notice);
     Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
 }
 
-async fn invite(State(access): State<Access>, checked: ProtectedForm<InviteForm>) -> Result<Response, PageError> {
-    let ProtectedForm { caller, form } = checked;
-    caller.require_operator()?;
+async fn invite(State(access): State<Access>, checked: OperatorForm<InviteForm>) -> Result<Response, PageError> {
+    let OperatorForm { caller, form } = checked;
     let role = form.role.parse().unwrap_or(Role::Member);
     let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
     let paging = Pagination::default();
@@ -112,7 +112,7 @@ async fn invite(State(access): State<Access>, checked: ProtectedForm<InviteForm>
         Ok(invited) => show_link(&access, &caller, invited).await,
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, &paging, Some(bad(error)), None, form).await?;
+            let page = page(&access, &caller, &paging, Some(error_notice(error)), None, form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
@@ -130,9 +130,8 @@ async fn show_link(
 async fn renew(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<Nothing>,
+    checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
-    checked.caller.require_operator()?;
     match access.invitation_renew(&checked.caller.principal, id, &Idempotency::unkeyed(access.now())).await {
         Ok(invited) => show_link(&access, &checked.caller, invited).await,
         Err(error) => Ok(failed(error, PAGE)),
@@ -147,28 +146,21 @@ struct RoleForm {
 async fn role(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<RoleForm>,
+    checked: OperatorForm<RoleForm>,
 ) -> Result<Response, PageError> {
     let role =
         checked.form.role.parse::<Role>().map_err(|_| ApiError::invalid("role", "choose a role from the list."))?;
     update(&access, &checked.caller, id, UserUpdate { role: Some(role), ..UserUpdate::default() }).await
 }
 
-#[derive(Deserialize)]
-struct DisableForm {
-    confirm_name: String,
-}
-
 async fn disable(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<DisableForm>,
+    checked: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
-    checked.caller.require_operator()?;
     let name = access.user_names_of(checked.caller.tenant(), id).await?;
-    if name != checked.form.confirm_name.trim() {
-        let text = "Nothing was changed. The name does not match; enter it exactly as shown.".to_owned();
-        let notice = Some(Notice { kind: "bad", text });
+    if !checked.form.matches(&name) {
+        let notice = Some(Notice::error("Nothing was changed. The name does not match; enter it exactly as shown."));
         let page = page(&access, &checked.caller, &Pagination::default(), notice, None, InviteForm::default()).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
@@ -178,18 +170,18 @@ async fn disable(
 async fn enable(
     State(access): State<Access>,
     Path(id): Path<UserId>,
-    checked: ProtectedForm<Nothing>,
+    checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     update(&access, &checked.caller, id, UserUpdate { disabled: Some(false), ..UserUpdate::default() }).await
 }
 
 async fn update(access: &Access, caller: &PageCaller, id: UserId, change: UserUpdate) -> Result<Response, PageError> {
-    caller.require_operator()?;
     match access.user_update(&caller.principal, id, change).await {
         Ok(_) => Ok(Redirect::to(PAGE).into_response()),
         Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::VersionConflict)) => {
             let page =
-                page(access, caller, &Pagination::default(), Some(bad(error)), None, InviteForm::default()).await?;
+                page(access, caller, &Pagination::default(), Some(error_notice(error)), None, InviteForm::default())
+                    .await?;
             Ok((StatusCode::CONFLICT, page).into_response())
         }
         Err(error) => Ok(failed(error, PAGE)),

@@ -12,16 +12,16 @@ use serde::Deserialize;
 use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
 
 use super::super::{Access, Error, NewToken, Token, TokenKind};
-use super::{Nothing, bad, failed, sign_in_again};
+use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, Idempotency, Layout, List, Notice, Page, PageCaller, PageError, PageOperator, Pagination,
-    Path, ProtectedForm,
+    ApiError, DisplayTime, EmptyForm, Idempotency, InvalidField, Layout, List, Notice, OperatorForm, Page, PageCaller,
+    PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/tokens";
 
 pub(super) fn routes() -> Router<Access> {
-    Router::new().route(PAGE, get(tokens_page).post(mint)).route("/admin/tokens/{id}/revoke", post(revoke))
+    Router::new().route(PAGE, get(tokens_page).post(create)).route("/admin/tokens/{id}/revoke", post(revoke))
 }
 
 /// A token as a row of a list.
@@ -87,10 +87,18 @@ pub(super) struct CreateTokenForm {
 }
 
 impl CreateTokenForm {
+    /// Creates a token of this kind.
+    pub(super) async fn create(&self, access: &Access, caller: &PageCaller, kind: TokenKind) -> Result<Shown, Error> {
+        let new = self.token(kind)?;
+        let created = access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await?;
+        let text = created.secret.expose_str().unwrap_or_default().to_owned();
+        Ok(Shown { label: format!("Token “{}”", created.token.name), text })
+    }
+
     /// What is asked for; anything unknown is the least.
-    pub(super) fn token(&self, kind: TokenKind) -> Result<NewToken, Error> {
+    fn token(&self, kind: TokenKind) -> Result<NewToken, Error> {
         let problem = "use 1 to 366 days.";
-        let days: u64 = self.days.trim().parse().map_err(|_| Error::Invalid { field: "days", problem })?;
+        let days: u64 = self.days.trim().parse().map_err(|_| InvalidField::new("days", problem))?;
         Ok(NewToken {
             name: self.name.clone(),
             kind,
@@ -132,36 +140,32 @@ async fn page(
     form: CreateTokenForm,
 ) -> Result<Page<TokensPage>, ApiError> {
     let now = access.now();
-    let list = List::cut(access.tokens(&caller.principal, paging).await?, paging, |token| token.id.to_string());
+    let tokens = access.tokens(&caller.principal, paging.fetch_limit(), paging.after_id()?).await?;
+    let list = List::cut(tokens, paging, |token| token.id.to_string());
     let ids: Vec<UserId> = list.items.iter().filter_map(|token| token.user).collect();
     let names = access.names(caller.tenant(), &ids).await?;
     let whose = |token: &Token| match token.user {
         Some(user) => names.iter().find(|(id, _)| *id == user).map_or_else(String::new, |(_, name)| name.clone()),
         None => "Service".to_owned(),
     };
-    let next = list.next.as_ref().map(|next| format!("{PAGE}?after={next}")).unwrap_or_default();
+    let next = list.next_href(PAGE);
     let tokens = list.items.into_iter().map(|token| TokenRow::new(token.clone(), whose(&token), now)).collect();
     let layout = Layout::admin(caller, "Tokens", "tokens").with_notice(notice);
     Ok(Page(TokensPage { layout, tokens, shown, next, form }))
 }
 
-async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenForm>) -> Result<Response, PageError> {
-    let ProtectedForm { caller, form } = checked;
-    caller.require_operator()?;
+async fn create(
+    State(access): State<Access>,
+    OperatorForm { caller, form }: OperatorForm<CreateTokenForm>,
+) -> Result<Response, PageError> {
     let paging = Pagination::default();
-    let minted = match form.token(TokenKind::Service) {
-        Ok(new) => access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await,
-        Err(error) => Err(error),
-    };
-    match minted {
-        Ok(minted) => {
-            let text = minted.secret.expose_str().unwrap_or_default().to_owned();
-            let shown = Some(Shown { label: format!("Token “{}”", minted.token.name), text });
-            Ok(page(&access, &caller, &paging, None, shown, CreateTokenForm::default()).await?.into_response())
+    match form.create(&access, &caller, TokenKind::Service).await {
+        Ok(shown) => {
+            Ok(page(&access, &caller, &paging, None, Some(shown), CreateTokenForm::default()).await?.into_response())
         }
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, &paging, Some(bad(error)), None, form).await?;
+            let page = page(&access, &caller, &paging, Some(error_notice(error)), None, form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
@@ -170,9 +174,8 @@ async fn mint(State(access): State<Access>, checked: ProtectedForm<CreateTokenFo
 async fn revoke(
     State(access): State<Access>,
     Path(id): Path<TokenId>,
-    checked: ProtectedForm<Nothing>,
+    checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
-    checked.caller.require_operator()?;
     match access.token_revoke(&checked.caller.principal, id).await {
         Ok(()) => Ok(Redirect::to(PAGE).into_response()),
         Err(error) => Ok(failed(error, PAGE)),

@@ -10,10 +10,6 @@ use uuid::Uuid;
 
 use super::super::{Error, Session, Token, User};
 
-fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
-}
-
 /// A session with what proves it.
 pub(crate) struct StoredSession {
     pub session: Session,
@@ -42,7 +38,7 @@ pub(crate) async fn session_insert(tx: &mut Tx, user: UserId, session: &Session,
         revoked_at: Set(None),
         user_agent: Set(session.user_agent.clone()),
     };
-    session::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    session::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -64,7 +60,7 @@ fn session(row: &session::Model) -> Session {
 
 /// The session, unless it was ended.
 pub(crate) async fn session_find(tx: &mut Tx, id: SessionId) -> Result<Option<StoredSession>, Error> {
-    let row = sessions(tx).filter(session::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = sessions(tx).filter(session::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     Ok(row.map(|row| StoredSession {
         session: session(&row),
         user: UserId::from_uuid(row.user_id),
@@ -79,8 +75,7 @@ pub(crate) async fn session_list(tx: &mut Tx, user: UserId, count: u64) -> Resul
         .order_by_desc(session::Column::Id)
         .limit(count)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(rows.iter().map(session).collect())
 }
 
@@ -91,8 +86,7 @@ pub(crate) async fn session_seen(tx: &mut Tx, id: SessionId, now: Timestamp) -> 
         .filter(session::Column::Id.eq(id.uuid()))
         .filter(session::Column::LastSeenAt.lt(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -105,8 +99,7 @@ pub(crate) async fn session_end(tx: &mut Tx, user: UserId, id: SessionId, now: T
         .filter(session::Column::Id.eq(id.uuid()))
         .filter(session::Column::RevokedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -129,14 +122,13 @@ pub(crate) async fn sessions_sweep(
             session::Column::TenantId.eq(tx.tenant().uuid()).and(session::Column::UserId.eq(user.uuid())).and(over)
         }
     };
-    let rows = session::Entity::find().filter(condition).limit(count).all(tx.orm()).await.map_err(db)?;
+    let rows = session::Entity::find().filter(condition).limit(count).all(tx.orm()).await?;
     let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
     session::Entity::delete_many()
         .filter(session::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(session::Column::Id.is_in(ids.clone()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(ids)
 }
 
@@ -157,7 +149,7 @@ pub(crate) async fn token_insert(tx: &mut Tx, token: &Token, hash: &[u8], create
         last_used_at: Set(None),
         created_by: Set(created_by),
     };
-    token::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    token::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -207,7 +199,7 @@ pub(crate) async fn token_find(tx: &mut Tx, whose: TokenOwner, id: TokenId) -> R
         .to((super::user::Column::TenantId, super::user::Column::Id));
     let select = whose.narrow(tokens(tx)).filter(token::Column::Id.eq(id.uuid()));
     let select = select.join(JoinType::LeftJoin, person.into()).select_also(super::user::Entity);
-    let row = select.one(tx.orm()).await.map_err(db)?;
+    let row = select.one(tx.orm()).await?;
     row.map(|(row, person)| {
         let user = person.map(super::user).transpose()?;
         Ok(StoredToken { token: token(&row)?, hash: row.token_hash, user })
@@ -218,7 +210,7 @@ pub(crate) async fn token_find(tx: &mut Tx, whose: TokenOwner, id: TokenId) -> R
 /// The token, which nobody revokes until this transaction ends.
 pub(crate) async fn token_lock(tx: &mut Tx, id: TokenId) -> Result<Option<Token>, Error> {
     let select = tokens(tx).filter(token::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate);
-    select.one(tx.orm()).await.map_err(db)?.as_ref().map(token).transpose()
+    select.one(tx.orm()).await?.as_ref().map(token).transpose()
 }
 
 /// Tokens, newest first.
@@ -232,7 +224,7 @@ pub(crate) async fn token_list(
     if let Some(before) = before {
         select = select.filter(token::Column::Id.lt(before.uuid()));
     }
-    let rows = select.order_by_desc(token::Column::Id).limit(count).all(tx.orm()).await.map_err(db)?;
+    let rows = select.order_by_desc(token::Column::Id).limit(count).all(tx.orm()).await?;
     rows.iter().map(token).collect()
 }
 
@@ -256,12 +248,8 @@ pub(crate) async fn token_names(
 
 /// The tokens of a person that were not revoked.
 pub(crate) async fn tokens_live(tx: &mut Tx, user: UserId) -> Result<Vec<TokenId>, Error> {
-    let rows = TokenOwner::User(user)
-        .narrow(tokens(tx))
-        .filter(token::Column::RevokedAt.is_null())
-        .all(tx.orm())
-        .await
-        .map_err(db)?;
+    let rows =
+        TokenOwner::User(user).narrow(tokens(tx)).filter(token::Column::RevokedAt.is_null()).all(tx.orm()).await?;
     Ok(rows.into_iter().map(|row| TokenId::from_uuid(row.id)).collect())
 }
 
@@ -272,8 +260,7 @@ pub(crate) async fn token_revoke(tx: &mut Tx, id: TokenId, now: Timestamp) -> Re
         .filter(token::Column::Id.eq(id.uuid()))
         .filter(token::Column::RevokedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -283,8 +270,7 @@ pub(crate) async fn token_used(tx: &mut Tx, id: TokenId, now: Timestamp) -> Resu
         .filter(token::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(token::Column::Id.eq(id.uuid()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use thinkwork_database::ranges::{self, Ranges};
 use thinkwork_primitives::{AuditId, Timestamp};
 
 use super::event::{Column, Entity, Model};
-use super::{db, recorded};
+use super::recorded;
 use crate::audit::{Error, EventCursor, EventPage, Filter};
 
 /// Events that are read at once where some may not fit.
@@ -117,8 +117,7 @@ pub(super) async fn rows_at(tx: &mut Tx, places: &[(Timestamp, Uuid)]) -> Result
         .filter(Column::TenantId.eq(tx.tenant().uuid()))
         .filter(Column::Id.is_in(places.iter().map(|(_, id)| *id)))
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let mut rows: HashMap<Uuid, Model> = rows.into_iter().map(|row| (row.id, row)).collect();
     Ok(places.iter().filter_map(|(_, id)| rows.remove(id)).collect())
 }

@@ -19,8 +19,8 @@ use strum::{EnumIter, IntoEnumIterator as _, IntoStaticStr};
 use thinkwork_primitives::{GrantTarget, Secret};
 
 use super::Error;
-use super::rules::refused;
 use super::upstream::Authorization;
+use crate::edge::InvalidField;
 use crate::oauth::{ClientSettings, ProviderMetadata};
 use crate::tools::CredentialRequirement;
 
@@ -61,9 +61,9 @@ impl Auth {
         let word = json.get("mode").and_then(Value::as_str);
         if !Self::iter().any(|auth| Some(auth.as_str()) == word) {
             let words: Vec<&str> = Self::iter().map(|auth| auth.as_str()).collect();
-            return Err(refused("auth.mode", format!("use one of: {}.", words.join(", "))));
+            return Err(InvalidField::new("auth.mode", format!("use one of: {}.", words.join(", "))).into());
         }
-        serde_json::from_value(json.into()).map_err(|error| refused("auth", format!("{error}.")))
+        serde_json::from_value(json.into()).map_err(|error| InvalidField::new("auth", format!("{error}.")).into())
     }
 
     /// The word in the API and in the database.
@@ -174,12 +174,13 @@ impl NewAuth {
 /// A secret that goes into a header: visible ASCII, no line break.
 pub(super) fn check_secret(secret: &Secret) -> Result<(), Error> {
     if secret.is_empty() || secret.expose().iter().all(u8::is_ascii_whitespace) {
-        return Err(refused("auth.secret", "enter the key."));
+        return Err(InvalidField::new("auth.secret", "enter the key.").into());
     }
     if secret.expose().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
         return Ok(());
     }
-    Err(refused("auth.secret", "the key contains a line break or another invalid character; paste it again."))
+    Err(InvalidField::new("auth.secret", "the key contains a line break or another invalid character; paste it again.")
+        .into())
 }
 
 /// A mode. The type that implements it holds its settings, and each has a default.

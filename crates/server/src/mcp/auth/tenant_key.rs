@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use thinkwork_primitives::Secret;
 
 use super::{AuthMode, Description, Setting, SettingKind};
+use crate::edge::InvalidField;
 use crate::mcp::Error;
-use crate::mcp::rules::refused;
 use crate::mcp::upstream::Authorization;
 use crate::tools::CredentialRequirement;
 
@@ -79,10 +79,14 @@ impl AuthMode for TenantKey {
         }
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.len() > HEADER_BYTES_MAX || !name.bytes().all(is_token) {
-            return Err(refused("auth.header", "enter a header name, for example X-Api-Key."));
+            return Err(InvalidField::new("auth.header", "enter a header name, for example X-Api-Key.").into());
         }
         if HEADERS_RESERVED.contains(&name.as_str()) {
-            return Err(refused("auth.header", "this header is reserved; enter the header that carries the key."));
+            return Err(InvalidField::new(
+                "auth.header",
+                "this header is reserved; enter the header that carries the key.",
+            )
+            .into());
         }
         self.header = Some(name);
         Ok(())

@@ -14,7 +14,7 @@ fn sent(json: Value, secret: Option<&str>) -> Result<NewAuth, Error> {
 #[track_caller]
 fn refuses(json: Value, secret: Option<&str>, field: &str) {
     match sent(json, secret) {
-        Err(Error::Field { field: found, .. }) => assert_eq!(found, field),
+        Err(Error::Invalid(invalid)) => assert_eq!(invalid.field, field),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("it was accepted"),
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{GrantTarget, Secret};
 
 use super::{AuthMode, Description, Setting, SettingKind};
+use crate::edge::InvalidField;
 use crate::mcp::Error;
-use crate::mcp::rules::refused;
 use crate::oauth::{ClientSettings, PreRegistered, ProviderMetadata};
 use crate::tools::CredentialRequirement;
 
@@ -79,7 +79,7 @@ impl AuthMode for UserOauth {
     fn check(&mut self, secret: Option<&Secret>) -> Result<(), Error> {
         self.client_id = self.client_id.take().filter(|id| !id.is_empty());
         if secret.is_some() && self.client_id.is_none() {
-            return Err(refused("auth.client_id", "a client secret requires auth.client_id."));
+            return Err(InvalidField::new("auth.client_id", "a client secret requires auth.client_id.").into());
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::credentials::CredentialInfo;
+use crate::edge::InvalidField;
 use crate::mcp::auth::{Setting, SettingKind};
 use crate::mcp::{Auth, Error, McpServer, NewAuth};
 
@@ -39,7 +40,7 @@ impl ServerAuthRequest {
         for (name, given) in [("secret", self.secret), ("client_secret", self.client_secret)] {
             if given.is_some() && auth.secret_name() != Some(name) {
                 let problem = format!("{} has no {name}; remove it.", auth.as_str());
-                return Err(Error::Field { field: "auth", problem });
+                return Err(InvalidField::new("auth", problem).into());
             }
             secret = secret.or(given);
         }

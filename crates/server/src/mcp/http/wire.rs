@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use thinkwork_primitives::{Effect, Secret};
 use utoipa::ToSchema;
 
 use super::auth::ServerAuthRequest;
-use crate::edge::ApiError;
+use crate::edge::{ApiError, double_option};
 use crate::mcp::review::ToolDecision;
 use crate::mcp::{NewServer, ServerUpdate};
 
@@ -93,17 +93,12 @@ pub(super) struct UpdateServerRequest {
     /// How calls to it are authorised.
     auth: Option<ServerAuthRequest>,
     /// The upstream names of the tools that may be used; null for all.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "double_option")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["search"]))]
     tool_allowlist: Option<Option<Vec<String>>>,
     /// Whether its tools may also be used outside of Spaces.
     #[schema(example = false)]
     outside_spaces: Option<bool>,
-}
-
-/// Tells `null` from a field that is not there.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
-    Option::<Vec<String>>::deserialize(deserializer).map(Some)
 }
 
 impl UpdateServerRequest {

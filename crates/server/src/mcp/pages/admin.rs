@@ -9,8 +9,10 @@ use serde::Deserialize;
 use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 
 use super::review::{Shown, page};
-use super::{Done, bad, parse_names};
-use crate::edge::{Layout, List, Page, PageError, PageOperator, Pagination, Path, ProtectedForm};
+use super::{Done, error_notice, parse_names};
+use crate::edge::{
+    ConfirmForm, EmptyForm, Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path,
+};
 use crate::mcp::review::ToolDecision;
 use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
 use crate::spaces::SourcePolicy;
@@ -39,8 +41,9 @@ pub(super) async fn list(
     Query(done): Query<Done>,
     paging: Pagination,
 ) -> Result<impl IntoResponse, PageError> {
-    let servers = mcp.list(caller.tenant(), paging.limit.saturating_add(1), paging.after_id()?).await?;
+    let servers = mcp.list(caller.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(servers, &paging, |server| server.id.to_string());
+    let next = page.next_href("/admin/mcp-servers");
     let rows = page.items.into_iter().map(|server| Row {
         id: server.id.to_string(),
         status: server.status.as_str(),
@@ -52,7 +55,7 @@ pub(super) async fn list(
     Ok(Page(ListPage {
         layout: Layout::admin(&caller, "MCP servers", "mcp-servers").with_notice(done.notice()),
         rows: rows.collect(),
-        next: page.next.map(|next| format!("/admin/mcp-servers?after={next}")).unwrap_or_default(),
+        next,
     }))
 }
 
@@ -68,7 +71,7 @@ async fn settle<T>(
         Ok(_) => Ok(Redirect::to(&format!("/admin/mcp-servers/{id}?done={done}")).into_response()),
         // Who may not act here any more does not see the page either.
         Err(error @ (Error::NotFound | Error::Access(_))) => Err(error.into()),
-        Err(error) => page(mcp, caller, id, Shown { notice: Some(bad(error)), test: None }).await,
+        Err(error) => page(mcp, caller, id, Shown { notice: Some(error_notice(error)), test: None }).await,
     }
 }
 
@@ -83,9 +86,8 @@ pub(super) struct ChangeForm {
 pub(super) async fn update(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<ChangeForm>,
+    OperatorForm { caller, form }: OperatorForm<ChangeForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let change = ServerUpdate {
         name: Some(form.name),
         tool_allowlist: Some(parse_names(form.tool_allowlist.as_deref())),
@@ -100,9 +102,8 @@ pub(super) async fn update(
 pub(super) async fn approve(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<BTreeMap<String, String>>,
+    OperatorForm { caller, form }: OperatorForm<BTreeMap<String, String>>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let mut tools = BTreeMap::new();
     for (field, definition_hash) in &form {
         let Some(tool) = field.strip_prefix("seen.") else { continue };
@@ -128,9 +129,8 @@ pub(super) struct RejectForm {
 pub(super) async fn reject(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<RejectForm>,
+    OperatorForm { caller, form }: OperatorForm<RejectForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let result = mcp.reject(id, &form.reason, &caller.principal).await;
     settle(&mcp, &caller, id, "rejected", result).await
 }
@@ -144,9 +144,8 @@ pub(super) struct SecretForm {
 pub(super) async fn secret(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<SecretForm>,
+    OperatorForm { caller, form }: OperatorForm<SecretForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let result = mcp.secret_set(id, &form.secret, &caller.principal).await;
     settle(&mcp, &caller, id, "secret", result).await
 }
@@ -162,45 +161,32 @@ pub(super) struct SpaceForm {
 pub(super) async fn space_add(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<SpaceForm>,
+    OperatorForm { caller, form }: OperatorForm<SpaceForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let space: SpaceId = form.space.parse().map_err(|_| Error::NotFound)?;
     let allowlist = parse_names(form.tool_allowlist.as_deref());
     let result = mcp.space_serve(&caller.principal, id, space, allowlist).await;
     settle(&mcp, &caller, id, "spaces", result).await
 }
 
-/// Nothing but the token.
-#[derive(Deserialize)]
-pub(super) struct Nothing {}
-
 /// Ends that the server serves a Space.
 pub(super) async fn space_remove(
     State(mcp): State<Mcp>,
     Path((id, space)): Path<(McpServerId, SpaceId)>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let result = mcp.space_leave(&caller.principal, id, space).await;
     settle(&mcp, &caller, id, "spaces", result).await
-}
-
-/// The server's name, typed.
-#[derive(Deserialize)]
-pub(super) struct DeleteForm {
-    confirm_name: String,
 }
 
 /// Deletes, if the name is the server's.
 pub(super) async fn delete(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form }: ProtectedForm<DeleteForm>,
+    OperatorForm { caller, form }: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let server = mcp.find(caller.tenant(), id).await?;
-    if form.confirm_name.trim() != server.name {
+    if !form.matches(&server.name) {
         let error =
             Error::NotNow("Nothing was deleted. The name does not match; enter it exactly as shown.".to_owned());
         return settle(&mcp, &caller, id, "deleted", Err::<(), _>(error)).await;

@@ -6,9 +6,8 @@ use axum::response::{IntoResponse, Response};
 use thinkwork_primitives::McpServerId;
 use url::Url;
 
-use super::admin::Nothing;
-use super::{Done, bad};
-use crate::edge::{Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
+use super::{Done, error_notice};
+use crate::edge::{EmptyForm, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
 use crate::mcp::{Error, Mcp, McpServer};
 use crate::oauth::{self, ConnectionStatus};
 
@@ -108,7 +107,7 @@ pub(super) async fn ask(
 pub(super) async fn connect(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    ProtectedForm { caller, .. }: ProtectedForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let server = mcp.find(caller.tenant(), id).await?;
     match mcp.connect(&caller.consent(), id, None).await {
@@ -119,7 +118,7 @@ pub(super) async fn connect(
         Err(error @ Error::Oauth(oauth::Error::Access(_))) => Err(error.into()),
         Err(error) => {
             let mut page = connect_page(&caller, &server, "connect");
-            page.0.layout.notice = Some(bad(error));
+            page.0.layout.notice = Some(error_notice(error));
             Ok(page.into_response())
         }
     }

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Secret;
 
-use super::{bad, parse_names};
-use crate::edge::{Idempotency, Layout, Page, PageError, PageOperator, ProtectedForm};
+use super::{error_notice, parse_names};
+use crate::edge::{Idempotency, Layout, OperatorForm, Page, PageError, PageOperator};
 use crate::mcp::auth::SettingKind;
 use crate::mcp::{Auth, Error, Mcp, NewAuth, NewServer};
 
@@ -112,9 +112,8 @@ pub(super) async fn form(PageOperator(caller): PageOperator) -> impl IntoRespons
 /// Registers and goes on to the review; a refused form is shown again with what was wrong.
 pub(super) async fn register(
     State(mcp): State<Mcp>,
-    ProtectedForm { caller, mut form }: ProtectedForm<RegisterForm>,
+    OperatorForm { caller, mut form }: OperatorForm<RegisterForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let settings = form.settings();
     let registered = match form.auth() {
         Ok(auth) => {
@@ -135,7 +134,8 @@ pub(super) async fn register(
         Err(error @ Error::Access(_)) => Err(error.into()),
         Err(error) => {
             let page = RegisterPage {
-                layout: Layout::admin(&caller, "Register MCP server", "mcp-servers").with_notice(Some(bad(error))),
+                layout: Layout::admin(&caller, "Register MCP server", "mcp-servers")
+                    .with_notice(Some(error_notice(error))),
                 name: form.name,
                 url: form.url,
                 mode: form.mode,

@@ -8,8 +8,9 @@ use serde_json::Value;
 use thinkwork_primitives::McpServerId;
 
 use super::Done;
-use super::admin::Nothing;
-use crate::edge::{DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageOperator, Path, ProtectedForm};
+use crate::edge::{
+    DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
+};
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
 
 /// Spaces offered in the choice: more than one operator sees at once.
@@ -100,9 +101,8 @@ pub(super) async fn show(
 pub(super) async fn test(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
     page(&mcp, &caller, id, Shown { notice: None, test: Some(test) }).await
 }

@@ -57,7 +57,7 @@ pub(super) async fn callback(
     });
     let signed_in = person.is_some();
     let query = query.unwrap_or_default();
-    let (status, title, message) = match pages.oauth.finish(&key, &query, CallbackCaller { person, headers }).await {
+    let (status, title, message) = match pages.oauth.callback(&key, &query, CallbackCaller { person, headers }).await {
         CallbackOutcome::Return { to, set_cookie } => {
             // 302 as the contract says; a browser follows it with a GET, as it came.
             return (StatusCode::FOUND, [(header::LOCATION, to), (header::SET_COOKIE, set_cookie)]).into_response();

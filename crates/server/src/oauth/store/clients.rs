@@ -9,7 +9,7 @@ use thinkwork_primitives::{CredentialId, GrantTarget, OauthClientId, Timestamp};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{db, scopes_from};
+use super::scopes_from;
 
 pub(crate) use client::Model as ClientRow;
 
@@ -39,23 +39,22 @@ fn update(tx: &Tx, id: OauthClientId) -> sea_orm::UpdateMany<client::Entity> {
 
 /// A registration, replaced or not.
 pub(crate) async fn client_find(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
-    all(tx).filter(client::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(client::Column::Id.eq(id.uuid())).one(tx.orm()).await?)
 }
 
 /// The same, and it is not replaced until this transaction ends.
 pub(crate) async fn client_lock(tx: &mut Tx, id: OauthClientId) -> Result<Option<ClientRow>, Error> {
-    all(tx).filter(client::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(client::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate).one(tx.orm()).await?)
 }
 
 /// The registration that new flows for this target use.
 pub(crate) async fn client_current(tx: &mut Tx, target: GrantTarget) -> Result<Option<ClientRow>, Error> {
-    all(tx)
+    Ok(all(tx)
         .filter(client::Column::TargetKind.eq(target.kind()))
         .filter(client::Column::TargetId.eq(target.uuid()))
         .filter(client::Column::ReplacedAt.is_null())
         .one(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 pub(crate) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Error> {
@@ -79,7 +78,7 @@ pub(crate) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Err
         created_at: Set(row.created_at),
         replaced_at: Set(row.replaced_at),
     };
-    client::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    client::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -96,8 +95,7 @@ pub(crate) async fn client_renew(
         .col_expr(client::Column::IssRequired, Expr::value(iss_required))
         .col_expr(client::Column::AuthorizationEndpoint, Expr::value(authorization_endpoint))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -107,8 +105,7 @@ pub(crate) async fn client_replace(tx: &mut Tx, id: OauthClientId, now: Timestam
         .col_expr(client::Column::ReplacedAt, Expr::value(now.micros()))
         .filter(client::Column::ReplacedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 

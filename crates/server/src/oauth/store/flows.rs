@@ -9,7 +9,7 @@ use thinkwork_primitives::{CredentialId, FlowId, GrantTarget, OauthClientId, Tim
 use uuid::Uuid;
 
 use super::super::Error;
-use super::{db, target_from};
+use super::target_from;
 
 pub(crate) use flow::Model as FlowRow;
 
@@ -57,7 +57,7 @@ pub(crate) async fn flow_insert(tx: &mut Tx, row: FlowRow) -> Result<(), Error> 
         consumed_at: Set(row.consumed_at),
         outcome: Set(row.outcome),
     };
-    flow::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    flow::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -67,21 +67,20 @@ fn all(tx: &Tx) -> sea_orm::Select<flow::Entity> {
 
 /// One indexed look-up by the digest of the state.
 pub(crate) async fn flow_by_state(tx: &mut Tx, state_hash: &[u8]) -> Result<Option<FlowRow>, Error> {
-    all(tx).filter(flow::Column::StateHash.eq(state_hash)).one(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(flow::Column::StateHash.eq(state_hash)).one(tx.orm()).await?)
 }
 
 pub(crate) async fn flow_find(tx: &mut Tx, id: FlowId) -> Result<Option<FlowRow>, Error> {
-    all(tx).filter(flow::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)
+    Ok(all(tx).filter(flow::Column::Id.eq(id.uuid())).one(tx.orm()).await?)
 }
 
 /// The flows of a person that have no outcome yet.
 pub(crate) async fn flows_open(tx: &mut Tx, user: UserId) -> Result<Vec<FlowRow>, Error> {
-    all(tx)
+    Ok(all(tx)
         .filter(flow::Column::UserId.eq(user.uuid()))
         .filter(flow::Column::Outcome.is_null())
         .all(tx.orm())
-        .await
-        .map_err(db)
+        .await?)
 }
 
 /// Whether a code that was given to this registration is being exchanged.
@@ -90,7 +89,7 @@ pub(crate) async fn flow_exchanging(tx: &mut Tx, client: OauthClientId) -> Resul
         .filter(flow::Column::OauthClientId.eq(client.uuid()))
         .filter(flow::Column::ConsumedAt.is_not_null())
         .filter(flow::Column::Outcome.is_null());
-    Ok(exchanging.count(tx.orm()).await.map_err(db)? > 0)
+    Ok(exchanging.count(tx.orm()).await? > 0)
 }
 
 /// Deletes flows that ended and began before `before`, at most `count`.
@@ -100,14 +99,12 @@ pub(crate) async fn flows_sweep(tx: &mut Tx, before: Timestamp, count: u64) -> R
         .filter(flow::Column::Outcome.is_not_null())
         .limit(count)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     flow::Entity::delete_many()
         .filter(flow::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(flow::Column::Id.is_in(over.into_iter().map(|row| row.id)))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -124,13 +121,12 @@ pub(crate) async fn flow_consume(tx: &mut Tx, id: FlowId, now: Timestamp) -> Res
         .filter(flow::Column::ConsumedAt.is_null())
         .filter(flow::Column::ExpiresAt.gt(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(consumed.rows_affected == 1)
 }
 
 pub(crate) async fn flow_outcome(tx: &mut Tx, id: FlowId, outcome: &str) -> Result<(), Error> {
-    update(tx, id).col_expr(flow::Column::Outcome, Expr::value(outcome)).exec(tx.orm()).await.map_err(db)?;
+    update(tx, id).col_expr(flow::Column::Outcome, Expr::value(outcome)).exec(tx.orm()).await?;
     Ok(())
 }
 

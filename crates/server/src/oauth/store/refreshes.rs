@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::super::Error;
 use super::super::rules::LEASE;
-use super::{Granted, connection, db, update, with_tokens};
+use super::{Granted, connection, update, with_tokens};
 
 /// Takes the lease of a refresh and records that one started. False where another holds it or the pause lasts.
 pub(crate) async fn refresh_begin(
@@ -30,7 +30,7 @@ pub(crate) async fn refresh_begin(
     if forced {
         statement = statement.col_expr(connection::Column::ForcedRefreshAt, Expr::value(now.micros()));
     }
-    Ok(statement.exec(tx.orm()).await.map_err(db)?.rows_affected == 1)
+    Ok(statement.exec(tx.orm()).await?.rows_affected == 1)
 }
 
 /// The refresh is done: new tokens stand in the credential, written in this transaction by compare-and-set.
@@ -43,8 +43,7 @@ pub(crate) async fn refresh_done(
     with_tokens(update(tx, id), granted)
         .col_expr(connection::Column::RefreshedAt, Expr::value(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -64,6 +63,6 @@ pub(crate) async fn refresh_paused(
     if !keep_mark {
         statement = statement.col_expr(connection::Column::RefreshStartedAt, Expr::value(Option::<i64>::None));
     }
-    statement.exec(tx.orm()).await.map_err(db)?;
+    statement.exec(tx.orm()).await?;
     Ok(())
 }

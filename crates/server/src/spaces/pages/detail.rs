@@ -9,7 +9,7 @@ use thinkwork_primitives::{SpaceId, UserId, limits};
 use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageOperator, Pagination, Path, ProtectedForm,
+    ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
@@ -96,7 +96,7 @@ async fn refused(spaces: &Spaces, caller: &PageCaller, id: SpaceId, error: ApiEr
     if error.log.is_some() || error.status == axum::http::StatusCode::NOT_FOUND {
         return Err(PageError(error));
     }
-    let notice = Notice { kind: "bad", text: format!("Nothing was changed. {}", error.message) };
+    let notice = Notice::error(format!("Nothing was changed. {}", error.message));
     Ok((error.status, Page(page(spaces, caller, id, Some(notice)).await?)).into_response())
 }
 
@@ -112,9 +112,8 @@ pub(super) struct ChangeForm {
 pub(super) async fn update(
     State(spaces): State<Spaces>,
     Path(id): Path<SpaceId>,
-    ProtectedForm { caller, form }: ProtectedForm<ChangeForm>,
+    OperatorForm { caller, form }: OperatorForm<ChangeForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let access = match form.space.access.as_str() {
         "public" => Some(SpaceAccess::Public),
         "private" => Some(SpaceAccess::Private),
@@ -148,9 +147,8 @@ pub(super) struct MemberForm {
 pub(super) async fn member_add(
     State(spaces): State<Spaces>,
     Path(id): Path<SpaceId>,
-    ProtectedForm { caller, form }: ProtectedForm<MemberForm>,
+    OperatorForm { caller, form }: OperatorForm<MemberForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let user = form.user_id.parse().map_err(|_| ApiError::invalid("user_id", "choose a person from the list."))?;
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     spaces.member_set(&mut tx, id, user, &caller.principal).await?;
@@ -158,15 +156,11 @@ pub(super) async fn member_add(
     Ok(Redirect::to(&format!("/admin/spaces/{id}")).into_response())
 }
 
-#[derive(Deserialize)]
-pub(super) struct Nothing {}
-
 pub(super) async fn member_delete(
     State(spaces): State<Spaces>,
     Path((id, user)): Path<(SpaceId, UserId)>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
-    caller.require_operator()?;
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.member_delete(&mut tx, id, user, &caller.principal).await {
         Ok(()) => {
@@ -186,8 +180,8 @@ pub(super) async fn member_delete(
 impl Spaces {
     /// Enabled people of the tenant by name, for the choice of members.
     async fn people(&self, tenant: thinkwork_primitives::TenantId) -> Result<Vec<(UserId, String)>, ApiError> {
-        let all = Pagination { limit: MEMBERS_SHOWN_MAX, after: None };
-        let found = self.access.users(tenant, &all).await.map_err(|error| ApiError::internal(&error))?;
+        let found = self.access.users(tenant, MEMBERS_SHOWN_MAX, None).await;
+        let found = found.map_err(|error| ApiError::internal(&error))?;
         let mut people: Vec<_> =
             found.into_iter().filter(|user| !user.disabled).map(|user| (user.id, user.name)).collect();
         people.sort_by(|(_, a), (_, b)| a.cmp(b));

@@ -9,7 +9,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, TurnId};
 
 use super::entries::{Entry, entries};
-use crate::edge::{ApiError, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
+use crate::edge::{ApiError, EmptyForm, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
 use crate::threads::attribution::Attribution;
 use crate::threads::{Error, NewMessage, Thread, ThreadUpdate, Threads, rules, store};
 
@@ -137,9 +137,9 @@ pub(super) async fn write(
             tx.commit().await?;
             Ok(Redirect::to(&format!("/me/threads/{id}#{}", received.message)).into_response())
         }
-        Err(Error::Invalid(_, sentence)) => {
+        Err(Error::Invalid(error)) => {
             drop(tx);
-            let page = page(&threads, &caller, id, None, sentence.to_owned()).await?;
+            let page = page(&threads, &caller, id, None, error.problem.into_owned()).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
         }
         Err(other) => Err(other.into()),
@@ -165,13 +165,10 @@ pub(super) async fn status(
     Ok(Redirect::to(&format!("/me/threads/{id}")).into_response())
 }
 
-#[derive(Deserialize)]
-pub(super) struct Nothing {}
-
 pub(super) async fn cancel(
     State(threads): State<Threads>,
     Path(id): Path<TurnId>,
-    ProtectedForm { caller, form: Nothing {} }: ProtectedForm<Nothing>,
+    ProtectedForm { caller, .. }: ProtectedForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let mut tx = threads.db.write(caller.tenant()).await?;
     let thread = threads.turn_visible(&mut tx, id, &caller.principal).await?.thread;

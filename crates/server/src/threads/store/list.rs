@@ -12,7 +12,7 @@ use thinkwork_database::ranges::{self, Ranges};
 use thinkwork_database::search::{self, Entry, Search};
 use thinkwork_primitives::{Channel, SpaceId};
 
-use super::{db, of_tenant, thread, thread_of};
+use super::{of_tenant, thread, thread_of};
 use crate::threads::{Error, Thread, ThreadCursor, ThreadFilter, ThreadPage, ThreadStatus};
 use thinkwork_database::Tx;
 use thinkwork_primitives::{ThreadId, Timestamp};
@@ -126,7 +126,7 @@ async fn threads_at(tx: &mut Tx, places: &[ThreadCursor]) -> Result<Vec<(ThreadC
         return Ok(Vec::new());
     }
     let ids = places.iter().map(|(_, id)| id.uuid());
-    let rows = of_tenant(tx).filter(thread::Column::Id.is_in(ids)).all(tx.orm()).await.map_err(db)?;
+    let rows = of_tenant(tx).filter(thread::Column::Id.is_in(ids)).all(tx.orm()).await?;
     let mut threads: HashMap<Uuid, thread::Model> = rows.into_iter().map(|row| (row.id, row)).collect();
     places.iter().filter_map(|place| threads.remove(&place.1.uuid()).map(|row| Ok((*place, thread_of(row)?)))).collect()
 }

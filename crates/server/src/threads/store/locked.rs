@@ -10,7 +10,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::ThreadId;
 
 use super::thread::{ActiveModel, Column, Entity, Model};
-use super::{db, list, of_tenant, thread_of};
+use super::{list, of_tenant, thread_of};
 use crate::threads::{CorrelationKey, Error, Thread};
 
 /// A thread that nobody else writes to until the transaction ends: its row is locked, or it is new.
@@ -45,7 +45,7 @@ fn locked_of(row: Model) -> Result<LockedThread, Error> {
 /// In the order of their ids, so that two transactions do not wait for each other in a ring.
 async fn locked(tx: &mut Tx, select: sea_orm::Select<Entity>) -> Result<Vec<LockedThread>, Error> {
     let select = select.order_by_asc(Column::Id).lock(LockType::NoKeyUpdate);
-    select.all(tx.orm()).await.map_err(db)?.into_iter().map(locked_of).collect()
+    select.all(tx.orm()).await?.into_iter().map(locked_of).collect()
 }
 
 /// Those of these threads that are there.
@@ -118,6 +118,6 @@ pub(crate) async fn threads_save(tx: &mut Tx, threads: &[&LockedThread]) -> Resu
     for new in threads.iter().filter(|locked| locked.is_new) {
         list::search_add(tx, &new.thread);
     }
-    Entity::insert_many(rows).on_conflict(changed).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Entity::insert_many(rows).on_conflict(changed).exec_without_returning(tx.orm()).await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{ActingClient, CredentialSubject, Marks, MessageId, Requester, ThreadId, Timestamp, TurnId};
 use uuid::Uuid;
 
-use super::{Attributed, damaged, db};
+use super::{Attributed, damaged};
 use crate::threads::{Error, Message, rules};
 
 fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<ActiveModel, Error> {
@@ -59,7 +59,7 @@ pub(super) fn message_of(row: Model) -> Result<Message, Error> {
 /// Stores messages, each with the event that it came with.
 pub(crate) async fn messages_insert(tx: &mut Tx, messages: &[(Message, Option<Uuid>)]) -> Result<(), Error> {
     let rows = messages.iter().map(|(message, event)| active(tx, message, *event)).collect::<Result<Vec<_>, _>>()?;
-    Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
+    Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -68,7 +68,7 @@ fn of_tenant(tx: &Tx) -> sea_orm::Select<Entity> {
 }
 
 pub(crate) async fn message_find(tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
-    let row = of_tenant(tx).filter(Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = of_tenant(tx).filter(Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(message_of).transpose()
 }
 
@@ -79,7 +79,7 @@ pub(crate) async fn messages_by_source(tx: &mut Tx, events: &[Uuid]) -> Result<H
     }
     let select = of_tenant(tx).filter(Column::SourceEventId.is_in(events.iter().copied()));
     let mut found = HashMap::new();
-    for row in select.all(tx.orm()).await.map_err(db)? {
+    for row in select.all(tx.orm()).await? {
         if let Some(event) = row.source_event_id {
             found.insert(event, message_of(row)?);
         }
@@ -100,19 +100,14 @@ pub(crate) async fn message_list(
         .order_by_asc(Column::Sequence)
         .limit(limit)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(message_of).collect()
 }
 
 /// The place of the newest message; 0 where there is none.
 pub(crate) async fn message_last(tx: &mut Tx, thread: ThreadId) -> Result<i64, Error> {
-    let row = of_tenant(tx)
-        .filter(Column::ThreadId.eq(thread.uuid()))
-        .order_by_desc(Column::Sequence)
-        .one(tx.orm())
-        .await
-        .map_err(db)?;
+    let row =
+        of_tenant(tx).filter(Column::ThreadId.eq(thread.uuid())).order_by_desc(Column::Sequence).one(tx.orm()).await?;
     Ok(row.map_or(0, |row| row.sequence))
 }
 

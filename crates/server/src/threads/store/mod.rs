@@ -33,8 +33,10 @@ use uuid::Uuid;
 
 use super::{Error, Thread, ThreadEvent, ThreadEventKind};
 
-pub(super) fn db(error: DbErr) -> Error {
-    Error::Database(error.into())
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 /// A stored word or id that we never wrote.
@@ -72,14 +74,14 @@ fn of_tenant(tx: &Tx) -> sea_orm::Select<thread::Entity> {
 }
 
 pub(super) async fn thread_find(tx: &mut Tx, id: ThreadId) -> Result<Option<Thread>, Error> {
-    let row = of_tenant(tx).filter(thread::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = of_tenant(tx).filter(thread::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(thread_of).transpose()
 }
 
 /// The same, and nobody else writes to the thread until this transaction ends.
 pub(super) async fn thread_lock(tx: &mut Tx, id: ThreadId) -> Result<Option<Thread>, Error> {
     let select = of_tenant(tx).filter(thread::Column::Id.eq(id.uuid())).lock(LockType::NoKeyUpdate);
-    select.one(tx.orm()).await.map_err(db)?.map(thread_of).transpose()
+    select.one(tx.orm()).await?.map(thread_of).transpose()
 }
 
 fn update(tx: &Tx, id: ThreadId) -> sea_orm::UpdateMany<thread::Entity> {
@@ -98,8 +100,7 @@ pub(super) async fn thread_update(tx: &mut Tx, thread: &Thread, now: Timestamp) 
         .col_expr(thread::Column::Version, Expr::value(thread.version.saturating_add(1)))
         .filter(thread::Column::Version.eq(thread.version))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -115,8 +116,7 @@ pub(super) async fn events_insert(
         .col_expr(thread::Column::EventSequence, Expr::col(thread::Column::EventSequence).add(count))
         .col_expr(thread::Column::UpdatedAt, Expr::value(now.micros()))
         .exec_with_returning(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let last = rows.first().map(|row| row.event_sequence).ok_or(Error::NotFound)?;
     let first = last.saturating_sub(count).saturating_add(1);
     let rows: Vec<(ThreadId, ThreadEvent)> =
@@ -139,7 +139,7 @@ pub(super) async fn events_save(tx: &mut Tx, all: &[(ThreadId, ThreadEvent)], no
             at: Set(now.micros()),
         }
     });
-    event::Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
+    event::Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
     for (thread, _) in all {
         tx.wake(Topic::Thread, thread.uuid());
     }
@@ -175,14 +175,13 @@ pub(super) async fn event_list(tx: &mut Tx, id: ThreadId, after: i64, limit: u64
         .order_by_asc(event::Column::Sequence)
         .limit(limit)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(event_of).collect()
 }
 
 /// The place of the newest event.
 pub(super) async fn event_sequence(tx: &mut Tx, id: ThreadId) -> Result<i64, Error> {
-    let row = of_tenant(tx).filter(thread::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = of_tenant(tx).filter(thread::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(|row| row.event_sequence).ok_or(Error::NotFound)
 }
 

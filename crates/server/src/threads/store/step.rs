@@ -10,7 +10,7 @@ use thinkwork_primitives::{
 };
 use uuid::Uuid;
 
-use super::{Attributed, db, turn};
+use super::{Attributed, turn};
 use crate::credentials::CredentialUse;
 use crate::threads::{Error, NewStep, Step, StepEnd, StepStatus, Turn, rules};
 
@@ -77,8 +77,7 @@ pub(crate) async fn subjects_of_threads(
         .distinct()
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter()
         .map(|(thread, subject, user, connection, source_kind, source_id)| {
             let stored = StoredRow::new("step", thread);
@@ -128,8 +127,7 @@ pub(crate) async fn step_insert(tx: &mut Tx, turn: &Turn, new: NewStep, now: Tim
         .filter(entity::Column::TurnId.eq(turn.id.uuid()))
         .order_by_desc(entity::Column::Position)
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let text = |text: Option<String>| text.map(|text| rules::storable(&text));
     let row = entity::ActiveModel {
         id: Set(id.uuid()),
@@ -163,12 +161,12 @@ pub(crate) async fn step_insert(tx: &mut Tx, turn: &Turn, new: NewStep, now: Tim
         started_at: Set(now.micros()),
         finished_at: Set(None),
     };
-    entity::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    entity::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(id)
 }
 
 pub(crate) async fn step_find(tx: &mut Tx, id: StepId) -> Result<Option<Step>, Error> {
-    let row = steps_of(tx).filter(entity::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = steps_of(tx).filter(entity::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(step_of).transpose()
 }
 
@@ -178,8 +176,7 @@ pub(crate) async fn step_list(tx: &mut Tx, turns: &[TurnId]) -> Result<Vec<Step>
         .order_by_asc(entity::Column::TurnId)
         .order_by_asc(entity::Column::Position)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(step_of).collect()
 }
 
@@ -195,8 +192,7 @@ pub(crate) async fn step_previews(tx: &mut Tx, turn: TurnId) -> Result<Vec<Step>
         .column_as(Expr::value(Option::<String>::None), entity::Column::Input)
         .column_as(Expr::value(Option::<String>::None), entity::Column::Output)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     rows.into_iter().map(step_of).collect()
 }
 
@@ -213,7 +209,7 @@ pub(crate) async fn steps_using(
     if let Some(after) = after {
         select = select.filter(entity::Column::Id.lt(after.uuid()));
     }
-    let rows = select.order_by_desc(entity::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
+    let rows = select.order_by_desc(entity::Column::Id).limit(limit).all(tx.orm()).await?;
     rows.into_iter().map(step_of).collect()
 }
 
@@ -232,8 +228,7 @@ pub(crate) async fn step_finish(tx: &mut Tx, id: StepId, end: StepEnd, now: Time
         .col_expr(entity::Column::Failure, text(end.failure))
         .col_expr(entity::Column::FinishedAt, Expr::value(now.micros()))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 

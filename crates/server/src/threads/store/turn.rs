@@ -11,7 +11,7 @@ use thinkwork_primitives::{
 };
 use uuid::Uuid;
 
-use super::{Attributed, db, message, thread};
+use super::{Attributed, message, thread};
 use crate::threads::{Error, Message, Turn, TurnStatus, rules};
 
 fn turn_of(row: entity::Model) -> Result<Turn, Error> {
@@ -74,7 +74,7 @@ pub(crate) async fn turns_save(tx: &mut Tx, turns: &[&Turn]) -> Result<(), Error
             entity::Column::FinishedAt,
         ])
         .to_owned();
-    entity::Entity::insert_many(rows).on_conflict(changed).exec_without_returning(tx.orm()).await.map_err(db)?;
+    entity::Entity::insert_many(rows).on_conflict(changed).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -83,13 +83,13 @@ fn turns_of(tx: &Tx) -> sea_orm::Select<entity::Entity> {
 }
 
 pub(crate) async fn turn_find(tx: &mut Tx, id: TurnId) -> Result<Option<Turn>, Error> {
-    let row = turns_of(tx).filter(entity::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let row = turns_of(tx).filter(entity::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(turn_of).transpose()
 }
 
 pub(crate) async fn turn_by_message(tx: &mut Tx, message: MessageId) -> Result<Option<Turn>, Error> {
     let select = turns_of(tx).filter(entity::Column::MessageId.eq(message.uuid()));
-    select.one(tx.orm()).await.map_err(db)?.map(turn_of).transpose()
+    select.one(tx.orm()).await?.map(turn_of).transpose()
 }
 
 /// Turns of a thread in the order they were queued.
@@ -103,17 +103,14 @@ pub(crate) async fn turn_list(
     if let Some(after) = after {
         select = select.filter(entity::Column::Id.gt(after.uuid()));
     }
-    let rows = select.order_by_asc(entity::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
+    let rows = select.order_by_asc(entity::Column::Id).limit(limit).all(tx.orm()).await?;
     rows.into_iter().map(turn_of).collect()
 }
 
 /// The turns that answer these messages.
 pub(crate) async fn turns_of_messages(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<Turn>, Error> {
-    let rows = turns_of(tx)
-        .filter(entity::Column::MessageId.is_in(messages.iter().map(|id| id.uuid())))
-        .all(tx.orm())
-        .await
-        .map_err(db)?;
+    let rows =
+        turns_of(tx).filter(entity::Column::MessageId.is_in(messages.iter().map(|id| id.uuid()))).all(tx.orm()).await?;
     // Sorted here: in the order of ids SQLite would look through all turns there are.
     let mut turns = rows.into_iter().map(turn_of).collect::<Result<Vec<_>, _>>()?;
     turns.sort_unstable_by_key(|turn| turn.id);
@@ -144,8 +141,7 @@ pub(crate) async fn queues_of(tx: &mut Tx, threads: &[ThreadId]) -> Result<Vec<T
         .expr_as(turn_at(entity::Column::StartedAt.is_null(), 1), "second")
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let queue = |(thread, active, first, second): Row| ThreadQueue {
         thread: ThreadId::from_uuid(thread),
         active: active.map(TurnId::from_uuid),
@@ -185,8 +181,7 @@ pub(crate) async fn turns_with_messages(tx: &mut Tx, ids: &[TurnId]) -> Result<V
         .join(JoinType::LeftJoin, answered.into())
         .select_also(message::Entity)
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let found = |(turn, message): (_, Option<_>)| Ok((turn_of(turn)?, message.map(message::message_of).transpose()?));
     rows.into_iter().map(found).collect()
 }
@@ -204,8 +199,7 @@ pub(crate) async fn turn_cancel(tx: &mut Tx, id: TurnId, now: Timestamp) -> Resu
         .col_expr(entity::Column::FinishedAt, Expr::value(now.micros()))
         .filter(entity::Column::FinishedAt.is_null())
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(done.rows_affected == 1)
 }
 
@@ -214,8 +208,7 @@ pub(crate) async fn turn_tools(tx: &mut Tx, id: TurnId, offered: String, left_ou
         .col_expr(entity::Column::ToolsOffered, Expr::value(offered))
         .col_expr(entity::Column::ToolsLeftOut, Expr::value(left_out))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -229,7 +222,7 @@ pub(crate) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(
         update = update.col_expr(entity::Column::MarkUntrusted, Expr::value(true));
     }
     if marks.private || marks.untrusted {
-        update.exec(tx.orm()).await.map_err(db)?;
+        update.exec(tx.orm()).await?;
     }
     Ok(())
 }

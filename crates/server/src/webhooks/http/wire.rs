@@ -2,7 +2,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use strum::VariantArray as _;
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, DeliveryId, Network, Requester, Secret, SpaceId, ThreadId, Timestamp, TurnId,
@@ -11,9 +11,9 @@ use thinkwork_primitives::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::credentials::CredentialInfo;
-use crate::edge::NameMap;
 use crate::edge::identity::{ActingClientResponse, CredentialSubjectResponse, RequesterResponse};
 use crate::edge::{ApiError, Query};
+use crate::edge::{NameMap, double_option};
 use crate::threads::Priority;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{
@@ -139,11 +139,6 @@ fn priority(word: &str) -> Result<Priority, ApiError> {
     word.parse().map_err(|_| ApiError::invalid("default_priority", "use one of: low, medium, high, urgent, critical."))
 }
 
-/// Tells a field that is null from one that is not there.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Some)
-}
-
 /// What to change of a webhook; a field that is not there stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -155,26 +150,26 @@ pub(super) struct UpdateWebhookRequest {
     #[schema(example = true)]
     enabled: Option<bool>,
     /// What the agent is told about each event; null removes it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "double_option")]
     #[schema(value_type = Option<String>, example = "Say what is due.")]
     prompt: Option<Option<String>>,
     /// Accepted requests per minute.
     #[schema(example = 600)]
     rate_limit_per_minute: Option<i64>,
     /// The networks that may send; null allows any.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "double_option")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["192.0.2.0/24"]))]
     allowed_cidrs: Option<Option<Vec<String>>>,
     /// Where the event's id is, by which repeated events are recognised; null removes it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "double_option")]
     #[schema(value_type = Option<Place>)]
     event_id: Option<Option<Place>>,
     /// Where the key is that sends related events to one thread; null removes it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "double_option")]
     #[schema(value_type = Option<Place>)]
     correlation: Option<Option<Place>>,
     /// The priority of its threads: `low`, `medium`, `high`, `urgent` or `critical`; null removes it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "double_option")]
     #[schema(value_type = Option<String>, example = "medium")]
     default_priority: Option<Option<String>>,
 }

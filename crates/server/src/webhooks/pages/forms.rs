@@ -7,12 +7,9 @@ use serde_json::{Map, Value};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Network;
 
+use crate::edge::InvalidField;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{Error, Locator, NewWebhook, RATE_LIMIT_DEFAULT, Webhook, WebhookUpdate};
-
-fn field(field: &'static str, problem: &str) -> Error {
-    Error::Field { field, problem: problem.to_owned() }
-}
 
 fn filled(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
@@ -22,15 +19,15 @@ fn place(text: &str) -> Option<Locator> {
     filled(text).map(Locator::parse)
 }
 
-fn rate(text: &str) -> Result<i64, Error> {
-    text.trim().parse().map_err(|_| field("rate_limit_per_minute", "use a whole number, for example 600."))
+fn rate(text: &str) -> Result<i64, InvalidField> {
+    text.trim().parse().map_err(|_| InvalidField::new("rate_limit_per_minute", "use a whole number, for example 600."))
 }
 
 /// Networks separated by commas, spaces or lines.
-fn networks(text: &str) -> Result<Vec<Network>, Error> {
+fn networks(text: &str) -> Result<Vec<Network>, InvalidField> {
     text.split([',', ' ', '\n', '\r', '\t'])
         .filter(|part| !part.is_empty())
-        .map(|part| part.parse::<Network>().map_err(|error| field("allowed_cidrs", &error.to_string())))
+        .map(|part| part.parse::<Network>().map_err(|error| InvalidField::new("allowed_cidrs", error.to_string())))
         .collect()
 }
 
@@ -79,15 +76,17 @@ impl NewForm {
                 json.insert(name.to_owned(), Value::from(value));
             }
         }
-        serde_json::from_value(json.into()).map_err(|error| field("verification", &format!("{error}.")))
+        serde_json::from_value(json.into())
+            .map_err(|error| InvalidField::new("verification", format!("{error}.")).into())
     }
 
     pub(super) fn parsed(&self) -> Result<NewWebhook, Error> {
-        let priority =
-            |word: &str| word.parse().map_err(|_| field("default_priority", "choose a priority from the list."));
+        let priority = |word: &str| {
+            word.parse().map_err(|_| InvalidField::new("default_priority", "choose a priority from the list."))
+        };
         Ok(NewWebhook {
             name: self.name.trim().to_owned(),
-            space: self.space_id.parse().map_err(|_| field("space_id", "choose a Space."))?,
+            space: self.space_id.parse().map_err(|_| InvalidField::new("space_id", "choose a Space."))?,
             scheme: self.scheme()?,
             secret: None,
             event_id: place(&self.event_id),

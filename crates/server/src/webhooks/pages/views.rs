@@ -6,7 +6,7 @@ use thinkwork_primitives::Timestamp;
 
 use super::forms::{EditForm, NewForm};
 use crate::credentials::CredentialInfo;
-use crate::edge::{DisplayTime, Layout, PageCaller};
+use crate::edge::{DisplayTime, InvalidField, Layout, PageCaller};
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{Delivery, DeliveryCount, DeliveryResult, Webhook, WebhookWithSecret, Webhooks};
 
@@ -58,7 +58,7 @@ pub(super) struct ListPage {
 pub(super) struct NewPage {
     pub layout: Layout,
     pub form: NewForm,
-    pub problem: Option<(&'static str, String)>,
+    pub problem: Option<InvalidField>,
     pub spaces: Vec<(String, String)>,
 }
 
@@ -75,7 +75,7 @@ impl NewPage {
     /// What is wrong with a field, or nothing.
     fn error(&self, field: &str) -> &str {
         match &self.problem {
-            Some((at, problem)) if *at == field => problem,
+            Some(invalid) if invalid.field == field => &invalid.problem,
             _ => "",
         }
     }

@@ -5,11 +5,12 @@ mod show;
 
 use axum::http::HeaderMap;
 use axum::http::header;
-use thinkwork_primitives::{Network, crypto, limits};
+use thinkwork_primitives::{Network, Secret, crypto};
 
 use super::schemes::Scheme;
 use super::{Error, NewWebhook, RATE_LIMIT_MAX, WebhookUpdate};
 
+use crate::edge::{InvalidField, validation};
 pub(super) use locate::Body;
 pub use locate::Locator;
 pub(super) use show::{preview, shown_headers, text_of};
@@ -23,10 +24,6 @@ const NETWORKS_MAX: usize = 200;
 /// Longest wait that a sender may ask for, below the request's deadline.
 const WAIT_SECONDS_MAX: u64 = 25;
 
-fn field(field: &'static str, problem: impl Into<String>) -> Error {
-    Error::Field { field, problem: problem.into() }
-}
-
 /// Refuses what could not work.
 pub(super) fn check_new(new: &NewWebhook) -> Result<(), Error> {
     check_name(&new.name)?;
@@ -35,7 +32,7 @@ pub(super) fn check_new(new: &NewWebhook) -> Result<(), Error> {
     check_networks(&new.allowed_cidrs)?;
     check_locators(&new.scheme, new.event_id.as_ref(), new.correlation.as_ref())?;
     match &new.secret {
-        Some(secret) => new.scheme.verifier().check_secret(secret).map_err(|problem| field("secret", problem)),
+        Some(secret) => check_secret(&new.scheme, secret),
         None => Ok(()),
     }
 }
@@ -52,19 +49,23 @@ pub(super) fn check_change(scheme: &Scheme, change: &WebhookUpdate) -> Result<()
     check_locators(scheme, locator(&change.event_id).as_ref(), locator(&change.correlation).as_ref())
 }
 
+/// Refuses a secret that the scheme cannot use.
+pub(super) fn check_secret(scheme: &Scheme, secret: &Secret) -> Result<(), Error> {
+    scheme.verifier().check_secret(secret).map_err(|problem| InvalidField::new("secret", problem).into())
+}
+
 fn check_name(name: &str) -> Result<(), Error> {
-    let plain = name.trim() == name && !name.chars().any(char::is_control);
-    if plain && (1..=limits::NAME_CHARS_MAX).contains(&name.chars().count()) {
+    if validation::name(name) == Some(name) {
         Ok(())
     } else {
-        Err(field("name", "use 1 to 120 characters on one line."))
+        Err(InvalidField::new("name", "use 1 to 120 characters on one line.").into())
     }
 }
 
 fn check_prompt(prompt: Option<&str>) -> Result<(), Error> {
     match prompt {
         Some(prompt) if prompt.chars().count() > PROMPT_CHARS_MAX || prompt.contains('\0') => {
-            Err(field("prompt", "use at most 8,000 characters."))
+            Err(InvalidField::new("prompt", "use at most 8,000 characters.").into())
         }
         _ => Ok(()),
     }
@@ -74,23 +75,28 @@ fn check_rate(limit: i64) -> Result<(), Error> {
     if (1..=RATE_LIMIT_MAX).contains(&limit) {
         Ok(())
     } else {
-        Err(field("rate_limit_per_minute", format!("use a whole number from 1 to {RATE_LIMIT_MAX}.")))
+        Err(InvalidField::new("rate_limit_per_minute", format!("use a whole number from 1 to {RATE_LIMIT_MAX}."))
+            .into())
     }
 }
 
 fn check_networks(networks: &[Network]) -> Result<(), Error> {
-    if networks.len() <= NETWORKS_MAX { Ok(()) } else { Err(field("allowed_cidrs", "use at most 200 networks.")) }
+    if networks.len() <= NETWORKS_MAX {
+        Ok(())
+    } else {
+        Err(InvalidField::new("allowed_cidrs", "use at most 200 networks.").into())
+    }
 }
 
 fn check_locators(scheme: &Scheme, event_id: Option<&Locator>, correlation: Option<&Locator>) -> Result<(), Error> {
     if scheme.verifier().description().signs_event_id && event_id.is_some() {
-        return Err(field("event_id", "leave this empty: the event ID is part of the signature."));
+        return Err(InvalidField::new("event_id", "leave this empty: the event ID is part of the signature.").into());
     }
     if let Some(locator) = event_id {
-        locator.check().map_err(|problem| field("event_id", problem))?;
+        locator.check().map_err(|problem| InvalidField::new("event_id", problem))?;
     }
     if let Some(locator) = correlation {
-        locator.check().map_err(|problem| field("correlation", problem))?;
+        locator.check().map_err(|problem| InvalidField::new("correlation", problem))?;
     }
     Ok(())
 }

@@ -13,8 +13,7 @@ use thinkwork_primitives::{
     ActingClient, CredentialSubject, DeliveryId, Requester, ThreadId, Timestamp, TurnId, WebhookId,
 };
 
-use super::db;
-use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryResult, Error};
+use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryFilter, DeliveryResult, Error};
 
 /// Stores deliveries. Requester is the webhook, credential nobody's.
 pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
@@ -47,7 +46,7 @@ pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> R
             count: Set(delivery.count),
         }
     });
-    row::Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
+    row::Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -62,7 +61,7 @@ pub(crate) async fn envelopes_insert<'a>(
         tenant_id: Set(tenant),
         envelope: Set(envelope.clone()),
     });
-    envelope::Entity::insert_many(rows).exec_without_returning(tx.orm()).await.map_err(db)?;
+    envelope::Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -78,8 +77,7 @@ pub(crate) async fn deliveries_known(tx: &mut Tx, ids: &[DeliveryId]) -> Result<
         .column(row::Column::Id)
         .into_tuple()
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(known.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
@@ -89,8 +87,7 @@ pub(crate) async fn envelope_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<
         .filter(envelope::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(envelope::Column::Id.eq(id.uuid()))
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(found.map(|row| row.envelope))
 }
 
@@ -101,8 +98,7 @@ pub(crate) async fn delivery_count_add(tx: &mut Tx, id: DeliveryId, more: i64) -
         .filter(row::Column::Id.eq(id.uuid()))
         .col_expr(row::Column::Count, Expr::col(row::Column::Count).add(more))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -111,17 +107,8 @@ pub(crate) async fn delivery_find(tx: &mut Tx, id: DeliveryId) -> Result<Option<
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.eq(id.uuid()))
         .one(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     found.map(delivery).transpose()
-}
-
-/// Which deliveries a list holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DeliveryFilter {
-    pub result: Option<DeliveryResult>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
 }
 
 /// Deliveries of one result that are counted; of more it is said that there are more.
@@ -153,8 +140,7 @@ pub(crate) async fn delivery_list(
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.is_in(places.iter().map(|(_, id)| *id)))
         .all(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     let mut rows: HashMap<Uuid, row::Model> = rows.into_iter().map(|row| (row.id, row)).collect();
     places.iter().filter_map(|(_, id)| rows.remove(id)).map(delivery).collect()
 }

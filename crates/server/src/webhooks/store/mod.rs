@@ -4,14 +4,16 @@ mod delivery;
 mod webhook;
 
 pub(super) use delivery::{
-    DeliveryFilter, deliveries_insert, deliveries_known, delivery_count_add, delivery_counts, delivery_find,
-    delivery_list, envelope_find, envelopes_insert,
+    deliveries_insert, deliveries_known, delivery_count_add, delivery_counts, delivery_find, delivery_list,
+    envelope_find, envelopes_insert,
 };
 pub(super) use webhook::{
     webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_names, webhook_update, webhooks_ever,
     webhooks_find,
 };
 
-fn db(error: sea_orm::DbErr) -> super::Error {
-    super::Error::Database(error.into())
+impl From<sea_orm::DbErr> for super::Error {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Database(error.into())
+    }
 }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{CredentialId, Network, SpaceId, Timestamp, WebhookId};
 
-use super::db;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{Error, Locator, Webhook};
 
@@ -32,7 +31,7 @@ pub(crate) async fn webhook_insert(tx: &mut Tx, webhook: &Webhook, created_by: &
         deleted_at: Set(None),
         version: Set(webhook.version),
     };
-    row::Entity::insert(row).exec_without_returning(tx.orm()).await.map_err(db)?;
+    row::Entity::insert(row).exec_without_returning(tx.orm()).await?;
     Ok(())
 }
 
@@ -61,20 +60,20 @@ pub(crate) async fn webhook_names(
 
 /// A webhook that was not deleted.
 pub(crate) async fn webhook_find(tx: &mut Tx, id: WebhookId) -> Result<Option<Webhook>, Error> {
-    let found = live(tx).filter(row::Column::Id.eq(id.uuid())).one(tx.orm()).await.map_err(db)?;
+    let found = live(tx).filter(row::Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     found.map(webhook).transpose()
 }
 
 /// Those of these webhooks that are there.
 pub(crate) async fn webhooks_find(tx: &mut Tx, ids: &[WebhookId]) -> Result<Vec<Webhook>, Error> {
     let select = live(tx).filter(row::Column::Id.is_in(ids.iter().map(|id| id.uuid())));
-    select.all(tx.orm()).await.map_err(db)?.into_iter().map(webhook).collect()
+    select.all(tx.orm()).await?.into_iter().map(webhook).collect()
 }
 
 /// Every webhook there ever was, deleted ones included: whose keys may be forgotten.
 pub(crate) async fn webhooks_ever(tx: &mut Tx) -> Result<Vec<(WebhookId, Scheme, CredentialId)>, Error> {
     let all = row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid()));
-    let rows = all.all(tx.orm()).await.map_err(db)?;
+    let rows = all.all(tx.orm()).await?;
     rows.into_iter()
         .map(|row| {
             let scheme = StoredRow::new("webhook", row.id).json("verification", &row.verification)?;
@@ -89,7 +88,7 @@ pub(crate) async fn webhook_list(tx: &mut Tx, limit: u64, after: Option<WebhookI
     if let Some(after) = after {
         query = query.filter(row::Column::Id.lt(after.uuid()));
     }
-    let rows = query.order_by_desc(row::Column::Id).limit(limit).all(tx.orm()).await.map_err(db)?;
+    let rows = query.order_by_desc(row::Column::Id).limit(limit).all(tx.orm()).await?;
     rows.into_iter().map(webhook).collect()
 }
 
@@ -110,8 +109,7 @@ pub(crate) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(),
         .col_expr(row::Column::Enabled, Expr::value(webhook.enabled))
         .col_expr(row::Column::Version, Expr::value(webhook.version))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -124,8 +122,7 @@ pub(crate) async fn webhook_delete(tx: &mut Tx, id: WebhookId, now: Timestamp) -
         .col_expr(row::Column::DeletedAt, Expr::value(now.micros()))
         .col_expr(row::Column::Version, Expr::col(row::Column::Version).add(1))
         .exec(tx.orm())
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 

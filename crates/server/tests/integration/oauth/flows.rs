@@ -37,9 +37,12 @@ async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
     for person in strangers {
         let started = world.start(world.tenant, world.ana, world.target).await;
         let (key, query) = world.consent_at_issuer(&started).await;
-        assert_eq!(world.oauth.finish(&key, &query, world.browser(&started, person)).await, CallbackOutcome::NotYours);
+        assert_eq!(
+            world.oauth.callback(&key, &query, world.browser(&started, person)).await,
+            CallbackOutcome::NotYours
+        );
         let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        assert_eq!(world.oauth.finish(&key, &query, ana).await, CallbackOutcome::Unknown, "the flow has ended");
+        assert_eq!(world.oauth.callback(&key, &query, ana).await, CallbackOutcome::Unknown, "the flow has ended");
     }
     assert_eq!(exchanges(&world), 0);
     assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
@@ -53,7 +56,7 @@ async fn l07_the_right_person_in_another_browser_finishes_nothing() {
     let (key, query) = world.consent_at_issuer(&started).await;
     let person = Some((world.tenant, world.ana, SessionId::new()));
     let caller = CallbackCaller { person, headers: axum::http::HeaderMap::new() };
-    assert_eq!(world.oauth.finish(&key, &query, caller).await, CallbackOutcome::NotYours);
+    assert_eq!(world.oauth.callback(&key, &query, caller).await, CallbackOutcome::NotYours);
     assert_eq!(exchanges(&world), 0);
 }
 
@@ -65,7 +68,7 @@ async fn l02_user_and_tenant_in_a_callback_change_nothing() {
     let (key, query) = world.consent_at_issuer(&started).await;
     let query = format!("{query}&user={bo}&user_id={bo}&tenant={}", TenantId::new());
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
-    returned(world.oauth.finish(&key, &query, ana).await);
+    returned(world.oauth.callback(&key, &query, ana).await);
     assert_eq!(world.connection().await.unwrap().user, world.ana);
 }
 
@@ -78,16 +81,16 @@ async fn l03_state_is_hashed_single_use_and_short_lived() {
     let (key, query) = world.consent_at_issuer(&started).await;
     world.advance(601);
     let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.finish(&key, &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(world.oauth.callback(&key, &query, ana()).await, CallbackOutcome::Unknown);
     assert_eq!(exchanges(&world), 0);
     // Another one in time works once; the second tap of the same person is harmless, of anybody else nothing.
     let started = world.start(world.tenant, world.ana, world.target).await;
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    let first = returned(world.oauth.finish(&key, &query, ana()).await);
-    assert_eq!(returned(world.oauth.finish(&key, &query, ana()).await), first);
+    let first = returned(world.oauth.callback(&key, &query, ana()).await);
+    assert_eq!(returned(world.oauth.callback(&key, &query, ana()).await), first);
     let bo = world.browser(&started, Some((world.tenant, UserId::new())));
-    assert_eq!(world.oauth.finish(&key, &query, bo).await, CallbackOutcome::Unknown);
+    assert_eq!(world.oauth.callback(&key, &query, bo).await, CallbackOutcome::Unknown);
     assert_eq!(exchanges(&world), 1);
     // The expired flow's verifier is erased by its job, and the other's was when it ended.
     let sealed = "SELECT c.kind FROM credential c JOIN credential_version v ON v.credential_id = c.id
@@ -107,7 +110,7 @@ async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("code", "stolen").append_pair("state", state);
         let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        assert_eq!(world.oauth.finish(&key, &query.finish(), ana).await, CallbackOutcome::Unknown);
+        assert_eq!(world.oauth.callback(&key, &query.finish(), ana).await, CallbackOutcome::Unknown);
     }
     assert_eq!(exchanges(&world), 0);
 }
@@ -121,7 +124,7 @@ async fn l04_the_state_is_not_the_verifier() {
     assert_ne!(sent["code_challenge"], thinkwork_primitives::crypto::base64url(&hash));
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
-    returned(world.oauth.finish(&key, &query, ana).await);
+    returned(world.oauth.callback(&key, &query, ana).await);
     let verifier = world.issuer.look(|seen| seen.token_requests[0]["code_verifier"].clone());
     assert!(!sent["state"].contains(&verifier) && verifier.len() == 43, "256 bits of its own");
     assert_eq!(sent["state"].len(), 43, "and nothing beside a handle");
@@ -172,17 +175,17 @@ async fn l08_an_answer_at_another_registrations_callback_is_refused() {
     let foreign = world.start(world.tenant, world.ana, other).await;
     let (foreign_key, _) = world.consent_at_issuer(&foreign).await;
     let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.finish(&foreign_key, &query, ana()).await, CallbackOutcome::Unknown);
-    assert_eq!(world.oauth.finish("unknown-key", &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(world.oauth.callback(&foreign_key, &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(world.oauth.callback("unknown-key", &query, ana()).await, CallbackOutcome::Unknown);
     assert_eq!(exchanges(&world), 0, "the code went nowhere");
     // The flow itself was not touched by the mix-up.
-    assert!(returned(world.oauth.finish(&key, &query, ana()).await).contains("status=connected"));
+    assert!(returned(world.oauth.callback(&key, &query, ana()).await).contains("status=connected"));
     // At the right callback an answer in the name of another server goes nowhere either.
     let (key, query) = world.consent_at_issuer(&foreign).await;
     let (answer, _) = query.split_once("&iss=").unwrap();
     let mixed = format!("{answer}&iss=https%3A%2F%2Fother.test");
     let ana = world.browser(&foreign, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.finish(&key, &mixed, ana).await, CallbackOutcome::Mismatch);
+    assert_eq!(world.oauth.callback(&key, &mixed, ana).await, CallbackOutcome::Mismatch);
     assert_eq!(exchanges(&world), 1);
 }
 
@@ -232,7 +235,7 @@ async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
         let started = world.start(world.tenant, world.ana, world.target).await;
         let (key, query) = world.consent_at_issuer(&started).await;
         let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        let finished = world.oauth.finish(&key, &change.replace("$q", &query), ana).await;
+        let finished = world.oauth.callback(&key, &change.replace("$q", &query), ana).await;
         let connected = matches!(&finished, CallbackOutcome::Return { to, .. } if to.contains("status=connected"));
         assert_eq!(connected, connects, "{change}: {finished:?}");
     }
@@ -327,7 +330,7 @@ async fn l09_two_taps_make_two_flows_and_one_connection() {
     for started in [&two, &one] {
         let (key, query) = world.consent_at_issuer(started).await;
         let ana = world.browser(started, Some((world.tenant, world.ana)));
-        connections.push(query_of(&returned(world.oauth.finish(&key, &query, ana).await))["connection"].clone());
+        connections.push(query_of(&returned(world.oauth.callback(&key, &query, ana).await))["connection"].clone());
     }
     assert_eq!(connections[0], connections[1]);
 }

@@ -16,12 +16,12 @@ use sea_orm::{ConnectionTrait as _, Statement};
 use tempfile::TempDir;
 use thinkwork::access::Access;
 use thinkwork::app::App;
-use thinkwork::credentials::Credentials;
+use thinkwork::credentials::{Credentials, UseContext};
 use thinkwork::edge::caller::SessionUser;
 use thinkwork::metrics::Metrics;
 use thinkwork::oauth::{
     AccessToken, CallbackCaller, CallbackOutcome, ClientSettings, Connection, EndUserConnections, Error, ExpireFlow,
-    Oauth, PreRegistered, RevokeTokens, StartedFlow, TokenUse,
+    Oauth, PreRegistered, RevokeTokens, StartedFlow, TokenRequest,
 };
 use thinkwork_database::jobs::JobType as _;
 use thinkwork_database::{Db, Options, schema::migrate};
@@ -61,9 +61,18 @@ pub async fn consent(access: &Access, tenant: TenantId, user: UserId) -> Session
     SessionUser::of(Principal { tenant, identity: Identity::User { id: user, role: Role::Member }, auth }).unwrap()
 }
 
-pub fn use_of(user: UserId) -> TokenUse {
+pub fn use_of(user: UserId) -> UseContext {
     let actor = Actor { requester: Requester::User(user), client: ActingClient::Agent };
-    TokenUse { actor, thread: None, turn: None, tool: Some("notes__search".to_owned()) }
+    UseContext { tool: Some("notes__search".to_owned()), ..UseContext::by(actor) }
+}
+
+pub const fn token_request(
+    tenant: TenantId,
+    user: UserId,
+    target: GrantTarget,
+    context: &UseContext,
+) -> TokenRequest<'_> {
+    TokenRequest { tenant, user, target, context, recorder: None }
 }
 
 pub fn text(token: &AccessToken) -> String {
@@ -204,7 +213,7 @@ impl OauthFixture {
     pub async fn connect_as(&self, tenant: TenantId, user: UserId, target: GrantTarget) -> CallbackOutcome {
         let started = self.start(tenant, user, target).await;
         let (key, query) = self.consent_at_issuer(&started).await;
-        self.oauth.finish(&key, &query, self.browser(&started, Some((tenant, user)))).await
+        self.oauth.callback(&key, &query, self.browser(&started, Some((tenant, user)))).await
     }
 
     /// Ana connects.
@@ -225,12 +234,13 @@ impl OauthFixture {
     }
 
     pub async fn token_by(&self, oauth: &Oauth) -> Result<AccessToken, Error> {
-        oauth.access_token(self.tenant, self.ana, self.target, &use_of(self.ana), None).await
+        oauth.access_token(token_request(self.tenant, self.ana, self.target, &use_of(self.ana))).await
     }
 
     pub async fn token_after_refusal(&self, version: i64) -> Result<AccessToken, Error> {
-        let use_ = use_of(self.ana);
-        self.oauth.access_token_after_refusal(self.tenant, self.ana, self.target, version, &use_, None).await
+        let context = use_of(self.ana);
+        let request = token_request(self.tenant, self.ana, self.target, &context);
+        self.oauth.access_token_after_refusal(request, version).await
     }
 
     pub fn advance(&self, seconds: u64) {
@@ -278,9 +288,9 @@ impl OauthFixture {
 }
 
 pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ClientSettings) -> Result<(), Error> {
-    let made = oauth.registration(tenant, client).await?;
+    let made = oauth.prepare_registration(tenant, client).await?;
     let mut tx = db.write(tenant).await.unwrap();
-    oauth.register(&mut tx, made, &by()).await?;
+    oauth.store_registration(&mut tx, made, &by()).await?;
     tx.commit().await.unwrap();
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use thinkwork::oauth::{CallbackOutcome, ClientSettings, Error, TokenUse};
+use thinkwork::credentials::UseContext;
+use thinkwork::oauth::{CallbackOutcome, ClientSettings, Error};
 use thinkwork_primitives::{ActingClient, Actor, GrantTarget, ProviderId, Requester, TenantId, UserId, WebhookId};
 
-use super::{Issuer, OauthFixture, query_of, text, use_of};
+use super::{Issuer, OauthFixture, query_of, text, token_request, use_of};
 
 /// Two tenants behind one URL, two servers each, two people each; every second pair is connected. A third tenant has
 /// the ids of the first, so that the tenant alone tells their grants apart.
@@ -30,7 +31,8 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
                     assert!(
                         matches!(finished, CallbackOutcome::Return { to, .. } if query_of(&to)["status"] == "connected")
                     );
-                    let token = world.oauth.access_token(tenant, *user, *server, &use_of(*user), None).await.unwrap();
+                    let token =
+                        world.oauth.access_token(token_request(tenant, *user, *server, &use_of(*user))).await.unwrap();
                     tokens.insert((tenant, *user, *server), text(&token));
                 }
             }
@@ -43,7 +45,7 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
     for (t, tenant) in tenants.into_iter().enumerate() {
         for user in users[..2].iter().flatten() {
             for (s, server) in servers[..2].iter().flatten().enumerate() {
-                let found = world.oauth.access_token(tenant, *user, *server, &use_of(*user), None).await;
+                let found = world.oauth.access_token(token_request(tenant, *user, *server, &use_of(*user))).await;
                 match (found, tokens.get(&(tenant, *user, *server))) {
                     (Ok(token), Some(expected)) => assert_eq!(&text(&token), expected),
                     (Err(Error::NotConnected), None) => {}
@@ -61,8 +63,8 @@ async fn grants_for_two_kinds_of_target_with_one_id_stay_apart() {
     let world = OauthFixture::new().await;
     let provider = GrantTarget::from(ProviderId::from_uuid(world.target.uuid()));
     world.connect().await;
-    let use_ = use_of(world.ana);
-    let token = async |target| world.oauth.access_token(world.tenant, world.ana, target, &use_, None).await;
+    let context = use_of(world.ana);
+    let token = async |target| world.oauth.access_token(token_request(world.tenant, world.ana, target, &context)).await;
     assert!(matches!(token(provider).await, Err(Error::NotConnected)));
     world.register(world.tenant, provider).await.unwrap();
     world.connect_as(world.tenant, world.ana, provider).await;
@@ -107,9 +109,9 @@ async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
     ];
     for requester in others {
         let actor = Actor { requester, client: ActingClient::System };
-        let use_ = TokenUse { actor, thread: None, turn: None, tool: None };
-        let refused = world.oauth.access_token(world.tenant, world.ana, world.target, &use_, None).await;
-        assert!(matches!(refused, Err(Error::NotConnected)), "{:?}", use_.actor);
+        let context = UseContext::by(actor);
+        let refused = world.oauth.access_token(token_request(world.tenant, world.ana, world.target, &context)).await;
+        assert!(matches!(refused, Err(Error::NotConnected)), "{:?}", context.actor);
     }
     assert!(world.token().await.is_ok());
 }

@@ -17,7 +17,9 @@ fn asking(world: &OauthFixture) -> JoinHandle<Result<AccessToken, Error>> {
     let tenant = world.tenant;
     let ana = world.ana;
     let server = world.target;
-    tokio::spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await })
+    tokio::spawn(
+        async move { oauth.access_token(super::token_request(tenant, ana, server, &super::use_of(ana))).await },
+    )
 }
 
 /// Ana's way back from the issuer, in a task of its own.
@@ -26,7 +28,7 @@ async fn finishing(world: &OauthFixture) -> JoinHandle<CallbackOutcome> {
     let (key, query) = world.consent_at_issuer(&started).await;
     let ana = world.browser(&started, Some((world.tenant, world.ana)));
     let oauth = world.oauth.clone();
-    tokio::spawn(async move { oauth.finish(&key, &query, ana).await })
+    tokio::spawn(async move { oauth.callback(&key, &query, ana).await })
 }
 
 pub async fn texts(world: &OauthFixture, sql: &str) -> Vec<String> {

@@ -51,7 +51,9 @@ async fn l16_sixty_four_callers_in_three_processes_make_one_refresh() {
         let tenant = world.tenant;
         let ana = world.ana;
         let server = world.target;
-        callers.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
+        callers.spawn(async move {
+            oauth.access_token(super::token_request(tenant, ana, server, &super::use_of(ana))).await
+        });
     }
     let mut tokens = Vec::new();
     while let Some(token) = callers.join_next().await {
@@ -85,11 +87,11 @@ async fn l15_refreshing_one_grant_leaves_the_users_others_alone() {
     world.advance(1_790);
     world.token().await.unwrap();
     assert_eq!(refreshes(&world), 1);
-    let use_ = super::use_of(world.ana);
-    world.oauth.access_token(world.tenant, world.ana, other, &use_, None).await.unwrap();
+    let context = super::use_of(world.ana);
+    world.oauth.access_token(super::token_request(world.tenant, world.ana, other, &context)).await.unwrap();
     assert_eq!(refreshes(&world), 1, "the other one had half an hour left");
     world.advance(1_790);
-    world.oauth.access_token(world.tenant, world.ana, other, &use_, None).await.unwrap();
+    world.oauth.access_token(super::token_request(world.tenant, world.ana, other, &context)).await.unwrap();
     assert_eq!(refreshes(&world), 2, "and kept its own end");
 }
 
@@ -147,7 +149,9 @@ async fn l17_a_database_that_refuses_after_the_answer_loses_no_rotated_token() {
     let ana = world.ana;
     let server = world.target;
     let mut call = JoinSet::new();
-    call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
+    call.spawn(async move {
+        oauth.access_token(super::token_request(tenant, ana, server, &super::use_of(ana))).await.map(drop)
+    });
     world.issuer.gate.reached.notified().await;
     // The disk is full when the answer comes, and is mended while it is tried again.
     let database = sea_orm::Database::connect(crate::harness::owner_url(&world.database_url)).await.unwrap();
@@ -188,9 +192,9 @@ async fn killed_after_the_answer(world: &OauthFixture) {
         tokio::task::spawn_blocking(move || {
             dying.block_on(async move {
                 let oauth = super::slices(&super::open(&url).await, &clock, &vault).2;
-                let use_ = super::use_of(ana);
+                let context = super::use_of(ana);
                 tokio::select! {
-                    _ = oauth.access_token(tenant, ana, server, &use_, None) => panic!("the gate is closed"),
+                    _ = oauth.access_token(super::token_request(tenant, ana, server, &context)) => panic!("the gate is closed"),
                     () = gate.reached.notified() => {}
                 }
             });
@@ -407,7 +411,7 @@ async fn s16_a_holder_paused_past_its_lease_overwrites_nothing() {
     let tenant = world.tenant;
     let ana = world.ana;
     let server = world.target;
-    slow.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await });
+    slow.spawn(async move { oauth.access_token(super::token_request(tenant, ana, server, &super::use_of(ana))).await });
     world.issuer.gate.reached.notified().await;
     world.issuer.gate.closed.store(false, Ordering::SeqCst);
     world.advance(61);

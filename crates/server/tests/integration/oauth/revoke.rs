@@ -105,7 +105,9 @@ async fn tokens_that_come_after_the_disconnect_are_revoked_too() {
     let tenant = world.tenant;
     let ana = world.ana;
     let server = world.target;
-    call.spawn(async move { oauth.access_token(tenant, ana, server, &super::use_of(ana), None).await.map(drop) });
+    call.spawn(async move {
+        oauth.access_token(super::token_request(tenant, ana, server, &super::use_of(ana))).await.map(drop)
+    });
     world.issuer.gate.reached.notified().await;
     world.oauth.disconnect(&principal(&world, world.ana), id).await.unwrap();
     world.issuer.gate.closed.store(false, Ordering::SeqCst);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use thinkwork::credentials::OpenRequest;
+use thinkwork::credentials::UseContext;
 use thinkwork::threads::StepUseRecorder;
 use thinkwork_primitives::{ActingClient, Actor, ConnectionId, CredentialId, CredentialSubject, Requester, Surface};
 
@@ -144,15 +144,8 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
     let opened = async |user, step, subject| {
         let mut tx = app.db.write(world.app.tenant).await.unwrap();
         let recorder = StepUseRecorder(step);
-        let opening = OpenRequest {
-            surface: Surface::ToolCall,
-            actor: Actor { requester: Requester::User(user), client: ActingClient::Agent },
-            subject,
-            thread: None,
-            turn: None,
-            tool: None,
-            recorder: Some(&recorder),
-        };
+        let context = UseContext::by(Actor { requester: Requester::User(user), client: ActingClient::Agent });
+        let opening = context.request(Surface::ToolCall, subject).recorded_by(Some(&recorder));
         app.credentials.open(&mut tx, credential, opening).await.is_ok()
     };
     let of = |user| CredentialSubject::User { user, connection: Some(connection) };

@@ -32,7 +32,12 @@ fn random_failed(error: crypto::RandomError) -> Error {
 }
 
 impl Oauth {
-    pub(super) async fn flow_start(
+    /// Starts a flow for the consenting person: authenticated, bound to session and browser. `return_to` is the path
+    /// of a member's page, or nothing for the connections page.
+    ///
+    /// # Errors
+    /// [`Error::ReturnAddress`]; [`Error::NotFound`] where the target has no registration.
+    pub async fn start(
         &self,
         caller: &SessionUser,
         target: GrantTarget,
@@ -131,8 +136,8 @@ impl Oauth {
         Ok(())
     }
 
-    /// Ends a flow that nobody finished in time.
-    pub(super) async fn flow_expire(&self, tenant: TenantId, id: FlowId) -> Result<(), Error> {
+    /// Does the job [`ExpireFlow`]: ends a flow that nobody finished in time.
+    pub async fn expire_flow(&self, tenant: TenantId, id: FlowId) -> Result<(), Error> {
         let mut tx = self.db.write(tenant).await?;
         if let Some(flow) = store::flow_find(&mut tx, id).await?.filter(|flow| flow.outcome.is_none()) {
             store::flow_outcome(&mut tx, id, "expired").await?;
