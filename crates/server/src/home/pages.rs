@@ -134,7 +134,7 @@ async fn admin(
     let behind = app.audit.sealing_behind_of(&mut tx).await?.as_secs();
     let jobs = jobs::counts(&mut tx).await?;
     let events = app.intake.counts(&mut tx).await.map_err(|error| ApiError::internal(&error))?;
-    let counts = app.webhooks.delivery_counts(&mut tx).await?;
+    let counts = app.webhooks.delivery_counts(&mut tx, &caller.principal).await?;
     let pending = app.mcp.pending_count(&mut tx).await?;
     let deliveries: Vec<Bar> = counts.into_iter().filter(|counted| counted.count > 0).map(bar).collect();
     let attention = operator_attention(pending, &deliveries, jobs.parked.saturating_add(events.parked), behind);

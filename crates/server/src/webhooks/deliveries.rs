@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thinkwork_database::Tx;
 use thinkwork_intake::{Event, Pending};
-use thinkwork_primitives::{DeliveryId, Timestamp, WebhookId};
+use thinkwork_primitives::{DeliveryId, Principal, Timestamp, WebhookId};
 
 use super::apply::accepted;
 use super::envelope::Envelope;
@@ -62,17 +62,21 @@ impl Webhooks {
         Ok(items)
     }
 
-    /// One delivery of the transaction's tenant.
-    pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId) -> Result<Delivery, Error> {
-        if let Some(waits) = self.inner.intake.find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
-            return Ok(waits);
-        }
-        store::delivery_find(tx, id).await?.ok_or(Error::NotFound)
+    /// One delivery of a webhook whose Space this caller sees.
+    pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId, by: &Principal) -> Result<Delivery, Error> {
+        let delivery = match self.inner.intake.find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
+            Some(waits) => waits,
+            None => store::delivery_find(tx, id).await?.ok_or(Error::NotFound)?,
+        };
+        let space = store::webhook_space(tx, delivery.webhook).await?.ok_or(Error::NotFound)?;
+        self.check_visible(tx, space, by).await?;
+        Ok(delivery)
     }
 
-    /// Deliveries of the last 24 hours by result, for the operator's home.
-    pub async fn delivery_counts(&self, tx: &mut Tx) -> Result<Vec<DeliveryCount>, Error> {
-        let all: Vec<WebhookId> = store::webhooks_ever(tx).await?.into_iter().map(|(id, ..)| id).collect();
+    /// Deliveries of the last 24 hours by result, of the webhooks of the Spaces that this caller sees.
+    pub async fn delivery_counts(&self, tx: &mut Tx, by: &Principal) -> Result<Vec<DeliveryCount>, Error> {
+        let spaces = self.inner.spaces.visible_ids(tx, by).await?;
+        let all = store::webhooks_of_spaces(tx, &spaces).await?;
         store::delivery_counts(tx, &all, self.inner.clock.now().minus(DAY)).await
     }
 

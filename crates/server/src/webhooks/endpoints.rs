@@ -1,6 +1,6 @@
 //! Webhooks: make, read, change, rotate, delete, test.
 //!
-//! Invariants: the target Space is visible to whoever names it; a secret is returned by the call that made it and by no
+//! Invariants: the Space of a webhook is visible to whoever reads or changes it or its deliveries, operators included; a secret is returned by the call that made it and by no
 //! other; after a change's commit this process forgets what it remembered, and others hear of it.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue};
 use serde_json::json;
 use thinkwork_database::{Topic, Tx, tenant_lookup};
-use thinkwork_primitives::{DeliveryId, Principal, Secret, WebhookId};
+use thinkwork_primitives::{DeliveryId, Principal, Secret, SpaceId, WebhookId};
 
 use super::ingress::{self, IncomingRequest, Peer, Taken};
 use super::{
@@ -28,13 +28,13 @@ impl Webhooks {
     /// [`Error::Invalid`]; a Space that the maker does not see is one.
     pub async fn create(&self, tx: &mut Tx, new: NewWebhook, by: &Principal) -> Result<WebhookWithSecret, Error> {
         rules::check_new(&new)?;
-        match self.inner.spaces.visible(tx, new.space, by).await {
-            Ok(_) => {}
-            Err(crate::spaces::Error::NotFound) => {
+        match self.check_visible(tx, new.space, by).await {
+            Ok(()) => {}
+            Err(Error::NotFound) => {
                 let problem = "this Space does not exist or you do not have access; choose another.";
                 return Err(InvalidField::new("space_id", problem).into());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         let now = self.inner.clock.now();
         let id = WebhookId::new();
@@ -70,22 +70,39 @@ impl Webhooks {
         Ok(WebhookWithSecret { webhook, secret_state, secret })
     }
 
-    /// A webhook of the transaction's tenant.
-    pub async fn find(&self, tx: &mut Tx, id: WebhookId) -> Result<(Webhook, Option<CredentialInfo>), Error> {
+    /// A webhook whose Space this caller sees; to others there is none.
+    pub async fn find(
+        &self,
+        tx: &mut Tx,
+        id: WebhookId,
+        by: &Principal,
+    ) -> Result<(Webhook, Option<CredentialInfo>), Error> {
         let webhook = store::webhook_find(tx, id).await?.ok_or(Error::NotFound)?;
+        self.check_visible(tx, webhook.space, by).await?;
         let secret = self.inner.credentials.describe(tx, webhook.credential).await?;
         Ok((webhook, secret))
     }
 
-    /// Webhooks of the transaction's tenant, newest first.
+    /// Fails with [`Error::NotFound`] where the caller does not see the Space.
+    pub(super) async fn check_visible(&self, tx: &mut Tx, space: SpaceId, by: &Principal) -> Result<(), Error> {
+        match self.inner.spaces.visible(tx, space, by).await {
+            Ok(_) => Ok(()),
+            Err(crate::spaces::Error::NotFound) => Err(Error::NotFound),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Webhooks of the Spaces that this caller sees, newest first.
     pub async fn list(
         &self,
         tx: &mut Tx,
+        by: &Principal,
         limit: u64,
         after: Option<WebhookId>,
     ) -> Result<Vec<(Webhook, Option<CredentialInfo>)>, Error> {
         let mut items = Vec::new();
-        for webhook in store::webhook_list(tx, limit, after).await? {
+        let spaces = self.inner.spaces.visible_ids(tx, by).await?;
+        for webhook in store::webhook_list(tx, &spaces, limit, after).await? {
             let secret = self.inner.credentials.describe(tx, webhook.credential).await?;
             items.push((webhook, secret));
         }
@@ -109,7 +126,7 @@ impl Webhooks {
         by: &Principal,
     ) -> Result<(Webhook, Option<CredentialInfo>), Error> {
         let mut tx = self.inner.access.write_as(by).await?;
-        let (webhook, secret) = self.find(&mut tx, id).await?;
+        let (webhook, secret) = self.find(&mut tx, id, by).await?;
         if expected.is_some_and(|expected| expected != webhook.version) {
             return Err(Error::VersionConflict(webhook.version));
         }
@@ -140,7 +157,7 @@ impl Webhooks {
             return Err(InvalidField::new("overlap_seconds", problem).into());
         }
         let mut tx = self.inner.access.write_as(by).await?;
-        let (webhook, _) = self.find(&mut tx, id).await?;
+        let (webhook, _) = self.find(&mut tx, id, by).await?;
         let secret = match secret {
             Some(secret) => {
                 rules::check_secret(&webhook.scheme, &secret)?;
@@ -162,7 +179,7 @@ impl Webhooks {
     pub async fn delete(&self, id: WebhookId, by: &Principal) -> Result<(), Error> {
         let now = self.inner.clock.now();
         let mut tx = self.inner.access.write_as(by).await?;
-        let webhook = store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        let (webhook, _) = self.find(&mut tx, id, by).await?;
         store::webhook_delete(&mut tx, id, now).await?;
         tenant_lookup::remove(&mut tx, ingress::LOOKUP, id.uuid()).await?;
         self.inner.credentials.revoke(&mut tx, webhook.credential, &by.actor()).await?;
@@ -180,13 +197,13 @@ impl Webhooks {
     pub async fn test(&self, id: WebhookId, idempotency: &Idempotency, by: &Principal) -> Result<Delivery, Error> {
         let now = self.inner.clock.now();
         let mut tx = self.inner.access.write_as(by).await?;
-        store::webhook_find(&mut tx, id).await?.ok_or(Error::NotFound)?;
+        self.find(&mut tx, id, by).await?;
         let before = idempotency.existing(&mut tx).await?;
         let before: Option<DeliveryId> = before.and_then(|id| id.parse().ok());
         // The id is kept before the event is sent: asked again, it leads to that event or sends it after all.
         let sent = before.unwrap_or_else(DeliveryId::new);
         if before.is_some() {
-            match self.delivery(&mut tx, sent).await {
+            match self.delivery(&mut tx, sent, by).await {
                 Err(Error::NotFound) => {}
                 found => return found,
             }
@@ -213,7 +230,7 @@ impl Webhooks {
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
             taken.map_err(|refusal| Error::TestRefused(refusal.sentence()))?;
         let mut tx = self.inner.db.read(by.tenant).await?;
-        self.delivery(&mut tx, delivery).await
+        self.delivery(&mut tx, delivery, by).await
     }
 }
 

@@ -72,7 +72,7 @@ async fn list(
     paging: Pagination,
 ) -> Result<Json<List<WebhookResponse>>, ApiError> {
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    let found = webhooks.list(&mut tx, paging.fetch_limit(), paging.after_id()?).await?;
+    let found = webhooks.list(&mut tx, &operator.0, paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
     Ok(Json(page.map(|(webhook, secret)| WebhookResponse::new(&webhooks, webhook, secret))))
 }
@@ -112,7 +112,7 @@ async fn get(
     Path(id): Path<WebhookId>,
 ) -> Result<Json<WebhookResponse>, ApiError> {
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    let (webhook, secret) = webhooks.find(&mut tx, id).await?;
+    let (webhook, secret) = webhooks.find(&mut tx, id, &operator.0).await?;
     Ok(Json(WebhookResponse::new(&webhooks, webhook, secret)))
 }
 
@@ -186,7 +186,7 @@ async fn deliveries_list(
 ) -> Result<Json<List<DeliveryResponse>>, ApiError> {
     let filter = query.parsed()?;
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    webhooks.find(&mut tx, id).await?;
+    webhooks.find(&mut tx, id, &operator.0).await?;
     let found = webhooks.deliveries(&mut tx, id, filter, paging.fetch_limit(), paging.after_cursor()?).await?;
     let cursor = |delivery: &Delivery| time_cursor(delivery.received_at, delivery.id);
     Ok(Json(List::cut(found, &paging, cursor).map(DeliveryResponse::from)))
@@ -202,7 +202,7 @@ async fn delivery_get(
     Path(id): Path<DeliveryId>,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    Ok(Json(webhooks.delivery(&mut tx, id).await?.into()))
+    Ok(Json(webhooks.delivery(&mut tx, id, &operator.0).await?.into()))
 }
 
 /// Replays a delivery: applies it again as a new one.
@@ -237,7 +237,7 @@ async fn replay(
     let order = if body.dry_run.unwrap_or(false) { ReplayMode::DryRun } else { ReplayMode::Execute(&idempotency) };
     let filter = asked.parsed()?;
     let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    webhooks.find(&mut tx, id).await?;
+    webhooks.find(&mut tx, id, &operator.0).await?;
     drop(tx);
     let count = webhooks.replay_all(id, filter, order, &operator.0).await?;
     Ok(Json(ReplayResponse { count }))

@@ -80,7 +80,7 @@ async fn list(
     let spaces = spaces(&webhooks, &caller).await?;
     let now = webhooks.inner.clock.now();
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let found = webhooks.list(&mut tx, paging.fetch_limit(), paging.after_id()?).await?;
+    let found = webhooks.list(&mut tx, &caller.principal, paging.fetch_limit(), paging.after_id()?).await?;
     let page = List::cut(found, &paging, |(webhook, _)| webhook.id.to_string());
     let next = page.next_href("/admin/webhooks");
     let mut rows = Vec::new();
@@ -157,7 +157,7 @@ async fn show(
     let spaces = spaces(webhooks, caller).await?;
     let now = webhooks.inner.clock.now();
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let (webhook, secret) = webhooks.find(&mut tx, id).await?;
+    let (webhook, secret) = webhooks.find(&mut tx, id, &caller.principal).await?;
     let counts = webhooks.delivery_counts_of(&mut tx, id).await?;
     let found = webhooks.deliveries(&mut tx, id, filter, paging.fetch_limit(), paging.after_cursor()?).await?;
     let page = List::cut(found, paging, |delivery| time_cursor(delivery.received_at, delivery.id));
@@ -191,7 +191,7 @@ async fn first(
 ) -> Result<Response, PageError> {
     let now = webhooks.inner.clock.now();
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let (webhook, _) = webhooks.find(&mut tx, id).await?;
+    let (webhook, _) = webhooks.find(&mut tx, id, &caller.principal).await?;
     let last = webhooks.last_delivery(&mut tx, id).await?;
     Ok(Page(FirstPage {
         layout: Layout::admin(&caller, &webhook.name, "webhooks"),
@@ -313,7 +313,7 @@ async fn delete(
     OperatorForm { caller, form }: OperatorForm<ConfirmForm>,
 ) -> Result<Response, PageError> {
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let (webhook, _) = webhooks.find(&mut tx, id).await?;
+    let (webhook, _) = webhooks.find(&mut tx, id, &caller.principal).await?;
     drop(tx);
     if !form.matches(&webhook.name) {
         let problem = "the name does not match; enter it exactly as shown.";
@@ -330,8 +330,8 @@ async fn delivery(
 ) -> Result<Response, PageError> {
     let now = webhooks.inner.clock.now();
     let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
-    let delivery = webhooks.delivery(&mut tx, id).await?;
-    let webhook = match webhooks.find(&mut tx, delivery.webhook).await {
+    let delivery = webhooks.delivery(&mut tx, id, &caller.principal).await?;
+    let webhook = match webhooks.find(&mut tx, delivery.webhook, &caller.principal).await {
         Ok((webhook, _)) => Some(webhook),
         Err(Error::NotFound) => None,
         Err(error) => return Err(error.into()),

@@ -62,7 +62,7 @@ impl Webhooks {
     pub async fn replay(&self, id: DeliveryId, idempotency: &Idempotency, by: &Principal) -> Result<Delivery, Error> {
         let now = self.inner.clock.now();
         let mut tx = self.inner.access.write_as(by).await?;
-        let delivery = self.delivery(&mut tx, id).await?;
+        let delivery = self.delivery(&mut tx, id, by).await?;
         match delivery.result {
             DeliveryResult::Applied | DeliveryResult::Failed => {}
             DeliveryResult::Accepted => {
@@ -101,7 +101,7 @@ impl Webhooks {
             Accepted::Stored => Ok(shown),
             Accepted::Duplicate { id: first, .. } => {
                 let mut tx = self.inner.db.read(by.tenant).await?;
-                self.delivery(&mut tx, DeliveryId::from_uuid(first)).await
+                self.delivery(&mut tx, DeliveryId::from_uuid(first), by).await
             }
         }
     }
@@ -122,6 +122,9 @@ impl Webhooks {
             let problem = "only applied and failed deliveries can be replayed.";
             return Err(InvalidField::new("filter.result", problem).into());
         }
+        let mut tx = self.inner.db.read(by.tenant).await?;
+        self.find(&mut tx, id, by).await?;
+        drop(tx);
         let idempotency = match order {
             ReplayMode::DryRun => {
                 let mut tx = self.inner.db.read(by.tenant).await?;

@@ -8,8 +8,8 @@ pub(super) use delivery::{
     envelope_find, envelopes_insert,
 };
 pub(super) use webhook::{
-    webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_names, webhook_update, webhooks_ever,
-    webhooks_find,
+    webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_names, webhook_space, webhook_update,
+    webhooks_ever, webhooks_find, webhooks_of_spaces,
 };
 
 impl From<sea_orm::DbErr> for super::Error {

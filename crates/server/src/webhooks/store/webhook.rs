@@ -82,9 +82,29 @@ pub(crate) async fn webhooks_ever(tx: &mut Tx) -> Result<Vec<(WebhookId, Scheme,
         .collect()
 }
 
-/// Newest first.
-pub(crate) async fn webhook_list(tx: &mut Tx, limit: u64, after: Option<WebhookId>) -> Result<Vec<Webhook>, Error> {
-    let mut query = live(tx);
+/// The Space of a webhook, a deleted one included.
+pub(crate) async fn webhook_space(tx: &mut Tx, id: WebhookId) -> Result<Option<SpaceId>, Error> {
+    let one =
+        row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid())).filter(row::Column::Id.eq(id.uuid()));
+    Ok(one.one(tx.orm()).await?.map(|row| SpaceId::from_uuid(row.space_id)))
+}
+
+/// Every webhook there ever was in these Spaces.
+pub(crate) async fn webhooks_of_spaces(tx: &mut Tx, spaces: &[SpaceId]) -> Result<Vec<WebhookId>, Error> {
+    let all = row::Entity::find()
+        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(row::Column::SpaceId.is_in(spaces.iter().map(|id| id.uuid())));
+    Ok(all.all(tx.orm()).await?.into_iter().map(|row| WebhookId::from_uuid(row.id)).collect())
+}
+
+/// Those of these Spaces, newest first.
+pub(crate) async fn webhook_list(
+    tx: &mut Tx,
+    spaces: &[SpaceId],
+    limit: u64,
+    after: Option<WebhookId>,
+) -> Result<Vec<Webhook>, Error> {
+    let mut query = live(tx).filter(row::Column::SpaceId.is_in(spaces.iter().map(|id| id.uuid())));
     if let Some(after) = after {
         query = query.filter(row::Column::Id.lt(after.uuid()));
     }

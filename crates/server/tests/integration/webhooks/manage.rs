@@ -144,3 +144,69 @@ async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
     let ana = scene.app.member("ana").await;
     ana.get("/admin/webhooks").await.expect(403);
 }
+
+#[tokio::test]
+async fn l109_a_private_spaces_webhooks_are_there_for_its_members_alone() {
+    let fixture = Fixture::new("bearer").await;
+    let operator = &fixture.operator;
+    let space = json!({ "slug": "hr", "name": "HR", "access": "private" });
+    let space = operator.post("/v1/spaces", space).await.expect(201).text_of("id");
+    let body = json!({ "name": "salaries", "space_id": space, "verification": { "scheme": "bearer" },
+        "prompt": "Private words." });
+    let made = operator.post("/v1/webhooks", body).await.expect(201);
+    let webhook = made.text_of("id");
+    let request = fixture.app.anonymous().request("POST", &format!("/hooks/{webhook}"));
+    let request = request.header("content-type", "application/json").body("{\"salary\":1}");
+    fixture.send(request.bearer_auth(made.text_of("secret"))).await.expect(202);
+    fixture.app.run_pending_jobs().await;
+    let path = format!("/v1/webhooks/{webhook}");
+    let shown = operator.get(&format!("{path}/deliveries")).await.expect(200).json;
+    let delivery = shown["items"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(operator.get("/v1/webhooks").await.json["items"].as_array().unwrap().len(), 2);
+    let owner = fixture.app.owner().await;
+    let mut outside = Vec::new();
+    for kind in ["service", "personal"] {
+        let body = json!({ "name": kind, "kind": kind, "audience": "api", "scopes": ["admin"] });
+        outside.push(fixture.app.bearer(&owner.post("/v1/tokens", body).await.expect(201).text_of("token")));
+    }
+    outside.push(owner);
+    let one = format!("/v1/deliveries/{delivery}");
+    let calls = [
+        ("GET", path.clone(), json!(null)),
+        ("PATCH", path.clone(), json!({ "prompt": "Somebody else's words." })),
+        ("POST", format!("{path}/rotate"), json!({})),
+        ("POST", format!("{path}/test"), json!({})),
+        ("GET", format!("{path}/deliveries"), json!(null)),
+        ("GET", one.clone(), json!(null)),
+        ("POST", format!("{one}/replay"), json!({})),
+        ("POST", format!("{path}/replay"), json!({ "dry_run": true })),
+        ("POST", format!("{path}/replay"), json!({})),
+        ("DELETE", path.clone(), json!(null)),
+    ];
+    for caller in &outside {
+        for (method, path, body) in &calls {
+            let request = caller.request(method, path);
+            let request = if body.is_null() {
+                request
+            } else {
+                request.header("content-type", "application/json").body(body.to_string())
+            };
+            let answer = caller.send(request).await;
+            assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text);
+        }
+        let listed = caller.get("/v1/webhooks").await.expect(200);
+        assert_eq!(listed.json["items"].as_array().unwrap().len(), 1);
+        assert!(!listed.text.contains("salaries"));
+    }
+    let owner = outside.last().unwrap();
+    for page in [format!("/admin/webhooks/{webhook}"), format!("/admin/deliveries/{delivery}")] {
+        owner.get(&page).await.expect(404);
+        operator.get(&page).await.expect(200);
+    }
+    assert!(!owner.get("/admin/webhooks").await.expect(200).text.contains("salaries"));
+    // It is as it was, also once its webhook is gone.
+    assert_eq!(operator.get(&path).await.expect(200).json["prompt"], "Private words.");
+    operator.delete(&path).await.expect(204);
+    operator.get(&one).await.expect(200);
+    owner.get(&one).await.expect(404);
+}
