@@ -152,8 +152,15 @@ pub(super) fn check_fresh(principal: &Principal, now: Timestamp) -> Result<(), E
     }
 }
 
-/// Who may make which token: a person their own, in a session signed in to recently; an operator, or a token with
-/// scope `admin`, a service token.
+/// The same, and a token will not do: what is made may do more than the token, or outlive it.
+pub(super) fn check_fresh_session(principal: &Principal, now: Timestamp) -> Result<(), Error> {
+    match principal.auth {
+        AuthMethod::Session { .. } => check_fresh(principal, now),
+        AuthMethod::Token { .. } | AuthMethod::Turn { .. } => Err(Error::NeedsSession),
+    }
+}
+
+/// Who may make which token, in a session signed in to recently: a person their own, an operator a service token.
 pub(super) fn check_token(principal: &Principal, new: &NewToken, now: Timestamp) -> Result<(), Error> {
     let session = matches!((principal.identity, principal.auth), (Identity::User { .. }, AuthMethod::Session { .. }));
     match new.kind {
@@ -169,7 +176,7 @@ pub(super) fn check_token(principal: &Principal, new: &NewToken, now: Timestamp)
     if new.audience == Audience::Mcp && new.scope == Scope::Admin {
         return Err(InvalidField::new("scopes", "admin is not available for /mcp; use read or write.").into());
     }
-    check_fresh(principal, now)
+    check_fresh_session(principal, now)
 }
 
 /// When a new token ends.
@@ -200,7 +207,7 @@ pub(super) fn check_invite(principal: &Principal, role: Role, now: Timestamp) ->
     if role == Role::Owner && !is_owner(principal) {
         return Err(Error::OnlyOwners);
     }
-    if role > Role::Member { check_fresh(principal, now) } else { Ok(()) }
+    if role > Role::Member { check_fresh_session(principal, now) } else { Ok(()) }
 }
 
 /// Who may change what about a person. `other_owners` counts enabled owners besides them who can sign in.
@@ -226,8 +233,12 @@ pub(super) fn check_change(
     if target.role == Role::Owner && !target.disabled && (demoted || disabled) && other_owners == 0 {
         return Err(Error::LastOwner);
     }
-    if change.role.is_some_and(|role| role != target.role) || change.disabled.is_some() {
-        check_fresh(principal, now)?;
+    if change.role.is_some_and(|role| role != target.role) {
+        check_fresh_session(principal, now)?;
+    }
+    if change.disabled.is_some() {
+        let is_operator = target.role > Role::Member;
+        if is_operator { check_fresh_session(principal, now)? } else { check_fresh(principal, now)? }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::rules::sentence;
-use super::{ApprovalDecision, Error, Mcp, ServerUpdate, UpstreamError};
+use super::{Error, Mcp, ServerUpdate, UpstreamError};
 use crate::edge::{ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path};
 
 use response::{ServerResponse, ServerTestResponse, ServerToolResponse};
@@ -169,9 +169,7 @@ async fn approve(
     Path(id): Path<McpServerId>,
     Json(body): Json<ApproveServerRequest>,
 ) -> Result<Json<ServerResponse>, ApiError> {
-    let tools = body.tools.into_iter().map(|(name, choice)| (name, choice.into())).collect();
-    let decision = ApprovalDecision { definition_hash: body.definition_hash, tools };
-    mcp.approve(id, decision, &operator.0).await?;
+    mcp.approve(id, body.into(), &operator.0).await?;
     Ok(Json(described(&mcp, &operator, id).await?))
 }
 

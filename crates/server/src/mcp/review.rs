@@ -12,22 +12,23 @@ use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::edge::InvalidField;
 
-/// What an operator decided of one tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolDecision {
-    /// The hash of the tool's definition that the reviewer saw.
-    pub definition_hash: String,
-    /// What it does to the world; absent, it keeps its effect, unset at first.
-    pub effect: Option<Effect>,
-    /// Whether a call may be repeated; counts with an effect.
+/// What an operator decided that a tool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectDecision {
+    /// What it does to the world.
+    pub effect: Effect,
+    /// Whether a call may be repeated.
     pub idempotent: bool,
 }
 
 pub struct ApprovalDecision {
     /// The hash of the server's definition that the reviewer saw.
     pub definition_hash: String,
-    /// By upstream name. A tool that is not named stays as it is: on hold, if it is.
-    pub tools: BTreeMap<String, ToolDecision>,
+    /// The tools that are approved, by upstream name, each with the hash of its definition that the reviewer saw. One that
+    /// is not named stays on hold, if it is; but a first snapshot, of which no tool was approved yet, is not on hold.
+    pub tools: BTreeMap<String, String>,
+    /// Effects by upstream name. A tool that is not named keeps its effect, unset at first.
+    pub effects: BTreeMap<String, EffectDecision>,
 }
 
 impl Mcp {
@@ -135,21 +136,25 @@ fn same_hash(server: &McpServer, decision: &ApprovalDecision) -> Result<(), Erro
 /// The rows that an approval changes.
 fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<ServerTool>, Error> {
     let here = |name: &String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == *name);
-    let unknown: Vec<&str> = decision.tools.keys().filter(|name| !here(name)).map(String::as_str).collect();
+    let named = decision.tools.keys().chain(decision.effects.keys());
+    let unknown: Vec<&str> = named.filter(|name| !here(name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let problem =
             format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));
         return Err(InvalidField::new("tools", problem).into());
     }
-    let mut decided = Vec::with_capacity(decision.tools.len());
+    let is_first_snapshot = tools.iter().all(|tool| tool.approved_hash.is_none());
+    let mut decided = Vec::with_capacity(tools.len());
     for mut tool in tools.into_iter().filter(|tool| tool.gone_at.is_none()) {
-        let Some(choice) = decision.tools.get(&tool.name) else { continue };
-        if choice.definition_hash != tool.definition_hash {
+        let seen = decision.tools.get(&tool.name);
+        if seen.is_some_and(|seen| *seen != tool.definition_hash) {
             return Err(Error::DefinitionChanged { current: tool.definition_hash });
         }
-        tool.approved_hash = Some(tool.definition_hash.clone());
-        if let Some(effect) = choice.effect {
-            tool.effect = Some(effect);
+        if seen.is_some() || (is_first_snapshot && decision.tools.is_empty()) {
+            tool.approved_hash = Some(tool.definition_hash.clone());
+        }
+        if let Some(choice) = decision.effects.get(&tool.name) {
+            tool.effect = Some(choice.effect);
             tool.idempotent = choice.idempotent;
         }
         decided.push(tool);

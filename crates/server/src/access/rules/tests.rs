@@ -99,8 +99,8 @@ fn s07_a_token_makes_no_token_that_acts_as_a_person() {
         check(&session(Role::Member, 0), Service, audience, Scope::Read, "NeedsOperator");
         check(&session(Role::Operator, 0), Service, audience, Scope::Read, "ok");
         check(&session(Role::Operator, 601), Service, audience, Scope::Read, "ReauthRequired");
-        check(&service, Service, audience, Scope::Write, "ok");
-        check(&owner_token(Scope::Admin), Service, audience, Scope::Write, "ok");
+        check(&service, Service, audience, Scope::Write, "NeedsSession");
+        check(&owner_token(Scope::Admin), Service, audience, Scope::Write, "NeedsSession");
         check(&owner_token(Scope::Write), Service, audience, Scope::Read, "NeedsOperator");
     }
     // A turn's own token, whoever asked for the turn, makes none at all.
@@ -113,6 +113,23 @@ fn s07_a_token_makes_no_token_that_acts_as_a_person() {
     check(&session(Role::Member, 0), Personal, Api, Scope::Admin, "NeedsOperator");
     check(&session(Role::Owner, 0), Personal, Api, Scope::Admin, "ok");
     check(&session(Role::Owner, 0), Personal, Mcp, Scope::Admin, "Invalid");
+}
+
+#[test]
+fn l116_a_token_makes_no_operator_and_no_token() {
+    for by in [owner_token(Scope::Admin), token(Identity::Service, Scope::Admin)] {
+        assert_eq!(word(check_invite(&by, Role::Member, NOW)), "ok");
+        let above = if by.user().is_some() { "NeedsSession" } else { "OnlyOwners" };
+        assert_eq!(word(check_invite(&by, Role::Operator, NOW)), "NeedsSession");
+        assert_eq!(word(check_invite(&by, Role::Owner, NOW)), above);
+        for scope in [Scope::Read, Scope::Admin] {
+            let kind = TokenKind::Service;
+            let new = NewToken { name: "x".to_owned(), kind, audience: Audience::Api, scope, expires_in: None };
+            assert_eq!(word(check_token(&by, &new, NOW)), "NeedsSession");
+        }
+    }
+    assert_eq!(word(check_invite(&session(Role::Operator, 601), Role::Operator, NOW)), "ReauthRequired");
+    assert_eq!(word(check_invite(&session(Role::Operator, 0), Role::Operator, NOW)), "ok");
 }
 
 #[test]
@@ -136,6 +153,12 @@ fn only_owners_touch_owners_and_one_stays() {
     check(&owner, Role::Owner, disable(), 0, "LastOwner");
     check(&owner, Role::Owner, disable(), 1, "ok");
     check(&session(Role::Operator, 601), Role::Member, to(Role::Operator), 1, "ReauthRequired");
+    // A token makes nobody an operator and ends none; a member it may disable.
+    let admin = owner_token(Scope::Admin);
+    check(&admin, Role::Member, to(Role::Operator), 1, "NeedsSession");
+    check(&admin, Role::Operator, to(Role::Member), 1, "NeedsSession");
+    check(&admin, Role::Operator, disable(), 1, "NeedsSession");
+    check(&admin, Role::Member, disable(), 1, "ok");
     check(&session(Role::Operator, 601), Role::Member, disable(), 1, "ReauthRequired");
     let rename =
         |version| UserUpdate { name: Some("B".to_owned()), if_version: Some(version), ..UserUpdate::default() };

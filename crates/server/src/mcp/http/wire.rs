@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::auth::ServerAuthRequest;
 use crate::edge::{ApiError, double_option};
-use crate::mcp::review::ToolDecision;
+use crate::mcp::ApprovalDecision;
+use crate::mcp::review::EffectDecision;
 use crate::mcp::{NewServer, ServerUpdate};
 
 /// A server to register.
@@ -121,14 +122,33 @@ impl UpdateServerRequest {
 pub(super) struct ApproveServerRequest {
     /// The definition that the reviewer saw: its `definition_hash`.
     pub(super) definition_hash: String,
-    /// By upstream tool name. A tool that is not named stays as it is: on hold, if it is.
+    /// The tools to approve, by upstream name. A tool that is not named stays on hold, if it is. Left out, the tools of
+    /// a server of which none was approved yet are approved as they are.
     #[serde(default)]
     #[schema(example = json!({ "search": { "definition_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "effect": "read", "idempotent": true } }))]
     pub(super) tools: BTreeMap<String, ApproveToolRequest>,
+    /// Effects of tools, by upstream name, without approving a tool that is on hold.
+    #[serde(default)]
+    #[schema(example = json!({ "search": { "effect": "read", "idempotent": true } }))]
+    pub(super) effects: BTreeMap<String, ToolEffectRequest>,
 }
 
-/// What is decided of one tool.
+impl From<ApproveServerRequest> for ApprovalDecision {
+    fn from(body: ApproveServerRequest) -> Self {
+        let mut effects: BTreeMap<_, _> =
+            body.effects.into_iter().map(|(name, choice)| (name, choice.into())).collect();
+        let mut tools = BTreeMap::new();
+        for (name, tool) in body.tools {
+            let choice = tool.effect.map(|effect| EffectDecision { effect, idempotent: tool.idempotent });
+            effects.extend(choice.map(|choice| (name.clone(), choice)));
+            tools.insert(name, tool.definition_hash);
+        }
+        Self { definition_hash: body.definition_hash, tools, effects }
+    }
+}
+
+/// A tool to approve.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApproveToolRequest {
@@ -144,9 +164,22 @@ pub(super) struct ApproveToolRequest {
     idempotent: bool,
 }
 
-impl From<ApproveToolRequest> for ToolDecision {
-    fn from(choice: ApproveToolRequest) -> Self {
-        Self { definition_hash: choice.definition_hash, effect: choice.effect, idempotent: choice.idempotent }
+/// What one tool does.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ToolEffectRequest {
+    /// What it does to the world: `read`, `write` or `send`.
+    #[schema(value_type = String, example = "read")]
+    effect: Effect,
+    /// Whether repeating a call changes nothing more.
+    #[serde(default)]
+    #[schema(example = true)]
+    idempotent: bool,
+}
+
+impl From<ToolEffectRequest> for EffectDecision {
+    fn from(choice: ToolEffectRequest) -> Self {
+        Self { effect: choice.effect, idempotent: choice.idempotent }
     }
 }
 

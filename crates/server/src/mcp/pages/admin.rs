@@ -13,7 +13,7 @@ use super::{Done, error_notice, parse_names};
 use crate::edge::{
     ConfirmForm, EmptyForm, Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path,
 };
-use crate::mcp::review::ToolDecision;
+use crate::mcp::review::EffectDecision;
 use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
 use crate::spaces::SourcePolicy;
 
@@ -105,17 +105,19 @@ pub(super) async fn approve(
     OperatorForm { caller, form }: OperatorForm<BTreeMap<String, String>>,
 ) -> Result<Response, PageError> {
     let mut tools = BTreeMap::new();
-    for (field, definition_hash) in &form {
-        let Some(tool) = field.strip_prefix("seen.") else { continue };
-        let effect_field = format!("effect.{tool}");
-        let effect = form.get(&effect_field).map(|value| value.parse()).transpose();
-        let effect =
-            effect.map_err(|_| crate::edge::ApiError::invalid(&effect_field, "choose an effect from the list."))?;
-        let idempotent = form.contains_key(&format!("idempotent.{tool}"));
-        tools.insert(tool.to_owned(), ToolDecision { definition_hash: definition_hash.clone(), effect, idempotent });
+    let mut effects = BTreeMap::new();
+    for (field, value) in &form {
+        if let Some(tool) = field.strip_prefix("seen.") {
+            tools.insert(tool.to_owned(), value.clone());
+        } else if let Some(tool) = field.strip_prefix("effect.") {
+            let idempotent = form.contains_key(&format!("idempotent.{tool}"));
+            let effect =
+                value.parse().map_err(|_| crate::edge::ApiError::invalid(field, "choose an effect from the list."))?;
+            effects.insert(tool.to_owned(), EffectDecision { effect, idempotent });
+        }
     }
     let definition_hash = form.get("definition_hash").cloned().unwrap_or_default();
-    let decision = ApprovalDecision { definition_hash, tools };
+    let decision = ApprovalDecision { definition_hash, tools, effects };
     let result = mcp.approve(id, decision, &caller.principal).await;
     settle(&mcp, &caller, id, "approved", result).await
 }
