@@ -28,8 +28,7 @@ use thinkwork_database::Db;
 use thinkwork_primitives::{Audience, Clock, Role, Scope, Secret, SessionId, TenantId, Timestamp, TokenId, UserId};
 
 use crate::edge::caller::BoxFuture;
-use crate::edge::{InvalidField, idempotency};
-use crate::edge::{NameMap, Named, NamedIds};
+use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
 use thinkwork_database::Tx;
 
 pub use rules::check_password;

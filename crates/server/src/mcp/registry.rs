@@ -12,8 +12,7 @@ use super::auth::{NewAuth, check_secret};
 use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
-use crate::edge::Idempotency;
-use crate::edge::InvalidField;
+use crate::edge::{Idempotency, InvalidField};
 
 /// Slugs that are tried for a name before the operator is asked for one.
 const SLUG_TRIES_MAX: usize = 20;

@@ -18,10 +18,9 @@ use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
 use crate::edge::display_time::DisplayTime;
 use crate::edge::{
-    ApiError, EmptyForm, Layout, Notice, OperatorForm, Page, PageError, PageMember, PageOperator, Pagination, Path,
-    ProtectedForm,
+    ApiError, EmptyForm, Layout, Named, Names, Notice, OperatorForm, Page, PageError, PageMember, PageOperator,
+    Pagination, Path, ProtectedForm,
 };
-use crate::edge::{Named, Names};
 pub use callback::handoff;
 pub(crate) use words::reason_sentence;
 use words::revocation_sentence;

@@ -18,8 +18,7 @@ use super::{
 };
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialInfo, Owner};
-use crate::edge::Idempotency;
-use crate::edge::InvalidField;
+use crate::edge::{Idempotency, InvalidField};
 
 impl Webhooks {
     /// Makes a webhook in `tx`. Its address takes requests after the commit.

@@ -13,8 +13,7 @@ use super::apply::accepted;
 use super::envelope::Envelope;
 use super::{Delivery, DeliveryFilter, DeliveryResult, Error, Webhooks, rules, store};
 use crate::audit;
-use crate::edge::Idempotency;
-use crate::edge::InvalidField;
+use crate::edge::{Idempotency, InvalidField};
 
 /// Deliveries that one order replays: a minute's work, and more is rarely meant.
 const REPLAY_MAX: usize = 1_000;

@@ -103,8 +103,10 @@ async fn page(
     Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
 }
 
-async fn invite(State(access): State<Access>, checked: OperatorForm<InviteForm>) -> Result<Response, PageError> {
-    let OperatorForm { caller, form } = checked;
+async fn invite(
+    State(access): State<Access>,
+    OperatorForm { caller, form }: OperatorForm<InviteForm>,
+) -> Result<Response, PageError> {
     let role = form.role.parse().unwrap_or(Role::Member);
     let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
     let paging = Pagination::default();

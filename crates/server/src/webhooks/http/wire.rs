@@ -12,8 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::credentials::CredentialInfo;
 use crate::edge::identity::{ActingClientResponse, CredentialSubjectResponse, RequesterResponse};
-use crate::edge::{ApiError, Query};
-use crate::edge::{NameMap, double_option};
+use crate::edge::{ApiError, NameMap, Query, double_option};
 use crate::threads::Priority;
 use crate::webhooks::schemes::Scheme;
 use crate::webhooks::{
