@@ -164,7 +164,7 @@ impl Renderer<'_> {
     }
 
     fn bare(&mut self, at: usize) -> Option<(String, usize)> {
-        if !(self.starts_with(at, "https://") || self.starts_with(at, "http://")) {
+        if self.addresses_left == 0 || !(self.starts_with(at, "https://") || self.starts_with(at, "http://")) {
             return None;
         }
         let ends = |char: char| char.is_whitespace() || "<>\"'`()[]{}|\\^".contains(char);

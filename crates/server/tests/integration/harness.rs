@@ -212,7 +212,12 @@ impl TestApp {
 
     /// A person's browser session.
     pub async fn session_of(&self, user: UserId) -> Client {
-        let session = self.app.access.session_create(self.tenant, user, "tests").await.unwrap();
+        self.session_in(self.tenant, user).await
+    }
+
+    /// A browser session of anybody in any tenant.
+    pub async fn session_in(&self, tenant: TenantId, user: UserId) -> Client {
+        let session = self.app.access.session_create(tenant, user, "tests").await.unwrap();
         let mut client = self.anonymous();
         client.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
         client.csrf = Some(session.csrf);

@@ -70,7 +70,9 @@ async fn s07_no_token_mints_a_token_that_acts_as_a_person() {
         for audience in ["api", "mcp"] {
             assert_eq!(mint(bearer, "personal", audience, "read").await.expect(403).code(), "needs_session");
         }
-        mint(bearer, "service", "mcp", "write").await.expect(201);
+        assert_eq!(mint(bearer, "service", "mcp", "write").await.expect(403).code(), "needs_session");
+        let body = json!({ "email": "ghost@acme.test", "name": "Ghost", "role": "operator" });
+        assert_eq!(bearer.post("/v1/users", body).await.expect(403).code(), "needs_session");
     }
     let writer = app.bearer(&mint(&owner, "personal", "api", "write").await.expect(201).text_of("token"));
     assert_eq!(mint(&writer, "service", "api", "read").await.expect(403).code(), "needs_operator");
@@ -100,7 +102,8 @@ async fn l85_no_platform_token() {
     let theirs = app.slices().access.setup_token(made.tenant, made.owner).await.unwrap();
     let ours = app.bearer(ours.expose_str().unwrap());
     let theirs = app.bearer(theirs.expose_str().unwrap());
-    let service = mint(&theirs, "service", "api", "admin").await.expect(201);
+    let otto = app.session_in(made.tenant, made.owner).await;
+    let service = mint(&otto, "service", "api", "admin").await.expect(201);
     ours.delete(&format!("/v1/tokens/{}", service.text_of("id"))).await.expect(404);
     let service = app.bearer(&service.text_of("token"));
     for bearer in [&theirs, &service] {

@@ -15,7 +15,6 @@ mod upstream;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use thinkwork_primitives::{TenantId, UserId};
 
 use crate::harness::{Client, Response, TestApp, approval};
 use crate::oauth::Issuer;
@@ -140,16 +139,6 @@ impl McpFixture {
         let mut tx = self.app.slices().db.read(self.app.tenant).await.unwrap();
         let page = self.app.slices().audit.list(&mut tx, &Default::default(), 200, None).await.unwrap();
         page.events.into_iter().map(|event| event.action).collect()
-    }
-
-    /// A browser session of anybody in any tenant.
-    pub async fn session_in(&self, tenant: TenantId, user: UserId) -> Client {
-        let session = self.app.slices().access.session_create(tenant, user, "tests").await.unwrap();
-        let mut client = self.app.anonymous();
-        client.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
-        client.csrf = Some(session.csrf);
-        client.user = Some(user);
-        client
     }
 }
 

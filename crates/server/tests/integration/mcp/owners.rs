@@ -26,10 +26,10 @@ async fn holders(world: &McpFixture) -> Vec<Holder> {
     let globex = access.tenant_create("globex", "Globex", "gina@globex.test", "Gina").await.unwrap();
     let mut holders = Vec::new();
     for (tenant, owner) in [(world.app.tenant, world.app.owner), (globex.tenant, globex.owner)] {
-        let boss = world.session_in(tenant, owner).await;
+        let boss = world.app.session_in(tenant, owner).await;
         let email = format!("ana@{owner}.test");
         let ana = access.user_create(tenant, owner, &email, "ana", Role::Member).await.unwrap();
-        let ana = world.session_in(tenant, ana).await;
+        let ana = world.app.session_in(tenant, ana).await;
         let space = crate::spaces::space(&boss, "shared", "public").await;
         for slug in SLUGS {
             let server = text(&register(&boss, &world.upstream, slug, json!({ "mode": "user_oauth" })).await, "id");
