@@ -27,7 +27,7 @@ use prometheus::{IntCounter, IntCounterVec};
 use thinkwork_database::Db;
 use thinkwork_intake::Intake;
 use thinkwork_primitives::{
-    Clock, CredentialId, DeliveryId, Network, Secret, SpaceId, ThreadId, Timestamp, TurnId, WebhookId,
+    Clock, CredentialId, DeliveryId, Network, Requester, Secret, SpaceId, ThreadId, Timestamp, TurnId, WebhookId,
 };
 
 use crate::access::Access;
@@ -243,6 +243,17 @@ pub struct Delivery {
     pub applied_at: Option<Timestamp>,
     /// How many requests this row stands for: more than one for a flood of refused ones.
     pub count: i64,
+}
+
+/// Why a verified request was refused: the webhook's own limit.
+const LIMIT_REACHED: &str = "the rate limit of the minute was reached";
+
+impl Delivery {
+    /// On whose request it came: the webhook's, once it was verified; before that, nobody's.
+    pub fn requester(&self) -> Option<Requester> {
+        let is_verified = self.result != DeliveryResult::Refused || self.reason.as_deref() == Some(LIMIT_REACHED);
+        is_verified.then_some(Requester::Webhook(self.webhook))
+    }
 }
 
 /// Where a delivery stands in a list.

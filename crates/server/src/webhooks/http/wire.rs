@@ -5,8 +5,8 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray as _;
 use thinkwork_primitives::{
-    ActingClient, CredentialSubject, DeliveryId, Network, Requester, Secret, SpaceId, ThreadId, Timestamp, TurnId,
-    WebhookId, crypto,
+    ActingClient, CredentialSubject, DeliveryId, Network, Secret, SpaceId, ThreadId, Timestamp, TurnId, WebhookId,
+    crypto,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -443,14 +443,15 @@ pub(super) struct DeliveryResponse {
     /// How many requests this entry stands for.
     #[schema(example = 1)]
     count: i64,
-    requester: RequesterResponse,
+    /// On whose request it came: the webhook's; null where the request was not verified.
+    requester: Option<RequesterResponse>,
     credential_subject: CredentialSubjectResponse,
     acting_client: ActingClientResponse,
 }
 
 impl From<Delivery> for DeliveryResponse {
     fn from(delivery: Delivery) -> Self {
-        let requester = Requester::Webhook(delivery.webhook);
+        let requester = delivery.requester();
         Self {
             id: delivery.id,
             webhook_id: delivery.webhook,
@@ -467,7 +468,7 @@ impl From<Delivery> for DeliveryResponse {
             body_bytes: delivery.body_bytes,
             body_hash: crypto::hex(&delivery.body_hash),
             count: delivery.count,
-            requester: (&requester).into(),
+            requester: requester.as_ref().map(Into::into),
             credential_subject: CredentialSubject::None.into(),
             acting_client: ActingClientResponse::new(ActingClient::System, &NameMap::default()),
         }

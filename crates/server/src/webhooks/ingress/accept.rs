@@ -10,9 +10,10 @@ use thinkwork_intake::{Accepted, Event};
 use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 
 use super::cache::Endpoint;
+use super::limit::seconds_left;
 use crate::webhooks::envelope::Envelope;
 use crate::webhooks::schemes::Unverified;
-use crate::webhooks::{Delivery, DeliveryResult, Error, Webhooks, rules, store};
+use crate::webhooks::{Delivery, DeliveryResult, Error, LIMIT_REACHED, Webhooks, rules, store};
 
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy)]
@@ -46,7 +47,14 @@ pub(crate) enum Rejection {
     TooLarge,
     BrokenOff,
     MediaType,
-    TooMany { retry_after_seconds: u64 },
+    /// The webhook's own limit; the request was verified.
+    TooMany {
+        retry_after_seconds: u64,
+    },
+    /// Its address proves nothing again and again.
+    TooManyUnverified {
+        retry_after_seconds: u64,
+    },
     Address,
     Unverified(Unverified),
     NotStored(Error),
@@ -59,7 +67,8 @@ impl Rejection {
             Self::TooLarge => "the body is larger than 1,048,576 bytes".to_owned(),
             Self::BrokenOff => "the body broke off".to_owned(),
             Self::MediaType => "its Content-Type is none that is taken".to_owned(),
-            Self::TooMany { .. } => "the rate limit of the minute was reached".to_owned(),
+            Self::TooMany { .. } => LIMIT_REACHED.to_owned(),
+            Self::TooManyUnverified { .. } => "its address sent too many requests that were not verified".to_owned(),
             Self::Address => "it came from an address that is not allowed".to_owned(),
             Self::Unverified(why) => why.to_string(),
             Self::NotStored(_) => return None,
@@ -119,17 +128,18 @@ async fn take(
         return Err(Rejection::TooLarge);
     }
     let media_type = rules::media_type(headers).ok_or(Rejection::MediaType)?;
-    let limit = webhook.rate_limit_per_minute;
-    if let Err(seconds) = endpoint.limit.take(&parts.db, &endpoint.source, limit, arrived.received_at).await? {
-        return Err(Rejection::TooMany { retry_after_seconds: seconds });
-    }
     if !allowed(endpoint, arrived.peer) {
         return Err(Rejection::Address);
     }
     read(body, announced.unwrap_or(0), bytes).await?;
     let secrets = parts.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
     let verifier = webhook.scheme.verifier();
-    let verified = verifier.verify(headers, bytes, &secrets, arrived.received_at).map_err(Rejection::Unverified)?;
+    let verified = verifier.verify(headers, bytes, &secrets, arrived.received_at);
+    let verified = verified.map_err(|why| unverified(endpoint, arrived, why))?;
+    let limit = webhook.rate_limit_per_minute;
+    if let Err(seconds) = endpoint.limit.take(&parts.db, &endpoint.source, limit, arrived.received_at).await? {
+        return Err(Rejection::TooMany { retry_after_seconds: seconds });
+    }
     let content = rules::Body::new(bytes);
     let event_id =
         verified.signed_event_id.or_else(|| webhook.event_id.as_ref().and_then(|place| place.find(headers, &content)));
@@ -181,6 +191,15 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: IncomingRequest<'_>)
         received_at: arrived.received_at,
     };
     (event, body_hash)
+}
+
+/// The rejection of a request that proves nothing. Its address pays for many of them, and never the webhook.
+fn unverified(endpoint: &Endpoint, arrived: IncomingRequest<'_>, why: Unverified) -> Rejection {
+    let Peer::Address(address) = arrived.peer else { return Rejection::Unverified(why) };
+    if endpoint.strangers.count(address, arrived.received_at) {
+        return Rejection::Unverified(why);
+    }
+    Rejection::TooManyUnverified { retry_after_seconds: seconds_left(arrived.received_at) }
 }
 
 /// Whether the webhook takes requests from there. An address that nobody knows is not allowed.

@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use super::limit::Limit;
 use super::refusals::Refusals;
+use super::strangers::Strangers;
 use crate::credentials::Credentials;
 use crate::webhooks::{Error, Webhook, Webhooks, store};
 
@@ -30,6 +31,7 @@ pub(crate) struct Endpoint {
     pub source: String,
     pub limit: Arc<Limit>,
     pub refusals: Arc<Refusals>,
+    pub strangers: Arc<Strangers>,
     /// When a replaced secret ends: from then on what is remembered is read again.
     secret_ends_at: Option<Timestamp>,
 }
@@ -39,6 +41,7 @@ pub(crate) struct Endpoint {
 struct Counters {
     limit: Arc<Limit>,
     refusals: Arc<Refusals>,
+    strangers: Arc<Strangers>,
 }
 
 /// The memory.
@@ -104,6 +107,7 @@ impl Cache {
             source: Webhooks::source(id),
             limit: counters.limit,
             refusals: counters.refusals,
+            strangers: counters.strangers,
             secret_ends_at: secret.and_then(|secret| secret.previous_ends_at),
             webhook,
         }))

@@ -26,6 +26,11 @@ pub(crate) const fn window(now: Timestamp) -> i64 {
     now.seconds().div_euclid(MINUTE_SECONDS)
 }
 
+/// Seconds until the next minute.
+pub(crate) fn seconds_left(now: Timestamp) -> u64 {
+    u64::try_from(MINUTE_SECONDS.saturating_sub(now.seconds().rem_euclid(MINUTE_SECONDS))).unwrap_or(1)
+}
+
 /// What this process holds of the minute's quota.
 #[derive(Default)]
 pub(crate) struct Limit {
@@ -46,8 +51,7 @@ impl Limit {
         now: Timestamp,
     ) -> Result<Result<(), u64>, Error> {
         let minute = window(now);
-        let left_of_minute = MINUTE_SECONDS.saturating_sub(now.seconds().rem_euclid(MINUTE_SECONDS));
-        let retry_after = u64::try_from(left_of_minute).unwrap_or(1);
+        let retry_after = seconds_left(now);
         if let Some(taken) = self.take_held(minute) {
             return Ok(if taken { Ok(()) } else { Err(retry_after) });
         }

@@ -1,14 +1,15 @@
 //! `POST /hooks/{webhook_id}`: the way in for external systems.
 //!
-//! Invariants: the order is fixed: known and enabled (404), small enough (413), of a known type (415), within its limit
-//! (429), from an allowed address (403), proved (401), stored (503), and only then 202; nothing of the body is parsed
-//! before it is proved; a request that is not taken leaves a row too. On this path the database is written once, in a
+//! Invariants: the order is fixed: known and enabled (404), small enough (413), of a known type (415), from an allowed
+//! address (403), proved (401, or 429 for an address that proves nothing again and again), within the webhook's limit
+//! (429), stored (503), and only then 202; nothing of the body is parsed before it is proved; a request that is not taken leaves a row too. On this path the database is written once, in a
 //! commit that is shared with whoever else waits, and read not at all.
 
 mod accept;
 mod cache;
 mod limit;
 mod refusals;
+mod strangers;
 mod wait;
 
 use std::net::SocketAddr;
@@ -104,6 +105,10 @@ impl From<Rejection> for ApiError {
             Rejection::TooMany { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,
                 "The rate limit of this webhook was reached. Send the event again later.",
+            ),
+            Rejection::TooManyUnverified { retry_after_seconds } => Self::too_many(
+                retry_after_seconds,
+                "Too many requests from your IP address could not be verified. Check the secret and try again later.",
             ),
             Rejection::Address => Self::forbidden(
                 "address_not_allowed",

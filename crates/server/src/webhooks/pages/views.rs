@@ -222,6 +222,7 @@ impl DeliveryPage {
     pub(super) fn new(layout: Layout, delivery: Delivery, webhook: Option<Webhook>, now: Timestamp) -> Self {
         let ended = matches!(delivery.result, DeliveryResult::Applied | DeliveryResult::Failed);
         let (asker, webhook_href) = match &webhook {
+            _ if delivery.requester().is_none() => ("not verified".to_owned(), String::new()),
             Some(webhook) => (format!("webhook {}", webhook.name), format!("/admin/webhooks/{}", webhook.id)),
             None => ("a webhook that was deleted".to_owned(), String::new()),
         };

@@ -15,11 +15,11 @@ use thinkwork_primitives::{
 
 use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryFilter, DeliveryResult, Error};
 
-/// Stores deliveries. Requester is the webhook, credential nobody's.
+/// Stores deliveries. Requester is the webhook, once verified; credential nobody's.
 pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
     let rows = deliveries.iter().map(|delivery| {
-        let requester = Requester::Webhook(delivery.webhook);
+        let requester = delivery.requester();
         row::ActiveModel {
             id: Set(delivery.id.uuid()),
             tenant_id: Set(tenant),
@@ -35,8 +35,8 @@ pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> R
             body_bytes: Set(delivery.body_bytes),
             body_hash: Set(delivery.body_hash.clone()),
             event_id: Set(delivery.event_id.clone()),
-            requester_kind: Set(requester.kind().to_owned()),
-            requester_id: Set(requester.id()),
+            requester_kind: Set(requester.as_ref().map_or("none", Requester::kind).to_owned()),
+            requester_id: Set(requester.map(|requester| requester.id()).unwrap_or_default()),
             client_kind: Set(ActingClient::System.kind().to_owned()),
             client_id: Set(None),
             subject_kind: Set(CredentialSubject::None.kind().to_owned()),

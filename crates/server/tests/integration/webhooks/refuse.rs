@@ -63,8 +63,9 @@ async fn l67_a_refused_request_is_in_the_log_bounded_and_escaped() {
 async fn l66_a_flood_of_refused_requests_is_sixty_rows_and_one_that_counts() {
     let scene = Fixture::new("bearer").await;
     scene.begin_minute();
-    for _ in 0..75 {
-        scene.send(scene.request("{}").bearer_auth("wrong")).await.expect(401);
+    for number in 0..75 {
+        let status = if number < 60 { 401 } else { 429 };
+        scene.send(scene.request("{}").bearer_auth("wrong")).await.expect(status);
     }
     let rows = scene.deliveries("?result=refused&limit=200").await;
     let counts: Vec<i64> = rows.iter().map(|row| row["count"].as_i64().unwrap()).collect();
@@ -147,4 +148,32 @@ async fn what_cannot_be_stored_is_503_and_the_sender_comes_again() {
     scene.app.slices().db.close().await;
     let answer = scene.bearer("{}").await.expect(503);
     assert!(!answer.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn l119_requests_that_prove_nothing_use_up_no_limit_but_their_addresss() {
+    let scene = Fixture::with("bearer", json!({ "rate_limit_per_minute": 5 })).await;
+    scene.begin_minute();
+    let stranger = async || scene.send(scene.request("{}").bearer_auth("not-the-secret-of-this-webhook")).await;
+    for _ in 0..60 {
+        stranger().await.expect(401);
+    }
+    let refused = stranger().await.expect(429);
+    assert!((1..=60).contains(&refused.header("retry-after").parse::<u64>().unwrap()));
+    // What is proved is taken, from that very address, up to the webhook's own limit.
+    for _ in 0..5 {
+        scene.bearer("{}").await.expect(202);
+    }
+    scene.bearer("{}").await.expect(429);
+    let rows = scene.deliveries("?result=refused&limit=200").await;
+    let verified: Vec<_> = rows.iter().filter(|row| !row["requester"].is_null()).collect();
+    assert_eq!(
+        verified.len(),
+        rows.iter().filter(|row| row["reason"] == "the rate limit of the minute was reached").count()
+    );
+    let one = rows.iter().find(|row| row["requester"].is_null()).unwrap();
+    let page = scene.operator.get(&format!("/admin/deliveries/{}", one["id"].as_str().unwrap())).await.expect(200).text;
+    assert!(page.contains("not verified"), "{page}");
+    scene.app.clock.advance(std::time::Duration::from_secs(60));
+    stranger().await.expect(401);
 }
