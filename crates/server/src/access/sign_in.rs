@@ -26,12 +26,20 @@ struct Candidate {
     account: Account,
 }
 
+/// A try at signing in, once it is counted.
+struct Attempt {
+    /// The accounts that it is held against.
+    candidates: Vec<Candidate>,
+    /// Whether others are left out, since too many tries were made at them.
+    is_throttled: bool,
+}
+
 impl Access {
     /// Signs a person in.
     pub async fn sign_in(&self, sign_in: SignIn<'_>, client: &ClientInfo) -> Result<NewSession, Error> {
         let email_key = rules::email_key(sign_in.email);
         let candidates = self.candidates(sign_in.tenant, &email_key).await?;
-        let candidates = self.throttled(candidates, &email_key, client).await?;
+        let Attempt { candidates, is_throttled } = self.attempt(candidates, &email_key, client).await?;
         let mut matching = Vec::new();
         // As much work whoever knows the e-mail: nobody, one tenant or several.
         for _ in candidates.len()..self.tries(sign_in.tenant).await? {
@@ -48,6 +56,7 @@ impl Access {
             }
         }
         match (matching.pop(), matching.is_empty()) {
+            (None, _) if is_throttled => Err(self.too_many_attempts()),
             (None, _) => Err(Error::WrongPassword),
             (Some(_), false) => Err(Error::AmbiguousTenant),
             (Some(candidate), true) => self.signed_in(candidate, client).await,
@@ -84,14 +93,14 @@ impl Access {
         Ok(tenants.clamp(1, ACCOUNTS_MAX))
     }
 
-    /// The accounts that this try may be held against. A browser is known to one account, which is counted by that
-    /// browser alone; every other account is counted as for a stranger.
-    async fn throttled(
+    /// Counts a try and says which accounts it may be held against. A browser is known to one account, which is counted by
+    /// that browser alone; every other account is counted as for a stranger.
+    async fn attempt(
         &self,
         candidates: Vec<Candidate>,
         email_key: &str,
         client: &ClientInfo,
-    ) -> Result<Vec<Candidate>, Error> {
+    ) -> Result<Attempt, Error> {
         let device = client.device.as_deref().unwrap_or_default();
         let knows_device =
             |one: &Candidate| one.account.password_hash.as_deref().is_some_and(|phc| rules::device_holds(device, phc));
@@ -109,11 +118,17 @@ impl Access {
                 is_throttled = true;
             }
         }
-        if allowed.is_empty() && is_throttled {
+        if is_throttled {
             tracing::warn!("a sign-in was throttled");
-            return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(self.now()) });
         }
-        Ok(allowed)
+        if allowed.is_empty() && is_throttled {
+            return Err(self.too_many_attempts());
+        }
+        Ok(Attempt { candidates: allowed, is_throttled })
+    }
+
+    fn too_many_attempts(&self) -> Error {
+        Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(self.now()) }
     }
 
     /// Counts a try in each; false where one of them has reached its limit.
@@ -178,7 +193,7 @@ impl Access {
         let AuthMethod::Session { id: this, .. } = by.auth else { return Err(Error::NeedsSession) };
         rules::check_password(new)?;
         if !self.count_attempt(&[rules::throttle_of_change(user)]).await? {
-            return Err(Error::TooManyAttempts { retry_after_seconds: rules::throttle_retry_after(self.now()) });
+            return Err(self.too_many_attempts());
         }
         let account = {
             let mut tx = self.db.read(by.tenant).await?;
