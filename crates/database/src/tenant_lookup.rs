@@ -76,13 +76,17 @@ pub async fn read(db: &Db, kind: &'static str, key: &str) -> Result<Option<(Tx, 
 }
 
 async fn look(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Option<Route>, Error> {
+    Ok(look_all(tx, kind, key).await?.into_iter().next())
+}
+
+async fn look_all(tx: &mut Tx, kind: &'static str, key: &str) -> Result<Vec<Route>, Error> {
     let rows = tx
         .query(
-            "SELECT tenant_id, row_id FROM route WHERE kind = $1 AND key_hash = $2",
+            "SELECT tenant_id, row_id FROM route WHERE kind = $1 AND key_hash = $2 ORDER BY row_id LIMIT 20",
             vec![kind.into(), key_hash(key).into()],
         )
         .await?;
-    rows.first().map(route).transpose()
+    rows.iter().map(route).collect()
 }
 
 fn route(row: &QueryResult) -> Result<Route, Error> {
@@ -93,12 +97,5 @@ fn route(row: &QueryResult) -> Result<Route, Error> {
 
 /// Every place where `key` leads, for keys that several tenants may hold, like an e-mail; at most 20.
 pub async fn find_all(db: &Db, kind: &'static str, key: &str) -> Result<Vec<Route>, Error> {
-    let mut tx = db.read_shared().await?;
-    let rows = tx
-        .query(
-            "SELECT tenant_id, row_id FROM route WHERE kind = $1 AND key_hash = $2 ORDER BY row_id LIMIT 20",
-            vec![kind.into(), key_hash(key).into()],
-        )
-        .await?;
-    rows.iter().map(route).collect()
+    look_all(&mut db.read_shared().await?, kind, key).await
 }

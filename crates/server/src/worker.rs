@@ -12,6 +12,7 @@ use thinkwork_database::{Topic, WakeUp};
 use thinkwork_intake::{Claimed, Event};
 use thinkwork_primitives::{Chain, TenantId};
 use tokio::sync::{Semaphore, broadcast};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -121,8 +122,7 @@ async fn wait_for_work(wake_ups: &mut broadcast::Receiver<WakeUp>, topic: Topic,
     let about_this = async { while wake_ups.recv().await.is_ok_and(|hint| hint.topic != topic) {} };
     tokio::select! {
         () = stop.cancelled() => false,
-        () = about_this => true,
-        () = tokio::time::sleep(POLL_INTERVAL) => true,
+        _ = timeout(POLL_INTERVAL, about_this) => true,
     }
 }
 
@@ -331,9 +331,8 @@ async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
     loop {
         seal(&app, &sealer).await;
         // Once a second, however much comes: it is not in a hurry, and batches.
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(POLL_INTERVAL) => {}
+        if timeout(POLL_INTERVAL, stop.cancelled()).await.is_ok() {
+            return;
         }
     }
 }
@@ -377,10 +376,7 @@ async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
 
 /// Waits a minute or for the stop. True: stop.
 async fn minute_or_stop(stop: &CancellationToken) -> bool {
-    tokio::select! {
-        () = stop.cancelled() => true,
-        () = tokio::time::sleep(MINUTE) => false,
-    }
+    timeout(MINUTE, stop.cancelled()).await.is_ok()
 }
 
 /// Runs everything that is due until nothing is, in this task: for tests and the demonstration's checks.

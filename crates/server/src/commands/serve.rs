@@ -111,14 +111,15 @@ pub async fn serve(
             drop(drain);
         })
         .into_future();
+    let mut server = std::pin::pin!(server);
     tracing::info!(%url, "thinkwork serves");
-    let patience = async {
-        drop(draining.await);
-        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
+    let ended = tokio::select! {
+        ended = &mut server => Ok(ended),
+        _ = draining => tokio::time::timeout(SHUTDOWN_TIMEOUT, server).await,
     };
-    tokio::select! {
-        ended = server => ended.map_err(CommandError::failed)?,
-        () = patience => tracing::warn!("some requests did not end in time"),
+    match ended {
+        Ok(ended) => ended.map_err(CommandError::failed)?,
+        Err(_) => tracing::warn!("some requests did not end in time"),
     }
     worker.drain(SHUTDOWN_TIMEOUT).await;
     // Tokens that an issuer is handing out at this moment exist nowhere else: they are stored first.
