@@ -25,7 +25,7 @@ pub use id::{
     McpServerId, MessageId, OauthClientId, ParseIdError, ProviderId, SessionId, SpaceId, StepId, TenantId, ThreadId,
     TokenId, TriggerId, TurnId, UserId, WebhookId,
 };
-pub use network::{Network, ParseNetworkError};
+pub use network::{Network, ParseNetworkError, customer_network};
 pub use secret::Secret;
 pub use target::{GrantTarget, ToolSourceId};
 pub use time::{Clock, Timestamp};

@@ -3,7 +3,7 @@
 //! Invariant: no bit is set behind the prefix, so a network that was mistyped is refused and not widened.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -34,6 +34,17 @@ impl Network {
     }
 }
 
+/// The network that one customer has: an IPv4 address alone, or the /64 of an IPv6 address.
+pub fn customer_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
 impl FromStr for Network {
     type Err = ParseNetworkError;
 
@@ -58,6 +69,16 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_customer_has_one_network() {
+        let check = |address: &str, expect: &str| {
+            assert_eq!(customer_network(address.parse().unwrap()).to_string(), expect);
+        };
+        check("203.0.113.7", "203.0.113.7");
+        check("::ffff:203.0.113.7", "203.0.113.7");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");
+    }
 
     #[test]
     fn l68_networks_hold_their_addresses_and_no_others() {

@@ -1,6 +1,6 @@
-//! Who presents this cookie or bearer: one look-up of the route and one read of the tenant, with each request.
+//! Who presents this cookie or bearer: the tenant of the key, and one read of its row, with each request.
 //!
-//! Invariant: whatever was revoked, disabled, has expired or lain idle is nobody, at once; nothing is cached.
+//! Invariant: whatever was revoked, disabled, has expired or lain idle is nobody, at once; only where a key leads is remembered, and the row itself is read for each request.
 
 use thinkwork_database::tenant_lookup;
 use thinkwork_primitives::{AuthMethod, Identity, Principal, SessionId, TokenId, crypto};

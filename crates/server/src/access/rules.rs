@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use thinkwork_primitives::{
-    Audience, AuthMethod, Identity, Principal, Role, Scope, Secret, Timestamp, UserId, crypto, limits,
+    Audience, AuthMethod, Identity, Principal, Role, Scope, Secret, Timestamp, UserId, crypto, customer_network, limits,
 };
 
 use super::{Error, NewToken, TokenKind, User, UserUpdate};
@@ -72,10 +72,10 @@ fn digest(parts: &[&str]) -> String {
     crypto::hex(&crypto::sha256(parts.join("\n").as_bytes()))
 }
 
-/// The counts of any other try, in the order in which they are taken: the narrowest last, so that one flooding address
-/// does not use up the account's own.
+/// The counts of any other try, in the order in which they are taken: the account's own last, so that one flooding
+/// address does not use it up.
 pub(super) fn throttles(email_key: &str, address: Option<IpAddr>) -> [Throttle; 3] {
-    let address = address.map_or_else(|| "unknown".to_owned(), network);
+    let address = address.map_or_else(|| "unknown".to_owned(), |address| customer_network(address).to_string());
     [
         Throttle { key: format!("sign_in:address:{}", digest(&[&address])), limit: ATTEMPTS_PER_ADDRESS },
         Throttle {
@@ -89,17 +89,6 @@ pub(super) fn throttles(email_key: &str, address: Option<IpAddr>) -> [Throttle; 
 /// The count of tries at one's own present password.
 pub(super) fn throttle_of_change(user: UserId) -> Throttle {
     Throttle { key: format!("{THROTTLE_PREFIX}change:{user}"), limit: ATTEMPTS_PER_ACCOUNT_AND_ADDRESS }
-}
-
-/// The address as one customer has it: an IPv4 address, or the /64 of an IPv6 one.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    }
 }
 
 /// The window that `now` is in.

@@ -89,8 +89,8 @@ impl Access {
         if tenant.is_some() {
             return Ok(1);
         }
-        let tenants = store::tenant_list(&mut self.db.read_shared().await?).await?.len();
-        Ok(tenants.clamp(1, ACCOUNTS_MAX))
+        let tenants = store::tenant_count(&mut self.db.read_shared().await?, ACCOUNTS_MAX).await?;
+        Ok(tenants.max(1))
     }
 
     /// Counts a try and says which accounts it may be held against. A browser is known to one account, which is counted by
@@ -161,7 +161,9 @@ impl Access {
         let user = candidate.account.user;
         let mut tx = self.db.write(candidate.tenant).await?;
         // Read again: while we hashed, the account may have been disabled or its password changed.
-        self.confirm_user(&mut tx, user).await?;
+        if !self.confirm_user(&mut tx, user).await? {
+            return Err(Error::WrongPassword);
+        }
         let account = store::account_find(&mut tx, user).await?.ok_or(Error::WrongPassword)?;
         if account.disabled || account.password_hash != candidate.account.password_hash {
             return Err(Error::WrongPassword);

@@ -55,6 +55,12 @@ pub(super) async fn tenant_list(tx: &mut Tx) -> Result<Vec<(TenantId, String)>, 
     Ok(rows.into_iter().map(|row| (TenantId::from_uuid(row.id), row.slug)).collect())
 }
 
+/// How many tenants there are, counted up to `most`, in a shared transaction.
+pub(super) async fn tenant_count(tx: &mut Tx, most: usize) -> Result<usize, Error> {
+    let limit = u64::try_from(most).unwrap_or(u64::MAX);
+    Ok(tenant::Entity::find().limit(limit).all(tx.orm()).await?.len())
+}
+
 /// The tenant with this slug, in a shared transaction.
 pub(super) async fn tenant_by_slug(tx: &mut Tx, slug: &str) -> Result<Option<TenantId>, Error> {
     // PostgreSQL takes no zero character, and no slug holds one.

@@ -28,7 +28,6 @@ use crate::edge::caller::BoxFuture;
 use counted::{OpeningCount, OpeningKey, Openings};
 pub use jobs::{CredentialVersion, EraseVersion};
 
-/// Erases a version at the end of its overlap. Key: the credential and the version, with a colon between.
 /// The name under which the ring's root is checked.
 const ROOT_KEY: &str = "root";
 

@@ -46,6 +46,10 @@ impl From<Error> for ApiError {
                 "definition_changed",
                 format!("The definition changed and was not approved. Review it again, then approve {current}."),
             ),
+            Error::ToolChanged(tool) => Self::conflict(
+                "definition_changed",
+                format!("The tool {tool} has changed, and nothing was approved. Review it again, then approve it."),
+            ),
             Error::VersionConflict { .. } => IfMatch::precondition_failed(),
             Error::NotNow(sentence) => Self::conflict("not_now", sentence),
             Error::Upstream(failure) => Self::from(failure),

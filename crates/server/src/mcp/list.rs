@@ -26,14 +26,12 @@ const OUTSIDE_MAX: u64 = 200;
 /// so nothing in it is ever out of date.
 pub(super) type ToolCache = moka::sync::Cache<(McpServerId, i64), Arc<StoredTools>>;
 
-/// Tools in a [`ToolCache`] at most, about 4 KiB each.
-const CACHED_TOOLS_MAX: u64 = 20_000;
+/// Bytes of definitions in a [`ToolCache`] at most.
+const CACHED_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
 
 pub(super) fn tool_cache() -> ToolCache {
-    let tools = |_: &(McpServerId, i64), stored: &Arc<StoredTools>| {
-        u32::try_from(stored.usable.len()).unwrap_or(u32::MAX).saturating_add(1)
-    };
-    moka::sync::Cache::builder().max_capacity(CACHED_TOOLS_MAX).weigher(tools).build()
+    let bytes = |_: &(McpServerId, i64), stored: &Arc<StoredTools>| u32::try_from(stored.bytes).unwrap_or(u32::MAX);
+    moka::sync::Cache::builder().max_capacity(CACHED_BYTES_MAX).weigher(bytes).build()
 }
 
 /// What is stored of one server's tools.
@@ -41,13 +39,22 @@ pub(super) struct StoredTools {
     /// Those that are there and as approved.
     pub(super) usable: Vec<Arc<ApprovedTool>>,
     is_empty: bool,
-    is_first_snapshot: bool,
+    is_undiscovered: bool,
+    /// The size of the definitions as JSON.
+    bytes: usize,
 }
 
 impl StoredTools {
     fn new(tools: Vec<ServerTool>) -> Self {
         let is_empty = tools.is_empty();
-        Self { is_empty, is_first_snapshot: rules::is_first_snapshot(&tools), usable: usable(tools) }
+        let is_undiscovered = rules::is_undiscovered(&tools);
+        let usable = usable(tools);
+        let size = |tool: &Arc<ApprovedTool>| {
+            let schema = serde_json::to_string(&*tool.input_schema).map_or(0, |schema| schema.len());
+            schema.saturating_add(tool.description.len()).saturating_add(tool.upstream_name.len())
+        };
+        let bytes = usable.iter().map(size).sum();
+        Self { usable, is_empty, is_undiscovered, bytes }
     }
 }
 
@@ -64,7 +71,7 @@ impl Mcp {
         let user = context.may_use.user();
         let ids = match policies {
             Some(policies) => policies.iter().filter_map(|policy| policy.source.try_into().ok()).collect(),
-            None => outside_spaces(tx).await?,
+            None => store::servers_outside_spaces(tx, OUTSIDE_MAX).await?,
         };
         let servers = store::server_list_of(tx, &ids, only).await?;
         let tools = self.stored_tools(tx, &servers).await?;
@@ -156,7 +163,7 @@ impl Mcp {
         let now = self.clock.now();
         let asked_now =
             server.checked_at.is_some_and(|at| now.since(at) < EMPTY_LIST_TTL && server.decided_at < Some(at));
-        stored.is_first_snapshot && !(asked_now && server.last_error.is_none())
+        stored.is_undiscovered && !(asked_now && server.last_error.is_none())
     }
 
     async fn discover_tools(
@@ -169,12 +176,6 @@ impl Mcp {
         let listed = self.fetch_tools(context.tenant, server, user, &opens).await?;
         Ok(self.snapshot_save(context.tenant, server, &listed, &context.actor()).await?)
     }
-}
-
-/// The servers that are marked for outside of Spaces.
-async fn outside_spaces(tx: &mut Tx) -> Result<Vec<McpServerId>, Error> {
-    let servers = store::server_list(tx, OUTSIDE_MAX, None).await?;
-    Ok(servers.into_iter().filter(|server| server.outside_spaces).map(|server| server.id).collect())
 }
 
 /// Who approved a server with the mark for outside of Spaces. One that nobody approved is left out as pending, and its

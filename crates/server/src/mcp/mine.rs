@@ -13,8 +13,8 @@ const MINE_MAX: u64 = 500;
 impl Mcp {
     /// The usable servers with this person's connection to each.
     pub async fn mine(&self, tx: &mut Tx, user: UserId) -> Result<Vec<MyServer>, Error> {
-        let servers: Vec<McpServer> =
-            store::server_list(tx, MINE_MAX, None).await?.into_iter().filter(McpServer::is_usable).collect();
+        let approved = store::servers_approved(tx, MINE_MAX).await?;
+        let servers: Vec<McpServer> = approved.into_iter().filter(McpServer::is_usable).collect();
         let tools = self.stored_tools(tx, &servers).await?;
         let connections = self.oauth.connections_of(tx, user).await?;
         let mine = servers.into_iter().zip(tools).map(|(server, tools)| {

@@ -65,6 +65,9 @@ pub enum Error {
         /// What to review now.
         current: String,
     },
+    /// This tool's definition is not the one that was reviewed.
+    #[error("the definition of the tool {0} changed")]
+    ToolChanged(String),
     /// `If-Match` named an older version.
     #[error("the MCP server was changed meanwhile; its version is {current}")]
     VersionConflict {

@@ -25,7 +25,7 @@ pub struct ApprovalDecision {
     /// The hash of the server's definition that the reviewer saw.
     pub definition_hash: String,
     /// The tools that are approved, by upstream name, each with the hash of its definition that the reviewer saw. One that
-    /// is not named stays on hold, if it is; but a first snapshot, of which no tool was approved yet, is not on hold.
+    /// is not named stays on hold; but where no tool was approved yet and none is named, all are approved as they are.
     pub tools: BTreeMap<String, String>,
     /// Effects by upstream name. A tool that is not named keeps its effect, unset at first.
     pub effects: BTreeMap<String, EffectDecision>,
@@ -37,7 +37,7 @@ impl Mcp {
     /// its tools, its first answer counts as approved, with every effect unset.
     ///
     /// # Errors
-    /// [`Error::DefinitionChanged`], also for a tool; [`Error::NotNow`], [`Error::Invalid`] for tools that do not exist, and
+    /// [`Error::DefinitionChanged`], [`Error::ToolChanged`], [`Error::NotNow`], [`Error::Invalid`] for tools that do not exist, and
     /// what the authorization server says against a registration.
     pub async fn approve(
         &self,
@@ -56,7 +56,8 @@ impl Mcp {
         }
         let now = self.clock.now();
         let mut tx = self.access.write_as(by).await?;
-        let mut server = registry::find(&mut tx, id).await?;
+        // From here on nobody else writes the server or its tools.
+        let mut server = store::server_lock(&mut tx, id).await?.ok_or(Error::NotFound)?;
         same_hash(&server, &decision)?;
         let tools = store::tool_list(&mut tx, id).await?;
         let decided = decide(tools, &decision)?;
@@ -70,7 +71,7 @@ impl Mcp {
         let event = Event::by(by.actor(), "mcp_server.approved")
             .on("mcp_server", id)
             .detail("definition_hash", server.definition_hash.clone())
-            .detail("tools", decided.len());
+            .detail("tools", decided.iter().filter(|tool| tool.is_usable()).count());
         audit::record(&mut tx, now, event)?;
         tx.commit().await?;
         if !server.auth.uses_oauth() && self.find_with_tools(by.tenant, id).await?.1.is_empty() {
@@ -143,21 +144,25 @@ fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<Ser
             format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));
         return Err(InvalidField::new("tools", problem).into());
     }
-    let is_first_snapshot = tools.iter().all(|tool| tool.approved_hash.is_none());
+    let none_approved = tools.iter().all(|tool| tool.approved_hash.is_none());
     let mut decided = Vec::with_capacity(tools.len());
     for mut tool in tools.into_iter().filter(|tool| tool.gone_at.is_none()) {
         let seen = decision.tools.get(&tool.name);
         if seen.is_some_and(|seen| *seen != tool.definition_hash) {
-            return Err(Error::DefinitionChanged { current: tool.definition_hash });
+            return Err(Error::ToolChanged(tool.name));
         }
-        if seen.is_some() || (is_first_snapshot && decision.tools.is_empty()) {
+        let approves = seen.is_some() || (none_approved && decision.tools.is_empty());
+        let choice = decision.effects.get(&tool.name);
+        if approves {
             tool.approved_hash = Some(tool.definition_hash.clone());
         }
-        if let Some(choice) = decision.effects.get(&tool.name) {
+        if let Some(choice) = choice {
             tool.effect = Some(choice.effect);
             tool.idempotent = choice.idempotent;
         }
-        decided.push(tool);
+        if approves || choice.is_some() {
+            decided.push(tool);
+        }
     }
     Ok(decided)
 }

@@ -163,8 +163,8 @@ pub(super) struct Merged {
     pub gone: usize,
 }
 
-/// Whether the next look at the server's tools is the first one: none is known, or all went with an earlier address.
-pub(super) fn is_first_snapshot(known: &[ServerTool]) -> bool {
+/// Whether nothing is known of the server's tools: none was seen, or all went with an earlier address.
+pub(super) fn is_undiscovered(known: &[ServerTool]) -> bool {
     known.iter().all(|tool| tool.gone_at.is_some() && tool.approved_hash.is_none())
 }
 

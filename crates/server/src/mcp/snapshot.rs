@@ -4,7 +4,7 @@ use thinkwork_primitives::{Actor, TenantId, UserId};
 
 use super::grant::{CallError, Grant};
 use super::upstream::{LIST_DEADLINE, ToolList};
-use super::{Error, Mcp, McpServer, ServerTool, UpstreamError, registry, rules, store};
+use super::{Error, Mcp, McpServer, ServerTool, UpstreamError, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::tools::LeftOutReason;
@@ -44,13 +44,13 @@ impl Mcp {
         let now = self.clock.now();
         let seen: Vec<ServerTool> = listed.tools.iter().filter_map(|tool| rules::tool_from(tool, now)).collect();
         let mut tx = self.db.write(tenant).await?;
-        // Read again: the address that was asked must still be the registered one.
-        let current = registry::find(&mut tx, server.id).await?;
+        // Read again, and locked: the address that was asked must still be the registered one.
+        let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
         if current.url != server.url {
             return Err(Error::NotNow("The server was changed in the meantime. Reload and try again.".to_owned()));
         }
         let known = store::tool_list(&mut tx, server.id).await?;
-        let first = current.is_usable() && rules::is_first_snapshot(&known);
+        let first = current.is_usable() && rules::is_undiscovered(&known);
         let skipped = listed.skipped.saturating_add(listed.tools.len().saturating_sub(seen.len()));
         let merged = rules::merge(&known, seen, first, now);
         store::tools_set(&mut tx, server.id, &merged.write).await?;

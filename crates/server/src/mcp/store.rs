@@ -11,7 +11,7 @@ use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{CredentialId, McpServerId, Timestamp};
 use uuid::Uuid;
 
-use super::{Error, McpServer, ServerTool};
+use super::{Error, McpServer, McpServerStatus, ServerTool};
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -160,6 +160,20 @@ pub(super) async fn server_list(tx: &mut Tx, limit: u64, after: Option<McpServer
         query = query.filter(server::Column::Id.gt(after.uuid()));
     }
     query.all(tx.orm()).await?.into_iter().map(server_from).collect()
+}
+
+/// The servers that are marked for outside of Spaces.
+pub(super) async fn servers_outside_spaces(tx: &mut Tx, limit: u64) -> Result<Vec<McpServerId>, Error> {
+    let marked = servers(tx).filter(server::Column::OutsideSpaces.eq(true));
+    let rows = marked.order_by_asc(server::Column::Id).limit(limit).all(tx.orm()).await?;
+    Ok(rows.into_iter().map(|row| McpServerId::from_uuid(row.id)).collect())
+}
+
+/// The approved servers, by id.
+pub(super) async fn servers_approved(tx: &mut Tx, limit: u64) -> Result<Vec<McpServer>, Error> {
+    let approved = servers(tx).filter(server::Column::Status.eq(McpServerStatus::Approved.as_str()));
+    let rows = approved.order_by_asc(server::Column::Id).limit(limit).all(tx.orm()).await?;
+    rows.into_iter().map(server_from).collect()
 }
 
 /// These servers, by id; `only` the one with this slug.

@@ -169,6 +169,7 @@ pub(super) fn accepted(event: &Event, webhook: WebhookId, envelope: &Envelope) -
         id: DeliveryId::from_uuid(event.id),
         webhook,
         received_at: event.received_at,
+        is_verified: true,
         result: DeliveryResult::Accepted,
         reason: envelope.replay_of.map(|first| format!("replay of {first}")),
         thread: None,

@@ -135,7 +135,9 @@ impl Webhooks {
             event = event.detail("enabled", enabled);
         }
         let webhook = changed(webhook, change);
-        store::webhook_update(&mut tx, &webhook).await?;
+        if !store::webhook_update(&mut tx, &webhook).await? {
+            return Err(Error::VersionConflict(webhook.version));
+        }
         audit::record(&mut tx, self.inner.clock.now(), event.detail("version", webhook.version))?;
         tx.wake(Topic::Credential, webhook.credential.uuid());
         tx.commit().await?;

@@ -234,11 +234,8 @@ async fn replay(
     let asked = body.filter.unwrap_or_default();
     let text = format!("{id} {}", serde_json::to_string(&asked).unwrap_or_default());
     let idempotency = Idempotency::new(key, &operator.0, "webhooks.replay", &text, webhooks.inner.clock.now());
-    let order = if body.dry_run.unwrap_or(false) { ReplayMode::DryRun } else { ReplayMode::Execute(&idempotency) };
+    let mode = if body.dry_run.unwrap_or(false) { ReplayMode::DryRun } else { ReplayMode::Execute(&idempotency) };
     let filter = asked.parsed()?;
-    let mut tx = webhooks.inner.db.read(operator.tenant()).await?;
-    webhooks.find(&mut tx, id, &operator.0).await?;
-    drop(tx);
-    let count = webhooks.replay_all(id, filter, order, &operator.0).await?;
+    let count = webhooks.replay_all(id, filter, mode, &operator.0).await?;
     Ok(Json(ReplayResponse { count }))
 }

@@ -219,6 +219,8 @@ pub struct Delivery {
     pub webhook: WebhookId,
     /// When it arrived.
     pub received_at: Timestamp,
+    /// Whether the request proved that it comes from who knows the secret.
+    pub is_verified: bool,
     /// What became of it.
     pub result: DeliveryResult,
     /// Why, where that is not plain.
@@ -245,14 +247,10 @@ pub struct Delivery {
     pub count: i64,
 }
 
-/// Why a verified request was refused: the webhook's own limit.
-const LIMIT_REACHED: &str = "the rate limit of the minute was reached";
-
 impl Delivery {
     /// On whose request it came: the webhook's, once it was verified; before that, nobody's.
     pub fn requester(&self) -> Option<Requester> {
-        let is_verified = self.result != DeliveryResult::Refused || self.reason.as_deref() == Some(LIMIT_REACHED);
-        is_verified.then_some(Requester::Webhook(self.webhook))
+        self.is_verified.then_some(Requester::Webhook(self.webhook))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replays: one delivery again, or all of a webhook that fit a filter.
 //!
 //! Invariants: what is replayed was verified when it was accepted, and what the webhook is now decides where it goes; a
-//! replay of many has an id, and each delivery comes again once for it, however often its order is sent.
+//! replay of many has an id, and each delivery comes again once for it, however often it is asked for.
 
 use futures_util::future::try_join_all;
 use thinkwork_database::Tx;
@@ -15,7 +15,7 @@ use super::{Delivery, DeliveryFilter, DeliveryResult, Error, Webhooks, rules, st
 use crate::audit;
 use crate::edge::{Idempotency, InvalidField};
 
-/// Deliveries that one order replays: a minute's work, and more is rarely meant.
+/// Deliveries that one request replays: a minute's work, and more is rarely meant.
 const REPLAY_MAX: usize = 1_000;
 /// Deliveries read at once while looking for those that fit.
 const PAGE: u64 = 200;
@@ -94,7 +94,7 @@ impl Webhooks {
             audit::record(&mut tx, now, event)?;
             idempotency.keep(&mut tx, &run).await?;
         }
-        // The order is asked first: an event without its record would be worse than a record without its event.
+        // Committed first: an event without its audit event would be worse than an audit event without its event.
         tx.commit().await?;
         match self.inner.intake.append(event).await? {
             Accepted::Stored => Ok(shown),
@@ -109,12 +109,12 @@ impl Webhooks {
     /// is. Deliveries that are replays themselves are left out: the first one stands for them.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Invalid`] where more fit than one order may replay.
+    /// [`Error::NotFound`], [`Error::NotReplayable`]; [`Error::Invalid`] where more fit than one request may replay.
     pub async fn replay_all(
         &self,
         id: WebhookId,
         filter: DeliveryFilter,
-        order: ReplayMode<'_>,
+        mode: ReplayMode<'_>,
         by: &Principal,
     ) -> Result<usize, Error> {
         if filter.result.is_some_and(|result| !matches!(result, DeliveryResult::Applied | DeliveryResult::Failed)) {
@@ -123,15 +123,14 @@ impl Webhooks {
         }
         let mut tx = self.inner.db.read(by.tenant).await?;
         self.find(&mut tx, id, by).await?;
-        drop(tx);
-        let idempotency = match order {
+        let idempotency = match mode {
             ReplayMode::DryRun => {
-                let mut tx = self.inner.db.read(by.tenant).await?;
                 self.check_enabled(&mut tx, id).await?;
                 return Ok(self.replayable(&mut tx, id, filter, None).await?.len());
             }
             ReplayMode::Execute(idempotency) => idempotency,
         };
+        drop(tx);
         let now = self.inner.clock.now();
         // Looked for before anything is written, since looking takes long and there may be one writer.
         let mut run = Uuid::now_v7();
@@ -170,7 +169,7 @@ impl Webhooks {
         }
     }
 
-    /// The same of what was there when the order `run` came: sent again, it must not mean more.
+    /// The same of what was there when the replay `run` was asked for: sent again, it must not mean more.
     async fn replayable_until(
         &self,
         tenant: TenantId,

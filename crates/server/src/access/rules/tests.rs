@@ -177,14 +177,6 @@ fn a_strangers_tries_do_not_count_against_the_owners_own_browser() {
 }
 
 #[test]
-fn one_customer_has_one_network() {
-    let check = |address: &str, expect: &str| assert_eq!(network(address.parse().unwrap()), expect);
-    check("203.0.113.7", "203.0.113.7");
-    check("::ffff:203.0.113.7", "203.0.113.7");
-    check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64");
-}
-
-#[test]
 fn a_device_cookie_belongs_to_one_password() {
     let cookie = device_cookie("nonce", "$argon2id$one");
     assert!(device_holds(&cookie, "$argon2id$one"));

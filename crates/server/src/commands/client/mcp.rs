@@ -226,12 +226,12 @@ pub struct Approve {
     /// Definition hash, as shown by `show`.
     #[arg(long)]
     hash: String,
-    /// Tool to approve with its effect: read, write or send (repeatable).
+    /// Tool to approve, with its hash as shown by `show` (repeatable). A first approval that names none approves all.
+    #[arg(long = "tool", value_name = "TOOL=HASH", value_parser = tool_hash)]
+    tools: Vec<(String, String)>,
+    /// Effect of a tool: read, write or send (repeatable). Without an effect, a tool is treated as send.
     #[arg(long = "effect", value_name = "TOOL=EFFECT", value_parser = effect)]
     effects: Vec<(String, String)>,
-    /// Tool to approve with the effect that it has (repeatable). Without one, a tool is treated as send.
-    #[arg(long = "tool", value_name = "TOOL")]
-    tools: Vec<String>,
     /// Tool that is safe to retry (repeatable); requires --effect.
     #[arg(long = "idempotent", value_name = "TOOL")]
     idempotent: Vec<String>,
@@ -253,6 +253,13 @@ pub struct Serve {
     /// Remove the server from the Space.
     #[arg(long)]
     stop: bool,
+}
+
+fn tool_hash(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once('=') {
+        Some((tool, hash)) if !tool.is_empty() && !hash.is_empty() => Ok((tool.to_owned(), hash.to_owned())),
+        _ => Err("write TOOL=HASH, with the hash that `show` prints".to_owned()),
+    }
 }
 
 fn pair(text: &str, allowed: [&str; 3]) -> Result<(String, String), String> {
@@ -288,7 +295,7 @@ pub(super) async fn run(api: &Api, command: Mcp) -> Result<(), CommandError> {
             Ok(())
         }
         Mcp::Approve(decision) => {
-            let body = decision.body(&api.get(&path(decision.id)).await?)?;
+            let body = decision.body()?;
             let answer = api.post(&format!("{}/approve", path(decision.id)), &body).await?;
             api.show(&answer, detail);
             Ok(())
@@ -366,27 +373,23 @@ fn changed(answer: &Value) {
 }
 
 impl Approve {
-    /// The request. `shown`: the server with its tools, whose hashes it names.
-    fn body(&self, shown: &Value) -> Result<Value, CommandError> {
+    fn body(&self) -> Result<Value, CommandError> {
         let mut tools = Map::new();
-        let effects = self.effects.iter().map(|(tool, effect)| (tool, Some(effect)));
-        for (tool, effect) in effects.chain(self.tools.iter().map(|tool| (tool, None))) {
-            let found = show::list(shown, "tools").iter().find(|found| found.get("name") == Some(&json!(tool)));
-            let hash = found.and_then(|found| found.get("definition_hash"));
-            let hash = hash.ok_or_else(|| CommandError::wrong_use(format!("the server has no tool named {tool}")))?;
-            let mut choice = Map::from_iter([("definition_hash".to_owned(), hash.clone())]);
-            if let Some(effect) = effect {
-                choice.insert("effect".to_owned(), json!(effect));
-                choice.insert("idempotent".to_owned(), json!(self.idempotent.contains(tool)));
-            }
-            if tools.insert(tool.clone(), choice.into()).is_some() {
-                return Err(CommandError::wrong_use(format!("{tool} is named twice")));
+        for (tool, hash) in &self.tools {
+            if tools.insert(tool.clone(), json!({ "definition_hash": hash })).is_some() {
+                return Err(CommandError::wrong_use(format!("--tool is given twice for {tool}")));
             }
         }
-        let has_effect = |tool: &&String| !self.effects.iter().any(|(known, _)| known == *tool);
-        match self.idempotent.iter().find(has_effect) {
+        let mut effects = Map::new();
+        for (tool, effect) in &self.effects {
+            let idempotent = self.idempotent.contains(tool);
+            if effects.insert(tool.clone(), json!({ "effect": effect, "idempotent": idempotent })).is_some() {
+                return Err(CommandError::wrong_use(format!("--effect is given twice for {tool}")));
+            }
+        }
+        match self.idempotent.iter().find(|tool| !effects.contains_key(*tool)) {
             Some(tool) => Err(CommandError::wrong_use(format!("--idempotent {tool} requires --effect {tool}=…"))),
-            None => Ok(json!({ "definition_hash": self.hash, "tools": tools })),
+            None => Ok(json!({ "definition_hash": self.hash, "tools": tools, "effects": effects })),
         }
     }
 }
@@ -425,13 +428,14 @@ async fn serve(api: &Api, serve: Serve) -> Result<(), CommandError> {
     Ok(())
 }
 
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 7] = [
     ("TOOL", "/name"),
     ("EFFECT", "/effect"),
     ("SUGGESTED", "/effect_suggested"),
     ("IDEMPOTENT", "/idempotent"),
     ("ON HOLD", "/on_hold"),
     ("GONE", "/gone"),
+    ("HASH", "/definition_hash"),
 ];
 
 fn detail(answer: &Value) {
@@ -477,20 +481,13 @@ mod tests {
             id: McpServerId::new(),
             hash: "h".to_owned(),
             effects: vec![("a".to_owned(), "read".to_owned())],
-            tools: vec!["c".to_owned()],
+            tools: vec![("c".to_owned(), "3".to_owned())],
             idempotent: vec![idempotent.to_owned()],
         };
-        let shown = json!({ "tools": [
-            { "name": "a", "definition_hash": "1" }, { "name": "b", "definition_hash": "2" },
-            { "name": "c", "definition_hash": "3" },
-        ] });
-        let tools = json!({
-            "a": { "definition_hash": "1", "effect": "read", "idempotent": true },
-            "c": { "definition_hash": "3" },
-        });
-        let body = decision("a").body(&shown).ok().unwrap();
-        assert_eq!(body, json!({ "definition_hash": "h", "tools": tools }));
-        assert_eq!(decision("b").body(&shown).err().map(|failure| failure.exit_code), Some(2));
-        assert_eq!(decision("a").body(&json!({ "tools": [] })).err().map(|failure| failure.exit_code), Some(2));
+        let body = decision("a").body().ok().unwrap();
+        let effects = json!({ "a": { "effect": "read", "idempotent": true } });
+        let tools = json!({ "c": { "definition_hash": "3" } });
+        assert_eq!(body, json!({ "definition_hash": "h", "tools": tools, "effects": effects }));
+        assert_eq!(decision("b").body().err().map(|failure| failure.exit_code), Some(2));
     }
 }

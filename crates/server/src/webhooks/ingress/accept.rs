@@ -13,7 +13,7 @@ use super::cache::Endpoint;
 use super::limit::seconds_left;
 use crate::webhooks::envelope::Envelope;
 use crate::webhooks::schemes::Unverified;
-use crate::webhooks::{Delivery, DeliveryResult, Error, LIMIT_REACHED, Webhooks, rules, store};
+use crate::webhooks::{Delivery, DeliveryResult, Error, Webhooks, rules, store};
 
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy)]
@@ -67,7 +67,7 @@ impl Rejection {
             Self::TooLarge => "the body is larger than 1,048,576 bytes".to_owned(),
             Self::BrokenOff => "the body broke off".to_owned(),
             Self::MediaType => "its Content-Type is none that is taken".to_owned(),
-            Self::TooMany { .. } => LIMIT_REACHED.to_owned(),
+            Self::TooMany { .. } => "the rate limit of the minute was reached".to_owned(),
             Self::TooManyUnverified { .. } => "its address sent too many requests that were not verified".to_owned(),
             Self::Address => "it came from an address that is not allowed".to_owned(),
             Self::Unverified(why) => why.to_string(),
@@ -105,7 +105,8 @@ pub(crate) async fn accept(
     if let Err(refusal) = &outcome
         && let Some(reason) = refusal.reason()
     {
-        let refused = refused(endpoint, arrived, &bytes, reason);
+        let is_verified = matches!(refusal, Rejection::TooMany { .. });
+        let refused = Delivery { is_verified, ..refused(endpoint, arrived, &bytes, reason) };
         if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, refused).await {
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
@@ -250,6 +251,7 @@ fn refused(endpoint: &Endpoint, arrived: IncomingRequest<'_>, body: &[u8], reaso
         id: DeliveryId::new(),
         webhook: endpoint.webhook.id,
         received_at: arrived.received_at,
+        is_verified: false,
         result: DeliveryResult::Refused,
         reason: Some(reason),
         thread: None,
@@ -280,6 +282,7 @@ fn duplicate(
     };
     Delivery {
         id,
+        is_verified: true,
         result,
         reason,
         duplicate_of: Some(first),

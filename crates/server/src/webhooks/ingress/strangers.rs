@@ -3,10 +3,10 @@
 //! Invariants: what is proved never waits here; bounded, and of this process and minute alone.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use thinkwork_primitives::Timestamp;
+use thinkwork_primitives::{Timestamp, customer_network};
 
 use super::limit::window;
 
@@ -33,23 +33,12 @@ impl Strangers {
         if minute != counts.minute {
             *counts = Counts { minute, by_network: HashMap::new() };
         }
-        let mut network = address.map(network);
+        let mut network = address.map(customer_network);
         if counts.by_network.len() >= ADDRESSES_MAX && !counts.by_network.contains_key(&network) {
             network = None;
         }
         let count = counts.by_network.entry(network).or_default();
         *count = count.saturating_add(1);
         *count <= PER_ADDRESS_MAX
-    }
-}
-
-/// The address as one customer has it: of IPv6 the /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }

@@ -15,6 +15,9 @@ use thinkwork_primitives::{
 
 use crate::webhooks::{Delivery, DeliveryCount, DeliveryCursor, DeliveryFilter, DeliveryResult, Error};
 
+/// In place of the kind of requester, for a request that nobody's was proved to be.
+const UNVERIFIED: &str = "none";
+
 /// Stores deliveries. Requester is the webhook, once verified; credential nobody's.
 pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
@@ -35,7 +38,7 @@ pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> R
             body_bytes: Set(delivery.body_bytes),
             body_hash: Set(delivery.body_hash.clone()),
             event_id: Set(delivery.event_id.clone()),
-            requester_kind: Set(requester.as_ref().map_or("none", Requester::kind).to_owned()),
+            requester_kind: Set(requester.as_ref().map_or(UNVERIFIED, Requester::kind).to_owned()),
             requester_id: Set(requester.map(|requester| requester.id()).unwrap_or_default()),
             client_kind: Set(ActingClient::System.kind().to_owned()),
             client_id: Set(None),
@@ -172,6 +175,7 @@ fn delivery(row: row::Model) -> Result<Delivery, Error> {
         id: DeliveryId::from_uuid(row.id),
         webhook: WebhookId::from_uuid(row.webhook_id),
         received_at: Timestamp::from_micros(row.received_at),
+        is_verified: row.requester_kind != UNVERIFIED,
         result: stored.parse("result", &row.result)?,
         reason: row.reason,
         thread: row.thread_id.map(ThreadId::from_uuid),

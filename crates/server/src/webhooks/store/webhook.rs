@@ -112,13 +112,16 @@ pub(crate) async fn webhook_list(
     rows.into_iter().map(webhook).collect()
 }
 
-/// Writes every value that a change may touch; `webhook.version` is the new one.
-pub(crate) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(), Error> {
+/// Writes every value that a change may touch over the version before; `webhook.version` is the new one. False where the
+/// webhook has another one by now.
+pub(crate) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<bool, Error> {
     let text = |place: &Option<Locator>| place.as_ref().map(|place| place.text().to_owned());
     let priority = webhook.default_priority.map(|priority| priority.as_str().to_owned());
-    row::Entity::update_many()
+    let done = row::Entity::update_many()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.eq(webhook.id.uuid()))
+        .filter(row::Column::Version.eq(webhook.version.saturating_sub(1)))
+        .filter(row::Column::DeletedAt.is_null())
         .col_expr(row::Column::Name, Expr::value(webhook.name.clone()))
         .col_expr(row::Column::EventId, Expr::value(text(&webhook.event_id)))
         .col_expr(row::Column::Correlation, Expr::value(text(&webhook.correlation)))
@@ -130,7 +133,7 @@ pub(crate) async fn webhook_update(tx: &mut Tx, webhook: &Webhook) -> Result<(),
         .col_expr(row::Column::Version, Expr::value(webhook.version))
         .exec(tx.orm())
         .await?;
-    Ok(())
+    Ok(done.rows_affected == 1)
 }
 
 /// Ends a webhook. Its row stays, so that its deliveries stay readable.

@@ -258,7 +258,9 @@ async fn l118_a_held_tool_is_released_by_its_own_hash_and_by_nothing_else() {
     approve(json!({ "definition_hash": changed["definition_hash"] })).await.expect(200);
     assert_eq!(world.listed(&agent).await, rest);
     let refused = approve(approval(&reviewed, &json!({ "echo": { "effect": "read" } }))).await;
-    assert_eq!(refused.expect(409).code(), "definition_changed");
+    let refused = refused.expect(409);
+    assert_eq!(refused.code(), "definition_changed");
+    assert!(refused.text.contains("The tool echo has changed"), "{}", refused.text);
     assert_eq!(world.listed(&agent).await, rest);
     // One that is named by what it is now is released, and no other.
     let hash = |name: &str| {

@@ -210,3 +210,20 @@ async fn l109_a_private_spaces_webhooks_are_there_for_its_members_alone() {
     operator.get(&one).await.expect(200);
     owner.get(&one).await.expect(404);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_changes_at_once_to_one_version_one_counts() {
+    let fixture = Fixture::new("bearer").await;
+    let path = format!("/v1/webhooks/{}", fixture.webhook);
+    let version = fixture.operator.get(&path).await.expect(200).json["version"].as_i64().unwrap();
+    let change = async |number: i64| {
+        let request = fixture.operator.request("PATCH", &path).header("content-type", "application/json");
+        let body = json!({ "rate_limit_per_minute": 100 + number }).to_string();
+        fixture.operator.send(request.header("if-match", format!("\"{version}\"")).body(body)).await.status
+    };
+    let answers = tokio::join!(change(1), change(2), change(3), change(4), change(5), change(6));
+    let mut answers = <[u16; 6]>::from(answers);
+    answers.sort_unstable();
+    assert_eq!(answers, [200, 412, 412, 412, 412, 412]);
+    assert_eq!(fixture.operator.get(&path).await.expect(200).json["version"], version + 1);
+}

@@ -151,7 +151,7 @@ async fn what_cannot_be_stored_is_503_and_the_sender_comes_again() {
 }
 
 #[tokio::test]
-async fn l119_requests_that_prove_nothing_use_up_no_limit_but_their_addresss() {
+async fn l119_requests_that_prove_nothing_use_up_their_address_limit_alone() {
     let scene = Fixture::with("bearer", json!({ "rate_limit_per_minute": 5 })).await;
     scene.begin_minute();
     let stranger = async || scene.send(scene.request("{}").bearer_auth("not-the-secret-of-this-webhook")).await;
