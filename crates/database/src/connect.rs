@@ -27,7 +27,7 @@ use crate::metrics::{Access, Metrics};
 use crate::roles;
 use crate::sqlite::SqlitePool;
 use crate::statements::Statements;
-use crate::tenant_lookup::{self, Remembered};
+use crate::tenant_lookup::{self, RouteCache};
 use crate::wake::WakeUps;
 use crate::{Error, Tx};
 
@@ -100,7 +100,7 @@ pub struct Db {
     metrics: Metrics,
     subscribers: Subscribers,
     writing: Arc<Mutex<HashSet<tokio::task::Id>>>,
-    routes: Remembered,
+    routes: RouteCache,
     /// How the owner of a PostgreSQL database logs in, where that was said.
     owner: Option<Arc<PgConnectOptions>>,
 }
@@ -153,7 +153,7 @@ impl Db {
             metrics: Metrics::new()?,
             subscribers,
             writing: Arc::default(),
-            routes: tenant_lookup::remembered(),
+            routes: tenant_lookup::route_cache(),
             owner: None,
         })
     }
@@ -180,7 +180,7 @@ impl Db {
         let subscribers = options.subscribers;
         let metrics = Metrics::new()?;
         let writing = Arc::default();
-        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes: tenant_lookup::remembered(), owner })
+        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes: tenant_lookup::route_cache(), owner })
     }
 
     /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
@@ -199,7 +199,7 @@ impl Db {
         let metrics = Metrics::new()?;
         let subscribers = options.subscribers;
         let writing = Arc::default();
-        let routes = tenant_lookup::remembered();
+        let routes = tenant_lookup::route_cache();
         Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner: None }))
     }
 
@@ -308,7 +308,7 @@ impl Db {
         }
     }
 
-    pub(crate) const fn routes(&self) -> &Remembered {
+    pub(crate) const fn routes(&self) -> &RouteCache {
         &self.routes
     }
 
@@ -357,10 +357,10 @@ async fn open_sqlite_read_only(path: &Path) -> Result<Option<Connections>, Error
         let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         base.filename(format!("file:{escaped}?readonly_shm=1"))
     };
-    let lane = SqlitePool::new(options, SQLITE_READERS, ACQUIRE_TIMEOUT);
+    let readers = SqlitePool::new(options, SQLITE_READERS, ACQUIRE_TIMEOUT);
     // A file that cannot be opened is reported at once.
-    drop(lane.acquire().await?);
-    Ok(Some(Connections::Sqlite { writer: lane.clone(), readers: lane }))
+    drop(readers.acquire().await?);
+    Ok(Some(Connections::Sqlite { writer: readers.clone(), readers }))
 }
 
 async fn open_postgres_read_only(options: &Options) -> Result<Option<Connections>, Error> {

@@ -302,8 +302,8 @@ async fn release(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
 /// due and begins anew.
 ///
 /// `error` is for the operator: a sentence without secrets.
-pub async fn mark_as_failed(db: &Db, job: &Job, tries: RetryPolicy, now: Timestamp, error: &str) -> Result<(), Error> {
-    let park = match tries {
+pub async fn mark_as_failed(db: &Db, job: &Job, policy: RetryPolicy, now: Timestamp, error: &str) -> Result<(), Error> {
+    let park = match policy {
         RetryPolicy::AtMost(most) => job.attempts.saturating_add(1) >= most,
         RetryPolicy::Unlimited => false,
     };

@@ -19,13 +19,13 @@ pub struct Route {
 }
 
 /// Routes remembered by a process at most.
-const REMEMBERED_MAX: u64 = 10_000;
+const CACHED_ROUTES_MAX: u64 = 10_000;
 
 /// Routes that this process found, by kind and hashed key.
-pub(crate) type Remembered = moka::sync::Cache<(&'static str, [u8; 32]), Route>;
+pub(crate) type RouteCache = moka::sync::Cache<(&'static str, [u8; 32]), Route>;
 
-pub(crate) fn remembered() -> Remembered {
-    moka::sync::Cache::new(REMEMBERED_MAX)
+pub(crate) fn route_cache() -> RouteCache {
+    moka::sync::Cache::new(CACHED_ROUTES_MAX)
 }
 
 fn key_hash(key: &str) -> Vec<u8> {
@@ -65,13 +65,13 @@ pub async fn find_within(tx: &mut Tx, kind: &'static str, key: &str) -> Result<O
 
 /// A reader of the tenant where `key` leads, and the row that it leads to, or led to while there was one.
 pub async fn read(db: &Db, kind: &'static str, key: &str) -> Result<Option<(Tx, Uuid)>, Error> {
-    let remembered = (kind, crypto::sha256(key.as_bytes()));
-    if let Some(route) = db.routes().get(&remembered) {
+    let cache_key = (kind, crypto::sha256(key.as_bytes()));
+    if let Some(route) = db.routes().get(&cache_key) {
         return Ok(Some((db.read(route.tenant).await?, route.row)));
     }
     let mut tx = db.read_shared().await?;
     let Some(route) = look(&mut tx, kind, key).await? else { return Ok(None) };
-    db.routes().insert(remembered, route);
+    db.routes().insert(cache_key, route);
     Ok(Some((tx.enter(route.tenant).await?, route.row)))
 }
 

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::edge::document::{self, QueryNames};
-use crate::edge::door::{self, MiddlewareState};
+use crate::edge::door::{self, Door};
 use crate::edge::{ApiError, Authenticate};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, tools, turns, webhooks};
 
@@ -71,7 +71,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let api = api.route_layer(axum::middleware::from_fn_with_state(names, document::refuse_unknown));
     let document = document.to_pretty_json().unwrap_or_default();
     let authenticate: Arc<dyn Authenticate> = Arc::new(app.access.clone());
-    let door = MiddlewareState::new(&app.config.public_url, &app.config.trusted_proxies, app.metrics.requests.clone());
+    let door = Door::new(&app.config.public_url, &app.config.trusted_proxies, app.metrics.requests.clone());
     Router::new()
         .merge(api)
         .merge(pages(app))

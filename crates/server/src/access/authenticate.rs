@@ -5,7 +5,7 @@
 use thinkwork_database::tenant_lookup;
 use thinkwork_primitives::{AuthMethod, Identity, Principal, SessionId, TokenId, crypto};
 
-use super::store::proof::{self, TokenOwner};
+use super::store::proof::{self, OwnerFilter};
 use super::{Access, Error, TokenKind, rules, sessions, store, tokens};
 use crate::edge::ApiError;
 use crate::edge::caller::{Authenticate, Authenticated, BoxFuture, Presented};
@@ -66,7 +66,7 @@ impl Access {
         let now = self.now();
         let tenant = tx.tenant();
         let id = TokenId::from_uuid(row);
-        let Some(found) = proof::token_find(&mut tx, TokenOwner::Tenant, id).await? else { return Ok(None) };
+        let Some(found) = proof::token_find(&mut tx, OwnerFilter::Tenant, id).await? else { return Ok(None) };
         let token = found.token;
         let genuine = token.kind == kind && crypto::constant_time_eq(&found.hash, &crypto::sha256(text.as_bytes()));
         let over = token.revoked_at.is_some() || token.expires_at.is_some_and(|end| end <= now);

@@ -72,7 +72,7 @@ impl Access {
     pub async fn sweep(&self, tenant: TenantId, count: u64) -> Result<(), Error> {
         let now = self.now();
         let mut tx = self.db.write(tenant).await?;
-        self.sessions_sweep(&mut tx, proof::TokenOwner::Tenant, now, count).await?;
+        self.sessions_sweep(&mut tx, proof::OwnerFilter::Tenant, now, count).await?;
         for over in store::invitations_sweep(&mut tx, now, count).await? {
             tenant_lookup::remove(&mut tx, LOOKUP, over).await?;
         }

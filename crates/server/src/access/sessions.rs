@@ -40,7 +40,7 @@ impl Access {
         phc: Option<&str>,
         now: Timestamp,
     ) -> Result<NewSession, Error> {
-        self.sessions_sweep(tx, proof::TokenOwner::User(user), now, SESSIONS_SHOWN_MAX).await?;
+        self.sessions_sweep(tx, proof::OwnerFilter::User(user), now, SESSIONS_SHOWN_MAX).await?;
         if let Some(old) = client.replaces.as_deref() {
             self.session_replace(tx, old, now).await?;
         }
@@ -67,7 +67,7 @@ impl Access {
     pub(super) async fn sessions_sweep(
         &self,
         tx: &mut Tx,
-        whose: proof::TokenOwner,
+        whose: proof::OwnerFilter,
         now: Timestamp,
         count: u64,
     ) -> Result<(), Error> {

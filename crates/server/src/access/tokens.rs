@@ -5,7 +5,7 @@
 use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{Actor, Audience, Principal, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto};
 
-use super::store::proof::{self, TokenOwner};
+use super::store::proof::{self, OwnerFilter};
 use super::{Access, CreatedToken, Error, NewToken, Token, TokenKind, rules, store};
 use crate::audit::{self, Event};
 use crate::edge::caller::may_configure;
@@ -41,10 +41,10 @@ impl Access {
             let next = "revoke it and make another token.";
             return Err(idempotency::Error::SecretAlreadyShown { id, next }.into());
         }
-        let minted = token_insert(&mut tx, new, user, by.actor(), now).await?;
-        idempotency.keep(&mut tx, &minted.token.id.to_string()).await?;
+        let created = token_insert(&mut tx, new, user, by.actor(), now).await?;
+        idempotency.keep(&mut tx, &created.token.id.to_string()).await?;
         tx.commit().await?;
-        Ok(minted)
+        Ok(created)
     }
 
     /// The owner token that `thinkwork setup --json` prints: personal, for `/v1`, with scope `admin`. The person at
@@ -60,9 +60,9 @@ impl Access {
             scope: Scope::Admin,
             expires_in: None,
         };
-        let minted = token_insert(&mut tx, new, Some(owner), Actor::server(), now).await?;
+        let created = token_insert(&mut tx, new, Some(owner), Actor::server(), now).await?;
         tx.commit().await?;
-        Ok(minted.secret)
+        Ok(created.secret)
     }
 
     /// Tokens that this caller may see after this one, newest first. Operators see the tenant's, everybody else their
@@ -87,7 +87,7 @@ impl Access {
     /// A person's own tokens that still work, newest first.
     pub async fn tokens_of_user(&self, tenant: TenantId, user: UserId) -> Result<Vec<Token>, Error> {
         let mut tx = self.db.read(tenant).await?;
-        let all = proof::token_list(&mut tx, TokenOwner::User(user), None, 200).await?;
+        let all = proof::token_list(&mut tx, OwnerFilter::User(user), None, 200).await?;
         Ok(all.into_iter().filter(|token| token.revoked_at.is_none()).collect())
     }
 
@@ -106,10 +106,10 @@ impl Access {
     }
 }
 
-fn whose(by: &Principal) -> Result<TokenOwner, Error> {
+fn whose(by: &Principal) -> Result<OwnerFilter, Error> {
     match by.user() {
-        _ if may_configure(by) => Ok(TokenOwner::Tenant),
-        Some(user) => Ok(TokenOwner::User(user)),
+        _ if may_configure(by) => Ok(OwnerFilter::Tenant),
+        Some(user) => Ok(OwnerFilter::User(user)),
         None => Err(Error::NeedsOperator),
     }
 }

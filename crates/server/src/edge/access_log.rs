@@ -50,7 +50,7 @@ impl AccessLogEntry {
     /// Goes along with the answer until its last byte.
     pub(super) fn follow(mut self, response: Response) -> Response {
         self.status = Some(response.status());
-        response.map(|body| Body::new(LoggedBody { body, line: self }))
+        response.map(|body| Body::new(LoggedBody { body, entry: self }))
     }
 }
 
@@ -104,7 +104,7 @@ fn class_of(status: Option<StatusCode>) -> &'static str {
 /// A body whose end is the end of its line, and whose work belongs to the request.
 struct LoggedBody {
     body: Body,
-    line: AccessLogEntry,
+    entry: AccessLogEntry,
 }
 
 impl HttpBody for LoggedBody {
@@ -112,14 +112,14 @@ impl HttpBody for LoggedBody {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { body, line } = self.get_mut();
-        let entered = line.span.enter();
+        let Self { body, entry } = self.get_mut();
+        let entered = entry.span.enter();
         let polled = Pin::new(body).poll_frame(cx);
         drop(entered);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            line.body_bytes = line.body_bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            entry.body_bytes = entry.body_bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         }
         polled
     }

@@ -20,13 +20,13 @@ use super::request_id::{RequestId, X_REQUEST_ID};
 use super::{headers, host::AllowedHost, proxy::TrustedProxies, shape};
 
 /// What the door knows of the deployment.
-pub struct MiddlewareState {
+pub struct Door {
     allowed: AllowedHost,
     proxies: TrustedProxies,
     durations: HistogramVec,
 }
 
-impl MiddlewareState {
+impl Door {
     /// For a deployment at `public_url` behind these proxies of its own. `durations` measures requests by method, route
     /// and class of status.
     pub fn new(public_url: &Url, trusted_proxies: &[Network], durations: HistogramVec) -> Arc<Self> {
@@ -38,7 +38,7 @@ impl MiddlewareState {
     }
 }
 
-pub async fn pass(State(door): State<Arc<MiddlewareState>>, mut request: Request, next: Next) -> Response {
+pub async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let is_from_proxy = door.proxies.forward(&mut request);
     let request_id = RequestId::of(request.headers(), is_from_proxy);
     let trace = trace_context(request.headers());
@@ -55,14 +55,14 @@ pub async fn pass(State(door): State<Arc<MiddlewareState>>, mut request: Request
         requester = field::Empty,
         client = field::Empty,
     );
-    let line = AccessLogEntry::begin(&request, span.clone(), door.durations.clone());
+    let entry = AccessLogEntry::begin(&request, span.clone(), door.durations.clone());
     let work = request_id.scope(answer(&door, request, next));
     let mut response = headers::add_security_headers(work.instrument(span).await);
     response.headers_mut().insert(X_REQUEST_ID, request_id.header_value());
-    line.follow(response)
+    entry.follow(response)
 }
 
-async fn answer(door: &MiddlewareState, request: Request, next: Next) -> Response {
+async fn answer(door: &Door, request: Request, next: Next) -> Response {
     if let Some(refusal) = door.allowed.refusal(&request) {
         return refusal;
     }

@@ -77,8 +77,9 @@ impl Mcp {
         grant: &Grant,
         deadline: Duration,
     ) -> Result<Value, UpstreamError> {
-        let peer = UpstreamTarget { trace: call.context.trace, ..grant.target(call.context.tenant, server, deadline) };
-        self.upstreams.call(&peer, &call.tool.upstream_name, call.arguments.clone()).await
+        let target =
+            UpstreamTarget { trace: call.context.trace, ..grant.target(call.context.tenant, server, deadline) };
+        self.upstreams.call(&target, &call.tool.upstream_name, call.arguments.clone()).await
     }
 
     /// Checks server and tool again and opens what the call needs; all recorded and committed.

@@ -193,8 +193,8 @@ impl Mcp {
     /// The `WWW-Authenticate` of the server's 401 to somebody who presents nothing, if it answers so.
     async fn challenge(&self, tenant: TenantId, server: &McpServer) -> Option<String> {
         let grant = super::grant::Grant::Nothing;
-        let peer = grant.target(tenant, server, super::upstream::LIST_DEADLINE);
-        match self.upstreams.tools(&peer).await {
+        let target = grant.target(tenant, server, super::upstream::LIST_DEADLINE);
+        match self.upstreams.tools(&target).await {
             Err(UpstreamError::Unauthorized { challenge }) => challenge,
             _ => None,
         }

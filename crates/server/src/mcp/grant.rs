@@ -10,7 +10,7 @@ use thinkwork_primitives::{CredentialSubject, McpServerId, Surface, TenantId, Us
 use super::upstream::{Authorization, SessionKey, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError};
 use crate::credentials::{OpenedCredential, UseContext, UseRecorder};
-use crate::oauth::{AccessToken, Error as OauthError, TokenRequest};
+use crate::oauth::{AccessToken, AccessTokenQuery, Error as OauthError};
 use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, UsedCredential};
 
 /// What may be presented, opened and recorded.
@@ -31,7 +31,7 @@ impl Grant {
         server: &'a McpServer,
         deadline: Duration,
     ) -> UpstreamTarget<'a> {
-        let (presents, user, credential): (Authorization<'a>, _, _) = match self {
+        let (authorization, user, credential): (Authorization<'a>, _, _) = match self {
             Self::Nothing => (Authorization::Nothing, None, None),
             Self::Key(opened) => {
                 (server.auth.authorization(&opened.secret), None, Some((opened.credential, opened.version)))
@@ -41,7 +41,7 @@ impl Grant {
             }
         };
         let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
-        UpstreamTarget { key, url: &server.url, presents, deadline, trace: None }
+        UpstreamTarget { key, url: &server.url, authorization, deadline, trace: None }
     }
 
     pub(super) fn used(&self) -> UsedCredential {
@@ -124,7 +124,7 @@ impl Mcp {
         context: &UseContext,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<Grant, CallError> {
-        let request = TokenRequest { tenant, user, target: server.id.into(), context, recorder };
+        let request = AccessTokenQuery { tenant, user, target: server.id.into(), context, recorder };
         let token = match refused {
             None => self.oauth.access_token(request).await,
             Some(version) => self.oauth.access_token_after_refusal(request, version).await,

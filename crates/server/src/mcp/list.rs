@@ -172,8 +172,8 @@ impl Mcp {
         server: &McpServer,
         user: Option<UserId>,
     ) -> Result<Vec<ServerTool>, CallError> {
-        let opens = UseContext { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
-        let listed = self.fetch_tools(context.tenant, server, user, &opens).await?;
+        let use_context = UseContext { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
+        let listed = self.fetch_tools(context.tenant, server, user, &use_context).await?;
         Ok(self.snapshot_save(context.tenant, server, &listed, &context.actor()).await?)
     }
 }

@@ -56,7 +56,7 @@ pub(super) enum Authorization<'a> {
 pub(super) struct UpstreamTarget<'a> {
     pub key: SessionKey,
     pub url: &'a str,
-    pub presents: Authorization<'a>,
+    pub authorization: Authorization<'a>,
     /// For everything until the answer.
     pub deadline: Duration,
     /// Which trace the requests belong to.
@@ -103,13 +103,13 @@ impl UpstreamClient {
     }
 
     /// Every tool the upstream has for this peer.
-    pub(super) async fn tools(&self, peer: &UpstreamTarget<'_>) -> Result<ToolList, UpstreamError> {
+    pub(super) async fn tools(&self, target: &UpstreamTarget<'_>) -> Result<ToolList, UpstreamError> {
         let work = async {
             let mut listed = ToolList { protocol_version: String::new(), tools: Vec::new(), skipped: 0 };
             let mut cursor: Option<String> = None;
             for _ in 0..PAGES_MAX {
                 let params = cursor.as_ref().map_or_else(Map::new, |cursor| one("cursor", json!(cursor)));
-                let (page, version) = self.ask(peer, "tools/list", params).await?;
+                let (page, version) = self.ask(target, "tools/list", params).await?;
                 listed.protocol_version = version;
                 for definition in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
                     match serde_json::from_value(definition.clone()) {
@@ -125,19 +125,19 @@ impl UpstreamClient {
             }
             Ok(listed)
         };
-        within(peer.deadline, work).await
+        within(target.deadline, work).await
     }
 
     /// Calls a tool; the result object as the upstream gave it.
     pub(super) async fn call(
         &self,
-        peer: &UpstreamTarget<'_>,
+        target: &UpstreamTarget<'_>,
         tool: &str,
         arguments: Map<String, Value>,
     ) -> Result<Value, UpstreamError> {
         let mut params = one("name", json!(tool));
         params.insert("arguments".to_owned(), Value::Object(arguments));
-        let (result, _) = within(peer.deadline, self.ask(peer, "tools/call", params)).await?;
+        let (result, _) = within(target.deadline, self.ask(target, "tools/call", params)).await?;
         match result.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => Ok(result),
             Some(_) => {
@@ -149,22 +149,22 @@ impl UpstreamClient {
     /// One request in the peer's session; a session that the server no longer knows is begun anew, once.
     async fn ask(
         &self,
-        peer: &UpstreamTarget<'_>,
+        target: &UpstreamTarget<'_>,
         method: &str,
         params: Map<String, Value>,
     ) -> Result<(Value, String), UpstreamError> {
-        let session = self.session(peer).await?;
-        let asked = self.request(peer, &session, method, params.clone()).await;
+        let session = self.session(target).await?;
+        let asked = self.request(target, &session, method, params.clone()).await;
         match asked {
             Err(UpstreamError::SessionGone) => {
-                self.sessions.invalidate(&peer.key);
-                let session = self.session(peer).await?;
-                let result = self.request(peer, &session, method, params).await?;
+                self.sessions.invalidate(&target.key);
+                let session = self.session(target).await?;
+                let result = self.request(target, &session, method, params).await?;
                 Ok((result, session.version.to_string()))
             }
             Err(failure) => {
                 if failure.ends_session() {
-                    self.sessions.invalidate(&peer.key);
+                    self.sessions.invalidate(&target.key);
                 }
                 Err(failure)
             }
@@ -172,19 +172,19 @@ impl UpstreamClient {
         }
     }
 
-    async fn session(&self, peer: &UpstreamTarget<'_>) -> Result<Arc<Session>, UpstreamError> {
-        if let Some(session) = self.sessions.get(&peer.key) {
+    async fn session(&self, target: &UpstreamTarget<'_>) -> Result<Arc<Session>, UpstreamError> {
+        if let Some(session) = self.sessions.get(&target.key) {
             return Ok(session);
         }
-        let session = Arc::new(self.begin(peer).await?);
-        self.sessions.insert(peer.key.clone(), Arc::clone(&session));
+        let session = Arc::new(self.begin(target).await?);
+        self.sessions.insert(target.key.clone(), Arc::clone(&session));
         Ok(session)
     }
 
     /// Greets the upstream: `initialize`, and `server/discover` where a server knows no handshake any more.
-    async fn begin(&self, peer: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
-        match self.initialize(peer).await {
-            Err(failure) if failure.may_be_of_newer_server() => match self.discover(peer).await {
+    async fn begin(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+        match self.initialize(target).await {
+            Err(failure) if failure.may_be_of_newer_server() => match self.discover(target).await {
                 Ok(session) => Ok(session),
                 Err(challenge @ UpstreamError::Unauthorized { .. }) => Err(challenge),
                 Err(_) => Err(failure),
@@ -193,15 +193,15 @@ impl UpstreamClient {
         }
     }
 
-    async fn initialize(&self, peer: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+    async fn initialize(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
         let hello = InitializeRequestParams::new(ClientCapabilities::default(), client())
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE);
         let params = serde_json::to_value(hello).ok();
         let fresh = Session::new(ProtocolVersion::LATEST_WITH_INITIALIZE, None);
         let message = wire::request(0, "initialize", params.unwrap_or_default());
-        let response = wire::post(&self.outbound, peer, &wire::RequestHeaders::handshake(), &message).await?;
+        let response = wire::post(&self.outbound, target, &wire::RequestHeaders::handshake(), &message).await?;
         let id = response.header("mcp-session-id").map(str::to_owned);
-        let result = wire::answer(response, peer, 0, fresh.id.is_some()).await?;
+        let result = wire::answer(response, target, 0, fresh.id.is_some()).await?;
         let result: InitializeResult = serde_json::from_value(result)
             .map_err(|_| UpstreamError::Protocol("its answer to initialize is no initialize result".to_owned()))?;
         if !ProtocolVersion::KNOWN_VERSIONS.contains(&result.protocol_version) {
@@ -211,15 +211,15 @@ impl UpstreamClient {
         if !session.is_stateless() {
             let done = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
             let response =
-                wire::post(&self.outbound, peer, &wire::RequestHeaders::of(&session, "", None), &done).await?;
-            wire::accepted(response, peer).await?;
+                wire::post(&self.outbound, target, &wire::RequestHeaders::of(&session, "", None), &done).await?;
+            wire::accepted(response, target).await?;
         }
         Ok(session)
     }
 
-    async fn discover(&self, peer: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+    async fn discover(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
         let session = Session::new(ProtocolVersion::NO_INITIALIZE, None);
-        let result = self.request(peer, &session, "server/discover", Map::new()).await?;
+        let result = self.request(target, &session, "server/discover", Map::new()).await?;
         let result: DiscoverResult = serde_json::from_value(result)
             .map_err(|_| UpstreamError::Protocol("its answer to server/discover is no discover result".to_owned()))?;
         if result.supported_versions.contains(&session.version) {
@@ -232,7 +232,7 @@ impl UpstreamClient {
 
     async fn request(
         &self,
-        peer: &UpstreamTarget<'_>,
+        target: &UpstreamTarget<'_>,
         session: &Session,
         method: &str,
         mut params: Map<String, Value>,
@@ -249,8 +249,8 @@ impl UpstreamClient {
         }
         let message = wire::request(id, method, Value::Object(params));
         let names = wire::RequestHeaders::of(session, method, name.as_deref());
-        let response = wire::post(&self.outbound, peer, &names, &message).await?;
-        wire::answer(response, peer, id, session.id.is_some()).await
+        let response = wire::post(&self.outbound, target, &names, &message).await?;
+        wire::answer(response, target, id, session.id.is_some()).await
     }
 }
 

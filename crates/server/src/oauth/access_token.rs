@@ -9,7 +9,7 @@ use thinkwork_database::{Topic, Tx, WakeUp};
 use thinkwork_primitives::{CredentialId, GrantTarget, Surface, TenantId, UserId};
 use tokio::sync::broadcast::Receiver;
 
-use super::refresh::{Refreshed, map_gone, subject};
+use super::refresh::{Refreshed, gone_as_not_connected, subject};
 use super::rules::{self, Step, TokenFreshness};
 use super::store::{self, ConnectionRow};
 use super::tokens::TokenSet;
@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Whose access token is asked for, and for which work.
 #[derive(Clone, Copy)]
-pub struct TokenRequest<'a> {
+pub struct AccessTokenQuery<'a> {
     pub tenant: TenantId,
     pub user: UserId,
     pub target: GrantTarget,
@@ -34,7 +34,7 @@ pub struct TokenRequest<'a> {
 impl Oauth {
     /// The person's access token, refreshed when it ends within the minute; opened with its audit event committed, and
     /// recorded on the step in that same transaction. Only for work that the person themself asked for.
-    pub async fn access_token(&self, request: TokenRequest<'_>) -> Result<AccessToken, Error> {
+    pub async fn access_token(&self, request: AccessTokenQuery<'_>) -> Result<AccessToken, Error> {
         self.token(request, TokenFreshness::Any).await
     }
 
@@ -45,27 +45,27 @@ impl Oauth {
     /// As [`Oauth::access_token`].
     pub async fn access_token_after_refusal(
         &self,
-        request: TokenRequest<'_>,
+        request: AccessTokenQuery<'_>,
         refused: i64,
     ) -> Result<AccessToken, Error> {
         self.token(request, TokenFreshness::NewerThan(refused)).await
     }
 
-    async fn token(&self, request: TokenRequest<'_>, wanted: TokenFreshness) -> Result<AccessToken, Error> {
+    async fn token(&self, request: AccessTokenQuery<'_>, freshness: TokenFreshness) -> Result<AccessToken, Error> {
         if !rules::may_use(&request.context.actor.requester, request.user) {
             return Err(Error::NotConnected);
         }
-        let ready = self.token_ready(request, wanted);
+        let ready = self.token_ready(request, freshness);
         match tokio::time::timeout(WAIT_MAX, ready).await {
             Ok(result) => result?,
             Err(_) => return Err(Error::Unreachable("a refresh is still running; try again".to_owned())),
         }
-        self.token_open(request, wanted).await
+        self.token_open(request, freshness).await
     }
 
     /// Looks, refreshes or waits until there is a token to open or a reason why not.
-    async fn token_ready(&self, request: TokenRequest<'_>, wanted: TokenFreshness) -> Result<(), Error> {
-        let TokenRequest { tenant, user, target, context, .. } = request;
+    async fn token_ready(&self, request: AccessTokenQuery<'_>, freshness: TokenFreshness) -> Result<(), Error> {
+        let AccessTokenQuery { tenant, user, target, context, .. } = request;
         // Before the first look, so that no hint falls between look and wait.
         let mut wake_ups = self.db.wake_ups().subscribe();
         let mut first = None;
@@ -82,7 +82,7 @@ impl Oauth {
                 // Fresh while we waited, however short it lives.
                 return Ok(());
             }
-            match rules::next_step(&row.facts(sealed.version), wanted, now) {
+            match rules::next_step(&row.facts(sealed.version), freshness, now) {
                 Step::Use => return Ok(()),
                 Step::Wait => wait(&mut wake_ups, row.credential()).await,
                 Step::Pause => {
@@ -97,7 +97,7 @@ impl Oauth {
                 }
                 Step::Refresh => {
                     let this = self.clone();
-                    let forced = wanted != TokenFreshness::Any;
+                    let forced = freshness != TokenFreshness::Any;
                     let context = context.clone();
                     let refresh = async move { this.refresh(tenant, &row, sealed.version, forced, &context).await };
                     if let Refreshed::ClientRefused(code) = self.run_detached(refresh).await? {
@@ -135,8 +135,8 @@ impl Oauth {
     }
 
     /// Opens the token in the transaction that also reads the grant's state; never one that has ended (L20).
-    async fn token_open(&self, request: TokenRequest<'_>, wanted: TokenFreshness) -> Result<AccessToken, Error> {
-        let TokenRequest { tenant, user, target, context, recorder } = request;
+    async fn token_open(&self, request: AccessTokenQuery<'_>, freshness: TokenFreshness) -> Result<AccessToken, Error> {
+        let AccessTokenQuery { tenant, user, target, context, recorder } = request;
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
         let row = store::connection_at_lock(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
@@ -147,12 +147,12 @@ impl Oauth {
         // The connection's row before the credential's, as in a refresh: two orders would wait for each other.
         store::connection_used(&mut tx, row.connection(), now).await?;
         let opening = context.request(Surface::ToolCall, subject(&row)).recorded_by(recorder);
-        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(map_gone)?;
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_as_not_connected)?;
         let grant = TokenSet::from_secret(&opened.secret)?;
         if grant.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::NeedsReauth("expired".to_owned()));
         }
-        if wanted == TokenFreshness::NewerThan(opened.version) {
+        if freshness == TokenFreshness::NewerThan(opened.version) {
             return Err(Error::NeedsReauth("token_refused".to_owned()));
         }
         tx.commit().await?;

@@ -17,7 +17,7 @@ use super::refresh::StoreRetry;
 use super::registration::CALLBACK_LOOKUP;
 use super::rules::{self, AuthorizationResult, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnection};
-use super::tokens::{self, AccessTokenResponse};
+use super::tokens::{self, TokenResponse};
 use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
 use crate::credentials::{Owner, UseContext};
@@ -77,9 +77,9 @@ impl Oauth {
     /// Finishes a flow: what a callback's `key` and query came to, for whoever sits at the browser.
     pub async fn callback(&self, key: &str, query: &str, caller: CallbackCaller) -> CallbackOutcome {
         let result = match self.flow_claim(key, query, &caller).await {
-            Ok(Ok(taken)) => {
+            Ok(Ok(claimed)) => {
                 let this = self.clone();
-                self.run_detached(async move { this.flow_complete(taken).await }).await
+                self.run_detached(async move { this.flow_complete(claimed).await }).await
             }
             Ok(Err(finished)) => Ok(finished),
             Err(error) => Err(error),
@@ -176,8 +176,8 @@ impl Oauth {
         Ok(returning(flow, &[("status", "error"), ("reason", reason)]))
     }
 
-    async fn flow_complete(&self, taken: ClaimedFlow) -> Result<CallbackOutcome, Error> {
-        let ClaimedFlow { tenant, flow, client, outcome, actor } = taken;
+    async fn flow_complete(&self, claimed: ClaimedFlow) -> Result<CallbackOutcome, Error> {
+        let ClaimedFlow { tenant, flow, client, outcome, actor } = claimed;
         let code = match outcome {
             AuthorizationResult::Code(code) => code,
             AuthorizationResult::Refused(reason) => return self.flow_refuse(tenant, &flow, &reason, &actor).await,
@@ -207,7 +207,7 @@ impl Oauth {
         client: &ClientRow,
         code: &Secret,
         actor: &Actor,
-    ) -> Result<Result<AccessTokenResponse, TokenRequestError>, Error> {
+    ) -> Result<Result<TokenResponse, TokenRequestError>, Error> {
         let context = UseContext::by(actor.clone());
         let mut tx = self.db.write(tenant).await?;
         let starter = CredentialSubject::User { user: flow.starter(), connection: None };
@@ -235,10 +235,10 @@ impl Oauth {
         tenant: TenantId,
         flow: &FlowRow,
         client: &ClientRow,
-        answer: AccessTokenResponse,
+        answer: TokenResponse,
         actor: &Actor,
     ) -> Result<Option<ConnectionId>, Error> {
-        let AccessTokenResponse { grant, scopes, account } = answer;
+        let TokenResponse { grant, scopes, account } = answer;
         let granted = Granted {
             account: rules::account_label(account.as_deref(), &client.issuer),
             scopes: scopes.unwrap_or_else(|| store::scopes_from(&flow.scopes)),
@@ -246,42 +246,42 @@ impl Oauth {
             has_refresh_token: grant.refresh_token.is_some(),
         };
         let secret = grant.to_secret()?;
-        let given = IssuedGrant { flow, client, actor, granted, account, secret };
+        let issued = IssuedGrant { flow, client, actor, granted, account, secret };
         let mut tries = StoreRetry::new();
         loop {
-            match self.connect_once(tenant, &given).await {
+            match self.connect_once(tenant, &issued).await {
                 Err(error) => tries.after(error).await?,
                 Ok(id) => return Ok(id),
             }
         }
     }
 
-    async fn connect_once(&self, tenant: TenantId, given: &IssuedGrant<'_>) -> Result<Option<ConnectionId>, Error> {
-        let flow = given.flow;
+    async fn connect_once(&self, tenant: TenantId, issued: &IssuedGrant<'_>) -> Result<Option<ConnectionId>, Error> {
+        let flow = issued.flow;
         let now = self.clock.now();
-        let by = given.actor.clone();
+        let by = issued.actor.clone();
         let mut tx = self.db.write(tenant).await?;
         // The target may have been moved, rejected or deleted while its issuer was asked.
-        let current = store::client_lock(&mut tx, given.client.client()).await?;
+        let current = store::client_lock(&mut tx, issued.client.client()).await?;
         if current.is_none_or(|client| client.replaced_at.is_some()) {
-            self.refuse_late(&mut tx, given, "registration_replaced", &by, now).await?;
+            self.refuse_late(&mut tx, issued, "registration_replaced", &by, now).await?;
             tx.commit().await?;
             return Ok(None);
         }
         // And its owner may have been disabled: their row is locked, so that of the two one comes first.
         if !self.access.confirm_user(&mut tx, flow.starter()).await? {
-            self.refuse_late(&mut tx, given, "owner_disabled", &by, now).await?;
+            self.refuse_late(&mut tx, issued, "owner_disabled", &by, now).await?;
             tx.commit().await?;
             return Ok(None);
         }
         let before = store::connection_at_lock(&mut tx, flow.starter(), flow.target()?).await?;
         let id = before.as_ref().map_or_else(ConnectionId::new, |row| row.connection());
         match &before {
-            Some(row) => self.replace(&mut tx, row, given, &by, now).await?,
+            Some(row) => self.replace(&mut tx, row, issued, &by, now).await?,
             None => {
                 let credential =
-                    self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &given.secret, &by).await?;
-                store::connection_insert(&mut tx, &given.row(id, credential, None)?, &given.granted, now).await?;
+                    self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &issued.secret, &by).await?;
+                store::connection_insert(&mut tx, &issued.row(id, credential, None)?, &issued.granted, now).await?;
             }
         }
         let action = if before.is_some() { "connection.reconnected" } else { "connection.connected" };
@@ -298,24 +298,24 @@ impl Oauth {
         &self,
         tx: &mut Tx,
         row: &ConnectionRow,
-        given: &IssuedGrant<'_>,
+        issued: &IssuedGrant<'_>,
         by: &Actor,
         now: Timestamp,
     ) -> Result<(), Error> {
         let id = row.connection();
-        let client = given.client;
+        let client = issued.client;
         if row.client() != client.client() {
             let owner = Owner::Connection(id);
-            let credential = self.credentials.create(tx, owner, "oauth_grant", &given.secret, by).await?;
-            store::connection_reconnect(tx, id, client.client(), credential, &given.granted, now).await?;
+            let credential = self.credentials.create(tx, owner, "oauth_grant", &issued.secret, by).await?;
+            store::connection_reconnect(tx, id, client.client(), credential, &issued.granted, now).await?;
             return revoke::leave_to_revoke(tx, row, row.credential(), now).await;
         }
         // The connection's row before the credential's, as when a token is handed out.
-        store::connection_reconnect(tx, id, client.client(), row.credential(), &given.granted, now).await?;
-        if rules::another_account(&row.account, given.account.as_deref(), &client.issuer) {
+        store::connection_reconnect(tx, id, client.client(), row.credential(), &issued.granted, now).await?;
+        if rules::another_account(&row.account, issued.account.as_deref(), &client.issuer) {
             self.keep_replaced(tx, row, by, now).await?;
         }
-        self.credentials.rotate(tx, row.credential(), &given.secret, std::time::Duration::ZERO, by).await?;
+        self.credentials.rotate(tx, row.credential(), &issued.secret, std::time::Duration::ZERO, by).await?;
         Ok(())
     }
 
@@ -324,15 +324,15 @@ impl Oauth {
     async fn refuse_late(
         &self,
         tx: &mut Tx,
-        given: &IssuedGrant<'_>,
+        issued: &IssuedGrant<'_>,
         outcome: &str,
         by: &Actor,
         now: Timestamp,
     ) -> Result<(), Error> {
         let id = ConnectionId::new();
-        let credential = self.credentials.create(tx, Owner::Connection(id), "oauth_grant", &given.secret, by).await?;
-        revoke::insert_to_revoke(tx, &given.row(id, credential, Some(now))?, &given.granted, now).await?;
-        self.flow_close(tx, given.flow, outcome, by).await
+        let credential = self.credentials.create(tx, Owner::Connection(id), "oauth_grant", &issued.secret, by).await?;
+        revoke::insert_to_revoke(tx, &issued.row(id, credential, Some(now))?, &issued.granted, now).await?;
+        self.flow_close(tx, issued.flow, outcome, by).await
     }
 }
 

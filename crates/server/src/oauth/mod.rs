@@ -34,7 +34,7 @@ use crate::credentials::{Credentials, UseContext};
 use crate::edge::caller::BoxFuture;
 use crate::edge::{NameMap, Named, NamedIds};
 
-pub use access_token::TokenRequest;
+pub use access_token::AccessTokenQuery;
 pub use authorize::ExpireFlow;
 pub use callback::{CallbackCaller, CallbackOutcome};
 pub use registration::Registration;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::rules::{self, LEASE, LEASE_LEFT_MIN, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted};
-use super::tokens::{self, AccessTokenResponse, ClientCredentials, TokenSet};
+use super::tokens::{self, ClientCredentials, TokenResponse, TokenSet};
 use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
 use crate::credentials::{self, UseContext};
@@ -86,7 +86,7 @@ impl Oauth {
         context: &UseContext,
     ) -> Result<Refreshed, Error> {
         match self.refresh_begin(tenant, seen, version, forced, context).await? {
-            Some(begun) => self.refresh_run(begun).await,
+            Some(started) => self.refresh_run(started).await,
             None => Ok(Refreshed::Reload),
         }
     }
@@ -110,7 +110,7 @@ impl Oauth {
         }
         let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
         let opening = context.request(Surface::Oauth, subject(&row));
-        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(map_gone)?;
+        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_as_not_connected)?;
         if opened.version != version {
             return Ok(None);
         }
@@ -131,50 +131,50 @@ impl Oauth {
     }
 
     /// Asks, and writes down what came of it. What to do next is read from the row afterwards.
-    async fn refresh_run(&self, begun: StartedRefresh) -> Result<Refreshed, Error> {
-        let Some(refresh_token) = &begun.grant.refresh_token else {
-            self.mark_needs_reauth(begun.tenant, &begun.row, begun.version, "expired").await?;
+    async fn refresh_run(&self, started: StartedRefresh) -> Result<Refreshed, Error> {
+        let Some(refresh_token) = &started.grant.refresh_token else {
+            self.mark_needs_reauth(started.tenant, &started.row, started.version, "expired").await?;
             return Ok(Refreshed::Reload);
         };
         // The machine may have stood still since the lease was taken.
-        if self.clock.now().plus(LEASE_LEFT_MIN) > begun.lease_until {
-            self.refresh_later(&begun, rules::PAUSE_DEFAULT, begun.interrupted_before).await?;
+        if self.clock.now().plus(LEASE_LEFT_MIN) > started.lease_until {
+            self.refresh_later(&started, rules::PAUSE_DEFAULT, started.interrupted_before).await?;
             return Ok(Refreshed::Reload);
         }
         let mut fields =
             vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(refresh_token))];
-        if let Some(resource) = &begun.client.resource {
+        if let Some(resource) = &started.client.resource {
             fields.push(("resource", Field::Text(resource)));
         }
         let now = || self.clock.now();
-        let endpoint = &begun.client.token_endpoint;
-        let answer = tokens::request(&self.outbound, endpoint, &begun.proof, fields, now).await;
+        let endpoint = &started.client.token_endpoint;
+        let answer = tokens::request(&self.outbound, endpoint, &started.proof, fields, now).await;
         self.refreshes.with_label_values(&[outcome_of(&answer)]).inc();
         match answer {
-            Ok(answer) => self.refresh_store(begun, answer).await?,
+            Ok(answer) => self.refresh_store(started, answer).await?,
             Err(TokenRequestError::Transient { maybe_received, pause, what }) => {
-                tracing::warn!(connection = %begun.row.connection(), %what, "a refresh failed for now");
-                self.refresh_later(&begun, pause, maybe_received || begun.interrupted_before).await?;
+                tracing::warn!(connection = %started.row.connection(), %what, "a refresh failed for now");
+                self.refresh_later(&started, pause, maybe_received || started.interrupted_before).await?;
             }
             Err(TokenRequestError::Permanent(code)) if rules::client_refused(&code) => {
                 // Nothing is wrong with the grant; whoever mends the registration mends it for everybody.
-                tracing::warn!(client = %begun.row.client(), %code, "our registration was refused at a refresh");
-                self.refresh_later(&begun, rules::PAUSE_MAX, begun.interrupted_before).await?;
+                tracing::warn!(client = %started.row.client(), %code, "our registration was refused at a refresh");
+                self.refresh_later(&started, rules::PAUSE_MAX, started.interrupted_before).await?;
                 return Ok(Refreshed::ClientRefused(code));
             }
             Err(TokenRequestError::Permanent(code)) => {
-                let reason = rules::dead_reason(code, begun.interrupted_before);
-                self.mark_needs_reauth(begun.tenant, &begun.row, begun.version, &reason).await?;
+                let reason = rules::dead_reason(code, started.interrupted_before);
+                self.mark_needs_reauth(started.tenant, &started.row, started.version, &reason).await?;
             }
         }
         Ok(Refreshed::Reload)
     }
 
-    async fn refresh_later(&self, begun: &StartedRefresh, pause: Duration, keep_mark: bool) -> Result<(), Error> {
+    async fn refresh_later(&self, started: &StartedRefresh, pause: Duration, keep_mark: bool) -> Result<(), Error> {
         let until = self.clock.now().plus(pause);
-        let mut tx = self.db.write(begun.tenant).await?;
-        store::refresh_paused(&mut tx, begun.row.connection(), begun.lease, until, keep_mark).await?;
-        tx.wake(Topic::Credential, begun.row.credential_id);
+        let mut tx = self.db.write(started.tenant).await?;
+        store::refresh_paused(&mut tx, started.row.connection(), started.lease, until, keep_mark).await?;
+        tx.wake(Topic::Credential, started.row.credential_id);
         tx.commit().await?;
         Ok(())
     }
@@ -207,22 +207,22 @@ impl Oauth {
     }
 
     /// Stores new tokens; tries again while the database refuses, since they exist nowhere else (L17).
-    async fn refresh_store(&self, begun: StartedRefresh, answer: AccessTokenResponse) -> Result<(), Error> {
-        let AccessTokenResponse { mut grant, scopes, .. } = answer;
+    async fn refresh_store(&self, started: StartedRefresh, answer: TokenResponse) -> Result<(), Error> {
+        let TokenResponse { mut grant, scopes, .. } = answer;
         if grant.refresh_token.is_none() {
             // RFC 6749 section 6: no new refresh token means that the old one goes on (L24).
-            grant.refresh_token = begun.grant.refresh_token;
+            grant.refresh_token = started.grant.refresh_token;
         }
         let granted = Granted {
-            account: begun.row.account.clone(),
-            scopes: scopes.unwrap_or_else(|| store::scopes_from(&begun.row.scopes)),
+            account: started.row.account.clone(),
+            scopes: scopes.unwrap_or_else(|| store::scopes_from(&started.row.scopes)),
             expires_at: grant.expires_at,
             has_refresh_token: grant.refresh_token.is_some(),
         };
         let mut tries = StoreRetry::new();
         loop {
             match self
-                .refresh_store_once(begun.tenant, &begun.row, begun.version, &grant, &granted, &begun.context)
+                .refresh_store_once(started.tenant, &started.row, started.version, &grant, &granted, &started.context)
                 .await
             {
                 Err(error) => tries.after(error).await?,
@@ -269,7 +269,7 @@ impl Oauth {
     }
 }
 
-pub(super) fn map_gone(error: credentials::Error) -> Error {
+pub(super) fn gone_as_not_connected(error: credentials::Error) -> Error {
     match error {
         credentials::Error::Gone(_) => Error::NotConnected,
         error => Error::Credentials(error),

@@ -252,11 +252,11 @@ pub(super) enum Step {
 }
 
 /// Decides. The current token is used to its end where a refresh cannot be had (L18), and never past it (L20).
-pub(super) fn next_step(facts: &Facts<'_>, wanted: TokenFreshness, now: Timestamp) -> Step {
+pub(super) fn next_step(facts: &Facts<'_>, freshness: TokenFreshness, now: Timestamp) -> Step {
     if let Some(reason) = facts.dead {
         return Step::Dead(reason.to_owned());
     }
-    let refused = matches!(wanted, TokenFreshness::NewerThan(version) if version == facts.version);
+    let refused = matches!(freshness, TokenFreshness::NewerThan(version) if version == facts.version);
     let alive = facts.expires_at.is_none_or(|end| end > now);
     let due = facts.expires_at.is_some_and(|end| end <= now.plus(REFRESH_AHEAD));
     if !due && !refused {

@@ -38,7 +38,7 @@ pub(super) struct TokenSet {
 }
 
 /// A token answer that granted.
-pub(super) struct AccessTokenResponse {
+pub(super) struct TokenResponse {
     pub grant: TokenSet,
     pub scopes: Option<Vec<String>>,
     pub account: Option<String>,
@@ -142,7 +142,7 @@ pub(super) async fn request(
     proof: &ClientCredentials,
     fields: Vec<(&str, Field<'_>)>,
     now: impl Fn() -> Timestamp,
-) -> Result<AccessTokenResponse, TokenRequestError> {
+) -> Result<TokenResponse, TokenRequestError> {
     let asked_at = now();
     let response = post(outbound, endpoint, proof, fields).await?;
     read(&rules::host_of(endpoint), &response, asked_at)
@@ -164,11 +164,7 @@ fn parameters(body: &[u8]) -> Option<Value> {
 }
 
 /// Reads a token answer. A 200 may carry an error, and an error any status (GitHub, Slack).
-pub(super) fn read(
-    host: &str,
-    response: &Response,
-    asked_at: Timestamp,
-) -> Result<AccessTokenResponse, TokenRequestError> {
+pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Result<TokenResponse, TokenRequestError> {
     let status = response.status;
     let retry_after = response.header("retry-after");
     let Some(Value::Object(mut answer)) = parameters(&response.body) else {
@@ -197,7 +193,7 @@ pub(super) fn read(
         return Err(TokenRequestError::Permanent("token_type_not_supported".to_owned()));
     }
     let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.min(LIFETIME_MAX)));
-    Ok(AccessTokenResponse { grant: TokenSet { access_token, refresh_token, expires_at }, scopes, account })
+    Ok(TokenResponse { grant: TokenSet { access_token, refresh_token, expires_at }, scopes, account })
 }
 
 /// `expires_in` as a number or a text, whole or not; anything else is as good as missing.

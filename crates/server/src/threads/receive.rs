@@ -26,9 +26,9 @@ impl Threads {
     /// # Errors
     /// [`Error::NotFound`] where the Space or thread is not there or does not admit the requester now,
     /// [`Error::Invalid`] for attribution or text that does not fit.
-    pub async fn receive(&self, tx: &mut Tx, inbound: IncomingMessage) -> Result<ReceivedMessage, Error> {
-        let mut arrivals = Arrivals::read(self, tx, std::slice::from_ref(&inbound)).await?;
-        let received = arrivals.receive(tx, inbound).await?;
+    pub async fn receive(&self, tx: &mut Tx, incoming: IncomingMessage) -> Result<ReceivedMessage, Error> {
+        let mut arrivals = Arrivals::read(self, tx, std::slice::from_ref(&incoming)).await?;
+        let received = arrivals.receive(tx, incoming).await?;
         arrivals.batch.save(tx).await?;
         Ok(received)
     }
@@ -38,12 +38,12 @@ impl Threads {
     pub async fn receive_many(
         &self,
         tx: &mut Tx,
-        inbounds: Vec<IncomingMessage>,
+        incoming_all: Vec<IncomingMessage>,
     ) -> Result<Vec<Result<ReceivedMessage, Error>>, Error> {
-        let mut arrivals = Arrivals::read(self, tx, &inbounds).await?;
-        let mut outcomes = Vec::with_capacity(inbounds.len());
-        for inbound in inbounds {
-            match arrivals.receive(tx, inbound).await {
+        let mut arrivals = Arrivals::read(self, tx, &incoming_all).await?;
+        let mut outcomes = Vec::with_capacity(incoming_all.len());
+        for incoming in incoming_all {
+            match arrivals.receive(tx, incoming).await {
                 Err(error) if !matches!(error, Error::Invalid(..) | Error::NotFound) => return Err(error),
                 outcome => outcomes.push(outcome),
             }
@@ -54,10 +54,10 @@ impl Threads {
 
     /// What a caller of `/v1` or of a page writes: a person's own message, or that of a service token.
     pub async fn write(&self, tx: &mut Tx, new: NewMessage, by: &Principal) -> Result<ReceivedMessage, Error> {
-        let inbound = rules::inbound_of(by, new);
+        let incoming = rules::incoming_of(by, new);
         // A service token has no person to admit: it writes where everyone sees.
-        self.spaces.visible(tx, inbound.space, by).await?;
-        self.receive(tx, inbound).await
+        self.spaces.visible(tx, incoming.space, by).await?;
+        self.receive(tx, incoming).await
     }
 
     /// Whether this person is enabled and may see and write in this Space now.
@@ -83,38 +83,38 @@ struct Target {
 }
 
 impl<'a> Arrivals<'a> {
-    async fn read(threads: &'a Threads, tx: &mut Tx, inbounds: &[IncomingMessage]) -> Result<Self, Error> {
-        let mut spaces: Vec<SpaceId> = inbounds.iter().map(|inbound| inbound.space).collect();
+    async fn read(threads: &'a Threads, tx: &mut Tx, incoming_all: &[IncomingMessage]) -> Result<Self, Error> {
+        let mut spaces: Vec<SpaceId> = incoming_all.iter().map(|incoming| incoming.space).collect();
         spaces.sort_unstable();
         spaces.dedup();
         let spaces = threads.spaces.list_for_work(tx, &spaces).await?;
-        let events: Vec<Uuid> = inbounds.iter().filter_map(|inbound| inbound.source_event).collect();
+        let events: Vec<Uuid> = incoming_all.iter().filter_map(|incoming| incoming.source_event).collect();
         let received = message::messages_by_source(tx, &events).await?;
-        let ids: Vec<ThreadId> = inbounds.iter().filter_map(|inbound| inbound.thread).collect();
-        let keys: Vec<CorrelationKey> = inbounds
+        let ids: Vec<ThreadId> = incoming_all.iter().filter_map(|incoming| incoming.thread).collect();
+        let keys: Vec<CorrelationKey> = incoming_all
             .iter()
-            .filter(|inbound| inbound.thread.is_none())
-            .filter_map(|inbound| inbound.correlation.clone())
+            .filter(|incoming| incoming.thread.is_none())
+            .filter_map(|incoming| incoming.correlation.clone())
             .collect();
         let batch = ThreadBatch::lock(tx, &threads.clock, &ids, &keys).await?;
         let spaces = spaces.into_iter().map(|space| (space.id, space)).collect();
         Ok(Self { threads, spaces, received, batch })
     }
 
-    async fn receive(&mut self, tx: &mut Tx, inbound: IncomingMessage) -> Result<ReceivedMessage, Error> {
-        rules::check_inbound(&inbound)?;
-        self.check_admitted(tx, &inbound).await?;
-        if let Some(first) = inbound.source_event.and_then(|event| self.received.get(&event)) {
+    async fn receive(&mut self, tx: &mut Tx, incoming: IncomingMessage) -> Result<ReceivedMessage, Error> {
+        rules::check_incoming(&incoming)?;
+        self.check_admitted(tx, &incoming).await?;
+        if let Some(first) = incoming.source_event.and_then(|event| self.received.get(&event)) {
             return received_before(tx, first).await;
         }
         let now = self.batch.now();
-        let target = self.target(&inbound)?;
-        let mut entry = message_of(&inbound, target.thread, now);
-        entry.sequence = self.batch.add_message(entry.clone(), inbound.source_event)?;
-        let turn = turn_of(&inbound, &entry, now);
+        let target = self.target(&incoming)?;
+        let mut entry = message_of(&incoming, target.thread, now);
+        entry.sequence = self.batch.add_message(entry.clone(), incoming.source_event)?;
+        let turn = turn_of(&incoming, &entry, now);
         let id = turn.id;
         self.batch.put_turn(turn);
-        record(tx, &inbound, &target, &entry, id, now)?;
+        record(tx, &incoming, &target, &entry, id, now)?;
         let thread = target.thread;
         if target.is_new {
             tx.publish(DomainEvent::ThreadCreated { thread }, now);
@@ -124,41 +124,41 @@ impl<'a> Arrivals<'a> {
         Ok(ReceivedMessage { thread, message: entry.id, turn: id, reopened: target.reopened, fresh: true })
     }
 
-    async fn check_admitted(&self, tx: &mut Tx, inbound: &IncomingMessage) -> Result<(), Error> {
-        if !self.spaces.contains_key(&inbound.space) {
+    async fn check_admitted(&self, tx: &mut Tx, incoming: &IncomingMessage) -> Result<(), Error> {
+        if !self.spaces.contains_key(&incoming.space) {
             return Err(Error::NotFound);
         }
-        match inbound.subject.user() {
-            Some(user) if !self.threads.is_admitted(tx, inbound.space, user).await? => Err(Error::NotFound),
+        match incoming.subject.user() {
+            Some(user) if !self.threads.is_admitted(tx, incoming.space, user).await? => Err(Error::NotFound),
             _ => Ok(()),
         }
     }
 
     /// The named thread, else that of the correlation key, else a new one.
-    fn target(&mut self, inbound: &IncomingMessage) -> Result<Target, Error> {
-        if let Some(id) = inbound.thread {
+    fn target(&mut self, incoming: &IncomingMessage) -> Result<Target, Error> {
+        if let Some(id) = incoming.thread {
             let thread = self.batch.thread(id)?;
-            return if thread.space == inbound.space { self.continued(id) } else { Err(Error::NotFound) };
+            return if thread.space == incoming.space { self.continued(id) } else { Err(Error::NotFound) };
         }
-        let found = inbound.correlation.as_ref().and_then(|key| self.batch.correlated(key));
+        let found = incoming.correlation.as_ref().and_then(|key| self.batch.correlated(key));
         if let Some(found) = found {
             let id = found.id;
-            if !self.starts_new_thread(found, inbound) {
+            if !self.starts_new_thread(found, incoming) {
                 return self.continued(id);
             }
             self.batch.release(id)?;
         }
-        let thread = new_thread(inbound, self.batch.now());
+        let thread = new_thread(incoming, self.batch.now());
         let id = thread.id;
-        self.batch.insert(thread, inbound.correlation.clone());
+        self.batch.insert(thread, incoming.correlation.clone());
         Ok(Target { thread: id, is_new: true, reopened: false })
     }
 
     /// Whether the key of this thread goes to a new one: its Space begins anew after closed work, or the source moved to
     /// another Space, and what was written before stays where its readers are.
-    fn starts_new_thread(&self, found: &Thread, inbound: &IncomingMessage) -> bool {
-        let reopens = self.spaces.get(&inbound.space).is_some_and(|space| space.reopen);
-        found.space != inbound.space || (rules::is_closed(found.status) && !reopens)
+    fn starts_new_thread(&self, found: &Thread, incoming: &IncomingMessage) -> bool {
+        let reopens = self.spaces.get(&incoming.space).is_some_and(|space| space.reopen);
+        found.space != incoming.space || (rules::is_closed(found.status) && !reopens)
     }
 
     fn continued(&mut self, id: ThreadId) -> Result<Target, Error> {
@@ -177,16 +177,16 @@ async fn received_before(tx: &mut Tx, first: &Message) -> Result<ReceivedMessage
     Ok(ReceivedMessage { thread, message: first.id, turn: turn.id, reopened: false, fresh: false })
 }
 
-fn new_thread(inbound: &IncomingMessage, now: Timestamp) -> Thread {
+fn new_thread(incoming: &IncomingMessage, now: Timestamp) -> Thread {
     Thread {
-        id: ThreadId::new(inbound.channel),
-        space: inbound.space,
-        title: rules::title_of(inbound.title.as_deref(), &inbound.text),
+        id: ThreadId::new(incoming.channel),
+        space: incoming.space,
+        title: rules::title_of(incoming.title.as_deref(), &incoming.text),
         status: ThreadStatus::Todo,
-        priority: inbound.priority.unwrap_or(Priority::Medium),
-        requester: inbound.requester.clone(),
-        client: inbound.client,
-        subject: inbound.subject,
+        priority: incoming.priority.unwrap_or(Priority::Medium),
+        requester: incoming.requester.clone(),
+        client: incoming.client,
+        subject: incoming.subject,
         created_at: now,
         updated_at: now,
         version: 1,
@@ -194,34 +194,34 @@ fn new_thread(inbound: &IncomingMessage, now: Timestamp) -> Thread {
 }
 
 /// The message of an arrival; its place comes with the batch.
-fn message_of(inbound: &IncomingMessage, thread: ThreadId, now: Timestamp) -> Message {
+fn message_of(incoming: &IncomingMessage, thread: ThreadId, now: Timestamp) -> Message {
     Message {
         id: MessageId::new(),
         thread,
         sequence: 0,
-        role: inbound.role,
-        text: inbound.text.clone(),
-        data: inbound.data.clone(),
-        requester: inbound.requester.clone(),
-        client: inbound.client,
-        subject: inbound.subject,
+        role: incoming.role,
+        text: incoming.text.clone(),
+        data: incoming.data.clone(),
+        requester: incoming.requester.clone(),
+        client: incoming.client,
+        subject: incoming.subject,
         turn: None,
-        marks: rules::arrival_marks(inbound),
+        marks: rules::arrival_marks(incoming),
         created_at: now,
     }
 }
 
-fn turn_of(inbound: &IncomingMessage, entry: &Message, now: Timestamp) -> Turn {
+fn turn_of(incoming: &IncomingMessage, entry: &Message, now: Timestamp) -> Turn {
     Turn {
         id: TurnId::new(),
         thread: entry.thread,
-        space: inbound.space,
+        space: incoming.space,
         message: entry.id,
         message_sequence: entry.sequence,
         status: TurnStatus::Queued,
-        requester: inbound.requester.clone(),
-        client: inbound.client,
-        subject: inbound.subject,
+        requester: incoming.requester.clone(),
+        client: incoming.client,
+        subject: incoming.subject,
         marks: entry.marks,
         tools_offered: None,
         tools_left_out: None,
@@ -234,17 +234,17 @@ fn turn_of(inbound: &IncomingMessage, entry: &Message, now: Timestamp) -> Turn {
 
 fn record(
     tx: &mut Tx,
-    inbound: &IncomingMessage,
+    incoming: &IncomingMessage,
     target: &Target,
     entry: &Message,
     turn: TurnId,
     now: Timestamp,
 ) -> Result<(), Error> {
     let thread = target.thread;
-    let by = inbound.actor();
+    let by = incoming.actor();
     let of_thread = |action| Event::by(by.clone(), action).on("thread", thread).within(Some(thread), None);
     if target.is_new {
-        let event = of_thread("thread.created").detail("space_id", inbound.space.to_string());
+        let event = of_thread("thread.created").detail("space_id", incoming.space.to_string());
         audit::record(tx, now, event)?;
     } else if target.reopened {
         audit::record(tx, now, of_thread("thread.reopened"))?;

@@ -58,9 +58,9 @@ pub(super) fn may_open(requester: &Requester, may: CredentialSubject, used: Cred
 }
 
 /// Refuses what never arrives: agent and system text, and instructions from those who only send data.
-pub(super) fn check_inbound(inbound: &IncomingMessage) -> Result<(), Error> {
-    check_attribution(&inbound.requester, inbound.subject)?;
-    let fits = match (inbound.role, &inbound.requester) {
+pub(super) fn check_incoming(incoming: &IncomingMessage) -> Result<(), Error> {
+    check_attribution(&incoming.requester, incoming.subject)?;
+    let fits = match (incoming.role, &incoming.requester) {
         (MessageRole::User, Requester::User(_) | Requester::System(_) | Requester::Schedule(_)) => true,
         (MessageRole::Data, Requester::User(_)) => false,
         (MessageRole::Data, _) => true,
@@ -69,7 +69,7 @@ pub(super) fn check_inbound(inbound: &IncomingMessage) -> Result<(), Error> {
     if !fits {
         return Err(InvalidField::new("text", "this requester cannot write in this role").into());
     }
-    check_text(inbound.role, &inbound.text)
+    check_text(incoming.role, &incoming.text)
 }
 
 fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
@@ -84,9 +84,9 @@ fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
 }
 
 /// The marks of a message that arrived: what the requester did not write is untrusted, a trigger's is private too.
-pub(super) fn arrival_marks(inbound: &IncomingMessage) -> Marks {
-    let trigger = matches!(inbound.requester, Requester::Trigger(_));
-    inbound.marks.with(Marks { private: trigger, untrusted: trigger || inbound.role == MessageRole::Data })
+pub(super) fn arrival_marks(incoming: &IncomingMessage) -> Marks {
+    let trigger = matches!(incoming.requester, Requester::Trigger(_));
+    incoming.marks.with(Marks { private: trigger, untrusted: trigger || incoming.role == MessageRole::Data })
 }
 
 /// Text as both engines store it: PostgreSQL takes no zero character.
@@ -120,7 +120,7 @@ pub(super) fn check_title(title: &str) -> Result<String, Error> {
 }
 
 /// What this caller writes, as an inbound message; and whether they typed it in a session.
-pub(super) fn inbound_of(caller: &Principal, new: super::NewMessage) -> IncomingMessage {
+pub(super) fn incoming_of(caller: &Principal, new: super::NewMessage) -> IncomingMessage {
     let subject = match caller.user() {
         Some(user) => CredentialSubject::User { user, connection: None },
         None => CredentialSubject::None,

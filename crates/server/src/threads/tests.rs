@@ -12,7 +12,7 @@ fn of(user: UserId) -> CredentialSubject {
     CredentialSubject::User { user, connection: None }
 }
 
-fn inbound(role: MessageRole, requester: Requester, subject: CredentialSubject) -> IncomingMessage {
+fn incoming(role: MessageRole, requester: Requester, subject: CredentialSubject) -> IncomingMessage {
     IncomingMessage {
         space: SpaceId::new(),
         thread: None,
@@ -64,7 +64,7 @@ proptest! {
             (requesters(ana), subjects(ana), roles())
         }
     ) {
-        let taken = rules::check_inbound(&inbound(role, requester.clone(), subject)).is_ok();
+        let taken = rules::check_incoming(&incoming(role, requester.clone(), subject)).is_ok();
         if taken {
             match (&requester, subject.user()) {
                 (Requester::User(asker), owner) => prop_assert_eq!(owner, Some(*asker)),
@@ -103,7 +103,7 @@ proptest! {
 #[test]
 fn data_is_untrusted_whatever_it_says_of_itself() {
     let check = |role, requester, subject, private, untrusted| {
-        assert_eq!(rules::arrival_marks(&inbound(role, requester, subject)), Marks { private, untrusted });
+        assert_eq!(rules::arrival_marks(&incoming(role, requester, subject)), Marks { private, untrusted });
     };
     let (ana, _) = people();
     check(MessageRole::User, Requester::User(ana), of(ana), false, false);

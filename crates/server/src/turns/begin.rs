@@ -53,10 +53,10 @@ impl Turns {
             jobs.iter().map(|job| job.payload::<RunThread>()).collect::<Result<_, thinkwork_database::Error>>()?;
         let mut tx = self.db.write(first.tenant).await?;
         let mut queues = self.threads.turn_queues(&mut tx, &threads).await?;
-        let mut shared = BatchContext::default();
+        let mut batch = BatchContext::default();
         let mut begun = Vec::with_capacity(jobs.len());
         for thread in threads {
-            begun.push(self.begin_next(&mut tx, &mut queues, &mut shared, thread).await?);
+            begun.push(self.begin_next(&mut tx, &mut queues, &mut batch, thread).await?);
         }
         queues.save(&mut tx).await?;
         let mut done = Vec::new();
@@ -79,7 +79,7 @@ impl Turns {
         &self,
         tx: &mut Tx,
         queues: &mut TurnQueues,
-        shared: &mut BatchContext,
+        batch: &mut BatchContext,
         thread: ThreadId,
     ) -> Result<BeginOutcome, Error> {
         let (turn, has_more) = match queues.next(thread) {
@@ -87,7 +87,7 @@ impl Turns {
             NextTurn::Resume(turn) => return Ok(BeginOutcome::Run(Box::new(turn))),
             NextTurn::Begin { turn, has_more } => (turn, has_more),
         };
-        let offer = self.offer_without_work(tx, queues, shared, &turn).await?;
+        let offer = self.offer_without_work(tx, queues, batch, &turn).await?;
         let mut turn = queues.start(turn)?;
         match offer {
             None => return Ok(BeginOutcome::Run(Box::new(turn))),
@@ -108,27 +108,27 @@ impl Turns {
         &self,
         tx: &mut Tx,
         queues: &TurnQueues,
-        shared: &'a mut BatchContext,
+        batch: &'a mut BatchContext,
         turn: &Turn,
     ) -> Result<Option<&'a Offer>, Error> {
-        let agent = match shared.agent.take() {
+        let agent = match batch.agent.take() {
             Some(agent) => agent,
             None => store::agent_find(tx).await?,
         };
-        let has_model = shared.agent.insert(agent).model.is_some();
+        let has_model = batch.agent.insert(agent).model.is_some();
         if has_model || is_command(queues, turn)? {
             return Ok(None);
         }
         let key = (turn.space, turn.requester.clone(), turn.subject);
-        if !shared.offered.contains_key(&key) {
+        if !batch.offered.contains_key(&key) {
             let offer = match self.tools.assemble_known(tx, &tool_context(tx.tenant(), turn, None)).await {
                 Ok(offered) => offered.map(Offer::Tools),
                 Err(tools::Error::NotAdmitted) => Some(Offer::NoAccess),
                 Err(error) => return Err(error.into()),
             };
-            shared.offered.insert(key.clone(), offer);
+            batch.offered.insert(key.clone(), offer);
         }
-        Ok(shared.offered.get(&key).and_then(Option::as_ref))
+        Ok(batch.offered.get(&key).and_then(Option::as_ref))
     }
 }
 

@@ -226,10 +226,10 @@ impl Webhooks {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static("ThinkWork test"));
         headers.extend(signed);
-        let arrived = IncomingRequest { headers: &headers, peer: Peer::Ourselves(sent), received_at: now };
-        let taken = ingress::accept(self, &endpoint, arrived, Body::from(body)).await;
+        let incoming = IncomingRequest { headers: &headers, peer: Peer::Ourselves(sent), received_at: now };
+        let taken = ingress::accept(self, &endpoint, incoming, Body::from(body)).await;
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
-            taken.map_err(|refusal| Error::TestRefused(refusal.sentence()))?;
+            taken.map_err(|rejection| Error::TestRefused(rejection.sentence()))?;
         let mut tx = self.inner.db.read(by.tenant).await?;
         self.delivery(&mut tx, delivery, by).await
     }

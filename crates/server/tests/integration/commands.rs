@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::bad_input::{Deployment, READY_LIMIT, Serving, free_address, thinkwork};
 use crate::guards::Fixture;
-use crate::guards::scene::ToolServer;
+use crate::guards::fixture::ToolServer;
 use crate::harness::Client;
 
 /// Somebody at a terminal with a token of theirs.
@@ -23,10 +23,10 @@ struct Terminal {
 
 impl Terminal {
     /// This person with a personal token of this scope.
-    async fn of(scene: &Fixture, person: &Client, scope: &str) -> Self {
+    async fn of(fixture: &Fixture, person: &Client, scope: &str) -> Self {
         let body = json!({ "name": "terminal", "kind": "personal", "audience": "api", "scopes": [scope] });
         let token = person.post("/v1/tokens", body).await.expect(201).text_of("token");
-        Self { url: scene.app.url(""), token }
+        Self { url: fixture.app.url(""), token }
     }
 
     /// What a command prints and how it ends, with this on its standard input.
@@ -69,15 +69,15 @@ fn line<'a>(said: &'a str, label: &str) -> &'a str {
 
 #[tokio::test]
 async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
-    let scene = Fixture::new().await;
-    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
-    let id = scene.id("mcp-servers");
+    let fixture = Fixture::new().await;
+    let operator = Terminal::of(&fixture, &fixture.owner, "admin").await;
+    let id = fixture.id("mcp-servers");
     let path = format!("/v1/mcp-servers/{id}");
     let changed =
         ["mcp", "edit", id, "--name", "Renamed", "--tool", "echo", "--tool", "gone", "--outside-spaces", "true"];
     let said = operator.says(&changed, "").await;
     assert_eq!((line(&said, "Name"), line(&said, "Allowed tools")), ("Renamed", "echo, gone"));
-    let kept = scene.owner.get(&path).await.expect(200).json;
+    let kept = fixture.owner.get(&path).await.expect(200).json;
     assert_eq!((&kept["name"], &kept["outside_spaces"]), (&json!("Renamed"), &json!(true)));
     assert_eq!(kept["tool_allowlist"], json!(["echo", "gone"]));
     let changed = operator.json(&["mcp", "edit", id, "--all-tools", "--outside-spaces", "false"]).await;
@@ -86,7 +86,7 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
     // A new secret comes from standard input and is printed nowhere.
     let said = operator.says(&["mcp", "secret", id], "another-tenant-key-0123456789-WXYZ\n").await;
     assert_eq!(said, "Secret replaced.\n");
-    assert_eq!(scene.owner.get(&path).await.json["auth"]["secret"]["last_four"], "WXYZ");
+    assert_eq!(fixture.owner.get(&path).await.json["auth"]["secret"]["last_four"], "WXYZ");
     operator.refused(&["mcp", "secret", id], 2, "standard input").await;
     // Another address needs the key again, and another review.
     let elsewhere = ToolServer::start().await;
@@ -95,7 +95,7 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
     let said = operator.says(&moved, "a-key-of-the-new-address-0123456789-ABCD").await;
     assert_eq!((line(&said, "URL"), line(&said, "Secret ends with")), (elsewhere.url.as_str(), "ABCD"));
     assert!(said.contains("Approval required. Review it"), "{said}");
-    let kept = scene.owner.get(&path).await.expect(200).json;
+    let kept = fixture.owner.get(&path).await.expect(200).json;
     assert_eq!((&kept["auth"]["header"], &kept["status"]), (&json!("x-key"), &json!("pending")));
     let oauth = ["mcp", "edit", id, "--auth", "user-oauth", "--scope", "read", "--scope", "list", "--without-resource"];
     let auth = operator.json(&oauth).await["auth"].take();
@@ -105,49 +105,50 @@ async fn an_mcp_server_is_changed_and_gets_a_new_secret() {
 
 #[tokio::test]
 async fn an_mcp_server_is_registered_and_serves_a_space_until_it_is_stopped() {
-    let scene = Fixture::new().await;
-    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
-    let add = ["mcp", "add", "Second", &scene.tools.url, "--auth", "tenant-key", "--header", "x-key", "--tool", "echo"];
+    let fixture = Fixture::new().await;
+    let operator = Terminal::of(&fixture, &fixture.owner, "admin").await;
+    let add =
+        ["mcp", "add", "Second", &fixture.tools.url, "--auth", "tenant-key", "--header", "x-key", "--tool", "echo"];
     let said = operator.says(&add, "a-key-of-the-second-0123456789-EFGH\n").await;
     assert_eq!((line(&said, "Slug"), line(&said, "Secret ends with")), ("second", "EFGH"));
     assert!(said.contains("Approval required. Review it"), "{said}");
     let id = line(&said, "Id");
-    let space = scene.id("open-space");
-    let kept = scene.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    let space = fixture.id("open-space");
+    let kept = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     assert_eq!((&kept["auth"]["header"], &kept["tool_allowlist"]), (&json!("x-key"), &json!(["echo"])));
-    scene.approve(id).await;
+    fixture.approve(id).await;
     let serve = ["mcp", "serve", space, id, "--tool", "echo", "--approval", "echo=always"];
     let served = operator.json(&serve).await;
     assert_eq!((&served["tool_allowlist"], &served["approvals"]), (&json!(["echo"]), &json!({ "echo": "always" })));
     let served = operator.json(&["mcp", "serve", space, id]).await;
     assert_eq!((&served["tool_allowlist"], &served["approvals"]), (&Value::Null, &json!({})));
     operator.says(&["mcp", "serve", space, id, "--stop"], "").await;
-    let left = scene.owner.get(&format!("/v1/spaces/{space}/mcp-servers")).await.expect(200);
+    let left = fixture.owner.get(&format!("/v1/spaces/{space}/mcp-servers")).await.expect(200);
     assert_eq!(left.json["items"], json!([]));
 }
 
 #[tokio::test]
 async fn what_the_agent_can_use_is_shown_for_oneself_and_for_another() {
-    let scene = Fixture::new().await;
-    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
-    let space = scene.id("open-space");
+    let fixture = Fixture::new().await;
+    let operator = Terminal::of(&fixture, &fixture.owner, "admin").await;
+    let space = fixture.id("open-space");
     let policy = json!({ "tool_allowlist": ["echo"] });
-    let path = format!("/v1/spaces/{space}/mcp-servers/{}", scene.id("mcp-servers"));
-    scene.owner.put(&path, policy).await.expect(200);
+    let path = format!("/v1/spaces/{space}/mcp-servers/{}", fixture.id("mcp-servers"));
+    fixture.owner.put(&path, policy).await.expect(200);
     let said = operator.says(&["space", "tools", space], "").await;
     let row = said.lines().find(|line| line.contains("__echo")).unwrap_or_else(|| panic!("{said}"));
-    assert!(row.contains(&scene.app.owner.to_string()) && row.contains("tenant") && row.contains("space"), "{said}");
-    let member = scene.app.member("zoe").await.user.unwrap().to_string();
+    assert!(row.contains(&fixture.app.owner.to_string()) && row.contains("tenant") && row.contains("space"), "{said}");
+    let member = fixture.app.member("zoe").await.user.unwrap().to_string();
     let answer = operator.json(&["space", "tools", space, "--user", &member]).await;
     assert_eq!(answer["offered"].as_array().unwrap().len(), 1, "{answer}");
 }
 
 #[tokio::test]
 async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
-    let scene = Fixture::new().await;
-    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
+    let fixture = Fixture::new().await;
+    let operator = Terminal::of(&fixture, &fixture.owner, "admin").await;
     let made =
-        operator.json(&["webhook", "add", "Hook", "--space", scene.id("open-space"), "--scheme", "bearer"]).await;
+        operator.json(&["webhook", "add", "Hook", "--space", fixture.id("open-space"), "--scheme", "bearer"]).await;
     let id = made["id"].as_str().unwrap();
     let changed = [
         "webhook",
@@ -171,7 +172,7 @@ async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
         "Be brief",
     ];
     let said = operator.says(&changed, "").await;
-    let kept = scene.owner.get(&format!("/v1/webhooks/{id}")).await.expect(200).json;
+    let kept = fixture.owner.get(&format!("/v1/webhooks/{id}")).await.expect(200).json;
     for (label, shown, field, value) in [
         ("Name", "Renamed", "name", json!("Renamed")),
         ("Enabled", "no", "enabled", json!(false)),
@@ -213,10 +214,10 @@ async fn a_webhook_is_changed_and_what_is_empty_is_taken_away() {
 
 #[tokio::test]
 async fn a_space_is_shown_changed_and_closed() {
-    let scene = Fixture::new().await;
-    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
-    let closed = scene.id("spaces");
-    let open = scene.id("open-space");
+    let fixture = Fixture::new().await;
+    let operator = Terminal::of(&fixture, &fixture.owner, "admin").await;
+    let closed = fixture.id("spaces");
+    let open = fixture.id("open-space");
     let said = operator.says(&["space", "show", closed], "").await;
     assert_eq!((line(&said, "Name"), line(&said, "Instructions")), ("Marker room", "Marker prompt"));
     let said =
@@ -224,7 +225,7 @@ async fn a_space_is_shown_changed_and_closed() {
     assert_eq!((line(&said, "Name"), line(&said, "Reopen threads")), ("Renamed", "no"));
     let kept = operator.json(&["space", "show", closed]).await;
     assert_eq!((&kept["name"], &kept["reopen"], &kept["prompt"]), (&json!("Renamed"), &json!(false), &Value::Null));
-    let owner = scene.owner.user.unwrap().to_string();
+    let owner = fixture.owner.user.unwrap().to_string();
     operator.says(&["space", "member-remove", open, &owner], "").await;
     operator.refused(&["space", "edit", open, "--private"], 1, "at least one member").await;
     operator.says(&["space", "member-add", open, &owner], "").await;
@@ -239,47 +240,47 @@ async fn a_space_is_shown_changed_and_closed() {
 
 #[tokio::test]
 async fn a_member_changes_their_thread_and_stops_its_turn() {
-    let scene = Fixture::new().await;
-    let ana = Terminal::of(&scene, &scene.ana, "write").await;
-    let thread = scene.id("threads");
-    let turn = scene.id("turns");
+    let fixture = Fixture::new().await;
+    let ana = Terminal::of(&fixture, &fixture.ana, "write").await;
+    let thread = fixture.id("threads");
+    let turn = fixture.id("turns");
     let changed = ["thread", "edit", thread, "--title", "Renamed", "--status", "in_review", "--priority", "urgent"];
     let said = ana.says(&changed, "").await;
     assert_eq!(
         (line(&said, "Title"), line(&said, "Status"), line(&said, "Priority")),
         ("Renamed", "in_review", "urgent")
     );
-    let kept = scene.ana.get(&format!("/v1/threads/{thread}")).await.expect(200).json;
+    let kept = fixture.ana.get(&format!("/v1/threads/{thread}")).await.expect(200).json;
     assert_eq!(
         (&kept["title"], &kept["status"], &kept["priority"]),
         (&json!("Renamed"), &json!("in_review"), &json!("urgent"))
     );
     ana.refused(&["thread", "edit", thread, "--status", "finished"], 1, "in_review").await;
-    let whole = scene.ana.get(&format!("/v1/threads/{thread}/export")).await.expect(200).json;
+    let whole = fixture.ana.get(&format!("/v1/threads/{thread}/export")).await.expect(200).json;
     assert_eq!(ana.json(&["thread", "show", thread]).await, whole, "with --json it is the export");
     let said = ana.says(&["thread", "cancel", turn], "").await;
     assert_eq!((line(&said, "Turn"), line(&said, "Status"), line(&said, "Thread")), (turn, "cancelled", thread));
-    assert_eq!(scene.ana.get(&format!("/v1/turns/{turn}")).await.expect(200).json["status"], "cancelled");
+    assert_eq!(fixture.ana.get(&format!("/v1/turns/{turn}")).await.expect(200).json["status"], "cancelled");
     ana.refused(&["thread", "cancel", turn], 1, "ended").await;
     // Reading alone changes nothing.
-    let reader = Terminal::of(&scene, &scene.ana, "read").await;
+    let reader = Terminal::of(&fixture, &fixture.ana, "read").await;
     reader.refused(&["thread", "edit", thread, "--title", "Mine"], 1, "thinkwork: ").await;
 }
 
 #[tokio::test]
 async fn a_person_is_renamed_and_invited_again() {
-    let scene = Fixture::new().await;
-    let owner = Terminal::of(&scene, &scene.owner, "admin").await;
-    let id = scene.id("users");
+    let fixture = Fixture::new().await;
+    let owner = Terminal::of(&fixture, &fixture.owner, "admin").await;
+    let id = fixture.id("users");
     let said = owner.says(&["user", "edit", id, "--name", "Ben"], "").await;
     assert_eq!((line(&said, "Name"), line(&said, "Role")), ("Ben", "member"));
     let said = owner.says(&["user", "invite", id], "").await;
     let link = said.split_whitespace().find(|word| word.contains("/invitation?")).unwrap();
-    let code = crate::guards::scene::after(link, "code=");
-    assert_ne!(code, scene.shown["invitation"]);
-    for (code, status) in [(scene.shown["invitation"].as_str(), 410), (&code, 200)] {
+    let code = crate::guards::fixture::after(link, "code=");
+    assert_ne!(code, fixture.shown["invitation"]);
+    for (code, status) in [(fixture.shown["invitation"].as_str(), 410), (&code, 200)] {
         let body = json!({ "code": code, "password": "a long enough password" });
-        let answer = scene.app.anonymous().post("/v1/invitations/accept", body).await;
+        let answer = fixture.app.anonymous().post("/v1/invitations/accept", body).await;
         assert_eq!(answer.status, status, "{}", answer.text);
     }
     owner.refused(&["user", "invite", id], 1, "already accepted the invitation").await;
@@ -287,12 +288,12 @@ async fn a_person_is_renamed_and_invited_again() {
 
 #[tokio::test]
 async fn a_change_that_names_nothing_is_wrong_use() {
-    let scene = Fixture::new().await;
-    let operator = Terminal::of(&scene, &scene.owner, "admin").await;
+    let fixture = Fixture::new().await;
+    let operator = Terminal::of(&fixture, &fixture.owner, "admin").await;
     for (noun, kind) in
         [("mcp", "mcp-servers"), ("webhook", "webhooks"), ("space", "spaces"), ("thread", "threads"), ("user", "users")]
     {
-        operator.refused(&[noun, "edit", scene.id(kind)], 2, "see --help for options").await;
+        operator.refused(&[noun, "edit", fixture.id(kind)], 2, "see --help for options").await;
     }
 }
 

@@ -97,11 +97,11 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
 
 #[tokio::test]
 async fn metrics_tell_how_requests_jobs_and_events_end() {
-    let world = McpFixture::new().await;
-    world.usable("notes", json!({ "mode": "none" })).await;
-    world.turn(&world.owner, "/tool notes__echo {}").await;
-    let app = &world.app;
-    let stranger = world.app.anonymous();
+    let fixture = McpFixture::new().await;
+    fixture.usable("notes", json!({ "mode": "none" })).await;
+    fixture.turn(&fixture.owner, "/tool notes__echo {}").await;
+    let app = &fixture.app;
+    let stranger = fixture.app.anonymous();
     stranger.send(stranger.request("BREW", "/v1/nowhere/at/all")).await.expect(404);
     stranger.get("/v1/me").await.expect(401);
     app.clock.advance(std::time::Duration::from_secs(1));
@@ -118,7 +118,7 @@ async fn metrics_tell_how_requests_jobs_and_events_end() {
     ] {
         assert!(samples.get(sample).is_some_and(|value| *value >= least), "{sample} in {text}");
     }
-    for unbounded in [&app.tenant.to_string(), &world.space, "nowhere", "BREW", "127.0.0.1", "notes", "acme"] {
+    for unbounded in [&app.tenant.to_string(), &fixture.space, "nowhere", "BREW", "127.0.0.1", "notes", "acme"] {
         assert!(!text.contains(unbounded), "{unbounded} in {text}");
     }
 }

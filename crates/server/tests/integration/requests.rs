@@ -95,15 +95,15 @@ async fn a_request_leaves_one_line_without_anything_secret() {
 
 #[tokio::test]
 async fn the_callers_trace_is_logged_and_passed_on_by_the_gateway() {
-    let world = McpFixture::new().await;
-    world.usable("notes", json!({ "mode": "none" })).await;
-    let agent = world.agent(&world.owner).await;
+    let fixture = McpFixture::new().await;
+    fixture.usable("notes", json!({ "mode": "none" })).await;
+    let agent = fixture.agent(&fixture.owner).await;
     let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": "notes__echo", "arguments": {} } });
     let (log, _guard) = Log::begin();
     for (sent, passed_on) in [(format!("00-{TRACE}-00f067aa0ba902b7-01"), true), ("nonsense".to_owned(), false)] {
-        let request = crate::mcp::rpc_request(&agent, &world.gateway()).header("traceparent", &sent);
+        let request = crate::mcp::rpc_request(&agent, &fixture.gateway()).header("traceparent", &sent);
         agent.send(request.body(call.to_string())).await.expect(200);
-        let call = world.upstream.calls().pop().unwrap();
+        let call = fixture.upstream.calls().pop().unwrap();
         let received = call.headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
         let same_trace = received.as_ref().is_some_and(|received| received.starts_with(&format!("00-{TRACE}-")));
         assert_eq!((received.is_some(), same_trace), (passed_on, passed_on), "{received:?}");
@@ -111,25 +111,25 @@ async fn the_callers_trace_is_logged_and_passed_on_by_the_gateway() {
     }
     let calls = log.lines("thinkwork_outbound");
     let request = span(calls.last().unwrap(), "request");
-    assert_eq!(request["requester"], world.app.owner.to_string(), "the call belongs to the request: {calls:?}");
+    assert_eq!(request["requester"], fixture.app.owner.to_string(), "the call belongs to the request: {calls:?}");
     assert!(calls.iter().any(|line| span(line, "request")["trace_id"] == TRACE), "{calls:?}");
 }
 
 #[tokio::test]
 async fn work_of_a_turn_is_logged_under_job_turn_and_step() {
-    let world = McpFixture::new().await;
-    world.usable("notes", json!({ "mode": "none" })).await;
+    let fixture = McpFixture::new().await;
+    fixture.usable("notes", json!({ "mode": "none" })).await;
     let (log, _guard) = Log::begin();
-    let turn = world.turn(&world.owner, "/tool notes__echo {}").await;
+    let turn = fixture.turn(&fixture.owner, "/tool notes__echo {}").await;
     assert_eq!(turn["status"], "succeeded", "{turn}");
     let calls = log.lines("thinkwork_outbound");
     let call = calls.last().expect("the call of the tool");
     let names: Vec<&str> =
         call["spans"].as_array().unwrap().iter().map(|span| span["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["job", "turn", "step", "upstream"]);
-    assert_eq!(span(call, "job")["tenant"], world.app.tenant.to_string());
+    assert_eq!(span(call, "job")["tenant"], fixture.app.tenant.to_string());
     assert_eq!(span(call, "turn")["turn"], turn["id"]);
-    assert_eq!(span(call, "turn")["requester"], world.app.owner.to_string());
-    let received = world.upstream.calls().pop().unwrap().headers["traceparent"].to_str().unwrap().to_owned();
+    assert_eq!(span(call, "turn")["requester"], fixture.app.owner.to_string());
+    let received = fixture.upstream.calls().pop().unwrap().headers["traceparent"].to_str().unwrap().to_owned();
     assert!(received.contains(span(call, "turn")["trace_id"].as_str().unwrap()), "{received}");
 }

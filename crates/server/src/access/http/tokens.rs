@@ -115,9 +115,9 @@ struct CreatedTokenResponse {
 }
 
 impl From<CreatedToken> for CreatedTokenResponse {
-    fn from(minted: CreatedToken) -> Self {
-        let token = minted.secret.expose_str().unwrap_or_default().to_owned();
-        Self { described: minted.token.into(), token }
+    fn from(created: CreatedToken) -> Self {
+        let token = created.secret.expose_str().unwrap_or_default().to_owned();
+        Self { described: created.token.into(), token }
     }
 }
 
@@ -141,9 +141,9 @@ async fn create(
         audience: body.audience,
         expires_in: body.expires_in_seconds.map(Duration::from_secs),
     };
-    let minted = access.token_create(&principal, new, &idempotency).await?;
-    let location = [(header::LOCATION, format!("/v1/tokens/{}", minted.token.id))];
-    Ok((StatusCode::CREATED, location, Json(CreatedTokenResponse::from(minted))).into_response())
+    let created = access.token_create(&principal, new, &idempotency).await?;
+    let location = [(header::LOCATION, format!("/v1/tokens/{}", created.token.id))];
+    Ok((StatusCode::CREATED, location, Json(CreatedTokenResponse::from(created))).into_response())
 }
 
 /// Gets a token, without its text.

@@ -107,7 +107,7 @@ pub(crate) async fn session_end(tx: &mut Tx, user: UserId, id: SessionId, now: T
 /// which they were.
 pub(crate) async fn sessions_sweep(
     tx: &mut Tx,
-    whose: TokenOwner,
+    whose: OwnerFilter,
     now: Timestamp,
     idle_since: Timestamp,
     count: u64,
@@ -117,8 +117,8 @@ pub(crate) async fn sessions_sweep(
         .or(session::Column::LastSeenAt.lt(idle_since.micros()))
         .or(session::Column::RevokedAt.is_not_null());
     let condition = match whose {
-        TokenOwner::Tenant => session::Column::TenantId.eq(tx.tenant().uuid()).and(over),
-        TokenOwner::User(user) => {
+        OwnerFilter::Tenant => session::Column::TenantId.eq(tx.tenant().uuid()).and(over),
+        OwnerFilter::User(user) => {
             session::Column::TenantId.eq(tx.tenant().uuid()).and(session::Column::UserId.eq(user.uuid())).and(over)
         }
     };
@@ -176,14 +176,14 @@ fn token(row: &token::Model) -> Result<Token, Error> {
 
 /// Whose token or session it must be to be found.
 #[derive(Clone, Copy)]
-pub(crate) enum TokenOwner {
+pub(crate) enum OwnerFilter {
     /// Any of the tenant: for operators and for the proof itself.
     Tenant,
     /// This person's own.
     User(UserId),
 }
 
-impl TokenOwner {
+impl OwnerFilter {
     fn narrow(self, select: sea_orm::Select<token::Entity>) -> sea_orm::Select<token::Entity> {
         match self {
             Self::Tenant => select,
@@ -193,7 +193,7 @@ impl TokenOwner {
 }
 
 /// The token with its person, by one statement: every request with a bearer asks this.
-pub(crate) async fn token_find(tx: &mut Tx, whose: TokenOwner, id: TokenId) -> Result<Option<StoredToken>, Error> {
+pub(crate) async fn token_find(tx: &mut Tx, whose: OwnerFilter, id: TokenId) -> Result<Option<StoredToken>, Error> {
     let person = token::Entity::belongs_to(super::user::Entity)
         .from((token::Column::TenantId, token::Column::UserId))
         .to((super::user::Column::TenantId, super::user::Column::Id));
@@ -216,7 +216,7 @@ pub(crate) async fn token_lock(tx: &mut Tx, id: TokenId) -> Result<Option<Token>
 /// Tokens, newest first.
 pub(crate) async fn token_list(
     tx: &mut Tx,
-    whose: TokenOwner,
+    whose: OwnerFilter,
     before: Option<TokenId>,
     count: u64,
 ) -> Result<Vec<Token>, Error> {
@@ -249,7 +249,7 @@ pub(crate) async fn token_names(
 /// The tokens of a person that were not revoked.
 pub(crate) async fn tokens_live(tx: &mut Tx, user: UserId) -> Result<Vec<TokenId>, Error> {
     let rows =
-        TokenOwner::User(user).narrow(tokens(tx)).filter(token::Column::RevokedAt.is_null()).all(tx.orm()).await?;
+        OwnerFilter::User(user).narrow(tokens(tx)).filter(token::Column::RevokedAt.is_null()).all(tx.orm()).await?;
     Ok(rows.into_iter().map(|row| TokenId::from_uuid(row.id)).collect())
 }
 

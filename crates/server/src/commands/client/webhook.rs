@@ -105,7 +105,7 @@ pub struct Add {
     secret_stdin: bool,
     /// What it does with its events.
     #[command(flatten)]
-    ways: WebhookArgs,
+    settings: WebhookArgs,
 }
 
 /// What to change of a webhook.
@@ -121,7 +121,7 @@ pub struct Edit {
     enabled: Option<bool>,
     /// What it does with its events.
     #[command(flatten)]
-    ways: WebhookArgs,
+    settings: WebhookArgs,
     /// Allow requests from all IP addresses.
     #[arg(long, conflicts_with = "cidrs")]
     any_network: bool,
@@ -175,7 +175,7 @@ fn schemes() -> PossibleValuesParser {
 
 impl Add {
     fn body(self, secret: Option<String>) -> Map<String, Value> {
-        let mut fields = self.ways.fields();
+        let mut fields = self.settings.fields();
         fields.extend([
             ("name", Some(self.name.into())),
             ("space_id", Some(json!(self.space))),
@@ -187,7 +187,7 @@ impl Add {
 }
 
 async fn edit(api: &Api, edit: Edit) -> Result<(), CommandError> {
-    let mut fields = edit.ways.fields();
+    let mut fields = edit.settings.fields();
     fields.extend([
         ("name", edit.name.map(Value::from)),
         ("enabled", edit.enabled.map(Value::from)),
@@ -308,7 +308,7 @@ mod tests {
             space,
             scheme: "bearer".to_owned(),
             secret_stdin: false,
-            ways: WebhookArgs {
+            settings: WebhookArgs {
                 event_id: None,
                 correlation: Some("/invoice".to_owned()),
                 prompt: None,

@@ -45,17 +45,17 @@ pub(super) fn request(id: u64, method: &str, params: Value) -> Value {
 /// Sends one message; the answer's headers are there, its body is not.
 pub(super) async fn post(
     outbound: &Outbound,
-    peer: &UpstreamTarget<'_>,
+    target: &UpstreamTarget<'_>,
     names: &RequestHeaders<'_>,
     message: &Value,
 ) -> Result<StreamResponse, UpstreamError> {
-    let mut request = Request::post(peer.url)
+    let mut request = Request::post(target.url)
         .purpose(Purpose::Mcp)
         .json(message)?
         .header("accept", "application/json, text/event-stream")
-        .deadline(peer.deadline)
-        .stream_idle(peer.deadline)
-        .stream_lifetime(peer.deadline);
+        .deadline(target.deadline)
+        .stream_idle(target.deadline)
+        .stream_lifetime(target.deadline);
     let headers =
         [("mcp-protocol-version", names.version), ("mcp-session-id", names.session), ("mcp-method", names.method)];
     for (name, value) in headers {
@@ -63,13 +63,13 @@ pub(super) async fn post(
             request = request.header(name, value);
         }
     }
-    if let Some(trace) = peer.trace {
+    if let Some(trace) = target.trace {
         request = request.header("traceparent", trace.child().to_string());
     }
     if let Some(name) = names.name {
         request = request.header("mcp-name", header_text(name));
     }
-    request = match peer.presents {
+    request = match target.authorization {
         Authorization::Nothing => request,
         Authorization::Bearer(secret) => request.secret_header("authorization", "Bearer ", secret),
         Authorization::Header(name, secret) => request.secret_header(name, "", secret),
@@ -83,29 +83,29 @@ fn header_text(name: &str) -> String {
     if plain { name.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(name)) }
 }
 
-fn scrubber(peer: &UpstreamTarget<'_>) -> Scrubber {
-    match peer.presents {
+fn scrubber(target: &UpstreamTarget<'_>) -> Scrubber {
+    match target.authorization {
         Authorization::Nothing => Scrubber::new(&[]),
         Authorization::Bearer(secret) | Authorization::Header(_, secret) => Scrubber::new(&[secret]),
     }
 }
 
 /// Reads the answer to a notification.
-pub(super) async fn accepted(response: StreamResponse, peer: &UpstreamTarget<'_>) -> Result<(), UpstreamError> {
-    if response.is_success() { Ok(()) } else { Err(refusal(response, peer, false).await) }
+pub(super) async fn accepted(response: StreamResponse, target: &UpstreamTarget<'_>) -> Result<(), UpstreamError> {
+    if response.is_success() { Ok(()) } else { Err(refusal(response, target, false).await) }
 }
 
 /// Reads the answer to the request `id`: its result, or why there is none.
 pub(super) async fn answer(
     response: StreamResponse,
-    peer: &UpstreamTarget<'_>,
+    target: &UpstreamTarget<'_>,
     id: u64,
     in_session: bool,
 ) -> Result<Value, UpstreamError> {
     if !response.is_success() {
-        return Err(refusal(response, peer, in_session).await);
+        return Err(refusal(response, target, in_session).await);
     }
-    let scrubber = scrubber(peer);
+    let scrubber = scrubber(target);
     match media_type(&response).as_str() {
         "application/json" => {
             let body = scrubber.scrub_body(response.collect().await?.body).await;
@@ -171,7 +171,7 @@ fn refused(error: &Value) -> UpstreamError {
 }
 
 /// Why an answer outside 200 to 299 is no result.
-async fn refusal(response: StreamResponse, peer: &UpstreamTarget<'_>, in_session: bool) -> UpstreamError {
+async fn refusal(response: StreamResponse, target: &UpstreamTarget<'_>, in_session: bool) -> UpstreamError {
     let status = response.status;
     match status {
         401 => {
@@ -184,7 +184,7 @@ async fn refusal(response: StreamResponse, peer: &UpstreamTarget<'_>, in_session
     if media_type(&response) != "application/json" || status >= 500 {
         return UpstreamError::Status(status);
     }
-    let scrubber = scrubber(peer);
+    let scrubber = scrubber(target);
     let body = match response.collect().await {
         Ok(whole) => scrubber.scrub_body(whole.body).await,
         Err(_) => Vec::new(),

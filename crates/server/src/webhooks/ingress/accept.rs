@@ -97,16 +97,16 @@ impl<E: Into<Error>> From<E> for Rejection {
 pub(crate) async fn accept(
     webhooks: &Webhooks,
     endpoint: &Endpoint,
-    arrived: IncomingRequest<'_>,
+    incoming: IncomingRequest<'_>,
     body: Body,
 ) -> Result<Taken, Rejection> {
     let mut bytes = Bytes::new();
-    let outcome = take(webhooks, endpoint, arrived, body, &mut bytes).await;
-    if let Err(refusal) = &outcome
-        && let Some(reason) = refusal.reason()
+    let outcome = take(webhooks, endpoint, incoming, body, &mut bytes).await;
+    if let Err(rejection) = &outcome
+        && let Some(reason) = rejection.reason()
     {
-        let is_verified = matches!(refusal, Rejection::TooMany { .. });
-        let refused = Delivery { is_verified, ..refused(endpoint, arrived, &bytes, reason) };
+        let is_verified = matches!(rejection, Rejection::TooMany { .. });
+        let refused = Delivery { is_verified, ..refused(endpoint, incoming, &bytes, reason) };
         if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, refused).await {
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
@@ -117,28 +117,28 @@ pub(crate) async fn accept(
 async fn take(
     webhooks: &Webhooks,
     endpoint: &Endpoint,
-    arrived: IncomingRequest<'_>,
+    incoming: IncomingRequest<'_>,
     body: Body,
     bytes: &mut Bytes,
 ) -> Result<Taken, Rejection> {
-    let parts = &webhooks.inner;
+    let inner = &webhooks.inner;
     let webhook = &endpoint.webhook;
-    let headers = arrived.headers;
+    let headers = incoming.headers;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits::WEBHOOK_BODY_BYTES_MAX) {
         return Err(Rejection::TooLarge);
     }
     let media_type = rules::media_type(headers).ok_or(Rejection::MediaType)?;
-    if !allowed(endpoint, arrived.peer) {
+    if !allowed(endpoint, incoming.peer) {
         return Err(Rejection::Address);
     }
     read(body, announced.unwrap_or(0), bytes).await?;
-    let secrets = parts.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
+    let secrets = inner.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
     let verifier = webhook.scheme.verifier();
-    let verified = verifier.verify(headers, bytes, &secrets, arrived.received_at);
-    let verified = verified.map_err(|why| unverified(endpoint, arrived, why))?;
+    let verified = verifier.verify(headers, bytes, &secrets, incoming.received_at);
+    let verified = verified.map_err(|why| unverified(endpoint, incoming, why))?;
     let limit = webhook.rate_limit_per_minute;
-    if let Err(seconds) = endpoint.limit.take(&parts.db, &endpoint.source, limit, arrived.received_at).await? {
+    if let Err(seconds) = endpoint.limit.take(&inner.db, &endpoint.source, limit, incoming.received_at).await? {
         return Err(Rejection::TooMany { retry_after_seconds: seconds });
     }
     let content = rules::Body::new(bytes);
@@ -153,21 +153,21 @@ async fn take(
         replay_of: None,
         body: bytes.clone(),
     };
-    let (event, body_hash) = event(endpoint, &envelope, arrived);
+    let (event, body_hash) = event(endpoint, &envelope, incoming);
     let delivery = DeliveryId::from_uuid(event.id);
-    let appended = parts.intake.append(event).await;
+    let appended = inner.intake.append(event).await;
     let outcome = match &appended {
         Ok(Accepted::Stored) => "accepted",
         Ok(Accepted::Duplicate { .. }) => "duplicate",
         Err(_) => "not_stored",
     };
-    parts.metrics.received.with_label_values(&[outcome]).inc();
+    inner.metrics.received.with_label_values(&[outcome]).inc();
     match appended? {
         Accepted::Stored => Ok(Taken::Stored { delivery }),
         Accepted::Duplicate { id, same_body } => {
             let first = DeliveryId::from_uuid(id);
-            let row = duplicate(endpoint, arrived, (delivery, first), same_body, &envelope, body_hash);
-            let mut tx = parts.db.write(endpoint.tenant).await?;
+            let row = duplicate(endpoint, incoming, (delivery, first), same_body, &envelope, body_hash);
+            let mut tx = inner.db.write(endpoint.tenant).await?;
             store::deliveries_insert(&mut tx, std::slice::from_ref(&row)).await?;
             tx.commit().await?;
             Ok(Taken::Duplicate { delivery, first })
@@ -175,8 +175,8 @@ async fn take(
     }
 }
 
-fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: IncomingRequest<'_>) -> (Event, [u8; 32]) {
-    let id = match arrived.peer {
+fn event(endpoint: &Endpoint, envelope: &Envelope, incoming: IncomingRequest<'_>) -> (Event, [u8; 32]) {
+    let id = match incoming.peer {
         Peer::Ourselves(id) => id.uuid(),
         Peer::Address(_) => DeliveryId::new().uuid(),
     };
@@ -189,18 +189,18 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, arrived: IncomingRequest<'_>)
         order_key: rules::order_key(envelope.correlation.as_deref()),
         body: envelope.encode(),
         body_hash,
-        received_at: arrived.received_at,
+        received_at: incoming.received_at,
     };
     (event, body_hash)
 }
 
 /// The rejection of a request that proves nothing. Its address pays for many of them, and never the webhook.
-fn unverified(endpoint: &Endpoint, arrived: IncomingRequest<'_>, why: Unverified) -> Rejection {
-    let Peer::Address(address) = arrived.peer else { return Rejection::Unverified(why) };
-    if endpoint.strangers.count(address, arrived.received_at) {
+fn unverified(endpoint: &Endpoint, incoming: IncomingRequest<'_>, why: Unverified) -> Rejection {
+    let Peer::Address(address) = incoming.peer else { return Rejection::Unverified(why) };
+    if endpoint.strangers.count(address, incoming.received_at) {
         return Rejection::Unverified(why);
     }
-    Rejection::TooManyUnverified { retry_after_seconds: seconds_left(arrived.received_at) }
+    Rejection::TooManyUnverified { retry_after_seconds: seconds_left(incoming.received_at) }
 }
 
 /// Whether the webhook takes requests from there. An address that nobody knows is not allowed.
@@ -246,18 +246,18 @@ async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Rej
     ended
 }
 
-fn refused(endpoint: &Endpoint, arrived: IncomingRequest<'_>, body: &[u8], reason: String) -> Delivery {
+fn refused(endpoint: &Endpoint, incoming: IncomingRequest<'_>, body: &[u8], reason: String) -> Delivery {
     Delivery {
         id: DeliveryId::new(),
         webhook: endpoint.webhook.id,
-        received_at: arrived.received_at,
+        received_at: incoming.received_at,
         is_verified: false,
         result: DeliveryResult::Refused,
         reason: Some(reason),
         thread: None,
         turn: None,
         duplicate_of: None,
-        headers: rules::shown_headers(arrived.headers),
+        headers: rules::shown_headers(incoming.headers),
         body_preview: rules::preview(body),
         body_bytes: i64::try_from(body.len()).unwrap_or(i64::MAX),
         body_hash: crypto::sha256(body).to_vec(),
@@ -269,7 +269,7 @@ fn refused(endpoint: &Endpoint, arrived: IncomingRequest<'_>, body: &[u8], reaso
 
 fn duplicate(
     endpoint: &Endpoint,
-    arrived: IncomingRequest<'_>,
+    incoming: IncomingRequest<'_>,
     (id, first): (DeliveryId, DeliveryId),
     same_body: bool,
     envelope: &Envelope,
@@ -288,6 +288,6 @@ fn duplicate(
         duplicate_of: Some(first),
         event_id: envelope.event_id.clone(),
         body_hash: body_hash.to_vec(),
-        ..refused(endpoint, arrived, &envelope.body, String::new())
+        ..refused(endpoint, incoming, &envelope.body, String::new())
     }
 }

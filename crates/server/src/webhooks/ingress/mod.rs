@@ -61,9 +61,9 @@ async fn hook(
     };
     let (parts, body) = request.into_parts();
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
-    let arrived = IncomingRequest { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
+    let incoming = IncomingRequest { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
     let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, id, &parts.headers);
-    let taken = accept(&webhooks, &endpoint, arrived, body).await.map_err(ApiError::from)?;
+    let taken = accept(&webhooks, &endpoint, incoming, body).await.map_err(ApiError::from)?;
     let (delivery, first, status) = match taken {
         Taken::Stored { delivery } => (delivery, None, "accepted"),
         Taken::Duplicate { delivery, first } => (delivery, Some(first), "duplicate"),
@@ -85,8 +85,8 @@ fn not_stored(error: super::Error) -> ApiError {
 }
 
 impl From<Rejection> for ApiError {
-    fn from(refusal: Rejection) -> Self {
-        match refusal {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
             Rejection::TooLarge => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",

@@ -25,8 +25,8 @@ struct Flow {
 }
 
 impl Flow {
-    async fn begun(scene: &Fixture, person: &Client) -> Self {
-        let path = format!("/v1/me/mcp-servers/{}/connect", scene.id("me/mcp-servers"));
+    async fn begun(fixture: &Fixture, person: &Client) -> Self {
+        let path = format!("/v1/me/mcp-servers/{}/connect", fixture.id("me/mcp-servers"));
         let started = person.post(&path, json!({})).await.expect(200);
         let cookie = started.header("set-cookie").split(';').next().unwrap().to_owned();
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
@@ -47,37 +47,37 @@ async fn connected(person: &Client) -> bool {
 }
 
 /// What the record holds of this action, newest first.
-async fn recorded(scene: &Fixture, action: &str) -> Vec<Value> {
-    let found = scene.owner.get(&format!("/v1/audit?action={action}")).await.expect(200);
+async fn recorded(fixture: &Fixture, action: &str) -> Vec<Value> {
+    let found = fixture.owner.get(&format!("/v1/audit?action={action}")).await.expect(200);
     found.json["items"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
 async fn a_flow_that_is_over_or_anothers_connects_nobody_and_says_where_to_begin_again() {
-    let scene = Fixture::new().await;
-    let owner = &scene.owner;
-    let exchanged = scene.issuer.look(|seen| seen.token_requests.len());
-    let foreign = Flow::begun(&scene, owner).await;
-    told(&foreign.finish(&scene.carl).await, 403, &["someone else", "start again from Connected accounts"]);
-    let before = recorded(&scene, "connection.flow_ended").await.len();
+    let fixture = Fixture::new().await;
+    let owner = &fixture.owner;
+    let exchanged = fixture.issuer.look(|seen| seen.token_requests.len());
+    let foreign = Flow::begun(&fixture, owner).await;
+    told(&foreign.finish(&fixture.carl).await, 403, &["someone else", "start again from Connected accounts"]);
+    let before = recorded(&fixture, "connection.flow_ended").await.len();
     assert!(before > 0, "the end of that flow is in the record");
     told(&foreign.finish(owner).await, 400, &["Nothing was connected", "Start again"]);
-    let late = Flow::begun(&scene, owner).await;
-    scene.app.clock.advance(std::time::Duration::from_secs(601));
+    let late = Flow::begun(&fixture, owner).await;
+    fixture.app.clock.advance(std::time::Duration::from_secs(601));
     told(&late.finish(owner).await, 400, &["has expired", "Start again"]);
     let key = late.path.split('?').next().unwrap().to_owned();
     for query in ["", "?state=", "?state=forged&code=x", "?code=x", "?state=a&state=b&code=x", "?error=access_denied"] {
         told(&owner.get(&format!("{key}{query}")).await, 400, &["Nothing was connected", "Start again"]);
     }
     told(&owner.get("/oauth/callback/unknown?state=x&code=y").await, 400, &["Start again"]);
-    assert!(!connected(owner).await && !connected(&scene.carl).await);
-    assert_eq!(scene.issuer.look(|seen| seen.token_requests.len()), exchanged, "no code was exchanged");
+    assert!(!connected(owner).await && !connected(&fixture.carl).await);
+    assert_eq!(fixture.issuer.look(|seen| seen.token_requests.len()), exchanged, "no code was exchanged");
     // One that is in order connects; the same answer once more connects nothing again.
-    let good = Flow::begun(&scene, owner).await;
+    let good = Flow::begun(&fixture, owner).await;
     assert!(good.finish(owner).await.expect(302).header("location").contains("status=connected"));
-    let exchanged = scene.issuer.look(|seen| seen.token_requests.len());
+    let exchanged = fixture.issuer.look(|seen| seen.token_requests.len());
     assert_ne!(good.finish(owner).await.status, 500);
-    assert_eq!(scene.issuer.look(|seen| seen.token_requests.len()), exchanged, "a replayed code is not exchanged");
+    assert_eq!(fixture.issuer.look(|seen| seen.token_requests.len()), exchanged, "a replayed code is not exchanged");
     assert!(connected(owner).await, "and what was connected stays");
 }
 
@@ -100,12 +100,12 @@ const ELSEWHERE: [&str; 14] = [
 
 #[tokio::test]
 async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
-    let scene = Fixture::new().await;
-    let app = &scene.app;
-    let carl = scene.carl.user.unwrap();
+    let fixture = Fixture::new().await;
+    let app = &fixture.app;
+    let carl = fixture.carl.user.unwrap();
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
     app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
-    let connect = format!("/v1/me/mcp-servers/{}/connect", scene.id("me/mcp-servers"));
+    let connect = format!("/v1/me/mcp-servers/{}/connect", fixture.id("me/mcp-servers"));
     for place in ELSEWHERE {
         // Tries to sign in are counted.
         app.clock.advance(std::time::Duration::from_secs(900));
@@ -127,7 +127,7 @@ async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
             !app.anonymous().get(&page).await.expect(200).text.contains("evil.test"),
             "{place:?} stands in the page"
         );
-        let answer = scene.owner.post(&connect, json!({ "return_to": place })).await.expect(422);
+        let answer = fixture.owner.post(&connect, json!({ "return_to": place })).await.expect(422);
         assert!(
             answer.json["error"]["fields"]["return_to"].as_str().unwrap().contains("for example /me"),
             "{}",
@@ -135,7 +135,11 @@ async fn nobody_is_sent_elsewhere_after_signing_in_or_connecting() {
         );
         assert!(!answer.text.contains("evil"), "{}", answer.text);
     }
-    assert_eq!(scene.issuer.look(|seen| seen.authorizations.len()), 1, "only ana's own flow ever reached the provider");
+    assert_eq!(
+        fixture.issuer.look(|seen| seen.authorizations.len()),
+        1,
+        "only ana's own flow ever reached the provider"
+    );
 }
 
 /// An address of this machine on which nobody listens.
@@ -146,51 +150,51 @@ fn nowhere(path: &str) -> String {
 
 #[tokio::test]
 async fn a_server_or_provider_that_does_not_answer_is_named_with_the_next_step_and_nothing_is_lost() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     for (name, auth) in [("Gone", json!({ "mode": "none" })), ("Gone too", json!({ "mode": "user_oauth" }))] {
         let body = json!({ "name": name, "url": nowhere("/mcp"), "auth": auth });
-        let made = scene.owner.post("/v1/mcp-servers", body).await.expect(201);
+        let made = fixture.owner.post("/v1/mcp-servers", body).await.expect(201);
         assert_eq!(made.json["status"], "pending");
         let path = format!("/v1/mcp-servers/{}", made.text_of("id"));
-        let tested = scene.owner.post(&format!("{path}/test"), json!({})).await.expect(200);
+        let tested = fixture.owner.post(&format!("{path}/test"), json!({})).await.expect(200);
         let error = tested.json["error"].as_str().unwrap();
         assert!(tested.json["ok"] == false && error.ends_with('.') && error.starts_with(char::is_uppercase), "{error}");
-        let shown = scene.owner.get(&path).await.expect(200);
+        let shown = fixture.owner.get(&path).await.expect(200);
         assert!(shown.json["last_error"].as_str().is_some_and(|error| error.ends_with('.')), "{}", shown.text);
-        let refreshed = scene.owner.post(&format!("{path}/tools/refresh"), json!({})).await;
+        let refreshed = fixture.owner.post(&format!("{path}/tools/refresh"), json!({})).await;
         assert!((400..500).contains(&refreshed.status), "{}", refreshed.text);
-        assert!(!recorded(&scene, "mcp_server.tested").await.is_empty());
+        assert!(!recorded(&fixture, "mcp_server.tested").await.is_empty());
     }
     // A provider that is down while somebody disconnects: it is done here and tried there again.
-    scene.issuer.set(|ways| ways.revoke_script.extend([503, 503]));
-    let path = format!("/v1/me/connections/{}", scene.id("connections"));
-    let ended = scene.ana.delete(&path).await.expect(200);
+    fixture.issuer.set(|ways| ways.revoke_script.extend([503, 503]));
+    let path = format!("/v1/me/connections/{}", fixture.id("connections"));
+    let ended = fixture.ana.delete(&path).await.expect(200);
     let results: Vec<&str> =
         ended.json["revocations"].as_array().unwrap().iter().map(|one| one["result"].as_str().unwrap()).collect();
     assert_eq!(results, ["pending_retry", "pending_retry"]);
-    assert!(!connected(&scene.ana).await);
-    scene.app.clock.advance(std::time::Duration::from_secs(3_600));
-    scene.app.run_pending_jobs().await;
-    assert_eq!(scene.issuer.look(|seen| seen.revoked.len()), 2, "both tokens were revoked later");
+    assert!(!connected(&fixture.ana).await);
+    fixture.app.clock.advance(std::time::Duration::from_secs(3_600));
+    fixture.app.run_pending_jobs().await;
+    assert_eq!(fixture.issuer.look(|seen| seen.revoked.len()), 2, "both tokens were revoked later");
 }
 
 #[tokio::test]
 async fn a_model_that_does_not_answer_is_told_in_the_thread_with_the_next_step() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let agent = json!({ "model_base_url": nowhere("/v1"), "model": "sample" });
-    scene.owner.put("/v1/agent", agent).await.expect(200);
-    let thread = format!("/v1/threads/{}", scene.id("threads"));
-    scene.ana.post(&format!("{thread}/messages"), json!({ "text": "Say something" })).await.expect(201);
+    fixture.owner.put("/v1/agent", agent).await.expect(200);
+    let thread = format!("/v1/threads/{}", fixture.id("threads"));
+    fixture.ana.post(&format!("{thread}/messages"), json!({ "text": "Say something" })).await.expect(201);
     for _ in 0..12 {
-        scene.app.run_pending_jobs().await;
-        scene.app.clock.advance(std::time::Duration::from_secs(600));
+        fixture.app.run_pending_jobs().await;
+        fixture.app.clock.advance(std::time::Duration::from_secs(600));
     }
-    let turns = scene.ana.get(&format!("{thread}/turns")).await.expect(200);
+    let turns = fixture.ana.get(&format!("{thread}/turns")).await.expect(200);
     let over = ["succeeded", "failed"];
     for turn in turns.json["items"].as_array().unwrap() {
         assert!(over.contains(&turn["status"].as_str().unwrap()), "{turn}");
     }
-    let messages = scene.ana.get(&format!("{thread}/messages")).await.expect(200);
+    let messages = fixture.ana.get(&format!("{thread}/messages")).await.expect(200);
     let items = messages.json["items"].as_array().unwrap();
     let told = items.iter().filter(|message| message["role"] == "system").map(|message| message["text"].to_string());
     let told: Vec<String> = told.collect();

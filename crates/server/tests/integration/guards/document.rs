@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::fixture::Fixture;
 use super::operations::described;
-use super::scene::Fixture;
 use super::source;
 
 /// The names of types that a document shows, in a Rust file: those after a derive of `ToSchema`.
@@ -51,13 +51,13 @@ fn lists(document: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn every_list_is_paged_and_refuses_what_is_no_page() {
-    let scene = Fixture::new().await;
-    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
+    let fixture = Fixture::new().await;
+    let document = fixture.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let mut wrong = Vec::new();
     for path in lists(&document) {
-        let path = scene.fill(&path);
+        let path = fixture.fill(&path);
         // Who has what the path names.
-        let who = if path.starts_with("/v1/me/") { &scene.ana } else { &scene.owner };
+        let who = if path.starts_with("/v1/me/") { &fixture.ana } else { &fixture.owner };
         for (query, field) in [
             ("limit=0", "limit"),
             ("limit=201", "limit"),
@@ -81,11 +81,11 @@ async fn every_list_is_paged_and_refuses_what_is_no_page() {
 
 #[tokio::test]
 async fn a_method_that_an_address_does_not_take_is_an_error_object_with_those_it_takes() {
-    let scene = Fixture::new().await;
-    let mut paths: Vec<String> = described(&scene.app).await.iter().map(|one| scene.fill(&one.path)).collect();
-    paths.extend([format!("/hooks/{}", scene.id("webhooks")), "/oauth/callback/x".to_owned()]);
+    let fixture = Fixture::new().await;
+    let mut paths: Vec<String> = described(&fixture.app).await.iter().map(|one| fixture.fill(&one.path)).collect();
+    paths.extend([format!("/hooks/{}", fixture.id("webhooks")), "/oauth/callback/x".to_owned()]);
     for path in paths {
-        let answer = scene.owner.send(scene.owner.request("OPTIONS", &path)).await.expect(405);
+        let answer = fixture.owner.send(fixture.owner.request("OPTIONS", &path)).await.expect(405);
         assert_eq!(answer.code(), "method_not_allowed", "{path}: {}", answer.text);
         assert!(!answer.header("allow").is_empty(), "{path}");
     }
@@ -122,8 +122,8 @@ fn the_document_says_what_a_handler_takes_beside_its_body() {
 
 #[tokio::test]
 async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_where_a_new_thing_is() {
-    let scene = Fixture::new().await;
-    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
+    let fixture = Fixture::new().await;
+    let document = fixture.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let mut names = BTreeMap::new();
     for (name, operation) in operations(&document) {
         let expected = match operation["x-caller"].as_str().unwrap() {
@@ -142,7 +142,7 @@ async fn the_document_says_of_each_operation_who_may_call_it_how_it_refuses_and_
     for scheme in ["token", "session"] {
         assert!(document["components"]["securitySchemes"][scheme]["description"].is_string(), "{scheme}");
     }
-    let answer = scene.app.anonymous().get("/v1/me").await.expect(401).json;
+    let answer = fixture.app.anonymous().get("/v1/me").await.expect(401).json;
     let shape = &document["components"]["schemas"]["Error"]["properties"]["error"]["properties"];
     for field in answer["error"].as_object().unwrap().keys() {
         assert!(shape[field].is_object(), "{field} is not in {shape}");
@@ -195,8 +195,8 @@ async fn every_operation_id_is_a_resource_and_a_verb() {
     ] {
         assert_eq!(is_operation_id(id), expected, "{id}");
     }
-    let scene = Fixture::new().await;
-    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
+    let fixture = Fixture::new().await;
+    let document = fixture.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let ids = operations(&document).map(|(_, operation)| operation["operationId"].as_str().unwrap());
     let wrong: Vec<&str> = ids.filter(|id| !is_operation_id(id)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -241,8 +241,8 @@ fn unexplained(place: &str, schema: &Value, wrong: &mut Vec<String>) {
 
 #[tokio::test]
 async fn every_operation_parameter_and_field_is_explained() {
-    let scene = Fixture::new().await;
-    let document = scene.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
+    let fixture = Fixture::new().await;
+    let document = fixture.app.anonymous().get("/v1/openapi.json").await.expect(200).json;
     let schemas = &document["components"]["schemas"];
     let mut wrong = Vec::new();
     for (name, schema) in schemas.as_object().unwrap() {

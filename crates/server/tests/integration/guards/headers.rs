@@ -6,8 +6,8 @@ use serde_json::json;
 use thinkwork::app::App;
 use tokio::net::TcpListener;
 
+use super::fixture::Fixture;
 use super::operations::{Who, described};
-use super::scene::Fixture;
 use super::tables;
 use super::walk::pages::routes;
 use crate::harness::{Response, TestApp};
@@ -76,20 +76,22 @@ fn inert(what: &str, answer: &Response) {
 
 #[tokio::test]
 async fn s23_every_page_answer_and_error_carries_its_headers() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut paths: Vec<String> = Vec::new();
     for route in routes().iter().filter(|route| route.get) {
         let path = route.path.replace("{name}", "app.css").replace("{key}", "unknown");
-        paths.push(scene.fill(&path));
+        paths.push(fixture.fill(&path));
     }
-    for operation in described(&scene.app).await {
+    for operation in described(&fixture.app).await {
         if !operation.is_change() && !operation.path.ends_with("/stream") {
-            paths.push(scene.fill(&operation.path));
+            paths.push(fixture.fill(&operation.path));
         }
     }
     paths.extend(["/nowhere", "/v1/nowhere", "/me/threads/x", "/x/y", "/assets/none.css"].map(str::to_owned));
     for path in &paths {
-        for (name, who) in [("owner", &scene.owner), ("member", &scene.carl), ("stranger", &scene.app.anonymous())] {
+        for (name, who) in
+            [("owner", &fixture.owner), ("member", &fixture.carl), ("stranger", &fixture.app.anonymous())]
+        {
             let answer = who.get(path).await;
             assert!(answer.status < 500, "{path}: {}", answer.text);
             secured(&format!("{name}: GET {path}"), &answer);
@@ -97,7 +99,7 @@ async fn s23_every_page_answer_and_error_carries_its_headers() {
         }
     }
     // Errors before any handler: a wrong method, a body too large, a host of others.
-    let owner = &scene.owner;
+    let owner = &fixture.owner;
     secured("405", &owner.send(owner.request("PUT", "/me")).await.expect(405));
     secured("405 of the API", &owner.send(owner.request("POST", "/v1/me")).await.expect(405));
     secured("413", &owner.post("/v1/spaces", json!({ "slug": "x".repeat(300_000) })).await.expect(413));
@@ -107,9 +109,9 @@ async fn s23_every_page_answer_and_error_carries_its_headers() {
 
 #[tokio::test]
 async fn s23_exports_are_attachments_that_run_nothing() {
-    let scene = Fixture::new().await;
-    for path in ["/v1/audit/export".to_owned(), scene.fill("/v1/threads/{id}/export")] {
-        let who = if path.contains("audit") { &scene.owner } else { &scene.ana };
+    let fixture = Fixture::new().await;
+    for path in ["/v1/audit/export".to_owned(), fixture.fill("/v1/threads/{id}/export")] {
+        let who = if path.contains("audit") { &fixture.owner } else { &fixture.ana };
         let answer = who.get(&path).await.expect(200);
         assert_eq!(policy(&answer), ["default-src 'none'", "sandbox"], "{path}");
         assert!(answer.header("content-disposition").starts_with("attachment; filename=\""), "{path}");
@@ -121,28 +123,28 @@ async fn s23_exports_are_attachments_that_run_nothing() {
 
 #[tokio::test]
 async fn s23_a_forged_host_is_421_and_stands_in_no_answer() {
-    let scene = Fixture::new().await;
-    let before = tables::dump(&scene.app).await;
+    let fixture = Fixture::new().await;
+    let before = tables::dump(&fixture.app).await;
     let space = json!({ "slug": "forged", "name": "Forged", "access": "public" }).to_string();
     for host in FOREIGN_HOSTS {
         for path in ["/me", "/v1/me", "/sign-in", "/livez", "/v1/openapi.json", "/mcp/spaces/x"] {
-            let request = scene.owner.request("GET", path).header("host", host).header("accept", "text/html");
-            let answer = scene.owner.send(request).await;
+            let request = fixture.owner.request("GET", path).header("host", host).header("accept", "text/html");
+            let answer = fixture.owner.send(request).await;
             assert_eq!((answer.status, answer.code()), (421, "misdirected"), "{host}{path}");
             assert!(!answer.text.contains("evil"), "{host}");
         }
-        let request = scene.owner.request("POST", "/v1/spaces").header("host", host);
+        let request = fixture.owner.request("POST", "/v1/spaces").header("host", host);
         let request = request.header("content-type", "application/json").body(space.clone());
-        scene.owner.send(request).await.expect(421);
+        fixture.owner.send(request).await.expect(421);
     }
     // Headers that name another host count for nothing.
-    let me = scene.app.anonymous().request("GET", "/me").header("x-forwarded-host", "evil.test");
-    let me = scene.app.anonymous().send(me.header("forwarded", "host=evil.test;proto=https")).await.expect(303);
+    let me = fixture.app.anonymous().request("GET", "/me").header("x-forwarded-host", "evil.test");
+    let me = fixture.app.anonymous().send(me.header("forwarded", "host=evil.test;proto=https")).await.expect(303);
     assert_eq!(me.header("location"), "/sign-in?next=%2Fme");
-    let hook = scene.owner.request("GET", &scene.fill("/v1/webhooks/{id}")).header("x-forwarded-host", "evil.test");
-    let hook = scene.owner.send(hook).await.expect(200);
-    assert!(hook.text_of("url").starts_with(scene.app.slices().config.public_url.as_str()), "{}", hook.text);
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    let hook = fixture.owner.request("GET", &fixture.fill("/v1/webhooks/{id}")).header("x-forwarded-host", "evil.test");
+    let hook = fixture.owner.send(hook).await.expect(200);
+    assert!(hook.text_of("url").starts_with(fixture.app.slices().config.public_url.as_str()), "{}", hook.text);
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -168,9 +170,9 @@ async fn s23_another_loopback_name_leads_to_the_public_address() {
 
 #[tokio::test]
 async fn s23_a_foreign_origin_is_403_on_every_unsafe_method_and_on_mcp() {
-    let scene = Fixture::new().await;
-    let before = tables::dump(&scene.app).await;
-    let port = scene.app.address.port();
+    let fixture = Fixture::new().await;
+    let before = tables::dump(&fixture.app).await;
+    let port = fixture.app.address.port();
     let origins = [
         "https://evil.test".to_owned(),
         "null".to_owned(),
@@ -181,44 +183,44 @@ async fn s23_a_foreign_origin_is_403_on_every_unsafe_method_and_on_mcp() {
         String::new(),
     ];
     for origin in &origins {
-        for operation in described(&scene.app).await.iter().filter(|operation| operation.is_change()) {
+        for operation in described(&fixture.app).await.iter().filter(|operation| operation.is_change()) {
             let who =
-                if matches!(operation.who(), Who::Public(_)) { scene.app.anonymous() } else { scene.owner.clone() };
-            let request = who.request(&operation.method, &scene.fill(&operation.path)).header("origin", origin);
+                if matches!(operation.who(), Who::Public(_)) { fixture.app.anonymous() } else { fixture.owner.clone() };
+            let request = who.request(&operation.method, &fixture.fill(&operation.path)).header("origin", origin);
             let answer = who.send(request).await;
             assert_eq!((answer.status, answer.code()), (403, "foreign_origin"), "{} {origin}", operation.name);
         }
         for route in routes().iter().filter(|route| route.post && !route.path.contains("{key}")) {
-            let request = scene.owner.request("POST", &scene.fill(&route.path)).header("origin", origin);
-            assert_eq!(scene.owner.send(request).await.code(), "foreign_origin", "{} {origin}", route.path);
+            let request = fixture.owner.request("POST", &fixture.fill(&route.path)).header("origin", origin);
+            assert_eq!(fixture.owner.send(request).await.code(), "foreign_origin", "{} {origin}", route.path);
         }
-        let gateway = scene.fill("/mcp/spaces/{space_id}");
+        let gateway = fixture.fill("/mcp/spaces/{space_id}");
         for method in ["GET", "POST", "DELETE"] {
-            let request = scene.owner.request(method, &gateway).header("origin", origin);
-            assert_eq!(scene.owner.send(request).await.code(), "foreign_origin", "{method} {gateway} {origin}");
+            let request = fixture.owner.request(method, &gateway).header("origin", origin);
+            assert_eq!(fixture.owner.send(request).await.code(), "foreign_origin", "{method} {gateway} {origin}");
         }
         // Reading from elsewhere is answered, and the browser is not told that it may read on.
-        let request = scene.owner.request("GET", "/v1/me").header("origin", origin);
-        secured("GET from elsewhere", &scene.owner.send(request).await.expect(200));
-        let preflight = scene.owner.request("OPTIONS", "/v1/spaces").header("origin", origin);
+        let request = fixture.owner.request("GET", "/v1/me").header("origin", origin);
+        secured("GET from elsewhere", &fixture.owner.send(request).await.expect(200));
+        let preflight = fixture.owner.request("OPTIONS", "/v1/spaces").header("origin", origin);
         let preflight = preflight.header("access-control-request-method", "POST");
-        secured("preflight", &scene.owner.send(preflight).await);
+        secured("preflight", &fixture.owner.send(preflight).await);
     }
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn s23_cookies_are_for_this_host_https_and_no_script() {
-    let scene = Fixture::new().await;
-    let app = &scene.app;
-    let carl = scene.carl.user.unwrap();
+    let fixture = Fixture::new().await;
+    let app = &fixture.app;
+    let carl = fixture.carl.user.unwrap();
     let password = thinkwork_primitives::Secret::from_text("a long enough password".to_owned());
     app.slices().access.password_set(app.tenant, carl, &password).await.unwrap();
     let body = json!({ "email": "carl@acme.test", "password": "a long enough password" });
     let signed_in = app.anonymous().post("/v1/sessions", body).await.expect(201);
-    let connect = scene.fill("/v1/me/mcp-servers/{id}/connect");
-    let started = scene.owner.post(&connect, json!({})).await.expect(200);
-    let pressed = scene.owner.form(&scene.fill("/me/mcp-servers/{id}/connect"), &[]).await.expect(200);
+    let connect = fixture.fill("/v1/me/mcp-servers/{id}/connect");
+    let started = fixture.owner.post(&connect, json!({})).await.expect(200);
+    let pressed = fixture.owner.form(&fixture.fill("/me/mcp-servers/{id}/connect"), &[]).await.expect(200);
     let mut count = 0;
     for answer in [&signed_in, &started, &pressed] {
         for cookie in answer.headers.get_all("set-cookie") {

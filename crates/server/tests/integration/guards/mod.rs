@@ -6,14 +6,14 @@ mod authority;
 mod canary;
 mod document;
 mod engines;
+pub mod fixture;
 mod guides;
 mod headers;
 pub mod operations;
 mod plans;
 mod record;
-pub mod scene;
 mod source;
 pub mod tables;
 mod walk;
 
-pub use scene::Fixture;
+pub use fixture::Fixture;

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{CLIENT_SECRET, Fixture, MODEL_KEY, TENANT_KEY};
+use super::fixture::{CLIENT_SECRET, Fixture, MODEL_KEY, TENANT_KEY};
 use crate::harness::TestApp;
 
 /// Who may call an operation; the word is that of `x-caller` in the document.
@@ -113,7 +113,7 @@ pub const OPERATIONS: &[(&str, Who)] = &[
 ];
 
 /// A body that the operation takes from the one who may; null where it takes none.
-pub fn body(operation: &str, scene: &Fixture) -> Value {
+pub fn body(operation: &str, fixture: &Fixture) -> Value {
     match operation {
         "POST /v1/sessions" => json!({ "email": "nobody@acme.test", "password": "marker of a wrong password" }),
         "POST /v1/invitations/accept" => json!({ "code": "marker-of-a-code", "password": "marker of a password" }),
@@ -125,11 +125,11 @@ pub fn body(operation: &str, scene: &Fixture) -> Value {
         "POST /v1/spaces" => json!({ "slug": "another", "name": "Marker cellar", "access": "private" }),
         "PATCH /v1/spaces/{id}" => json!({ "name": "Marker attic", "prompt": "Marker of a prompt" }),
         "PUT /v1/spaces/{id}/mcp-servers/{server_id}" => json!({ "tool_allowlist": ["echo"] }),
-        "POST /v1/threads" => json!({ "space_id": scene.id("spaces"), "text": "Marker of a beginning" }),
+        "POST /v1/threads" => json!({ "space_id": fixture.id("spaces"), "text": "Marker of a beginning" }),
         "PATCH /v1/threads/{id}" => json!({ "title": "Marker of a title", "status": "in_review" }),
         "POST /v1/threads/{id}/messages" => json!({ "text": "Marker of a message" }),
         "POST /v1/mcp-servers" => json!({
-            "name": "Marker of a server", "url": scene.tools.url,
+            "name": "Marker of a server", "url": fixture.tools.url,
             "auth": { "mode": "tenant_key", "secret": TENANT_KEY },
         }),
         "PATCH /v1/mcp-servers/{id}" => json!({ "name": "Marker of a new name" }),
@@ -138,7 +138,7 @@ pub fn body(operation: &str, scene: &Fixture) -> Value {
         "PUT /v1/mcp-servers/{id}/secret" => json!({ "secret": format!("{CLIENT_SECRET}-2") }),
         "POST /v1/me/mcp-servers/{id}/connect" => json!({ "return_to": "/me/connections" }),
         "POST /v1/webhooks" => json!({
-            "name": "Marker of a hook", "space_id": scene.id("open-space"), "verification": { "scheme": "bearer" },
+            "name": "Marker of a hook", "space_id": fixture.id("open-space"), "verification": { "scheme": "bearer" },
         }),
         "PATCH /v1/webhooks/{id}" => json!({ "name": "Marker of another hook" }),
         "POST /v1/webhooks/{id}/rotate" => json!({ "overlap_seconds": 60 }),
@@ -147,7 +147,7 @@ pub fn body(operation: &str, scene: &Fixture) -> Value {
         }),
         "POST /v1/webhooks/{id}/replay" => json!({ "filter": {}, "dry_run": false }),
         "PUT /v1/agent" => json!({
-            "model_base_url": scene.tools.model_url, "model": "sample", "instructions": "Marker of an instruction",
+            "model_base_url": fixture.tools.model_url, "model": "sample", "instructions": "Marker of an instruction",
             "api_key": MODEL_KEY,
         }),
         _ => Value::Null,

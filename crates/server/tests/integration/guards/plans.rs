@@ -32,10 +32,10 @@ const LARGE: [&str; 10] = [
 const NOT_A_LIST: [&str; 2] = ["/v1/threads/{id}/stream", "/v1/audit/export"];
 
 /// A value of each filter that the document names.
-fn value(scene: &Fixture, name: &str) -> String {
-    let user = || scene.ana.user.unwrap().to_string();
+fn value(fixture: &Fixture, name: &str) -> String {
+    let user = || fixture.ana.user.unwrap().to_string();
     match name {
-        "space" => scene.id("open-space").to_owned(),
+        "space" => fixture.id("open-space").to_owned(),
         "status" => "todo".to_owned(),
         "channel" => "HOOK".to_owned(),
         "requester" | "actor" | "subject" | "user" => user(),
@@ -43,7 +43,7 @@ fn value(scene: &Fixture, name: &str) -> String {
         "since" => "2026-01-01T00:00:00Z".to_owned(),
         "until" => "2036-01-01T00:00:00Z".to_owned(),
         "action" => "thread.".to_owned(),
-        "thread" => scene.id("threads").to_owned(),
+        "thread" => fixture.id("threads").to_owned(),
         "result" => "applied".to_owned(),
         "scope" => "read".to_owned(),
         other => panic!("give the filter {other} a value in guards/plans.rs"),
@@ -52,8 +52,8 @@ fn value(scene: &Fixture, name: &str) -> String {
 
 /// Every address that is read: each list with each combination of its filters, from its begin and from a place in it, and
 /// each page.
-async fn addresses(scene: &Fixture) -> Vec<String> {
-    let document = scene.owner.get("/v1/openapi.json").await.expect(200).json;
+async fn addresses(fixture: &Fixture) -> Vec<String> {
+    let document = fixture.owner.get("/v1/openapi.json").await.expect(200).json;
     let mut addresses = Vec::new();
     let gets = OPERATIONS.iter().filter_map(|(operation, _)| operation.strip_prefix("GET "));
     for path in gets.filter(|path| !NOT_A_LIST.contains(path)) {
@@ -61,31 +61,31 @@ async fn addresses(scene: &Fixture) -> Vec<String> {
         let of_query = parameters.iter().filter(|parameter| parameter["in"] == "query");
         let names: Vec<&str> = of_query.map(|parameter| parameter["name"].as_str().unwrap()).collect();
         let filters: Vec<&str> = names.iter().copied().filter(|name| !["limit", "after"].contains(name)).collect();
-        let address = scene.fill(path);
+        let address = fixture.fill(path);
         for chosen in 0_u32..1 << filters.len() {
             let chosen = filters.iter().enumerate().filter(|(place, _)| chosen >> place & 1 == 1);
             let mut query = url::form_urlencoded::Serializer::new(String::new());
             for (_, name) in chosen {
-                query.append_pair(name, &value(scene, name));
+                query.append_pair(name, &value(fixture, name));
             }
             let query = query.finish();
             addresses.push(format!("{address}?{query}"));
-            if let Some(place) = place(scene, path) {
+            if let Some(place) = place(fixture, path) {
                 addresses.push(format!("{address}?{query}&after={place}"));
             }
         }
     }
     let pages = guarded().into_iter().filter(|route| route.get && !route.path.starts_with("/v1/"));
-    addresses.extend(pages.map(|route| scene.fill(&route.path)));
+    addresses.extend(pages.map(|route| fixture.fill(&route.path)));
     addresses
 }
 
 /// A place in a list by time.
-fn place(scene: &Fixture, path: &str) -> Option<String> {
+fn place(fixture: &Fixture, path: &str) -> Option<String> {
     let id = match path {
-        "/v1/threads" => scene.id("threads"),
+        "/v1/threads" => fixture.id("threads"),
         "/v1/audit" => "aud_01KG9Z8V3M7Q2R4T6W8X0Y1Z30",
-        "/v1/webhooks/{id}/deliveries" => scene.id("deliveries"),
+        "/v1/webhooks/{id}/deliveries" => fixture.id("deliveries"),
         "/v1/me/connections/{id}/uses" => "aud_01KG9Z8V3M7Q2R4T6W8X0Y1Z30",
         _ => return None,
     };
@@ -93,10 +93,10 @@ fn place(scene: &Fixture, path: &str) -> Option<String> {
 }
 
 /// Every statement that reading these issues.
-async fn statements(scene: &Fixture, addresses: &[String]) -> BTreeSet<String> {
+async fn statements(fixture: &Fixture, addresses: &[String]) -> BTreeSet<String> {
     let (log, _guard) = Log::begin();
     for address in addresses {
-        for reader in [&scene.owner, &scene.ana] {
+        for reader in [&fixture.owner, &fixture.ana] {
             let answer = reader.get(address).await;
             assert!([200, 303, 307, 403, 404, 409].contains(&answer.status), "{address}: {}", answer.text);
         }
@@ -113,21 +113,21 @@ async fn statements(scene: &Fixture, addresses: &[String]) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn no_list_filter_count_or_page_reads_a_large_table_as_a_whole() {
-    let scene = Fixture::new().await;
-    let addresses = addresses(&scene).await;
+    let fixture = Fixture::new().await;
+    let addresses = addresses(&fixture).await;
     assert!(addresses.len() > 150, "only {} lists and pages were found", addresses.len());
-    let statements = statements(&scene, &addresses).await;
+    let statements = statements(&fixture, &addresses).await;
     // One alone: what is set for it holds for what follows.
-    let config = &scene.app.app.config;
+    let config = &fixture.app.app.config;
     let owner = config.database_migration_url.as_ref().unwrap_or(&config.database_url);
     let options = ConnectOptions::new(owner).max_connections(1).to_owned();
     let connection = Database::connect(options).await.unwrap();
     let mut findings = Vec::new();
-    if is_postgres(&scene.app) {
-        furnish(&scene, &connection).await;
+    if is_postgres(&fixture.app) {
+        furnish(&fixture, &connection).await;
     }
     for sql in &statements {
-        let (plan, problems) = if is_postgres(&scene.app) {
+        let (plan, problems) = if is_postgres(&fixture.app) {
             let plan = plan_on_postgres(&connection, sql).await;
             let problems = problems_on_postgres(&plan);
             (plan, problems)
@@ -252,7 +252,7 @@ const COPIES: [(&str, &[(&str, &str)]); 8] = [
 ];
 
 /// Makes the large tables large, and reads as the server does.
-async fn furnish(scene: &Fixture, connection: &DatabaseConnection) {
+async fn furnish(fixture: &Fixture, connection: &DatabaseConnection) {
     let run =
         async |sql: &str| connection.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
     // Without foreign keys: what rows refer to plays no part in a plan.
@@ -293,7 +293,7 @@ async fn furnish(scene: &Fixture, connection: &DatabaseConnection) {
     run("SET enable_seqscan = off").await;
     run("SET plan_cache_mode = force_generic_plan").await;
     run("SET ROLE thinkwork_app").await;
-    run(&format!("SET tw.tenant = '{}'", scene.app.tenant.uuid())).await;
+    run(&format!("SET tw.tenant = '{}'", fixture.app.tenant.uuid())).await;
 }
 
 async fn plan_on_postgres(connection: &DatabaseConnection, sql: &str) -> Vec<String> {

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use thinkwork_primitives::Secret;
 
+use super::fixture::{Fixture, after};
 use super::operations::{body, described};
-use super::scene::{Fixture, after};
 use super::tables;
 use crate::harness::{Client, Response};
 
@@ -64,7 +64,7 @@ const LOOKS: [&str; 2] = ["POST /v1/mcp-servers/{id}/test", "POST /v1/mcp-server
 
 /// A tenant's life, one operation after the other.
 struct Life {
-    scene: Fixture,
+    fixture: Fixture,
     done: BTreeSet<String>,
     findings: Vec<String>,
 }
@@ -72,12 +72,12 @@ struct Life {
 impl Life {
     /// Does an operation with the body that the table of operations has for it.
     async fn act(&mut self, who: &Client, operation: &str, status: u16) -> Response {
-        let body = body(operation, &self.scene);
+        let body = body(operation, &self.fixture);
         self.act_with(who, operation, body, status).await
     }
 
     async fn act_with(&mut self, who: &Client, operation: &str, body: Value, status: u16) -> Response {
-        let path = self.scene.fill(operation.split_once(' ').unwrap().1);
+        let path = self.fixture.fill(operation.split_once(' ').unwrap().1);
         self.act_at(who, operation, &path, body, status).await
     }
 
@@ -86,19 +86,19 @@ impl Life {
         let method = operation.split_once(' ').unwrap().0;
         let own = event_of(operation);
         let broken = own.filter(|_| !LOOKS.contains(&operation));
-        let before = tables::dump(&self.scene.app).await;
-        self.scene.record_break(broken).await;
+        let before = tables::dump(&self.fixture.app).await;
+        self.fixture.record_break(broken).await;
         let refused = who.with_json(method, path, body.clone()).await;
-        self.scene.record_mend().await;
-        let mut changed = tables::changes(&before, &tables::dump(&self.scene.app).await);
+        self.fixture.record_mend().await;
+        let mut changed = tables::changes(&before, &tables::dump(&self.fixture.app).await);
         // A try to sign in counts, however it ends.
         changed.retain(|row| !row.starts_with("quota "));
         if refused.status != 500 || !changed.is_empty() {
             self.findings.push(format!("{operation} without {broken:?}: {} {changed:?}", refused.status));
         }
-        let before = self.scene.payloads().await;
+        let before = self.fixture.payloads().await;
         let answer = who.with_json(method, path, body).await.expect(status);
-        let after = self.scene.payloads().await;
+        let after = self.fixture.payloads().await;
         let events: Vec<(&str, Value)> = after.difference(&before).map(|text| read(text)).collect();
         let actions: Vec<&str> = events.iter().map(|(action, _)| *action).collect();
         if !own.is_some_and(|own| actions.contains(&own)) {
@@ -177,21 +177,21 @@ impl Fixture {
 }
 
 async fn people(life: &mut Life) {
-    let owner = life.scene.owner.clone();
+    let owner = life.fixture.owner.clone();
     life.act(&owner, "POST /v1/users", 201).await;
     life.act(&owner, "PATCH /v1/users/{id}", 200).await;
     let renewed = life.act(&owner, "POST /v1/users/{id}/invitation", 200).await;
     let code = after(&renewed.text_of("invite_url"), "code=");
     let accept = json!({ "code": code, "password": "marker of a long password" });
-    let anyone = life.scene.app.anonymous();
+    let anyone = life.fixture.app.anonymous();
     life.act_with(&anyone, "POST /v1/invitations/accept", accept, 200).await;
-    let tenant = life.scene.app.tenant;
-    let user = life.scene.carl.user.unwrap();
+    let tenant = life.fixture.app.tenant;
+    let user = life.fixture.carl.user.unwrap();
     let password = Secret::from_text("marker of carls password".to_owned());
-    life.scene.app.slices().access.password_set(tenant, user, &password).await.unwrap();
+    life.fixture.app.slices().access.password_set(tenant, user, &password).await.unwrap();
     let sign_in = json!({ "email": "carl@acme.test", "password": "marker of carls password" });
     life.act_with(&anyone, "POST /v1/sessions", sign_in, 201).await;
-    let carl = life.scene.app.session_of(user).await;
+    let carl = life.fixture.app.session_of(user).await;
     let change =
         json!({ "current_password": "marker of carls password", "new_password": "marker of carls new password" });
     life.act_with(&carl, "PUT /v1/me/password", change, 204).await;
@@ -201,8 +201,8 @@ async fn people(life: &mut Life) {
 }
 
 async fn work(life: &mut Life) {
-    let owner = life.scene.owner.clone();
-    let ana = life.scene.ana.clone();
+    let owner = life.fixture.owner.clone();
+    let ana = life.fixture.ana.clone();
     life.act(&owner, "POST /v1/spaces", 201).await;
     life.act(&owner, "PATCH /v1/spaces/{id}", 200).await;
     life.act(&owner, "PUT /v1/spaces/{id}/members/{user_id}", 200).await;
@@ -217,13 +217,13 @@ async fn work(life: &mut Life) {
 }
 
 async fn servers(life: &mut Life) {
-    let owner = life.scene.owner.clone();
+    let owner = life.fixture.owner.clone();
     life.act(&owner, "POST /v1/mcp-servers", 201).await;
     life.act(&owner, "PATCH /v1/mcp-servers/{id}", 200).await;
     life.act(&owner, "PUT /v1/mcp-servers/{id}/secret", 200).await;
     life.act(&owner, "POST /v1/mcp-servers/{id}/test", 200).await;
     life.act(&owner, "POST /v1/mcp-servers/{id}/tools/refresh", 200).await;
-    let shown = owner.get(&life.scene.fill("/v1/mcp-servers/{id}")).await.expect(200);
+    let shown = owner.get(&life.fixture.fill("/v1/mcp-servers/{id}")).await.expect(200);
     let approval = json!({ "definition_hash": shown.json["definition_hash"] });
     life.act_with(&owner, "POST /v1/mcp-servers/{id}/approve", approval, 200).await;
     life.act(&owner, "POST /v1/mcp-servers/{id}/reject", 200).await;
@@ -231,23 +231,23 @@ async fn servers(life: &mut Life) {
 }
 
 async fn connections(life: &mut Life) {
-    let owner = life.scene.owner.clone();
-    let ana = life.scene.ana.clone();
-    let server = life.scene.id("me/mcp-servers").to_owned();
+    let owner = life.fixture.owner.clone();
+    let ana = life.fixture.ana.clone();
+    let server = life.fixture.id("me/mcp-servers").to_owned();
     life.act(&ana, "POST /v1/me/mcp-servers/{id}/connect", 200).await;
     life.act(&ana, "DELETE /v1/me/connections/{id}", 200).await;
-    life.scene.connect(&ana, &server).await;
+    life.fixture.connect(&ana, &server).await;
     life.act(&ana, "DELETE /v1/me/mcp-servers/{id}/connection", 204).await;
-    life.scene.connect(&ana, &server).await;
+    life.fixture.connect(&ana, &server).await;
     let connections = ana.get("/v1/me/connections").await.expect(200);
     let connection = connections.json["items"][0]["id"].as_str().unwrap().to_owned();
-    life.scene.ids.insert("connections", connection);
+    life.fixture.ids.insert("connections", connection);
     life.act(&owner, "POST /v1/connections/{id}/revoke", 200).await;
     life.act(&ana, "DELETE /v1/me/sessions/{id}", 204).await;
 }
 
 async fn webhooks(life: &mut Life) {
-    let owner = life.scene.owner.clone();
+    let owner = life.fixture.owner.clone();
     life.act(&owner, "POST /v1/webhooks", 201).await;
     life.act(&owner, "PATCH /v1/webhooks/{id}", 200).await;
     life.act(&owner, "POST /v1/webhooks/{id}/rotate", 200).await;
@@ -259,13 +259,13 @@ async fn webhooks(life: &mut Life) {
 
 #[tokio::test]
 async fn l36_l82_every_change_leaves_its_event_in_its_own_transaction() {
-    let mut life = Life { scene: Fixture::new().await, done: BTreeSet::new(), findings: Vec::new() };
+    let mut life = Life { fixture: Fixture::new().await, done: BTreeSet::new(), findings: Vec::new() };
     people(&mut life).await;
     work(&mut life).await;
     servers(&mut life).await;
     connections(&mut life).await;
     webhooks(&mut life).await;
-    for operation in described(&life.scene.app).await.iter().filter(|operation| operation.is_change()) {
+    for operation in described(&life.fixture.app).await.iter().filter(|operation| operation.is_change()) {
         if !life.done.contains(&operation.name) {
             life.findings.push(format!("{} was not done: add it to guards/record.rs", operation.name));
         }

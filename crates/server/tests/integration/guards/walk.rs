@@ -6,14 +6,14 @@ pub mod pages;
 
 use serde_json::Value;
 
+use super::fixture::Fixture;
 use super::operations::{Described, OPERATIONS, Who, body, described};
-use super::scene::Fixture;
 use super::tables;
 use crate::harness::{Client, Response, TestApp};
 
 /// Calls an operation at this path, with the body that it takes.
-async fn call(scene: &Fixture, who: &Client, operation: &Described, path: &str) -> Response {
-    match body(&operation.name, scene) {
+async fn call(fixture: &Fixture, who: &Client, operation: &Described, path: &str) -> Response {
+    match body(&operation.name, fixture) {
         Value::Null if operation.takes_body => panic!("{}: give it a body in guards/operations.rs", operation.name),
         Value::Null => who.send(who.request(&operation.method, path)).await,
         body => who.with_json(&operation.method, path, body).await,
@@ -82,36 +82,36 @@ async fn l80_every_operation_says_who_may_call_it_and_is_known_here() {
 
 #[tokio::test]
 async fn l80_a_stranger_gets_nowhere() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
-    let mut forged = scene.app.anonymous();
+    let before = tables::dump(&fixture.app).await;
+    let mut forged = fixture.app.anonymous();
     forged.cookie = Some("__Host-tw_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned());
     let strangers =
-        [scene.app.anonymous(), forged, scene.app.bearer("twp_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")];
-    for operation in described(&scene.app).await {
+        [fixture.app.anonymous(), forged, fixture.app.bearer("twp_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")];
+    for operation in described(&fixture.app).await {
         if matches!(operation.who(), Who::Public(_)) {
             continue;
         }
         for stranger in &strangers {
-            let answer = call(&scene, stranger, &operation, &scene.fill(&operation.path)).await;
+            let answer = call(&fixture, stranger, &operation, &fixture.fill(&operation.path)).await;
             findings.expect(&operation.name, &answer, 401, "not_signed_in");
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn l80_a_session_without_its_csrf_token_changes_nothing() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let mut owner = scene.owner.clone();
-    for csrf in [None, Some("wrong".to_owned()), scene.ana.csrf.clone()] {
+    let mut owner = fixture.owner.clone();
+    for csrf in [None, Some("wrong".to_owned()), fixture.ana.csrf.clone()] {
         owner.csrf = csrf;
-        for operation in described(&scene.app).await {
+        for operation in described(&fixture.app).await {
             if operation.is_change() && !matches!(operation.who(), Who::Public(_)) {
-                let answer = call(&scene, &owner, &operation, &scene.fill(&operation.path)).await;
+                let answer = call(&fixture, &owner, &operation, &fixture.fill(&operation.path)).await;
                 findings.expect(&operation.name, &answer, 403, "csrf");
             }
         }
@@ -121,18 +121,18 @@ async fn l80_a_session_without_its_csrf_token_changes_nothing() {
 
 #[tokio::test]
 async fn l80_a_member_is_refused_what_operators_do_and_sees_nothing_of_others() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
     let token = serde_json::json!({ "name": "x", "kind": "personal", "audience": "api", "scopes": ["write"] });
-    let token = scene.carl.post("/v1/tokens", token).await.expect(201).text_of("token");
-    let before = tables::dump(&scene.app).await;
-    for member in [scene.carl.clone(), scene.app.bearer(&token)] {
-        for operation in described(&scene.app).await {
+    let token = fixture.carl.post("/v1/tokens", token).await.expect(201).text_of("token");
+    let before = tables::dump(&fixture.app).await;
+    for member in [fixture.carl.clone(), fixture.app.bearer(&token)] {
+        for operation in described(&fixture.app).await {
             let answer = match operation.who() {
-                Who::Operator => call(&scene, &member, &operation, &scene.fill(&operation.path)).await,
+                Who::Operator => call(&fixture, &member, &operation, &fixture.fill(&operation.path)).await,
                 // Ana's session, token, connection, her Space and her thread in it.
                 Who::Caller | Who::Member if operation.path.contains('{') && !is_of_the_tenant(&operation) => {
-                    call(&scene, &member, &operation, &scene.fill(&operation.path)).await
+                    call(&fixture, &member, &operation, &fixture.fill(&operation.path)).await
                 }
                 _ => continue,
             };
@@ -141,7 +141,7 @@ async fn l80_a_member_is_refused_what_operators_do_and_sees_nothing_of_others() 
         }
     }
     findings.end();
-    let changed = tables::changes(&before, &tables::dump(&scene.app).await);
+    let changed = tables::changes(&before, &tables::dump(&fixture.app).await);
     let changed: Vec<_> = changed.iter().filter(|row| !row.starts_with("token ")).collect();
     assert!(changed.is_empty(), "{changed:?}");
 }
@@ -153,64 +153,64 @@ fn is_of_the_tenant(operation: &Described) -> bool {
 
 #[tokio::test]
 async fn l80_another_tenants_owner_finds_nothing_here_and_changes_nothing() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
-    for operation in described(&scene.app).await {
+    let before = tables::dump(&fixture.app).await;
+    for operation in described(&fixture.app).await {
         let mut paths = Vec::new();
         if operation.path.contains('{') {
-            paths.push(scene.fill(&operation.path));
+            paths.push(fixture.fill(&operation.path));
             // Their own Space with our person or server in it.
-            paths.push(scene.filled(&operation.path, |kind| match kind {
-                "spaces" => scene.other_space.clone(),
-                kind => scene.id(kind).to_owned(),
+            paths.push(fixture.filled(&operation.path, |kind| match kind {
+                "spaces" => fixture.other_space.clone(),
+                kind => fixture.id(kind).to_owned(),
             }));
         } else if operation.name == "POST /v1/threads" {
             paths.push(operation.path.clone());
         } else if operation.name == "POST /v1/webhooks" {
             // 422 about the field, as for a Space that is nowhere.
-            let mut nowhere = body(&operation.name, &scene);
+            let mut nowhere = body(&operation.name, &fixture);
             nowhere["space_id"] = serde_json::json!(thinkwork_primitives::SpaceId::new());
-            let nowhere = scene.other.post(&operation.path, nowhere).await.expect(422);
-            let ours = call(&scene, &scene.other, &operation, &operation.path).await.expect(422);
+            let nowhere = fixture.other.post(&operation.path, nowhere).await.expect(422);
+            let ours = call(&fixture, &fixture.other, &operation, &operation.path).await.expect(422);
             assert_eq!(ours.json["error"]["fields"], nowhere.json["error"]["fields"]);
         }
         if operation.path.starts_with("/v1/spaces/{id}") && !operation.path.contains("_id}") {
             paths.truncate(1);
         }
         for path in paths {
-            let answer = call(&scene, &scene.other, &operation, &path).await;
+            let answer = call(&fixture, &fixture.other, &operation, &path).await;
             findings.expect(&format!("{} {path}", operation.method), &answer, 404, "not_found");
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn l80_no_list_of_another_tenant_names_anything_here() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     // A tenant has one agent, which no id leads to.
-    scene.owner.put("/v1/agent", body("PUT /v1/agent", &scene)).await.expect(200);
-    let shown = scene.owner.get("/v1/agent").await.expect(200);
+    fixture.owner.put("/v1/agent", body("PUT /v1/agent", &fixture)).await.expect(200);
+    let shown = fixture.owner.get("/v1/agent").await.expect(200);
     assert!(shown.text.to_lowercase().contains("marker"), "{}", shown.text);
-    for operation in described(&scene.app).await {
+    for operation in described(&fixture.app).await {
         if operation.is_change() || operation.path.contains('{') {
             continue;
         }
-        let answer = call(&scene, &scene.other, &operation, &operation.path).await.expect(200);
-        for (kind, id) in &scene.ids {
+        let answer = call(&fixture, &fixture.other, &operation, &operation.path).await.expect(200);
+        for (kind, id) in &fixture.ids {
             assert!(!answer.text.contains(id.as_str()), "{} shows {kind}: {}", operation.name, answer.text);
         }
         assert!(!answer.text.to_lowercase().contains("marker"), "{}: {}", operation.name, answer.text);
-        let ours = call(&scene, &scene.owner, &operation, &operation.path).await.expect(200);
+        let ours = call(&fixture, &fixture.owner, &operation, &operation.path).await.expect(200);
         assert!(ours.text.len() > 2, "{}", operation.name);
     }
 }
 
 #[tokio::test]
 async fn l81_what_is_no_id_is_not_found_and_never_an_error_inside() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
     let wrong = [
         "closed",
@@ -229,24 +229,24 @@ async fn l81_what_is_no_id_is_not_found_and_never_an_error_inside() {
         "'%20OR%201=1--",
     ];
     let long = "a".repeat(4_000);
-    let before = tables::dump(&scene.app).await;
-    for operation in described(&scene.app).await {
+    let before = tables::dump(&fixture.app).await;
+    for operation in described(&fixture.app).await {
         for place in operation.path.matches('{').enumerate().map(|(place, _)| place) {
             let others =
-                [scene.id("spaces").to_owned(), scene.id("users").to_owned(), scene.id("threads").to_lowercase()];
+                [fixture.id("spaces").to_owned(), fixture.id("users").to_owned(), fixture.id("threads").to_lowercase()];
             let texts = wrong.iter().map(|text| (*text).to_owned()).chain([long.clone()]);
-            let texts = texts.chain(others.into_iter().filter(|id| !scene.fill(&operation.path).contains(id)));
+            let texts = texts.chain(others.into_iter().filter(|id| !fixture.fill(&operation.path).contains(id)));
             for text in texts {
                 let at = std::cell::Cell::new(0);
-                let path = scene.filled(&operation.path, |kind| {
+                let path = fixture.filled(&operation.path, |kind| {
                     let here = at.replace(at.get() + 1) == place;
-                    if here { text.clone() } else { scene.id(kind).to_owned() }
+                    if here { text.clone() } else { fixture.id(kind).to_owned() }
                 });
-                let answer = call(&scene, &scene.owner, &operation, &path).await;
+                let answer = call(&fixture, &fixture.owner, &operation, &path).await;
                 findings.expect(&format!("{} {path}", operation.method), &answer, 404, "not_found");
             }
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }

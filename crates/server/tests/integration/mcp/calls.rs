@@ -8,19 +8,19 @@ use super::{Guarded, McpFixture, Upstream, call, decide, refresh_and_decide, reg
 
 #[tokio::test]
 async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
-    let world = McpFixture::new().await;
-    let personal = world.personal("mine").await;
-    world.usable("open", json!({ "mode": "none" })).await;
+    let fixture = McpFixture::new().await;
+    let personal = fixture.personal("mine").await;
+    fixture.usable("open", json!({ "mode": "none" })).await;
     let key = json!({ "mode": "tenant_key", "secret": "the-tenants-own-key-0001" });
-    world.usable("keyed", key).await;
-    let token = world.connect(&world.owner, &personal).await;
-    let agent = world.agent(&world.owner).await;
+    fixture.usable("keyed", key).await;
+    let token = fixture.connect(&fixture.owner, &personal).await;
+    let agent = fixture.agent(&fixture.owner).await;
     let bearer = agent.bearer.clone().unwrap();
     for name in ["mine__echo", "open__echo", "keyed__echo"] {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
             "name": name, "arguments": { "text": "hello" }, "_meta": { "progressToken": "inbound-canary" },
         }});
-        let request = rpc_request(&agent, &world.gateway())
+        let request = rpc_request(&agent, &fixture.gateway())
             .header("cookie", "__Host-tw_session=inbound-canary")
             .header("x-forwarded-for", "inbound-canary")
             .header("proxy-authorization", "Bearer inbound-canary")
@@ -28,10 +28,10 @@ async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
             .header("user-agent", "inbound-canary");
         assert_eq!(said(&agent.send(request.body(body.to_string())).await), "hello");
     }
-    let calls = world.upstream.calls();
+    let calls = fixture.upstream.calls();
     let bearers: Vec<Option<&str>> = calls.iter().map(|request| request.bearer()).collect();
     assert_eq!(bearers, [Some(token.as_str()), None, Some("the-tenants-own-key-0001")]);
-    for request in world.upstream.seen() {
+    for request in fixture.upstream.seen() {
         let whole = format!("{:?} {}", request.headers, request.body);
         assert!(!whole.contains(&bearer) && !whole.contains("inbound-canary"), "{whole}");
         let other =
@@ -39,26 +39,26 @@ async fn l52_nothing_of_the_callers_request_reaches_the_upstream() {
         assert_eq!(other, None);
     }
     // And the upstream's own token opens nothing here.
-    world.app.bearer(&token).get("/v1/me").await.expect(401);
-    call(&world.app.bearer(&token), &world.gateway(), "mine__echo", json!({})).await.expect(401);
+    fixture.app.bearer(&token).get("/v1/me").await.expect(401);
+    call(&fixture.app.bearer(&token), &fixture.gateway(), "mine__echo", json!({})).await.expect(401);
 }
 
 #[tokio::test]
 async fn l55_a_secret_that_a_tool_says_back_is_nowhere_in_what_comes_out() {
-    let world = McpFixture::new().await;
-    let personal = world.personal("mine").await;
+    let fixture = McpFixture::new().await;
+    let personal = fixture.personal("mine").await;
     let key = "the-tenants-own-key-0001";
-    world.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
-    let token = world.connect(&world.owner, &personal).await;
-    let agent = world.agent(&world.owner).await;
+    fixture.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
+    let token = fixture.connect(&fixture.owner, &personal).await;
+    let agent = fixture.agent(&fixture.owner).await;
     for (name, secret) in [("mine__whoami", token.as_str()), ("keyed__whoami", key)] {
-        let answer = world.call(&agent, name).await;
+        let answer = fixture.call(&agent, name).await;
         assert!(said(&answer).starts_with("you sent "), "{}", answer.text);
-        let turn = world.turn(&world.owner, &format!("/tool {name} {{}}")).await;
+        let turn = fixture.turn(&fixture.owner, &format!("/tool {name} {{}}")).await;
         assert_eq!(turn["status"], "succeeded", "{turn}");
         let thread = text(&turn, "thread_id");
-        let export = world.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text;
-        let page = world.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text;
+        let export = fixture.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text;
+        let page = fixture.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text;
         assert!(export.contains("you sent ") && page.contains("you sent "));
         let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
         use base64::Engine as _;
@@ -73,8 +73,8 @@ async fn l55_a_secret_that_a_tool_says_back_is_nowhere_in_what_comes_out() {
     // What would break out of a header is refused when it is entered, and says nothing of itself.
     for bad in ["broken\r\nx-evil: 1", "broken\nline-of-a-key", "nul\u{0}nul-nul-nul-nul", "", "   "] {
         let auth = json!({ "mode": "tenant_key", "secret": bad });
-        let body = json!({ "name": "bad", "url": world.upstream.url(), "auth": auth });
-        let refused = world.owner.post("/v1/mcp-servers", body).await.expect(422);
+        let body = json!({ "name": "bad", "url": fixture.upstream.url(), "auth": auth });
+        let refused = fixture.owner.post("/v1/mcp-servers", body).await.expect(422);
         assert!(!refused.text.contains("evil") && !refused.text.contains("line-of"), "{}", refused.text);
     }
 }
@@ -94,18 +94,18 @@ fn none_holds(secret: &str, texts: &[&str]) {
 
 #[tokio::test]
 async fn l55_a_secret_that_is_said_back_by_a_stream_or_in_a_refusal_is_nowhere_in_what_comes_out() {
-    let world = McpFixture::new().await;
+    let fixture = McpFixture::new().await;
     let key = "the-tenants-own-key-0001";
-    world.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
-    let agent = world.agent(&world.owner).await;
+    fixture.usable("keyed", json!({ "mode": "tenant_key", "secret": key, "header": "X-Key" })).await;
+    let agent = fixture.agent(&fixture.owner).await;
     for (streams, refuses) in [(true, false), (false, true)] {
-        world.upstream.set(|ways| (ways.streams, ways.refuses) = (streams, refuses));
-        let answer = world.call(&agent, "keyed__whoami").await;
+        fixture.upstream.set(|ways| (ways.streams, ways.refuses) = (streams, refuses));
+        let answer = fixture.call(&agent, "keyed__whoami").await;
         assert!(answer.text.contains("you sent "), "{}", answer.text);
-        let turn = world.turn(&world.owner, "/tool keyed__whoami {}").await;
+        let turn = fixture.turn(&fixture.owner, "/tool keyed__whoami {}").await;
         let thread = text(&turn, "thread_id");
-        let export = world.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text;
-        let page = world.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text;
+        let export = fixture.owner.get(&format!("/v1/threads/{thread}/export")).await.expect(200).text;
+        let page = fixture.owner.get(&format!("/me/threads/{thread}")).await.expect(200).text;
         assert!(export.contains("you sent "), "{export}");
         none_holds(key, &[&answer.text, &export, &page]);
     }
@@ -113,60 +113,60 @@ async fn l55_a_secret_that_is_said_back_by_a_stream_or_in_a_refusal_is_nowhere_i
 
 #[tokio::test]
 async fn l21_a_call_that_meets_a_401_is_made_once_more_with_a_fresh_token() {
-    let world = McpFixture::new().await;
-    let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
-    let first = world.connect(&world.owner, &id).await;
-    refresh_and_decide(&world.owner, &id).await;
-    world.upstream.set(|ways| ways.guarded = Guarded::CallsOnly);
-    let agent = world.agent(&world.owner).await;
+    let fixture = McpFixture::new().await;
+    let id = fixture.usable("notes", json!({ "mode": "user_oauth" })).await;
+    let first = fixture.connect(&fixture.owner, &id).await;
+    refresh_and_decide(&fixture.owner, &id).await;
+    fixture.upstream.set(|ways| ways.guarded = Guarded::CallsOnly);
+    let agent = fixture.agent(&fixture.owner).await;
     let bearers = || -> Vec<String> {
-        world.upstream.calls().iter().map(|request| request.bearer().unwrap().to_owned()).collect()
+        fixture.upstream.calls().iter().map(|request| request.bearer().unwrap().to_owned()).collect()
     };
-    world.issuer.refuse_access(&first);
-    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    fixture.issuer.refuse_access(&first);
+    assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
     let sent = bearers();
     assert_eq!((sent.len(), &sent[0]), (2, &first));
-    assert!(world.issuer.accepts(&sent[1]));
+    assert!(fixture.issuer.accepts(&sent[1]));
     // Refused again within the minute, nothing is forced and nothing is tried any more.
-    world.issuer.refuse_access(&sent[1]);
-    let barred = world.call(&agent, "notes__echo").await;
+    fixture.issuer.refuse_access(&sent[1]);
+    let barred = fixture.call(&agent, "notes__echo").await;
     assert!(said(&barred).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", barred.text);
     assert_eq!(bearers().len(), 3);
-    assert_eq!(world.issuer.look(|seen| seen.refreshes()), 1);
+    assert_eq!(fixture.issuer.look(|seen| seen.refreshes()), 1);
 }
 
 #[tokio::test]
 async fn l21_a_call_that_meets_two_401s_is_made_no_third_time() {
-    let world = McpFixture::new().await;
+    let fixture = McpFixture::new().await;
     // A server that names our issuer and takes tokens of another alone.
     let strict = Upstream::start(&crate::oauth::Issuer::start().await).await;
     strict.set(|ways| {
         ways.guarded = Guarded::CallsOnly;
-        ways.moved_to = Some(world.issuer.clone());
+        ways.moved_to = Some(fixture.issuer.clone());
     });
-    let id = text(&register(&world.owner, &strict, "notes", json!({ "mode": "user_oauth" })).await, "id");
-    decide(&world.owner, &id).await;
-    world.serve(&id, json!({})).await;
-    world.connect(&world.owner, &id).await;
-    refresh_and_decide(&world.owner, &id).await;
-    let agent = world.agent(&world.owner).await;
-    let barred = world.call(&agent, "notes__echo").await;
+    let id = text(&register(&fixture.owner, &strict, "notes", json!({ "mode": "user_oauth" })).await, "id");
+    decide(&fixture.owner, &id).await;
+    fixture.serve(&id, json!({})).await;
+    fixture.connect(&fixture.owner, &id).await;
+    refresh_and_decide(&fixture.owner, &id).await;
+    let agent = fixture.agent(&fixture.owner).await;
+    let barred = fixture.call(&agent, "notes__echo").await;
     assert!(said(&barred).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", barred.text);
-    assert_eq!((strict.calls().len(), world.issuer.look(|seen| seen.refreshes())), (2, 1));
+    assert_eq!((strict.calls().len(), fixture.issuer.look(|seen| seen.refreshes())), (2, 1));
 }
 
 #[tokio::test]
 async fn s03_a_session_at_an_upstream_is_one_persons() {
-    let world = McpFixture::new().await;
-    let id = world.personal("notes").await;
-    let bo = world.app.member("bo").await;
-    world.connect(&bo, &id).await;
-    for who in [&world.owner, &bo, &world.owner] {
-        let agent = world.agent(who).await;
-        assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let bo = fixture.app.member("bo").await;
+    fixture.connect(&bo, &id).await;
+    for who in [&fixture.owner, &bo, &fixture.owner] {
+        let agent = fixture.agent(who).await;
+        assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
     }
     let mut holders: HashMap<String, String> = HashMap::new();
-    for request in world.upstream.calls() {
+    for request in fixture.upstream.calls() {
         let session = request.headers["mcp-session-id"].to_str().unwrap().to_owned();
         let bearer = request.bearer().unwrap().to_owned();
         assert_eq!(*holders.entry(session).or_insert(bearer.clone()), bearer, "{request:?}");
@@ -176,8 +176,8 @@ async fn s03_a_session_at_an_upstream_is_one_persons() {
 
 #[tokio::test]
 async fn l47_a_server_that_knows_only_what_it_must_stays_connected() {
-    let world = McpFixture::new().await;
-    world.upstream.set(|ways| {
+    let fixture = McpFixture::new().await;
+    fixture.upstream.set(|ways| {
         ways.unknown_methods = vec![
             "ping",
             "logging/setLevel",
@@ -187,70 +187,70 @@ async fn l47_a_server_that_knows_only_what_it_must_stays_connected() {
             "server/discover",
         ];
     });
-    world.usable("notes", json!({ "mode": "none" })).await;
-    let agent = world.agent(&world.owner).await;
-    world.call(&agent, "notes__echo").await;
-    let greeted = world.upstream.of("initialize").len();
+    fixture.usable("notes", json!({ "mode": "none" })).await;
+    let agent = fixture.agent(&fixture.owner).await;
+    fixture.call(&agent, "notes__echo").await;
+    let greeted = fixture.upstream.of("initialize").len();
     for _ in 0..3 {
-        assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
-        assert_eq!(world.turn(&world.owner, "/tool notes__echo {}").await["status"], "succeeded");
+        assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
+        assert_eq!(fixture.turn(&fixture.owner, "/tool notes__echo {}").await["status"], "succeeded");
     }
-    assert_eq!(world.upstream.of("initialize").len(), greeted, "the connection stays between calls and turns");
+    assert_eq!(fixture.upstream.of("initialize").len(), greeted, "the connection stays between calls and turns");
     // A refused request is an answer: it ends nothing either.
-    world.upstream.set(|ways| ways.unknown_methods.push("tools/call"));
-    let refused = world.call(&agent, "notes__echo").await;
+    fixture.upstream.set(|ways| ways.unknown_methods.push("tools/call"));
+    let refused = fixture.call(&agent, "notes__echo").await;
     assert!(said(&refused).contains("no such method"), "{}", refused.text);
-    world.upstream.set(|ways| ways.unknown_methods.retain(|method| *method != "tools/call"));
-    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
-    assert_eq!(world.upstream.of("initialize").len(), greeted);
+    fixture.upstream.set(|ways| ways.unknown_methods.retain(|method| *method != "tools/call"));
+    assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
+    assert_eq!(fixture.upstream.of("initialize").len(), greeted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l50_a_call_that_takes_long_holds_up_no_other() {
-    let world = McpFixture::new().await;
-    world.usable("slow", json!({ "mode": "none" })).await;
-    let quick = Upstream::start(&world.issuer).await;
-    let id = text(&register(&world.owner, &quick, "quick", json!({ "mode": "none" })).await, "id");
-    decide(&world.owner, &id).await;
-    world.serve(&id, json!({})).await;
-    let agent = world.agent(&world.owner).await;
+    let fixture = McpFixture::new().await;
+    fixture.usable("slow", json!({ "mode": "none" })).await;
+    let quick = Upstream::start(&fixture.issuer).await;
+    let id = text(&register(&fixture.owner, &quick, "quick", json!({ "mode": "none" })).await, "id");
+    decide(&fixture.owner, &id).await;
+    fixture.serve(&id, json!({})).await;
+    let agent = fixture.agent(&fixture.owner).await;
     let waiter = agent.clone();
-    let gateway = world.gateway();
+    let gateway = fixture.gateway();
     let mut slow = tokio::task::JoinSet::new();
     slow.spawn(async move { call(&waiter, &gateway, "slow__wait", json!({})).await });
-    world.upstream.reached().await;
-    assert_eq!(said(&world.call(&agent, "quick__echo").await), "done");
-    assert_eq!(said(&world.call(&agent, "slow__echo").await), "done", "not even at the same server");
-    assert_eq!(world.turn(&world.owner, "/tool quick__echo {}").await["status"], "succeeded");
+    fixture.upstream.reached().await;
+    assert_eq!(said(&fixture.call(&agent, "quick__echo").await), "done");
+    assert_eq!(said(&fixture.call(&agent, "slow__echo").await), "done", "not even at the same server");
+    assert_eq!(fixture.turn(&fixture.owner, "/tool quick__echo {}").await["status"], "succeeded");
     assert!(slow.try_join_next().is_none(), "the slow one was still at it");
-    world.upstream.let_go();
+    fixture.upstream.let_go();
     assert_eq!(said(&slow.join_next().await.unwrap().unwrap()), "done");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l50_servers_that_never_answer_are_left_out_together_and_the_rest_is_offered() {
-    let world = McpFixture::new().await;
-    world.usable("good", json!({ "mode": "none" })).await;
-    let silent = Upstream::start(&world.issuer).await;
+    let fixture = McpFixture::new().await;
+    fixture.usable("good", json!({ "mode": "none" })).await;
+    let silent = Upstream::start(&fixture.issuer).await;
     silent.set(|ways| ways.broken = Some(500));
     for slug in ["mute-a", "mute-b", "mute-c"] {
-        let id = text(&register(&world.owner, &silent, slug, json!({ "mode": "none" })).await, "id");
-        decide(&world.owner, &id).await;
-        world.serve(&id, json!({})).await;
+        let id = text(&register(&fixture.owner, &silent, slug, json!({ "mode": "none" })).await, "id");
+        decide(&fixture.owner, &id).await;
+        fixture.serve(&id, json!({})).await;
     }
     silent.set(|ways| {
         ways.broken = None;
         ways.silent_at = Some("initialize");
     });
-    let agent = world.agent(&world.owner).await;
+    let agent = fixture.agent(&fixture.owner).await;
     let began = std::time::Instant::now();
-    assert_eq!(world.listed(&agent).await, ["good__echo", "good__wait", "good__whoami"]);
+    assert_eq!(fixture.listed(&agent).await, ["good__echo", "good__wait", "good__whoami"]);
     let first = began.elapsed();
     assert!(first < std::time::Duration::from_secs(20), "one after the other: {first:?}");
     // Whoever comes next does not wait for them again.
     let began = std::time::Instant::now();
-    assert_eq!(said(&world.call(&agent, "good__echo").await), "done");
-    let turn = world.turn(&world.owner, "/tool good__echo {}").await;
+    assert_eq!(said(&fixture.call(&agent, "good__echo").await), "done");
+    let turn = fixture.turn(&fixture.owner, "/tool good__echo {}").await;
     assert_eq!(turn["status"], "succeeded");
     assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
     for slug in ["mute-a", "mute-b", "mute-c"] {
@@ -258,6 +258,6 @@ async fn l50_servers_that_never_answer_are_left_out_together_and_the_rest_is_off
     }
     // Once they answer, they are in again.
     silent.set(|ways| ways.silent_at = None);
-    world.app.clock.advance(std::time::Duration::from_secs(60));
-    assert_eq!(world.listed(&agent).await.len(), 12);
+    fixture.app.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(fixture.listed(&agent).await.len(), 12);
 }

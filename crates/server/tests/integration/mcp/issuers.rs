@@ -11,66 +11,66 @@ use crate::oauth::Issuer;
 const CLIENT_SECRET: &str = "a-secret-for-the-first-issuer-alone";
 
 /// The operator changes what is asked for; the secret stays the stored one.
-async fn change_scopes(world: &McpFixture, server: &str, mut auth: Value) {
+async fn change_scopes(fixture: &McpFixture, server: &str, mut auth: Value) {
     auth["mode"] = json!("user_oauth");
     auth["scopes"] = json!(["notes:write"]);
-    let changed = world.owner.patch(&format!("/v1/mcp-servers/{server}"), json!({ "auth": auth })).await.expect(200);
+    let changed = fixture.owner.patch(&format!("/v1/mcp-servers/{server}"), json!({ "auth": auth })).await.expect(200);
     assert_eq!(changed.json["status"], "pending", "{}", changed.text);
 }
 
-async fn move_to_another(world: &McpFixture) -> Issuer {
+async fn move_to_another(fixture: &McpFixture) -> Issuer {
     let other = Issuer::start().await;
     other.set(|ways| ways.resource_needed = false);
     let named = other.clone();
-    world.upstream.set(|ways| ways.moved_to = Some(named));
+    fixture.upstream.set(|ways| ways.moved_to = Some(named));
     other
 }
 
 #[tokio::test]
 async fn l37_a_grant_of_one_issuer_is_not_used_once_another_is_approved() {
-    let world = McpFixture::new().await;
-    let id = world.personal("notes").await;
-    let token = world.connect(&world.owner, &id).await;
-    let agent = world.agent(&world.owner).await;
-    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
-    let other = move_to_another(&world).await;
-    let before = world.upstream.seen().len();
-    change_scopes(&world, &id, json!({})).await;
-    let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let token = fixture.connect(&fixture.owner, &id).await;
+    let agent = fixture.agent(&fixture.owner).await;
+    assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
+    let other = move_to_another(&fixture).await;
+    let before = fixture.upstream.seen().len();
+    change_scopes(&fixture, &id, json!({})).await;
+    let shown = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     assert_eq!(shown["issuer"], json!(other.base), "found at once, and to be reviewed");
-    let reason = async || world.owner.get("/v1/me/connections").await.json["items"][0]["status_reason"].clone();
+    let reason = async || fixture.owner.get("/v1/me/connections").await.json["items"][0]["status_reason"].clone();
     assert_eq!(reason().await, "issuer_changed");
-    decide(&world.owner, &id).await;
-    let answer = world.call(&agent, "notes__echo").await;
+    decide(&fixture.owner, &id).await;
+    let answer = fixture.call(&agent, "notes__echo").await;
     assert!(said(&answer).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", answer.text);
-    let reached = world.upstream.seen().split_off(before);
+    let reached = fixture.upstream.seen().split_off(before);
     assert!(reached.iter().all(|request| request.bearer() != Some(token.as_str())), "{reached:?}");
-    let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
-    assert!(world.finish(&world.owner, &started).await.header("location").contains("status=connected"));
-    refresh_and_decide(&world.owner, &id).await;
-    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done");
-    let last = world.upstream.calls().pop().unwrap();
+    let started = fixture.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+    assert!(fixture.finish(&fixture.owner, &started).await.header("location").contains("status=connected"));
+    refresh_and_decide(&fixture.owner, &id).await;
+    assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
+    let last = fixture.upstream.calls().pop().unwrap();
     assert!(other.accepts(last.bearer().unwrap()), "{last:?}");
 }
 
 #[tokio::test]
 async fn s14_a_client_secret_stays_with_its_issuer_also_when_the_operator_changed_something_meanwhile() {
-    let world = McpFixture::new().await;
+    let fixture = McpFixture::new().await;
     let hand = |ways: &mut crate::oauth::Behavior| {
         ways.registration = false;
         ways.auth_methods = vec!["client_secret_post", "none"];
     };
-    world.issuer.set(hand);
+    fixture.issuer.set(hand);
     let auth = json!({ "mode": "user_oauth", "client_id": "by-hand", "client_secret": CLIENT_SECRET });
-    let id = text(&world.register("notes", auth).await, "id");
-    decide(&world.owner, &id).await;
-    let other = move_to_another(&world).await;
+    let id = text(&fixture.register("notes", auth).await, "id");
+    decide(&fixture.owner, &id).await;
+    let other = move_to_another(&fixture).await;
     other.set(hand);
-    change_scopes(&world, &id, json!({ "client_id": "by-hand" })).await;
-    decide(&world.owner, &id).await;
-    let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+    change_scopes(&fixture, &id, json!({ "client_id": "by-hand" })).await;
+    decide(&fixture.owner, &id).await;
+    let started = fixture.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
     assert!(started.text_of("authorize_url").starts_with(&other.base));
-    world.finish(&world.owner, &started).await;
+    fixture.finish(&fixture.owner, &started).await;
     let sent = other.look(|seen| seen.token_requests.clone());
     assert_eq!(sent.len(), 1, "the code was exchanged there");
     assert!(!sent[0].values().any(|value| value.contains(CLIENT_SECRET)), "{sent:?}");
@@ -87,16 +87,17 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
     let evil = "evil.example";
     // A peer that nobody trusts, and a proxy that may name the sender's address, and no more than that.
     for trusted_proxies in ["", "127.0.0.0/8, ::1/128"] {
-        let world = McpFixture::over(TestApp::behind(trusted_proxies).await).await;
-        let port = world.app.address.port();
-        let configured = world.app.slices().config.public_url.join("/oauth/callback/").unwrap();
-        let id = text(&register(&world.owner, &world.upstream, "notes", json!({ "mode": "user_oauth" })).await, "id");
+        let fixture = McpFixture::over(TestApp::behind(trusted_proxies).await).await;
+        let port = fixture.app.address.port();
+        let configured = fixture.app.slices().config.public_url.join("/oauth/callback/").unwrap();
+        let id =
+            text(&register(&fixture.owner, &fixture.upstream, "notes", json!({ "mode": "user_oauth" })).await, "id");
         let by = async |path: &str, body: &Value, headers: &[(&str, &str)]| -> Response {
-            let mut request = world.owner.request("POST", path).header("content-type", "application/json");
+            let mut request = fixture.owner.request("POST", path).header("content-type", "application/json");
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            world.owner.send(request.body(body.to_string())).await
+            fixture.owner.send(request.body(body.to_string())).await
         };
         let named = format!("host={evil};proto=https;for=192.0.2.1");
         let told: Vec<Vec<(&str, &str)>> = vec![
@@ -106,12 +107,12 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
         ];
         // Our registration as a client, with forged headers: the redirect URI that the issuer keeps is the configured one.
         let approve = format!("/v1/mcp-servers/{id}/approve");
-        let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+        let shown = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
         let decision = json!({ "definition_hash": shown["definition_hash"] });
         by(&approve, &decision, &[("host", evil)]).await.expect(421);
-        assert!(world.issuer.look(|seen| seen.registrations.is_empty()), "nothing was registered");
+        assert!(fixture.issuer.look(|seen| seen.registrations.is_empty()), "nothing was registered");
         by(&approve, &decision, &told[0]).await.expect(200);
-        let registered = world.issuer.look(|seen| seen.registrations[0]["redirect_uris"].clone());
+        let registered = fixture.issuer.look(|seen| seen.registrations[0]["redirect_uris"].clone());
         assert_eq!(registered.as_array().unwrap().len(), 1);
         assert!(registered[0].as_str().unwrap().starts_with(configured.as_str()), "{registered}");
         let registered = registered[0].as_str().unwrap().to_owned();
@@ -121,8 +122,8 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
         for host in [evil, "evil.example:443", &format!("{evil}:{port}"), &format!("127.0.0.1.{evil}:{port}")] {
             let refused = by(&connect, &json!({}), &[("host", host)]).await.expect(421);
             assert_eq!((refused.code(), refused.header("set-cookie")), ("misdirected", ""), "{host}");
-            let form = world.owner.request("POST", &page).header("host", host);
-            world.owner.send(form.body("")).await.expect(421);
+            let form = fixture.owner.request("POST", &page).header("host", host);
+            fixture.owner.send(form.body("")).await.expect(421);
         }
         // Names that a server on loopback answers to are let by, and are in no redirect URI either.
         let localhost = format!("localhost:{port}");
@@ -132,133 +133,133 @@ async fn l06_a_forged_host_is_in_no_redirect_uri() {
         for headers in &let_by {
             let started = by(&connect, &json!({}), headers).await.expect(200);
             assert_eq!(redirect_uri(&started.text_of("authorize_url")), registered, "{headers:?}");
-            world.finish(&world.owner, &started).await;
+            fixture.finish(&fixture.owner, &started).await;
         }
-        let seen = world.issuer.look(|seen| seen.redirect_uris.clone());
+        let seen = fixture.issuer.look(|seen| seen.redirect_uris.clone());
         assert_eq!(seen, vec![registered; let_by.len()], "what the issuer was asked to answer to");
         // The page's button says the same.
-        let form = world.owner.request("POST", &page).header("x-forwarded-host", evil);
-        let csrf = format!("csrf={}", world.owner.csrf.as_deref().unwrap());
+        let form = fixture.owner.request("POST", &page).header("x-forwarded-host", evil);
+        let csrf = format!("csrf={}", fixture.owner.csrf.as_deref().unwrap());
         let form = form.header("content-type", "application/x-www-form-urlencoded").body(csrf);
-        let pressed = world.owner.send(form).await.expect(200);
+        let pressed = fixture.owner.send(form).await.expect(200);
         assert!(pressed.text.contains("redirect_uri=") && !pressed.text.contains("evil"), "{}", pressed.text);
-        let agent = world.agent(&world.owner).await;
-        world.serve(&id, json!({})).await;
-        assert!(!call(&agent, &world.gateway(), "notes__connect", json!({})).await.text.contains("evil"));
+        let agent = fixture.agent(&fixture.owner).await;
+        fixture.serve(&id, json!({})).await;
+        assert!(!call(&agent, &fixture.gateway(), "notes__connect", json!({})).await.text.contains("evil"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consent_under_way_does_not_outlive_the_move_rejection_or_deletion_of_its_server() {
     for what in ["move", "reject", "delete"] {
-        let world = McpFixture::new().await;
-        let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
+        let fixture = McpFixture::new().await;
+        let id = fixture.usable("notes", json!({ "mode": "user_oauth" })).await;
         let path = format!("/v1/mcp-servers/{id}");
-        let started = world.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
-        world.issuer.gate.close();
-        let elsewhere = super::Upstream::start(&world.issuer).await;
+        let started = fixture.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+        fixture.issuer.gate.close();
+        let elsewhere = super::Upstream::start(&fixture.issuer).await;
         let change = async {
-            world.issuer.gate.reached.notified().await;
+            fixture.issuer.gate.reached.notified().await;
             match what {
-                "move" => world.owner.patch(&path, json!({ "url": elsewhere.url() })).await.expect(200),
-                "reject" => world.owner.post(&format!("{path}/reject"), json!({ "reason": "No." })).await.expect(200),
-                _ => world.owner.delete(&path).await.expect(204),
+                "move" => fixture.owner.patch(&path, json!({ "url": elsewhere.url() })).await.expect(200),
+                "reject" => fixture.owner.post(&format!("{path}/reject"), json!({ "reason": "No." })).await.expect(200),
+                _ => fixture.owner.delete(&path).await.expect(204),
             };
-            world.issuer.gate.let_go();
+            fixture.issuer.gate.let_go();
         };
-        let (finished, ()) = tokio::join!(world.finish(&world.owner, &started), change);
+        let (finished, ()) = tokio::join!(fixture.finish(&fixture.owner, &started), change);
         assert!(finished.header("location").contains("reason=registration_replaced"), "{what}: {finished:?}");
-        assert_eq!(world.owner.get("/v1/me/connections").await.expect(200).json["items"], json!([]), "{what}");
-        world.app.run_pending_jobs().await;
-        assert!(world.issuer.look(|seen| seen.live_access.is_empty()), "{what}: revoked");
+        assert_eq!(fixture.owner.get("/v1/me/connections").await.expect(200).json["items"], json!([]), "{what}");
+        fixture.app.run_pending_jobs().await;
+        assert!(fixture.issuer.look(|seen| seen.live_access.is_empty()), "{what}: revoked");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_under_way_is_not_kept_for_a_server_that_goes_meanwhile() {
-    let world = McpFixture::new().await;
-    let server = world.register("notes", json!({ "mode": "user_oauth" })).await;
+    let fixture = McpFixture::new().await;
+    let server = fixture.register("notes", json!({ "mode": "user_oauth" })).await;
     let id = text(&server, "id");
     let path = format!("/v1/mcp-servers/{id}");
-    let shown = world.owner.get(&path).await.expect(200).json;
-    world.issuer.gate.close();
+    let shown = fixture.owner.get(&path).await.expect(200).json;
+    fixture.issuer.gate.close();
     let change = async {
-        world.issuer.gate.reached.notified().await;
-        world.owner.delete(&path).await.expect(204);
-        world.issuer.gate.let_go();
+        fixture.issuer.gate.reached.notified().await;
+        fixture.owner.delete(&path).await.expect(204);
+        fixture.issuer.gate.let_go();
     };
     let decision = json!({ "definition_hash": shown["definition_hash"] });
     let approve = format!("{path}/approve");
-    let (approved, ()) = tokio::join!(world.owner.post(&approve, decision), change);
+    let (approved, ()) = tokio::join!(fixture.owner.post(&approve, decision), change);
     approved.expect(404);
-    let mut tx = world.app.slices().db.read(world.app.tenant).await.unwrap();
-    let kept = world.app.slices().oauth.redirect_uri(&mut tx, id.parse().unwrap()).await.unwrap();
+    let mut tx = fixture.app.slices().db.read(fixture.app.tenant).await.unwrap();
+    let kept = fixture.app.slices().oauth.redirect_uri(&mut tx, id.parse().unwrap()).await.unwrap();
     assert_eq!(kept, None, "no registration for a server that is gone");
 }
 
 #[tokio::test]
 async fn a_client_secret_in_a_change_reaches_the_registration_as_the_put_does() {
-    let world = McpFixture::new().await;
-    world.issuer.set(|ways| {
+    let fixture = McpFixture::new().await;
+    fixture.issuer.set(|ways| {
         ways.registration = false;
         ways.auth_methods = vec!["client_secret_post"];
         ways.secret = Some("the-first-secret-of-ours");
     });
     let auth = |secret: &str| json!({ "mode": "user_oauth", "client_id": "by-hand", "client_secret": secret });
-    let id = world.usable("notes", auth("the-first-secret-of-ours")).await;
-    world.connect(&world.owner, &id).await;
-    world.issuer.set(|ways| ways.secret = Some("the-second-secret-of-ours"));
+    let id = fixture.usable("notes", auth("the-first-secret-of-ours")).await;
+    fixture.connect(&fixture.owner, &id).await;
+    fixture.issuer.set(|ways| ways.secret = Some("the-second-secret-of-ours"));
     let path = format!("/v1/mcp-servers/{id}");
-    let changed = world.owner.patch(&path, json!({ "auth": auth("the-second-secret-of-ours") })).await.expect(200);
+    let changed = fixture.owner.patch(&path, json!({ "auth": auth("the-second-secret-of-ours") })).await.expect(200);
     assert_eq!(changed.json["status"], "approved", "{}", changed.text);
-    world.connect(&world.owner, &id).await;
-    world.issuer.set(|ways| ways.secret = Some("the-third-secret-of-ours"));
-    world.owner.put(&format!("{path}/secret"), json!({ "secret": "the-third-secret-of-ours" })).await.expect(200);
-    world.connect(&world.owner, &id).await;
+    fixture.connect(&fixture.owner, &id).await;
+    fixture.issuer.set(|ways| ways.secret = Some("the-third-secret-of-ours"));
+    fixture.owner.put(&format!("{path}/secret"), json!({ "secret": "the-third-secret-of-ours" })).await.expect(200);
+    fixture.connect(&fixture.owner, &id).await;
 }
 
 #[tokio::test]
 async fn a_refused_registration_is_told_to_the_operator_and_ends_nobodys_grant() {
-    let world = McpFixture::new().await;
-    let id = world.personal("notes").await;
-    let agent = world.agent(&world.owner).await;
-    world.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
-    world.app.clock.advance(std::time::Duration::from_secs(3_601));
-    let calls = world.upstream.calls().len();
-    world.call(&agent, "notes__echo").await;
-    assert_eq!(world.upstream.calls().len(), calls, "nothing to present");
-    let shown = world.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let agent = fixture.agent(&fixture.owner).await;
+    fixture.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
+    fixture.app.clock.advance(std::time::Duration::from_secs(3_601));
+    let calls = fixture.upstream.calls().len();
+    fixture.call(&agent, "notes__echo").await;
+    assert_eq!(fixture.upstream.calls().len(), calls, "nothing to present");
+    let shown = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     assert!(text(&shown, "last_error").contains("invalid_client"), "{shown}");
-    assert_eq!(world.owner.get("/v1/me/connections").await.json["items"][0]["status"], "connected");
-    world.app.clock.advance(std::time::Duration::from_secs(61));
-    assert_eq!(said(&world.call(&agent, "notes__echo").await), "done", "mended, it works again");
+    assert_eq!(fixture.owner.get("/v1/me/connections").await.json["items"][0]["status"], "connected");
+    fixture.app.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done", "mended, it works again");
 }
 
 #[tokio::test]
 async fn l02_whose_account_is_connected_is_not_taken_from_the_start_of_a_flow() {
-    let world = McpFixture::new().await;
-    let id = world.usable("notes", json!({ "mode": "user_oauth" })).await;
-    let bo = world.app.member("bo").await;
+    let fixture = McpFixture::new().await;
+    let id = fixture.usable("notes", json!({ "mode": "user_oauth" })).await;
+    let bo = fixture.app.member("bo").await;
     let other = bo.user.unwrap();
     let path = format!("/v1/me/mcp-servers/{id}/connect");
     for name in ["user", "user_id", "owner"] {
-        let refused = world.owner.post(&format!("{path}?{name}={other}"), json!({})).await.expect(422);
+        let refused = fixture.owner.post(&format!("{path}?{name}={other}"), json!({})).await.expect(422);
         assert!(refused.json["error"]["fields"][name].is_string(), "{}", refused.text);
-        world.owner.post(&path, json!({ name: other })).await.expect(422);
+        fixture.owner.post(&path, json!({ name: other })).await.expect(422);
     }
-    let request = world.owner.request("POST", &path).header("x-user-id", other.to_string());
-    let started = world.owner.send(request.header("content-type", "application/json").body("{}")).await.expect(200);
-    let finished = world.finish(&world.owner, &started).await;
+    let request = fixture.owner.request("POST", &path).header("x-user-id", other.to_string());
+    let started = fixture.owner.send(request.header("content-type", "application/json").body("{}")).await.expect(200);
+    let finished = fixture.finish(&fixture.owner, &started).await;
     assert!(finished.header("location").contains("status=connected"), "{}", finished.header("location"));
-    assert_eq!(world.owner.get("/v1/me/connections").await.json["items"].as_array().unwrap().len(), 1);
+    assert_eq!(fixture.owner.get("/v1/me/connections").await.json["items"].as_array().unwrap().len(), 1);
     assert_eq!(bo.get("/v1/me/connections").await.json["items"], json!([]));
     // The page's button asks its address no more than that.
     let page = format!("/me/mcp-servers/{id}/connect?user={other}&user_id={other}&owner={other}");
     let fields = ["user", "user_id", "owner"].map(|name| (name, other.to_string()));
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let pressed = world.owner.form(&page, &fields).await;
-    let started = world.owner.get("/v1/audit?action=connection.flow_started").await.expect(200).json;
+    let pressed = fixture.owner.form(&page, &fields).await;
+    let started = fixture.owner.get("/v1/audit?action=connection.flow_started").await.expect(200).json;
     let starters: Vec<&Value> = started["items"].as_array().unwrap().iter().map(|event| &event["requester"]).collect();
-    let olivia = json!({ "kind": "user", "id": world.owner.user.unwrap().to_string() });
+    let olivia = json!({ "kind": "user", "id": fixture.owner.user.unwrap().to_string() });
     assert_eq!((starters, pressed.status), (vec![&olivia, &olivia], 200), "{}", pressed.text);
 }

@@ -21,27 +21,27 @@ struct Holder {
 const SLUGS: [&str; 2] = ["one", "two"];
 
 /// Two tenants, two people each, two servers each: all of them behind one address.
-async fn holders(world: &McpFixture) -> Vec<Holder> {
-    let access = &world.app.slices().access;
+async fn holders(fixture: &McpFixture) -> Vec<Holder> {
+    let access = &fixture.app.slices().access;
     let globex = access.tenant_create("globex", "Globex", "gina@globex.test", "Gina").await.unwrap();
     let mut holders = Vec::new();
-    for (tenant, owner) in [(world.app.tenant, world.app.owner), (globex.tenant, globex.owner)] {
-        let boss = world.app.session_in(tenant, owner).await;
+    for (tenant, owner) in [(fixture.app.tenant, fixture.app.owner), (globex.tenant, globex.owner)] {
+        let boss = fixture.app.session_in(tenant, owner).await;
         let email = format!("ana@{owner}.test");
         let ana = access.user_create(tenant, owner, &email, "ana", Role::Member).await.unwrap();
-        let ana = world.app.session_in(tenant, ana).await;
+        let ana = fixture.app.session_in(tenant, ana).await;
         let space = crate::spaces::space(&boss, "shared", "public").await;
         for slug in SLUGS {
-            let server = text(&register(&boss, &world.upstream, slug, json!({ "mode": "user_oauth" })).await, "id");
+            let server = text(&register(&boss, &fixture.upstream, slug, json!({ "mode": "user_oauth" })).await, "id");
             decide(&boss, &server).await;
             boss.put(&format!("/v1/spaces/{space}/mcp-servers/{server}"), json!({})).await.expect(200);
-            world.connect(&boss, &server).await;
+            fixture.connect(&boss, &server).await;
             refresh_and_decide(&boss, &server).await;
             boss.delete(&format!("/v1/me/mcp-servers/{server}/connection")).await;
             for browser in [&boss, &ana] {
                 holders.push(Holder {
                     browser: browser.clone(),
-                    agent: world.app.bearer(&gateway_token(browser, "personal").await),
+                    agent: fixture.app.bearer(&gateway_token(browser, "personal").await),
                     gateway: format!("/mcp/spaces/{space}"),
                     server: server.clone(),
                     slug,
@@ -53,15 +53,15 @@ async fn holders(world: &McpFixture) -> Vec<Holder> {
 }
 
 async fn check(steps: &[(usize, u8)]) {
-    let world = McpFixture::new().await;
-    world.upstream.set(|ways| ways.guarded = super::Guarded::Everything);
-    let holders = holders(&world).await;
+    let fixture = McpFixture::new().await;
+    fixture.upstream.set(|ways| ways.guarded = super::Guarded::Everything);
+    let holders = holders(&fixture).await;
     assert_eq!(holders.len(), 8);
     let mut granted: BTreeMap<usize, String> = BTreeMap::new();
     for (index, act) in steps {
         let holder = &holders[*index];
         match act {
-            0 => drop(granted.insert(*index, world.connect(&holder.browser, &holder.server).await)),
+            0 => drop(granted.insert(*index, fixture.connect(&holder.browser, &holder.server).await)),
             1 => {
                 let path = format!("/v1/me/mcp-servers/{}/connection", holder.server);
                 let answer = holder.browser.delete(&path).await;
@@ -71,9 +71,9 @@ async fn check(steps: &[(usize, u8)]) {
         }
         // After each step everybody tries: each token arrives for its own holder and for nobody else.
         for (number, holder) in holders.iter().enumerate() {
-            let before = world.upstream.calls().len();
+            let before = fixture.upstream.calls().len();
             let answer = call(&holder.agent, &holder.gateway, &format!("{}__echo", holder.slug), json!({})).await;
-            let calls = world.upstream.calls();
+            let calls = fixture.upstream.calls();
             match granted.get(&number) {
                 Some(token) => {
                     assert_eq!(said(&answer), "done");

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{McpFixture, said, text};
+use crate::guards::fixture::Fixture;
 use crate::guards::operations::{body, described};
-use crate::guards::scene::Fixture;
 use crate::guards::tables;
 
 /// Names under which such a reference was accepted elsewhere.

@@ -14,126 +14,126 @@ fn returned(finished: CallbackOutcome) -> String {
     }
 }
 
-fn exchanges(world: &OauthFixture) -> usize {
-    world.issuer.look(|seen| seen.token_requests.len())
+fn exchanges(fixture: &OauthFixture) -> usize {
+    fixture.issuer.look(|seen| seen.token_requests.len())
 }
 
 #[tokio::test]
 async fn a_member_connects_and_the_token_is_the_issuers() {
-    let world = OauthFixture::new().await;
-    let id = world.connect().await;
-    let connection = world.connection().await.unwrap();
+    let fixture = OauthFixture::new().await;
+    let id = fixture.connect().await;
+    let connection = fixture.connection().await.unwrap();
     assert_eq!((connection.id, connection.status), (id, ConnectionStatus::Connected));
     assert_eq!(connection.account, "ana@notes.test");
-    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
-    assert!(world.run_jobs().await.is_empty(), "nothing is left to do");
+    assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())));
+    assert!(fixture.run_jobs().await.is_empty(), "nothing is left to do");
 }
 
 #[tokio::test]
 async fn l01_a_callback_by_anyone_else_ends_the_flow_before_any_exchange() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     let bo = UserId::new();
-    let strangers = [None, Some((world.tenant, bo)), Some((TenantId::new(), world.ana))];
+    let strangers = [None, Some((fixture.tenant, bo)), Some((TenantId::new(), fixture.ana))];
     for person in strangers {
-        let started = world.start(world.tenant, world.ana, world.target).await;
-        let (key, query) = world.consent_at_issuer(&started).await;
+        let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+        let (key, query) = fixture.consent_at_issuer(&started).await;
         assert_eq!(
-            world.oauth.callback(&key, &query, world.browser(&started, person)).await,
+            fixture.oauth.callback(&key, &query, fixture.browser(&started, person)).await,
             CallbackOutcome::NotYours
         );
-        let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        assert_eq!(world.oauth.callback(&key, &query, ana).await, CallbackOutcome::Unknown, "the flow has ended");
+        let ana = fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+        assert_eq!(fixture.oauth.callback(&key, &query, ana).await, CallbackOutcome::Unknown, "the flow has ended");
     }
-    assert_eq!(exchanges(&world), 0);
-    assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
-    assert!(world.connection().await.is_none());
+    assert_eq!(exchanges(&fixture), 0);
+    assert!(fixture.issuer.look(|seen| seen.revoked.is_empty()));
+    assert!(fixture.connection().await.is_none());
 }
 
 #[tokio::test]
 async fn l07_the_right_person_in_another_browser_finishes_nothing() {
-    let world = OauthFixture::new().await;
-    let started = world.start(world.tenant, world.ana, world.target).await;
-    let (key, query) = world.consent_at_issuer(&started).await;
-    let person = Some((world.tenant, world.ana, SessionId::new()));
+    let fixture = OauthFixture::new().await;
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+    let (key, query) = fixture.consent_at_issuer(&started).await;
+    let person = Some((fixture.tenant, fixture.ana, SessionId::new()));
     let caller = CallbackCaller { person, headers: axum::http::HeaderMap::new() };
-    assert_eq!(world.oauth.callback(&key, &query, caller).await, CallbackOutcome::NotYours);
-    assert_eq!(exchanges(&world), 0);
+    assert_eq!(fixture.oauth.callback(&key, &query, caller).await, CallbackOutcome::NotYours);
+    assert_eq!(exchanges(&fixture), 0);
 }
 
 #[tokio::test]
 async fn l02_user_and_tenant_in_a_callback_change_nothing() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     let bo = UserId::new();
-    let started = world.start(world.tenant, world.ana, world.target).await;
-    let (key, query) = world.consent_at_issuer(&started).await;
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+    let (key, query) = fixture.consent_at_issuer(&started).await;
     let query = format!("{query}&user={bo}&user_id={bo}&tenant={}", TenantId::new());
-    let ana = world.browser(&started, Some((world.tenant, world.ana)));
-    returned(world.oauth.callback(&key, &query, ana).await);
-    assert_eq!(world.connection().await.unwrap().user, world.ana);
+    let ana = fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+    returned(fixture.oauth.callback(&key, &query, ana).await);
+    assert_eq!(fixture.connection().await.unwrap().user, fixture.ana);
 }
 
 #[tokio::test]
 async fn l03_state_is_hashed_single_use_and_short_lived() {
-    let world = OauthFixture::new().await;
-    let started = world.start(world.tenant, world.ana, world.target).await;
+    let fixture = OauthFixture::new().await;
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
     let state = query_of(&started.authorize_url)["state"].clone();
     assert_eq!(state.len(), 43, "256 bits");
-    let (key, query) = world.consent_at_issuer(&started).await;
-    world.advance(601);
-    let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.callback(&key, &query, ana()).await, CallbackOutcome::Unknown);
-    assert_eq!(exchanges(&world), 0);
+    let (key, query) = fixture.consent_at_issuer(&started).await;
+    fixture.advance(601);
+    let ana = || fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+    assert_eq!(fixture.oauth.callback(&key, &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(exchanges(&fixture), 0);
     // Another one in time works once; the second tap of the same person is harmless, of anybody else nothing.
-    let started = world.start(world.tenant, world.ana, world.target).await;
-    let (key, query) = world.consent_at_issuer(&started).await;
-    let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    let first = returned(world.oauth.callback(&key, &query, ana()).await);
-    assert_eq!(returned(world.oauth.callback(&key, &query, ana()).await), first);
-    let bo = world.browser(&started, Some((world.tenant, UserId::new())));
-    assert_eq!(world.oauth.callback(&key, &query, bo).await, CallbackOutcome::Unknown);
-    assert_eq!(exchanges(&world), 1);
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+    let (key, query) = fixture.consent_at_issuer(&started).await;
+    let ana = || fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+    let first = returned(fixture.oauth.callback(&key, &query, ana()).await);
+    assert_eq!(returned(fixture.oauth.callback(&key, &query, ana()).await), first);
+    let bo = fixture.browser(&started, Some((fixture.tenant, UserId::new())));
+    assert_eq!(fixture.oauth.callback(&key, &query, bo).await, CallbackOutcome::Unknown);
+    assert_eq!(exchanges(&fixture), 1);
     // The expired flow's verifier is erased by its job, and the other's was when it ended.
     let sealed = "SELECT c.kind FROM credential c JOIN credential_version v ON v.credential_id = c.id
                   WHERE v.erased_at IS NULL ORDER BY c.kind";
-    assert_eq!(texts(&world, sealed).await, ["oauth_grant", "pkce_verifier"]);
-    world.advance(3_600);
-    assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
-    assert_eq!(texts(&world, sealed).await, ["oauth_grant"]);
+    assert_eq!(texts(&fixture, sealed).await, ["oauth_grant", "pkce_verifier"]);
+    fixture.advance(3_600);
+    assert!(fixture.run_jobs().await.into_iter().all(|result| result.is_ok()));
+    assert_eq!(texts(&fixture, sealed).await, ["oauth_grant"]);
 }
 
 #[tokio::test]
 async fn l04_the_state_says_nothing_and_a_forged_one_leads_nowhere() {
-    let world = OauthFixture::new().await;
-    let started = world.start(world.tenant, world.ana, world.target).await;
-    let (key, _) = world.consent_at_issuer(&started).await;
+    let fixture = OauthFixture::new().await;
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+    let (key, _) = fixture.consent_at_issuer(&started).await;
     for state in ["", "AAAA", r#"{"token_endpoint":"http://127.0.0.1:1/token"}"#, &"x".repeat(20_000)] {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("code", "stolen").append_pair("state", state);
-        let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        assert_eq!(world.oauth.callback(&key, &query.finish(), ana).await, CallbackOutcome::Unknown);
+        let ana = fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+        assert_eq!(fixture.oauth.callback(&key, &query.finish(), ana).await, CallbackOutcome::Unknown);
     }
-    assert_eq!(exchanges(&world), 0);
+    assert_eq!(exchanges(&fixture), 0);
 }
 
 #[tokio::test]
 async fn l04_the_state_is_not_the_verifier() {
-    let world = OauthFixture::new().await;
-    let started = world.start(world.tenant, world.ana, world.target).await;
+    let fixture = OauthFixture::new().await;
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
     let sent = query_of(&started.authorize_url);
     let hash = thinkwork_primitives::crypto::sha256(sent["state"].as_bytes());
     assert_ne!(sent["code_challenge"], thinkwork_primitives::crypto::base64url(&hash));
-    let (key, query) = world.consent_at_issuer(&started).await;
-    let ana = world.browser(&started, Some((world.tenant, world.ana)));
-    returned(world.oauth.callback(&key, &query, ana).await);
-    let verifier = world.issuer.look(|seen| seen.token_requests[0]["code_verifier"].clone());
+    let (key, query) = fixture.consent_at_issuer(&started).await;
+    let ana = fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+    returned(fixture.oauth.callback(&key, &query, ana).await);
+    let verifier = fixture.issuer.look(|seen| seen.token_requests[0]["code_verifier"].clone());
     assert!(!sent["state"].contains(&verifier) && verifier.len() == 43, "256 bits of its own");
     assert_eq!(sent["state"].len(), 43, "and nothing beside a handle");
 }
 
 #[tokio::test]
 async fn l05_only_a_page_of_ours_is_returned_to() {
-    let world = OauthFixture::new().await;
-    let ana = consent(&world.access, world.tenant, world.ana).await;
+    let fixture = OauthFixture::new().await;
+    let ana = consent(&fixture.access, fixture.tenant, fixture.ana).await;
     for hostile in [
         "//evil.test",
         "/me//evil.test",
@@ -143,50 +143,50 @@ async fn l05_only_a_page_of_ours_is_returned_to() {
         "/me/../x",
         "/me/\r\nX: 1",
     ] {
-        let refused = world.oauth.start(&ana, world.target, hostile).await;
+        let refused = fixture.oauth.start(&ana, fixture.target, hostile).await;
         assert!(matches!(refused, Err(Error::ReturnAddress)), "{hostile}");
     }
-    assert!(world.oauth.start(&ana, world.target, "/me/mcp-servers").await.is_ok());
+    assert!(fixture.oauth.start(&ana, fixture.target, "/me/mcp-servers").await.is_ok());
 }
 
 #[tokio::test]
 async fn l06_the_redirect_uri_comes_from_the_configuration_and_is_one_per_registration() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     let other = super::target();
-    world.register(world.tenant, other).await.unwrap();
+    fixture.register(fixture.tenant, other).await.unwrap();
     let mut uris = Vec::new();
-    for server in [world.target, other] {
-        let started = world.start(world.tenant, world.ana, server).await;
+    for server in [fixture.target, other] {
+        let started = fixture.start(fixture.tenant, fixture.ana, server).await;
         uris.push(query_of(&started.authorize_url)["redirect_uri"].clone());
     }
     assert!(uris.iter().all(|uri| uri.starts_with("https://work.acme.test/oauth/callback/")));
     assert_ne!(uris[0], uris[1]);
-    let registered = world.issuer.look(|seen| seen.registrations[0]["redirect_uris"][0].clone());
+    let registered = fixture.issuer.look(|seen| seen.registrations[0]["redirect_uris"][0].clone());
     assert_eq!(registered, uris[0].as_str());
 }
 
 #[tokio::test]
 async fn l08_an_answer_at_another_registrations_callback_is_refused() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     let other = super::target();
-    world.register(world.tenant, other).await.unwrap();
-    let started = world.start(world.tenant, world.ana, world.target).await;
-    let (key, query) = world.consent_at_issuer(&started).await;
-    let foreign = world.start(world.tenant, world.ana, other).await;
-    let (foreign_key, _) = world.consent_at_issuer(&foreign).await;
-    let ana = || world.browser(&started, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.callback(&foreign_key, &query, ana()).await, CallbackOutcome::Unknown);
-    assert_eq!(world.oauth.callback("unknown-key", &query, ana()).await, CallbackOutcome::Unknown);
-    assert_eq!(exchanges(&world), 0, "the code went nowhere");
+    fixture.register(fixture.tenant, other).await.unwrap();
+    let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+    let (key, query) = fixture.consent_at_issuer(&started).await;
+    let foreign = fixture.start(fixture.tenant, fixture.ana, other).await;
+    let (foreign_key, _) = fixture.consent_at_issuer(&foreign).await;
+    let ana = || fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+    assert_eq!(fixture.oauth.callback(&foreign_key, &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(fixture.oauth.callback("unknown-key", &query, ana()).await, CallbackOutcome::Unknown);
+    assert_eq!(exchanges(&fixture), 0, "the code went nowhere");
     // The flow itself was not touched by the mix-up.
-    assert!(returned(world.oauth.callback(&key, &query, ana()).await).contains("status=connected"));
+    assert!(returned(fixture.oauth.callback(&key, &query, ana()).await).contains("status=connected"));
     // At the right callback an answer in the name of another server goes nowhere either.
-    let (key, query) = world.consent_at_issuer(&foreign).await;
+    let (key, query) = fixture.consent_at_issuer(&foreign).await;
     let (answer, _) = query.split_once("&iss=").unwrap();
     let mixed = format!("{answer}&iss=https%3A%2F%2Fother.test");
-    let ana = world.browser(&foreign, Some((world.tenant, world.ana)));
-    assert_eq!(world.oauth.callback(&key, &mixed, ana).await, CallbackOutcome::Mismatch);
-    assert_eq!(exchanges(&world), 1);
+    let ana = fixture.browser(&foreign, Some((fixture.tenant, fixture.ana)));
+    assert_eq!(fixture.oauth.callback(&key, &mixed, ana).await, CallbackOutcome::Mismatch);
+    assert_eq!(exchanges(&fixture), 1);
 }
 
 #[tokio::test]
@@ -201,27 +201,27 @@ async fn s11_iss_matrix() {
         (false, Some("$issuer/"), false),
     ] {
         for refuse in [None, Some("access_denied")] {
-            let world = OauthFixture::with(|ways| ways.iss_declared = declared).await;
-            let base = world.issuer.base.clone();
-            world.issuer.set(|ways| {
+            let fixture = OauthFixture::with(|ways| ways.iss_declared = declared).await;
+            let base = fixture.issuer.base.clone();
+            fixture.issuer.set(|ways| {
                 ways.iss_sent = sent.map(|sent| sent.replace("$issuer", &base));
                 ways.refuse = refuse;
             });
-            let finished = world.connect_as(world.tenant, world.ana, world.target).await;
+            let finished = fixture.connect_as(fixture.tenant, fixture.ana, fixture.target).await;
             let case = format!("{declared} {sent:?} {refuse:?}");
             match (fits, refuse) {
                 (true, None) => assert!(returned(finished).contains("status=connected"), "{case}"),
                 (true, Some(reason)) => assert!(returned(finished).contains(reason), "{case}"),
                 (false, _) => assert_eq!(finished, CallbackOutcome::Mismatch, "{case}"),
             }
-            assert_eq!(exchanges(&world), usize::from(fits && refuse.is_none()), "{case}");
+            assert_eq!(exchanges(&fixture), usize::from(fits && refuse.is_none()), "{case}");
         }
     }
 }
 
 #[tokio::test]
 async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     for (change, connects) in [
         ("$q#", true),
         ("$q#_=_", true),
@@ -232,10 +232,10 @@ async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
         ("$q&iss=https%3A%2F%2Fevil.test", false),
         ("$q&state=other", false),
     ] {
-        let started = world.start(world.tenant, world.ana, world.target).await;
-        let (key, query) = world.consent_at_issuer(&started).await;
-        let ana = world.browser(&started, Some((world.tenant, world.ana)));
-        let finished = world.oauth.callback(&key, &change.replace("$q", &query), ana).await;
+        let started = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+        let (key, query) = fixture.consent_at_issuer(&started).await;
+        let ana = fixture.browser(&started, Some((fixture.tenant, fixture.ana)));
+        let finished = fixture.oauth.callback(&key, &change.replace("$q", &query), ana).await;
         let connected = matches!(&finished, CallbackOutcome::Return { to, .. } if to.contains("status=connected"));
         assert_eq!(connected, connects, "{change}: {finished:?}");
     }
@@ -243,152 +243,152 @@ async fn l10_odd_but_harmless_answers_connect_and_contradictory_ones_do_not() {
 
 #[tokio::test]
 async fn l11_a_refusal_names_its_reason_and_none_of_the_providers_text() {
-    let world = OauthFixture::with(|ways| ways.refuse = Some("access_denied")).await;
-    let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
+    let fixture = OauthFixture::with(|ways| ways.refuse = Some("access_denied")).await;
+    let to = returned(fixture.connect_as(fixture.tenant, fixture.ana, fixture.target).await);
     assert_eq!(to, "/me/connections?status=error&reason=access_denied");
-    world.issuer.set(|ways| ways.refuse = Some("Weird Error<script>"));
-    let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
+    fixture.issuer.set(|ways| ways.refuse = Some("Weird Error<script>"));
+    let to = returned(fixture.connect_as(fixture.tenant, fixture.ana, fixture.target).await);
     assert_eq!(query_of(&to)["reason"], "provider_error");
-    world.issuer.set(|ways| {
+    fixture.issuer.set(|ways| {
         ways.refuse = None;
         ways.token_script.push_back((503, "Down for now".to_owned()));
     });
-    let to = returned(world.connect_as(world.tenant, world.ana, world.target).await);
+    let to = returned(fixture.connect_as(fixture.tenant, fixture.ana, fixture.target).await);
     assert_eq!(query_of(&to)["reason"], "provider_unreachable");
 }
 
 #[tokio::test]
 async fn control_characters_in_an_answers_scope_cost_no_grant() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     let answer = serde_json::json!({ "access_token": "access-of-16-or-more", "scope": "notes:read\0notes:write" });
-    world.issuer.set(|ways| ways.token_script.push_back((200, answer.to_string())));
-    world.connect().await;
-    assert_eq!(world.connection().await.unwrap().scopes, ["notes:read", "notes:write"]);
+    fixture.issuer.set(|ways| ways.token_script.push_back((200, answer.to_string())));
+    fixture.connect().await;
+    assert_eq!(fixture.connection().await.unwrap().scopes, ["notes:read", "notes:write"]);
 }
 
 #[tokio::test]
 async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
-    let world = OauthFixture::new().await;
-    let first = world.connect().await;
-    let old = text(&world.token().await.unwrap());
-    let second = world.connect().await;
+    let fixture = OauthFixture::new().await;
+    let first = fixture.connect().await;
+    let old = text(&fixture.token().await.unwrap());
+    let second = fixture.connect().await;
     assert_eq!(first, second);
-    let new = text(&world.token().await.unwrap());
+    let new = text(&fixture.token().await.unwrap());
     assert_ne!(old, new);
-    let mut tx = world.db.read(world.tenant).await.unwrap();
-    assert_eq!(world.oauth.connections_of(&mut tx, world.ana).await.unwrap().len(), 1);
+    let mut tx = fixture.db.read(fixture.tenant).await.unwrap();
+    assert_eq!(fixture.oauth.connections_of(&mut tx, fixture.ana).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn l13_reconnecting_a_dead_grant_leaves_nothing_of_its_death() {
-    let world = OauthFixture::new().await;
-    let id = world.connect().await;
-    world.advance(3_590);
-    world.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
-    assert!(matches!(world.token().await, Err(Error::NeedsReauth(_))));
-    assert_eq!(world.connect().await, id);
-    let connection = world.connection().await.unwrap();
+    let fixture = OauthFixture::new().await;
+    let id = fixture.connect().await;
+    fixture.advance(3_590);
+    fixture.issuer.set(|ways| ways.token_script.push_back((400, r#"{"error":"invalid_grant"}"#.to_owned())));
+    assert!(matches!(fixture.token().await, Err(Error::NeedsReauth(_))));
+    assert_eq!(fixture.connect().await, id);
+    let connection = fixture.connection().await.unwrap();
     assert_eq!((connection.status, connection.status_reason), (ConnectionStatus::Connected, None));
-    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+    assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())));
 }
 
 #[tokio::test]
 async fn l13_reconnecting_the_same_account_revokes_nothing_that_the_new_grant_may_stand_on() {
-    let world = OauthFixture::new().await;
-    world.connect().await;
-    world.connect().await;
-    assert!(world.run_jobs().await.is_empty());
-    assert!(world.issuer.look(|seen| seen.revoked.is_empty()));
-    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+    let fixture = OauthFixture::new().await;
+    fixture.connect().await;
+    fixture.connect().await;
+    assert!(fixture.run_jobs().await.is_empty());
+    assert!(fixture.issuer.look(|seen| seen.revoked.is_empty()));
+    assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())));
 }
 
 #[tokio::test]
 async fn l22_reconnecting_another_account_revokes_the_tokens_of_the_one_before() {
-    let world = OauthFixture::new().await;
-    let first = world.connect().await;
-    let old = text(&world.token().await.unwrap());
-    world.issuer.set(|ways| ways.account = Some("bo@notes.test"));
-    assert_eq!(world.connect().await, first, "in place");
-    assert_eq!(world.connection().await.unwrap().account, "bo@notes.test");
-    assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
-    let hints: Vec<String> = world.issuer.look(|seen| seen.revoked.iter().map(|(hint, _)| hint.clone()).collect());
+    let fixture = OauthFixture::new().await;
+    let first = fixture.connect().await;
+    let old = text(&fixture.token().await.unwrap());
+    fixture.issuer.set(|ways| ways.account = Some("bo@notes.test"));
+    assert_eq!(fixture.connect().await, first, "in place");
+    assert_eq!(fixture.connection().await.unwrap().account, "bo@notes.test");
+    assert!(fixture.run_jobs().await.into_iter().all(|result| result.is_ok()));
+    let hints: Vec<String> = fixture.issuer.look(|seen| seen.revoked.iter().map(|(hint, _)| hint.clone()).collect());
     assert_eq!(hints, ["refresh_token", "access_token"]);
-    assert!(!world.issuer.accepts(&old));
-    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())), "the new grant lives");
-    let mut tx = world.db.read(world.tenant).await.unwrap();
-    assert_eq!(world.oauth.connections_of(&mut tx, world.ana).await.unwrap().len(), 1);
+    assert!(!fixture.issuer.accepts(&old));
+    assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())), "the new grant lives");
+    let mut tx = fixture.db.read(fixture.tenant).await.unwrap();
+    assert_eq!(fixture.oauth.connections_of(&mut tx, fixture.ana).await.unwrap().len(), 1);
     drop(tx);
-    assert!(world.run_jobs().await.is_empty(), "nothing is left to do");
+    assert!(fixture.run_jobs().await.is_empty(), "nothing is left to do");
 }
 
 #[tokio::test]
 async fn l09_two_taps_make_two_flows_and_one_connection() {
-    let world = OauthFixture::new().await;
-    let one = world.start(world.tenant, world.ana, world.target).await;
-    let two = world.start(world.tenant, world.ana, world.target).await;
+    let fixture = OauthFixture::new().await;
+    let one = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
+    let two = fixture.start(fixture.tenant, fixture.ana, fixture.target).await;
     let mut connections = Vec::new();
     for started in [&two, &one] {
-        let (key, query) = world.consent_at_issuer(started).await;
-        let ana = world.browser(started, Some((world.tenant, world.ana)));
-        connections.push(query_of(&returned(world.oauth.callback(&key, &query, ana).await))["connection"].clone());
+        let (key, query) = fixture.consent_at_issuer(started).await;
+        let ana = fixture.browser(started, Some((fixture.tenant, fixture.ana)));
+        connections.push(query_of(&returned(fixture.oauth.callback(&key, &query, ana).await))["connection"].clone());
     }
     assert_eq!(connections[0], connections[1]);
 }
 
 #[tokio::test]
 async fn l25_the_grant_is_the_users_whatever_subject_the_issuer_names() {
-    let world = OauthFixture::with(|ways| ways.account = None).await;
-    world.connect().await;
-    let connection = world.connection().await.unwrap();
-    assert_eq!((connection.user, connection.account.as_str()), (world.ana, "not-our-user"));
+    let fixture = OauthFixture::with(|ways| ways.account = None).await;
+    fixture.connect().await;
+    let connection = fixture.connection().await.unwrap();
+    assert_eq!((connection.user, connection.account.as_str()), (fixture.ana, "not-our-user"));
 }
 
 #[tokio::test]
 async fn a_server_without_s256_is_refused_unless_it_is_only_silent() {
-    let world = OauthFixture::new().await;
-    world.issuer.set(|ways| ways.pkce = Some(vec!["plain"]));
-    assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
-    world.issuer.set(|ways| ways.pkce = None);
-    assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
-    let mut client = world.client_settings(super::target()).await.unwrap();
+    let fixture = OauthFixture::new().await;
+    fixture.issuer.set(|ways| ways.pkce = Some(vec!["plain"]));
+    assert!(matches!(fixture.register(fixture.tenant, super::target()).await, Err(Error::Refused(_))));
+    fixture.issuer.set(|ways| ways.pkce = None);
+    assert!(matches!(fixture.register(fixture.tenant, super::target()).await, Err(Error::Refused(_))));
+    let mut client = fixture.client_settings(super::target()).await.unwrap();
     client.pkce_though_silent = true;
-    world.register_client(world.tenant, client).await.unwrap();
+    fixture.register_client(fixture.tenant, client).await.unwrap();
 }
 
 #[tokio::test]
 async fn without_dynamic_registration_a_client_is_entered_by_hand_and_proves_itself() {
-    let world = OauthFixture::new().await;
-    world.issuer.set(|ways| ways.registration = false);
-    assert!(matches!(world.register(world.tenant, super::target()).await, Err(Error::Refused(_))));
+    let fixture = OauthFixture::new().await;
+    fixture.issuer.set(|ways| ways.registration = false);
+    assert!(matches!(fixture.register(fixture.tenant, super::target()).await, Err(Error::Refused(_))));
     for method in ["client_secret_basic", "client_secret_post"] {
-        world.issuer.set(|ways| {
+        fixture.issuer.set(|ways| {
             ways.auth_methods = vec![method];
             ways.secret = Some("s3cret & more, of 16+");
         });
-        world.register_by_hand("by-hand", Some("s3cret & more, of 16+")).await.unwrap();
-        world.connect().await;
-        let last = world.issuer.look(|seen| seen.token_requests.last().unwrap().clone());
+        fixture.register_by_hand("by-hand", Some("s3cret & more, of 16+")).await.unwrap();
+        fixture.connect().await;
+        let last = fixture.issuer.look(|seen| seen.token_requests.last().unwrap().clone());
         assert_eq!(last.contains_key("client_secret"), method == "client_secret_post");
         // A changed way of proving is another registration.
-        world.register_by_hand("by-hand", None).await.unwrap();
+        fixture.register_by_hand("by-hand", None).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn approving_again_keeps_the_registration_and_another_client_gets_another_callback() {
-    let world = OauthFixture::new().await;
+    let fixture = OauthFixture::new().await;
     let callback = |started: &thinkwork::oauth::StartedFlow| query_of(&started.authorize_url)["redirect_uri"].clone();
-    let before = callback(&world.start(world.tenant, world.ana, world.target).await);
-    world.register(world.tenant, world.target).await.unwrap();
-    assert_eq!(world.issuer.look(|seen| seen.registrations.len()), 1);
-    assert_eq!(callback(&world.start(world.tenant, world.ana, world.target).await), before);
-    let id = world.connect().await;
-    world.register_by_hand("other-client", None).await.unwrap();
-    assert_ne!(callback(&world.start(world.tenant, world.ana, world.target).await), before);
+    let before = callback(&fixture.start(fixture.tenant, fixture.ana, fixture.target).await);
+    fixture.register(fixture.tenant, fixture.target).await.unwrap();
+    assert_eq!(fixture.issuer.look(|seen| seen.registrations.len()), 1);
+    assert_eq!(callback(&fixture.start(fixture.tenant, fixture.ana, fixture.target).await), before);
+    let id = fixture.connect().await;
+    fixture.register_by_hand("other-client", None).await.unwrap();
+    assert_ne!(callback(&fixture.start(fixture.tenant, fixture.ana, fixture.target).await), before);
     // The grant of the client before goes on, and is revoked when the person connects with the new one.
-    let old = text(&world.token().await.unwrap());
-    assert_eq!(world.connect().await, id);
-    assert!(world.run_jobs().await.into_iter().all(|result| result.is_ok()));
-    assert!(!world.issuer.accepts(&old));
-    assert!(world.issuer.accepts(&text(&world.token().await.unwrap())));
+    let old = text(&fixture.token().await.unwrap());
+    assert_eq!(fixture.connect().await, id);
+    assert!(fixture.run_jobs().await.into_iter().all(|result| result.is_ok()));
+    assert!(!fixture.issuer.accepts(&old));
+    assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())));
 }

@@ -20,8 +20,8 @@ use thinkwork::credentials::{Credentials, UseContext};
 use thinkwork::edge::caller::SessionUser;
 use thinkwork::metrics::Metrics;
 use thinkwork::oauth::{
-    AccessToken, CallbackCaller, CallbackOutcome, ClientSettings, Connection, EndUserConnections, Error, ExpireFlow,
-    Oauth, PreRegistered, RevokeTokens, StartedFlow, TokenRequest,
+    AccessToken, AccessTokenQuery, CallbackCaller, CallbackOutcome, ClientSettings, Connection, EndUserConnections,
+    Error, ExpireFlow, Oauth, PreRegistered, RevokeTokens, StartedFlow,
 };
 use thinkwork_database::jobs::JobType as _;
 use thinkwork_database::{Db, Options, schema::migrate};
@@ -66,13 +66,13 @@ pub fn use_of(user: UserId) -> UseContext {
     UseContext { tool: Some("notes__search".to_owned()), ..UseContext::by(actor) }
 }
 
-pub const fn token_request(
+pub const fn access_token_query(
     tenant: TenantId,
     user: UserId,
     target: GrantTarget,
     context: &UseContext,
-) -> TokenRequest<'_> {
-    TokenRequest { tenant, user, target, context, recorder: None }
+) -> AccessTokenQuery<'_> {
+    AccessTokenQuery { tenant, user, target, context, recorder: None }
 }
 
 pub fn text(token: &AccessToken) -> String {
@@ -117,7 +117,7 @@ impl OauthFixture {
         let (access, credentials, oauth) = slices(&db, &clock, &vault);
         let issuer = Issuer::start().await;
         issuer.set(change);
-        let world = Self {
+        let fixture = Self {
             db,
             clock,
             access,
@@ -131,9 +131,9 @@ impl OauthFixture {
             database_url,
             _folder: folder,
         };
-        world.add_person(world.tenant, world.ana).await;
-        world.register(world.tenant, world.target).await.unwrap();
-        world
+        fixture.add_person(fixture.tenant, fixture.ana).await;
+        fixture.register(fixture.tenant, fixture.target).await.unwrap();
+        fixture
     }
 
     /// A person with this id, in a tenant with that one, which is made where it is not there yet.
@@ -234,12 +234,12 @@ impl OauthFixture {
     }
 
     pub async fn token_by(&self, oauth: &Oauth) -> Result<AccessToken, Error> {
-        oauth.access_token(token_request(self.tenant, self.ana, self.target, &use_of(self.ana))).await
+        oauth.access_token(access_token_query(self.tenant, self.ana, self.target, &use_of(self.ana))).await
     }
 
     pub async fn token_after_refusal(&self, version: i64) -> Result<AccessToken, Error> {
         let context = use_of(self.ana);
-        let request = token_request(self.tenant, self.ana, self.target, &context);
+        let request = access_token_query(self.tenant, self.ana, self.target, &context);
         self.oauth.access_token_after_refusal(request, version).await
     }
 

@@ -6,14 +6,14 @@ use thinkwork::credentials::UseContext;
 use thinkwork::oauth::{CallbackOutcome, ClientSettings, Error};
 use thinkwork_primitives::{ActingClient, Actor, GrantTarget, ProviderId, Requester, TenantId, UserId, WebhookId};
 
-use super::{Issuer, OauthFixture, query_of, text, token_request, use_of};
+use super::{Issuer, OauthFixture, access_token_query, query_of, text, use_of};
 
 /// Two tenants behind one URL, two servers each, two people each; every second pair is connected. A third tenant has
 /// the ids of the first, so that the tenant alone tells their grants apart.
 #[tokio::test]
 async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less() {
-    let world = OauthFixture::new().await;
-    let tenants = [world.tenant, TenantId::new(), TenantId::new()];
+    let fixture = OauthFixture::new().await;
+    let tenants = [fixture.tenant, TenantId::new(), TenantId::new()];
     let mut users: Vec<Vec<UserId>> = (0..2).map(|_| (0..2).map(|_| UserId::new()).collect()).collect();
     let mut servers: Vec<Vec<GrantTarget>> = (0..2).map(|_| (0..2).map(|_| super::target()).collect()).collect();
     users.push(users[0].clone());
@@ -21,18 +21,21 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
     let mut tokens: HashMap<(TenantId, UserId, GrantTarget), String> = HashMap::new();
     for (t, tenant) in tenants.into_iter().enumerate() {
         for user in &users[t] {
-            world.add_person(tenant, *user).await;
+            fixture.add_person(tenant, *user).await;
         }
         for (s, server) in servers[t].iter().enumerate() {
-            world.register(tenant, *server).await.unwrap();
+            fixture.register(tenant, *server).await.unwrap();
             for (u, user) in users[t].iter().enumerate() {
                 if (t + s + u) % 2 == 0 {
-                    let finished = world.connect_as(tenant, *user, *server).await;
+                    let finished = fixture.connect_as(tenant, *user, *server).await;
                     assert!(
                         matches!(finished, CallbackOutcome::Return { to, .. } if query_of(&to)["status"] == "connected")
                     );
-                    let token =
-                        world.oauth.access_token(token_request(tenant, *user, *server, &use_of(*user))).await.unwrap();
+                    let token = fixture
+                        .oauth
+                        .access_token(access_token_query(tenant, *user, *server, &use_of(*user)))
+                        .await
+                        .unwrap();
                     tokens.insert((tenant, *user, *server), text(&token));
                 }
             }
@@ -45,7 +48,8 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
     for (t, tenant) in tenants.into_iter().enumerate() {
         for user in users[..2].iter().flatten() {
             for (s, server) in servers[..2].iter().flatten().enumerate() {
-                let found = world.oauth.access_token(token_request(tenant, *user, *server, &use_of(*user))).await;
+                let found =
+                    fixture.oauth.access_token(access_token_query(tenant, *user, *server, &use_of(*user))).await;
                 match (found, tokens.get(&(tenant, *user, *server))) {
                     (Ok(token), Some(expected)) => assert_eq!(&text(&token), expected),
                     (Err(Error::NotConnected), None) => {}
@@ -60,46 +64,48 @@ async fn l37_l38_a_token_is_found_by_tenant_user_and_server_and_by_nothing_less(
 /// Ids are unique within their kind only.
 #[tokio::test]
 async fn grants_for_two_kinds_of_target_with_one_id_stay_apart() {
-    let world = OauthFixture::new().await;
-    let provider = GrantTarget::from(ProviderId::from_uuid(world.target.uuid()));
-    world.connect().await;
-    let context = use_of(world.ana);
-    let token = async |target| world.oauth.access_token(token_request(world.tenant, world.ana, target, &context)).await;
+    let fixture = OauthFixture::new().await;
+    let provider = GrantTarget::from(ProviderId::from_uuid(fixture.target.uuid()));
+    fixture.connect().await;
+    let context = use_of(fixture.ana);
+    let token = async |target| {
+        fixture.oauth.access_token(access_token_query(fixture.tenant, fixture.ana, target, &context)).await
+    };
     assert!(matches!(token(provider).await, Err(Error::NotConnected)));
-    world.register(world.tenant, provider).await.unwrap();
-    world.connect_as(world.tenant, world.ana, provider).await;
-    let one = token(world.target).await.unwrap();
+    fixture.register(fixture.tenant, provider).await.unwrap();
+    fixture.connect_as(fixture.tenant, fixture.ana, provider).await;
+    let one = token(fixture.target).await.unwrap();
     let other = token(provider).await.unwrap();
     assert_ne!((one.connection, text(&one)), (other.connection, text(&other)));
-    let mut tx = world.db.write(world.tenant).await.unwrap();
-    world.oauth.end_target(&mut tx, provider, "server_deleted", &Actor::server()).await.unwrap();
+    let mut tx = fixture.db.write(fixture.tenant).await.unwrap();
+    fixture.oauth.end_target(&mut tx, provider, "server_deleted", &Actor::server()).await.unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(token(provider).await, Err(Error::NotConnected)));
-    assert_eq!(token(world.target).await.unwrap().connection, one.connection);
+    assert_eq!(token(fixture.target).await.unwrap().connection, one.connection);
 }
 
 /// The fourth part of the key. What another issuer gave is not used for the server, and not revoked either.
 #[tokio::test]
 async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
-    let world = OauthFixture::new().await;
-    world.connect().await;
+    let fixture = OauthFixture::new().await;
+    fixture.connect().await;
     // The same issuer again, as another client: the grant goes on with its own.
-    world.register_by_hand("by-hand", None).await.unwrap();
-    assert!(world.token().await.is_ok());
+    fixture.register_by_hand("by-hand", None).await.unwrap();
+    assert!(fixture.token().await.is_ok());
     let other = Issuer::start().await;
-    let discovered = world.oauth.discover(&other.resource(), None).await.unwrap();
-    let client = ClientSettings { discovered, ..world.client_settings(world.target).await.unwrap() };
-    world.register_client(world.tenant, client).await.unwrap();
-    assert!(matches!(world.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
-    assert!(world.issuer.look(|seen| seen.revoked.is_empty() && seen.refreshes() == 0));
-    world.connect().await;
-    assert!(other.accepts(&text(&world.token().await.unwrap())));
+    let discovered = fixture.oauth.discover(&other.resource(), None).await.unwrap();
+    let client = ClientSettings { discovered, ..fixture.client_settings(fixture.target).await.unwrap() };
+    fixture.register_client(fixture.tenant, client).await.unwrap();
+    assert!(matches!(fixture.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));
+    assert!(fixture.issuer.look(|seen| seen.revoked.is_empty() && seen.refreshes() == 0));
+    fixture.connect().await;
+    assert!(other.accepts(&text(&fixture.token().await.unwrap())));
 }
 
 #[tokio::test]
 async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
-    let world = OauthFixture::new().await;
-    world.connect().await;
+    let fixture = OauthFixture::new().await;
+    fixture.connect().await;
     let others = [
         Requester::User(UserId::new()),
         Requester::Webhook(WebhookId::new()),
@@ -110,25 +116,26 @@ async fn s03_work_of_anybody_else_never_gets_a_persons_token() {
     for requester in others {
         let actor = Actor { requester, client: ActingClient::System };
         let context = UseContext::by(actor);
-        let refused = world.oauth.access_token(token_request(world.tenant, world.ana, world.target, &context)).await;
+        let refused =
+            fixture.oauth.access_token(access_token_query(fixture.tenant, fixture.ana, fixture.target, &context)).await;
         assert!(matches!(refused, Err(Error::NotConnected)), "{:?}", context.actor);
     }
-    assert!(world.token().await.is_ok());
+    assert!(fixture.token().await.is_ok());
 }
 
 #[tokio::test]
 async fn every_use_stands_in_the_owners_ledger_and_in_nobody_elses() {
-    let world = OauthFixture::new().await;
-    let id = world.connect().await;
-    world.token().await.unwrap();
-    world.advance(3_590);
-    world.token().await.unwrap();
-    let mut tx = world.db.read(world.tenant).await.unwrap();
-    let uses = thinkwork::audit::uses_of(&mut tx, world.ana, Some(id), 50, None).await.unwrap();
+    let fixture = OauthFixture::new().await;
+    let id = fixture.connect().await;
+    fixture.token().await.unwrap();
+    fixture.advance(3_590);
+    fixture.token().await.unwrap();
+    let mut tx = fixture.db.read(fixture.tenant).await.unwrap();
+    let uses = thinkwork::audit::uses_of(&mut tx, fixture.ana, Some(id), 50, None).await.unwrap();
     let words: Vec<_> = uses.iter().map(|one| (one.surface.as_str(), one.tool.as_deref())).collect();
     let call = ("tool_call", Some("notes__search"));
     assert_eq!(words, [call, ("oauth", None), call], "newest first: call, refresh, call");
-    assert!(uses.iter().all(|one| one.requester == Some(Requester::User(world.ana))));
+    assert!(uses.iter().all(|one| one.requester == Some(Requester::User(fixture.ana))));
     let foreign = thinkwork::audit::uses_of(&mut tx, UserId::new(), Some(id), 50, None).await.unwrap();
     assert!(foreign.is_empty());
 }

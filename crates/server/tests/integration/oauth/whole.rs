@@ -11,7 +11,7 @@ use thinkwork::oauth::{ClientSettings, Error};
 use thinkwork_primitives::GrantTarget;
 use tokio::net::TcpListener;
 
-use super::{Issuer, consent, consent_at_issuer, query_of, text, token_request, use_of};
+use super::{Issuer, access_token_query, consent, consent_at_issuer, query_of, text, use_of};
 use crate::harness::{Client, Response, TestApp};
 
 /// A whole server that knows one issuer's resource.
@@ -151,9 +151,9 @@ async fn l23_over_http_members_see_and_end_their_own_and_operators_see_metadata_
     let his = of(&bo).await;
     let user = ana.user.unwrap();
     let oauth = &whole.app.app.oauth;
-    oauth.access_token(token_request(whole.app.tenant, user, whole.target, &use_of(user))).await.unwrap();
+    oauth.access_token(access_token_query(whole.app.tenant, user, whole.target, &use_of(user))).await.unwrap();
     let by_owner = use_of(owner.user.unwrap());
-    let used = oauth.access_token(token_request(whole.app.tenant, user, whole.target, &by_owner)).await;
+    let used = oauth.access_token(access_token_query(whole.app.tenant, user, whole.target, &by_owner)).await;
     assert!(matches!(used, Err(Error::NotConnected)), "an operator may revoke it, never use it");
     let uses = ana.get(&format!("/v1/me/connections/{hers}/uses")).await.expect(200);
     assert_eq!(uses.json["items"][0]["tool"], "notes__search", "{}", uses.text);
@@ -209,10 +209,9 @@ async fn l70_a_refresh_that_has_begun_is_stored_before_the_server_ends() {
     let user = ana.user.unwrap();
     let server = whole.target;
     let oauth = app.oauth.clone();
-    let call =
-        tokio::spawn(
-            async move { oauth.access_token(token_request(tenant, user, server, &use_of(user))).await.map(drop) },
-        );
+    let call = tokio::spawn(async move {
+        oauth.access_token(access_token_query(tenant, user, server, &use_of(user))).await.map(drop)
+    });
     gate.reached.notified().await;
     // Whoever asked went away, and then the server is told to stop.
     call.abort();
@@ -226,7 +225,7 @@ async fn l70_a_refresh_that_has_begun_is_stored_before_the_server_ends() {
     gate.open.notify_one();
     assert!(serving.await.unwrap().is_ok());
     let next = whole.app.second().await;
-    let token = next.oauth.access_token(token_request(tenant, user, server, &use_of(user))).await.unwrap();
+    let token = next.oauth.access_token(access_token_query(tenant, user, server, &use_of(user))).await.unwrap();
     assert!(whole.issuer.accepts(&text(&token)));
     assert_eq!(whole.issuer.look(|seen| seen.refreshes()), 1, "the rotated token was kept");
 }

@@ -8,14 +8,14 @@ use crate::harness::execute_sql;
 
 #[tokio::test]
 async fn l76_no_row_of_work_is_without_requester_and_subject() {
-    let world = TurnFixture::new().await;
+    let fixture = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
-    world.server(&upstream, "notes", tenant_key(), json!({})).await;
-    let ana = world.app.member("ana").await;
-    assert_eq!(world.turn(&ana, "/tool notes__look {}").await["status"], "succeeded");
+    fixture.server(&upstream, "notes", tenant_key(), json!({})).await;
+    let ana = fixture.app.member("ana").await;
+    assert_eq!(fixture.turn(&ana, "/tool notes__look {}").await["status"], "succeeded");
     for table in ["thread", "message", "turn", "step"] {
         for column in ["requester_kind", "requester_id", "subject_kind", "client_kind"] {
-            let tx = world.app.slices().db.write(world.app.tenant).await.unwrap();
+            let tx = fixture.app.slices().db.write(fixture.app.tenant).await.unwrap();
             let same = format!("UPDATE {table} SET {column} = {column}");
             assert!(execute_sql(&tx, &same).await.unwrap().rows_affected() > 0, "{table} holds rows");
             let refused = execute_sql(&tx, &format!("UPDATE {table} SET {column} = NULL")).await;
@@ -27,15 +27,15 @@ async fn l76_no_row_of_work_is_without_requester_and_subject() {
 
 #[tokio::test]
 async fn l58_long_names_that_begin_alike_stay_two_tools() {
-    let world = TurnFixture::new().await;
+    let fixture = TurnFixture::new().await;
     let long = "look_at_all_the_notes_of_the_whole_company_since_it_was_founded_in_";
     let first = format!("{long}1998");
     let second = format!("{long}1999");
     let upstream = Upstream::start(None, &[&first, &second, "look"], |call| format!("notes of {}", call.tool)).await;
-    world.server(&upstream, "notes", tenant_key(), json!({})).await;
-    world.server(&upstream, "notes-2", tenant_key(), json!({})).await;
-    let ana = world.app.member("ana").await;
-    let turn = world.turn(&ana, "hello").await;
+    fixture.server(&upstream, "notes", tenant_key(), json!({})).await;
+    fixture.server(&upstream, "notes-2", tenant_key(), json!({})).await;
+    let ana = fixture.app.member("ana").await;
+    let turn = fixture.turn(&ana, "hello").await;
     let mut offered: Vec<String> = crate::mcp::offered(&turn).into_iter().map(str::to_owned).collect();
     offered.sort();
     offered.dedup();
@@ -45,7 +45,7 @@ async fn l58_long_names_that_begin_alike_stay_two_tools() {
     };
     assert!(offered.iter().all(plain), "{offered:?}");
     for name in &offered {
-        assert_eq!(world.turn(&ana, &format!("/tool {name} {{}}")).await["status"], "succeeded", "{name}");
+        assert_eq!(fixture.turn(&ana, &format!("/tool {name} {{}}")).await["status"], "succeeded", "{name}");
     }
     let mut called: Vec<String> = upstream.calls().into_iter().map(|call| call.tool).collect();
     called.sort();

@@ -14,18 +14,18 @@ use super::{TurnFixture, tenant_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writing_stopping_and_working_on_one_thread_at_once_fails_nobody() {
-    let world = TurnFixture::new().await;
-    let ana = world.app.member("ana").await;
-    let bo = world.app.member("bo").await;
-    let thread = world.thread(&ana, "first").await;
-    let another = world.app.second().await;
+    let fixture = TurnFixture::new().await;
+    let ana = fixture.app.member("ana").await;
+    let bo = fixture.app.member("bo").await;
+    let thread = fixture.thread(&ana, "first").await;
+    let another = fixture.app.second().await;
     let path = format!("/v1/threads/{thread}/messages");
     for _ in 0..12 {
         let write = async |who: &crate::harness::Client| {
             who.post(&path, json!({ "text": "more" })).await.expect(201);
         };
         let stop = async {
-            for turn in world.turns(&bo, &thread).await {
+            for turn in fixture.turns(&bo, &thread).await {
                 if matches!(turn["status"].as_str(), Some("queued" | "running")) {
                     let answer =
                         bo.post(&format!("/v1/turns/{}/cancel", turn["id"].as_str().unwrap()), json!({})).await;
@@ -33,12 +33,12 @@ async fn writing_stopping_and_working_on_one_thread_at_once_fails_nobody() {
                 }
             }
         };
-        let work = worker::run_until_idle(&world.app.app);
+        let work = worker::run_until_idle(&fixture.app.app);
         let more_work = worker::run_until_idle(&another);
         tokio::join!(write(&ana), write(&bo), write(&ana), work, stop, more_work);
     }
-    world.app.run_pending_jobs().await;
-    let turns = world.turns(&ana, &thread).await;
+    fixture.app.run_pending_jobs().await;
+    let turns = fixture.turns(&ana, &thread).await;
     assert_eq!(turns.len(), 37);
     for turn in &turns {
         assert!(matches!(turn["status"].as_str(), Some("succeeded" | "cancelled")), "{turn}");
@@ -87,21 +87,21 @@ async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locke
         // SQLite has one writer.
         return;
     }
-    let world = TurnFixture::new().await;
+    let fixture = TurnFixture::new().await;
     let upstream = Upstream::start(None, &["look"], |_| "found".to_owned()).await;
-    world.server(&upstream, "notes", tenant_key(), json!({})).await;
-    let ana = world.app.member("ana").await;
-    let ended = world.turn(&ana, "/tool notes__look {}").await;
+    fixture.server(&upstream, "notes", tenant_key(), json!({})).await;
+    let ana = fixture.app.member("ana").await;
+    let ended = fixture.turn(&ana, "/tool notes__look {}").await;
     let id = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let turn: TurnId = id(&ended["id"]).parse().unwrap();
     let step: StepId = id(&ended["steps"][0]["id"]).parse().unwrap();
     let thread: ThreadId = id(&ended["thread_id"]).parse().unwrap();
     for what in [Write::Tools, Write::Mark, Write::End, Write::StepFinish, Write::IsRunning] {
-        let holder = world.app.app.db.write(world.app.tenant).await.unwrap();
+        let holder = fixture.app.app.db.write(fixture.app.tenant).await.unwrap();
         let lock = format!("SELECT 1 FROM thread WHERE id = '{}' FOR UPDATE", thread.uuid());
         holder.orm().execute_unprepared(&lock).await.unwrap();
-        let app = Arc::clone(&world.app.app);
-        let tenant = world.app.tenant;
+        let app = Arc::clone(&fixture.app.app);
+        let tenant = fixture.app.tenant;
         let writer = tokio::spawn(async move {
             let mut tx = app.db.write(tenant).await.unwrap();
             write(&app.threads, &mut tx, what, turn, step).await;
@@ -124,16 +124,16 @@ async fn every_writer_of_a_turn_waits_at_the_threads_row_with_nothing_else_locke
 
 #[tokio::test]
 async fn a_turn_that_calls_nothing_takes_few_statements() {
-    let world = TurnFixture::new().await;
-    let ana = world.app.member("ana").await;
-    let idle = world.app.run_pending_jobs_counted().await;
-    let thread = world.thread(&ana, "Is anybody there?").await;
-    let work = world.app.run_pending_jobs_counted().await;
-    assert_eq!(world.turns(&ana, &thread).await[0]["status"], "succeeded");
+    let fixture = TurnFixture::new().await;
+    let ana = fixture.app.member("ana").await;
+    let idle = fixture.app.run_pending_jobs_counted().await;
+    let thread = fixture.thread(&ana, "Is anybody there?").await;
+    let work = fixture.app.run_pending_jobs_counted().await;
+    assert_eq!(fixture.turns(&ana, &thread).await[0]["status"], "succeeded");
     // The worker made two rounds. Each looks for events, turns and other jobs; one of these looks found the turn.
     let statements = work.statements - 2.0 * idle.statements + 1.0;
     // On PostgreSQL the transaction also says whose it is, and its hints are a statement.
-    let most = if world.app.slices().config.database_url.starts_with("postgres") { 17.0 } else { 15.0 };
+    let most = if fixture.app.slices().config.database_url.starts_with("postgres") { 17.0 } else { 15.0 };
     assert!(statements <= most, "{statements} statements");
     assert!(work.writes <= 3.0, "{} writing transactions", work.writes);
 }

@@ -39,7 +39,7 @@ struct Member {
 
 /// Runs what two members write into one thread, in this order; `true` lets the work be done before the next message.
 async fn check(writes: &[(usize, bool)]) {
-    let world = TurnFixture::new().await;
+    let fixture = TurnFixture::new().await;
     let owners: Arc<Mutex<Vec<(String, &'static str)>>> = Arc::default();
     let known = Arc::clone(&owners);
     let upstream = Upstream::start(Some(issuer().await), &["look"], move |call| {
@@ -48,26 +48,26 @@ async fn check(writes: &[(usize, bool)]) {
         format!("canary-of-{owner}")
     })
     .await;
-    let server = world.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
+    let server = fixture.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
     let model = Model::start(curious).await;
-    world.agent(&model).await;
+    fixture.agent(&model).await;
     let mut members = Vec::new();
     for name in ["ana", "bo"] {
-        let client = world.app.member(name).await;
-        let token = world.connect(&client, &server, &upstream).await;
+        let client = fixture.app.member(name).await;
+        let token = fixture.connect(&client, &server, &upstream).await;
         owners.lock().unwrap().push((token.clone(), name));
         members.push(Member { client, name, token });
     }
-    let thread = world.thread(&members[0].client, "ana asks 0").await;
+    let thread = fixture.thread(&members[0].client, "ana asks 0").await;
     for (number, (who, work_first)) in writes.iter().enumerate() {
         let Member { client, name, .. } = &members[*who];
         let body = json!({ "text": format!("{name} asks {}", number + 1) });
         client.post(&format!("/v1/threads/{thread}/messages"), body).await.expect(201);
         if *work_first {
-            world.app.run_pending_jobs().await;
+            fixture.app.run_pending_jobs().await;
         }
     }
-    world.app.run_pending_jobs().await;
+    fixture.app.run_pending_jobs().await;
 
     let calls = upstream.calls();
     assert_eq!(calls.len(), writes.len() + 1);
@@ -78,7 +78,7 @@ async fn check(writes: &[(usize, bool)]) {
     for member in &members {
         let other = members.iter().find(|other| other.name != member.name).unwrap();
         let canary = format!("canary-of-{}", other.name);
-        for turn in world.turns(&member.client, &thread).await {
+        for turn in fixture.turns(&member.client, &thread).await {
             assert_eq!(turn["status"], "succeeded", "{turn}");
             let requester = &turn["requester"]["id"];
             let subject = &turn["credential_subject"]["user_id"];
@@ -116,24 +116,24 @@ fn s03_s04_two_members_in_one_thread_share_no_credential_and_no_result() {
 /// The last check of all, below every caller: also where one of them names the wrong step, or the wrong person.
 #[tokio::test]
 async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
-    let world = TurnFixture::new().await;
+    let fixture = TurnFixture::new().await;
     let upstream = Upstream::start(Some(issuer().await), &["look"], |_| "notes".to_owned()).await;
-    let server = world.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
+    let server = fixture.server(&upstream, "notes", json!({ "mode": "user_oauth" }), json!({})).await;
     let model = Model::start(curious).await;
-    world.agent(&model).await;
+    fixture.agent(&model).await;
     let mut steps = Vec::new();
     for name in ["ana", "bo"] {
-        let client = world.app.member(name).await;
-        world.connect(&client, &server, &upstream).await;
-        let turn = world.turn(&client, "What is there?").await;
+        let client = fixture.app.member(name).await;
+        fixture.connect(&client, &server, &upstream).await;
+        let turn = fixture.turn(&client, "What is there?").await;
         let step = turn["steps"].as_array().unwrap().iter().find(|step| step["kind"] == "tool").unwrap().clone();
         let step: thinkwork_primitives::StepId = text(&step, "id").parse().unwrap();
         steps.push((client.user.unwrap(), step));
     }
-    let app = world.app.slices();
+    let app = fixture.app.slices();
     let (ana, ana_step) = steps[0];
     let (bo, bo_step) = steps[1];
-    let tx = app.db.read(world.app.tenant).await.unwrap();
+    let tx = app.db.read(fixture.app.tenant).await.unwrap();
     let sql = "SELECT subject_user_id, subject_connection_id, credential_id FROM step WHERE credential_id IS NOT NULL
                AND subject_user_id IS NOT NULL";
     let rows = tx.orm().query_all_raw(of_tenant(&tx, sql)).await.unwrap();
@@ -142,7 +142,7 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
     let credential = CredentialId::from_uuid(row.try_get("", "credential_id").unwrap());
     drop(tx);
     let opened = async |user, step, subject| {
-        let mut tx = app.db.write(world.app.tenant).await.unwrap();
+        let mut tx = app.db.write(fixture.app.tenant).await.unwrap();
         let recorder = StepUseRecorder(step);
         let context = UseContext::by(Actor { requester: Requester::User(user), client: ActingClient::Agent });
         let opening = context.request(Surface::ToolCall, subject).recorded_by(Some(&recorder));

@@ -8,97 +8,97 @@ use super::Fixture;
 
 #[tokio::test]
 async fn l69_a_target_that_the_maker_does_not_see_is_refused() {
-    let scene = Fixture::new("bearer").await;
+    let fixture = Fixture::new("bearer").await;
     let body = |space: &str| json!({ "name": "x", "space_id": space, "verification": { "scheme": "bearer" } });
-    let unknown = scene.operator.post("/v1/webhooks", body("spc_0000000000000000000000000A")).await.expect(422);
+    let unknown = fixture.operator.post("/v1/webhooks", body("spc_0000000000000000000000000A")).await.expect(422);
     assert!(unknown.text.contains("space_id"));
-    let ana = scene.app.member("ana").await;
+    let ana = fixture.app.member("ana").await;
     let private = json!({ "slug": "private", "name": "Private", "access": "private" });
-    let private = scene.app.owner().await.post("/v1/spaces", private).await.expect(201).text_of("id");
-    scene.operator.post("/v1/webhooks", body(&private)).await.expect(422);
+    let private = fixture.app.owner().await.post("/v1/spaces", private).await.expect(201).text_of("id");
+    fixture.operator.post("/v1/webhooks", body(&private)).await.expect(422);
     // A Space of another tenant is unknown too.
-    let other = scene.app.slices().access.tenant_create("other", "Other", "o@other.test", "Otto").await.unwrap();
-    let session = scene.app.slices().access.session_create(other.tenant, other.owner, "tests").await.unwrap();
-    let mut otto = scene.app.anonymous();
+    let other = fixture.app.slices().access.tenant_create("other", "Other", "o@other.test", "Otto").await.unwrap();
+    let session = fixture.app.slices().access.session_create(other.tenant, other.owner, "tests").await.unwrap();
+    let mut otto = fixture.app.anonymous();
     otto.cookie = Some(format!("__Host-tw_session={}", session.cookie.expose_str().unwrap()));
     otto.csrf = Some(session.csrf);
-    otto.post("/v1/webhooks", body(&scene.space)).await.expect(422);
-    for path in [format!("/v1/webhooks/{}", scene.webhook), format!("/v1/webhooks/{}/deliveries", scene.webhook)] {
+    otto.post("/v1/webhooks", body(&fixture.space)).await.expect(422);
+    for path in [format!("/v1/webhooks/{}", fixture.webhook), format!("/v1/webhooks/{}/deliveries", fixture.webhook)] {
         otto.get(&path).await.expect(404);
         ana.get(&path).await.expect(403);
-        scene.app.anonymous().get(&path).await.expect(401);
+        fixture.app.anonymous().get(&path).await.expect(401);
     }
 }
 
 #[tokio::test]
 async fn l35_rotation_overlaps_and_ends_on_time_under_the_same_address() {
-    let scene = Fixture::new("standard_webhooks").await;
-    scene.standard("evt_1", "{}").await.expect(202);
-    let path = format!("/v1/webhooks/{}/rotate", scene.webhook);
-    let rotated = scene.operator.post(&path, json!({ "overlap_seconds": 60 })).await.expect(200);
+    let fixture = Fixture::new("standard_webhooks").await;
+    fixture.standard("evt_1", "{}").await.expect(202);
+    let path = format!("/v1/webhooks/{}/rotate", fixture.webhook);
+    let rotated = fixture.operator.post(&path, json!({ "overlap_seconds": 60 })).await.expect(200);
     let fresh = rotated.text_of("secret");
-    assert_ne!(fresh, scene.secret);
-    scene.send(scene.signed(&fresh, "evt_2", "{}")).await.expect(202);
-    scene.send(scene.signed(&scene.secret, "evt_3", "{}")).await.expect(202);
-    scene.app.clock.advance(Duration::from_secs(61));
-    scene.send(scene.signed(&scene.secret, "evt_4", "{}")).await.expect(401);
-    scene.send(scene.signed(&fresh, "evt_5", "{}")).await.expect(202);
+    assert_ne!(fresh, fixture.secret);
+    fixture.send(fixture.signed(&fresh, "evt_2", "{}")).await.expect(202);
+    fixture.send(fixture.signed(&fixture.secret, "evt_3", "{}")).await.expect(202);
+    fixture.app.clock.advance(Duration::from_secs(61));
+    fixture.send(fixture.signed(&fixture.secret, "evt_4", "{}")).await.expect(401);
+    fixture.send(fixture.signed(&fresh, "evt_5", "{}")).await.expect(202);
     // Without an overlap the one before ends at once.
-    let last = scene.operator.post(&path, json!({ "overlap_seconds": 0 })).await.expect(200).text_of("secret");
-    scene.send(scene.signed(&fresh, "evt_6", "{}")).await.expect(401);
-    scene.send(scene.signed(&last, "evt_7", "{}")).await.expect(202);
+    let last = fixture.operator.post(&path, json!({ "overlap_seconds": 0 })).await.expect(200).text_of("secret");
+    fixture.send(fixture.signed(&fresh, "evt_6", "{}")).await.expect(401);
+    fixture.send(fixture.signed(&last, "evt_7", "{}")).await.expect(202);
 }
 
 #[tokio::test]
 async fn a_webhook_is_made_once_per_key_read_changed_and_tested() {
-    let scene = Fixture::new("standard_webhooks").await;
-    let body = json!({ "name": "twice", "space_id": scene.space, "verification": { "scheme": "bearer" },
+    let fixture = Fixture::new("standard_webhooks").await;
+    let body = json!({ "name": "twice", "space_id": fixture.space, "verification": { "scheme": "bearer" },
         "secret": "dictated-by-the-sender", "event_id": { "header": "X-Event" }, "default_priority": "high" });
     let create = || async {
-        let request = scene.operator.request("POST", "/v1/webhooks").header("idempotency-key", "k1");
-        scene.operator.send(request.header("content-type", "application/json").body(body.to_string())).await
+        let request = fixture.operator.request("POST", "/v1/webhooks").header("idempotency-key", "k1");
+        fixture.operator.send(request.header("content-type", "application/json").body(body.to_string())).await
     };
     let made = create().await.expect(201);
     assert_eq!(made.header("location"), format!("/v1/webhooks/{}", made.text_of("id")));
     assert_eq!(made.text_of("secret"), "dictated-by-the-sender");
     assert_eq!(create().await.expect(409).code(), "secret_already_shown");
     let path = format!("/v1/webhooks/{}", made.text_of("id"));
-    let changed = scene.operator.patch(&path, json!({ "name": "once", "event_id": null })).await.expect(200);
+    let changed = fixture.operator.patch(&path, json!({ "name": "once", "event_id": null })).await.expect(200);
     assert_eq!((changed.json["event_id"].is_null(), changed.json["version"].as_i64()), (true, Some(2)));
     let stale =
-        scene.operator.request("PATCH", &path).header("if-match", "\"1\"").header("content-type", "application/json");
-    scene.operator.send(stale.body(r#"{"name":"late"}"#)).await.expect(412);
-    let tested = scene.operator.post(&format!("/v1/webhooks/{}/test", scene.webhook), json!({})).await.expect(200);
+        fixture.operator.request("PATCH", &path).header("if-match", "\"1\"").header("content-type", "application/json");
+    fixture.operator.send(stale.body(r#"{"name":"late"}"#)).await.expect(412);
+    let tested = fixture.operator.post(&format!("/v1/webhooks/{}/test", fixture.webhook), json!({})).await.expect(200);
     assert_eq!(tested.json["result"], "accepted");
-    scene.app.run_pending_jobs().await;
-    assert_eq!(scene.threads().await.len(), 1);
-    let unknown = json!({ "name": "x", "space_id": scene.space, "verification": { "scheme": "github" } });
-    let refused = scene.operator.post("/v1/webhooks", unknown).await.expect(422);
+    fixture.app.run_pending_jobs().await;
+    assert_eq!(fixture.threads().await.len(), 1);
+    let unknown = json!({ "name": "x", "space_id": fixture.space, "verification": { "scheme": "github" } });
+    let refused = fixture.operator.post("/v1/webhooks", unknown).await.expect(422);
     assert!(
         refused.text.contains("unknown value `github`, expected `standard_webhooks` or `bearer`"),
         "{}",
         refused.text
     );
     let unknown = json!({ "scheme": "bearer", "header": "x-proof" });
-    let unknown = json!({ "name": "x", "space_id": scene.space, "verification": unknown });
-    let refused = scene.operator.post("/v1/webhooks", unknown).await.expect(422);
+    let unknown = json!({ "name": "x", "space_id": fixture.space, "verification": unknown });
+    let refused = fixture.operator.post("/v1/webhooks", unknown).await.expect(422);
     assert!(refused.json["error"]["fields"]["verification.header"].is_string(), "{}", refused.text);
 }
 
 #[tokio::test]
 async fn deliveries_page_by_cursor_through_waiting_and_applied_ones() {
-    let scene = Fixture::new("standard_webhooks").await;
+    let fixture = Fixture::new("standard_webhooks").await;
     for number in 0..5 {
-        scene.standard(&format!("evt_{number}"), "{}").await.expect(202);
+        fixture.standard(&format!("evt_{number}"), "{}").await.expect(202);
         if number == 2 {
-            scene.app.run_pending_jobs().await;
+            fixture.app.run_pending_jobs().await;
         }
     }
     let mut seen = Vec::new();
     let mut after = String::new();
     loop {
-        let path = format!("/v1/webhooks/{}/deliveries?limit=2{after}", scene.webhook);
-        let page = scene.operator.get(&path).await.expect(200).json;
+        let path = format!("/v1/webhooks/{}/deliveries?limit=2{after}", fixture.webhook);
+        let page = fixture.operator.get(&path).await.expect(200).json;
         seen.extend(page["items"].as_array().unwrap().iter().map(|item| item["event_id"].as_str().unwrap().to_owned()));
         match page["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
@@ -106,42 +106,42 @@ async fn deliveries_page_by_cursor_through_waiting_and_applied_ones() {
         }
     }
     assert_eq!(seen, ["evt_4", "evt_3", "evt_2", "evt_1", "evt_0"]);
-    scene.operator.get(&format!("/v1/webhooks/{}/deliveries?result=lost", scene.webhook)).await.expect(422);
+    fixture.operator.get(&format!("/v1/webhooks/{}/deliveries?result=lost", fixture.webhook)).await.expect(422);
 }
 
 #[tokio::test]
 async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
-    let scene = Fixture::new("bearer").await;
-    scene.operator.get("/admin/webhooks").await.expect(200);
-    assert!(scene.operator.get("/admin/webhooks/new").await.expect(200).text.contains("Billing"));
+    let fixture = Fixture::new("bearer").await;
+    fixture.operator.get("/admin/webhooks").await.expect(200);
+    assert!(fixture.operator.get("/admin/webhooks/new").await.expect(200).text.contains("Billing"));
     let fields = |name: &'static str| {
-        [("name", name), ("space_id", scene.space.as_str()), ("scheme", "bearer"), ("rate_limit_per_minute", "60")]
+        [("name", name), ("space_id", fixture.space.as_str()), ("scheme", "bearer"), ("rate_limit_per_minute", "60")]
     };
-    let wrong = scene.operator.form("/admin/webhooks", &fields("")).await.expect(422);
+    let wrong = fixture.operator.form("/admin/webhooks", &fields("")).await.expect(422);
     assert!(wrong.text.contains("1 to 120 characters"));
-    let made = scene.operator.form("/admin/webhooks", &fields("paged")).await.expect(200);
+    let made = fixture.operator.form("/admin/webhooks", &fields("paged")).await.expect(200);
     let (_, rest) = made.text.split_once("secret-value\"><code>").unwrap();
     let (secret, _) = rest.split_once('<').unwrap();
     let (_, rest) = made.text.split_once("/hooks/").unwrap();
     let id = rest.get(..30).unwrap();
     let base = format!("/admin/webhooks/{id}");
     assert!(
-        scene.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Waiting for the first event")
+        fixture.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Waiting for the first event")
     );
-    let event = scene.app.anonymous().request("POST", &format!("/hooks/{id}")).bearer_auth(secret);
-    scene.send(event.header("content-type", "text/plain").body("hello")).await.expect(202);
-    scene.app.run_pending_jobs().await;
-    assert!(scene.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Open the thread"));
-    let tested = scene.operator.form(&format!("{base}/test"), &[]).await.expect(303);
-    scene.operator.get(tested.header("location")).await.expect(200);
-    let rotated = scene.operator.form(&format!("{base}/rotate"), &[("overlap_hours", "1")]).await.expect(200);
+    let event = fixture.app.anonymous().request("POST", &format!("/hooks/{id}")).bearer_auth(secret);
+    fixture.send(event.header("content-type", "text/plain").body("hello")).await.expect(202);
+    fixture.app.run_pending_jobs().await;
+    assert!(fixture.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Open the thread"));
+    let tested = fixture.operator.form(&format!("{base}/test"), &[]).await.expect(303);
+    fixture.operator.get(tested.header("location")).await.expect(200);
+    let rotated = fixture.operator.form(&format!("{base}/rotate"), &[("overlap_hours", "1")]).await.expect(200);
     assert!(rotated.text.contains("The previous secret expires"));
-    scene.operator.form(&format!("{base}/disable"), &[]).await.expect(303);
-    assert!(scene.operator.get(&base).await.expect(200).text.contains("rejected with 404"));
-    scene.operator.form(&format!("{base}/delete"), &[("confirm_name", "other")]).await.expect(422);
-    scene.operator.form(&format!("{base}/delete"), &[("confirm_name", "paged")]).await.expect(303);
-    scene.operator.get(&base).await.expect(404);
-    let ana = scene.app.member("ana").await;
+    fixture.operator.form(&format!("{base}/disable"), &[]).await.expect(303);
+    assert!(fixture.operator.get(&base).await.expect(200).text.contains("rejected with 404"));
+    fixture.operator.form(&format!("{base}/delete"), &[("confirm_name", "other")]).await.expect(422);
+    fixture.operator.form(&format!("{base}/delete"), &[("confirm_name", "paged")]).await.expect(303);
+    fixture.operator.get(&base).await.expect(404);
+    let ana = fixture.app.member("ana").await;
     ana.get("/admin/webhooks").await.expect(403);
 }
 

@@ -5,28 +5,28 @@ use serde_json::json;
 use super::Fixture;
 use crate::harness::TestApp;
 
-async fn scene(trusted_proxies: &str) -> Fixture {
+async fn fixture(trusted_proxies: &str) -> Fixture {
     let networks = json!({ "allowed_cidrs": ["203.0.113.0/24"] });
     Fixture::over(TestApp::behind(trusted_proxies).await, "bearer", networks).await
 }
 
-async fn status(scene: &Fixture, forwarded: &[&str]) -> u16 {
-    let mut request = scene.request("{}").bearer_auth(&scene.secret);
+async fn status(fixture: &Fixture, forwarded: &[&str]) -> u16 {
+    let mut request = fixture.request("{}").bearer_auth(&fixture.secret);
     for value in forwarded {
         request = request.header("x-forwarded-for", *value);
     }
-    scene.send(request).await.status
+    fixture.send(request).await.status
 }
 
 #[tokio::test]
 async fn l68_only_trusted_proxies_may_say_where_a_request_comes_from() {
-    let alone = scene("").await;
+    let alone = fixture("").await;
     for forwarded in [&[][..], &["203.0.113.7"], &["203.0.113.7, 127.0.0.1"]] {
         assert_eq!(status(&alone, forwarded).await, 403, "{forwarded:?} from a stranger says nothing");
     }
-    let elsewhere = scene("10.0.0.0/8").await;
+    let elsewhere = fixture("10.0.0.0/8").await;
     assert_eq!(status(&elsewhere, &["203.0.113.7"]).await, 403, "from another address than the proxy's");
-    let behind = scene("127.0.0.1/32,10.0.0.0/8").await;
+    let behind = fixture("127.0.0.1/32,10.0.0.0/8").await;
     for (forwarded, expected) in [
         (&[][..], 403),
         (&["203.0.113.7"], 202),

@@ -23,67 +23,67 @@ fn days(app: &TestApp, count: u32) {
 
 #[tokio::test]
 async fn s18_a_signed_events_key_is_kept_for_thirty_days_and_then_forgotten() {
-    let scene = Fixture::new("standard_webhooks").await;
-    let send = async || scene.standard("msg_1", "{}").await.expect(202).text_of("status");
+    let fixture = Fixture::new("standard_webhooks").await;
+    let send = async || fixture.standard("msg_1", "{}").await.expect(202).text_of("status");
     assert_eq!(send().await, "accepted");
-    scene.app.run_pending_jobs().await;
-    days(&scene.app, 29);
-    sweep(&scene.app.app).await;
+    fixture.app.run_pending_jobs().await;
+    days(&fixture.app, 29);
+    sweep(&fixture.app.app).await;
     assert_eq!(send().await, "duplicate");
-    days(&scene.app, 2);
-    sweep(&scene.app.app).await;
+    days(&fixture.app, 2);
+    sweep(&fixture.app.app).await;
     assert_eq!(send().await, "accepted");
 }
 
 #[tokio::test]
 async fn s18_an_unsigned_events_key_lives_as_long_as_its_secret() {
-    let mut scene = Fixture::with("bearer", json!({ "event_id": { "pointer": "/id" } })).await;
+    let mut fixture = Fixture::with("bearer", json!({ "event_id": { "pointer": "/id" } })).await;
     let body = r#"{"id":"evt_1"}"#;
-    assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "accepted");
-    scene.app.run_pending_jobs().await;
-    days(&scene.app, 400);
-    sweep(&scene.app.app).await;
-    assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "duplicate");
-    let owner = scene.app.owner().await;
-    let rotate = format!("/v1/webhooks/{}/rotate", scene.webhook);
+    assert_eq!(fixture.bearer(body).await.expect(202).text_of("status"), "accepted");
+    fixture.app.run_pending_jobs().await;
+    days(&fixture.app, 400);
+    sweep(&fixture.app.app).await;
+    assert_eq!(fixture.bearer(body).await.expect(202).text_of("status"), "duplicate");
+    let owner = fixture.app.owner().await;
+    let rotate = format!("/v1/webhooks/{}/rotate", fixture.webhook);
     let rotated = owner.post(&rotate, json!({ "overlap_seconds": 3_600 })).await.expect(200);
-    sweep(&scene.app.app).await;
-    assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "duplicate", "the old secret still works");
-    scene.app.clock.advance(Duration::from_secs(3_601));
-    scene.app.run_pending_jobs().await;
-    sweep(&scene.app.app).await;
-    scene.secret = rotated.text_of("secret");
-    assert_eq!(scene.bearer(body).await.expect(202).text_of("status"), "accepted");
+    sweep(&fixture.app.app).await;
+    assert_eq!(fixture.bearer(body).await.expect(202).text_of("status"), "duplicate", "the old secret still works");
+    fixture.app.clock.advance(Duration::from_secs(3_601));
+    fixture.app.run_pending_jobs().await;
+    sweep(&fixture.app.app).await;
+    fixture.secret = rotated.text_of("secret");
+    assert_eq!(fixture.bearer(body).await.expect(202).text_of("status"), "accepted");
 }
 
 #[tokio::test]
 async fn l35_a_replaced_secret_is_erased_at_the_end_of_its_overlap_by_nobodys_help() {
-    let scene = Fixture::new("bearer").await;
-    let rotate = format!("/v1/webhooks/{}/rotate", scene.webhook);
-    scene.operator.post(&rotate, json!({ "overlap_seconds": 3_600 })).await.expect(200);
+    let fixture = Fixture::new("bearer").await;
+    let rotate = format!("/v1/webhooks/{}/rotate", fixture.webhook);
+    fixture.operator.post(&rotate, json!({ "overlap_seconds": 3_600 })).await.expect(200);
     let erased = "credential_version WHERE ciphertext IS NULL AND wrapped_key IS NULL";
-    scene.app.run_pending_jobs().await;
-    assert_eq!(count(&scene.app, erased).await, "0");
-    scene.bearer("{}").await.expect(202);
-    scene.app.clock.advance(Duration::from_secs(3_601));
-    scene.app.run_pending_jobs().await;
-    assert_eq!(count(&scene.app, erased).await, "1");
-    scene.bearer("{}").await.expect(401);
-    let told = scene.operator.get("/v1/audit?action=credential.version_erased").await.expect(200);
+    fixture.app.run_pending_jobs().await;
+    assert_eq!(count(&fixture.app, erased).await, "0");
+    fixture.bearer("{}").await.expect(202);
+    fixture.app.clock.advance(Duration::from_secs(3_601));
+    fixture.app.run_pending_jobs().await;
+    assert_eq!(count(&fixture.app, erased).await, "1");
+    fixture.bearer("{}").await.expect(401);
+    let told = fixture.operator.get("/v1/audit?action=credential.version_erased").await.expect(200);
     assert_eq!(told.json["items"][0]["detail"]["version"], 1, "{}", told.text);
 }
 
 #[tokio::test]
 async fn what_ended_by_itself_is_forgotten_and_what_lives_is_not() {
-    let scene = Fixture::new("bearer").await;
-    let app = &scene.app;
-    scene.bearer("{}").await.expect(202);
+    let fixture = Fixture::new("bearer").await;
+    let app = &fixture.app;
+    fixture.bearer("{}").await.expect(202);
     let wrong = json!({ "email": "owner@acme.test", "password": "not-the-password" });
     app.anonymous().post("/v1/sessions", wrong).await.expect(401);
     let invite = json!({ "email": "ana@acme.test", "name": "Ana", "role": "member" });
-    let request = scene.operator.request("POST", "/v1/users").header("idempotency-key", "once");
+    let request = fixture.operator.request("POST", "/v1/users").header("idempotency-key", "once");
     let request = request.header("content-type", "application/json").body(invite.to_string());
-    scene.operator.send(request).await.expect(201);
+    fixture.operator.send(request).await.expect(201);
     let kinds = [
         "quota",
         "session",
@@ -105,19 +105,19 @@ async fn what_ended_by_itself_is_forgotten_and_what_lives_is_not() {
 
 #[tokio::test]
 async fn l36_openings_for_verification_are_one_counted_event_per_version() {
-    let mut scene = Fixture::new("bearer").await;
+    let mut fixture = Fixture::new("bearer").await;
     for _ in 0..3 {
-        scene.bearer("{}").await.expect(202);
+        fixture.bearer("{}").await.expect(202);
     }
-    let rotate = format!("/v1/webhooks/{}/rotate", scene.webhook);
-    let rotated = scene.operator.post(&rotate, json!({ "overlap_seconds": 3_600 })).await.expect(200);
-    scene.secret = rotated.text_of("secret");
+    let rotate = format!("/v1/webhooks/{}/rotate", fixture.webhook);
+    let rotated = fixture.operator.post(&rotate, json!({ "overlap_seconds": 3_600 })).await.expect(200);
+    fixture.secret = rotated.text_of("secret");
     for _ in 0..2 {
-        scene.bearer("{}").await.expect(202);
+        fixture.bearer("{}").await.expect(202);
     }
     let told = async || {
-        scene.app.app.credentials.record_openings().await.unwrap();
-        let listed = scene.operator.get("/v1/audit?action=credential.opened").await.expect(200);
+        fixture.app.app.credentials.record_openings().await.unwrap();
+        let listed = fixture.operator.get("/v1/audit?action=credential.opened").await.expect(200);
         let items = listed.json["items"].as_array().unwrap().clone();
         let mut counts: Vec<(Value, Value)> =
             items.iter().map(|one| (one["detail"]["version"].clone(), one["detail"]["count"].clone())).collect();
@@ -127,6 +127,6 @@ async fn l36_openings_for_verification_are_one_counted_event_per_version() {
     let (counts, items) = told().await;
     assert_eq!(counts, [(json!(1), json!(5)), (json!(2), json!(2))], "{items:?}");
     assert_eq!(items[0]["surface"], "webhook_verification");
-    assert_eq!(items[0]["detail"]["owner_id"], scene.webhook.as_str());
+    assert_eq!(items[0]["detail"]["owner_id"], fixture.webhook.as_str());
     assert_eq!(told().await.0.len(), 2, "nothing is told twice");
 }

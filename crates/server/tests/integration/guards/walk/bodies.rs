@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::Findings;
+use crate::guards::fixture::Fixture;
 use crate::guards::operations::{body, described};
-use crate::guards::scene::Fixture;
 use crate::guards::tables;
 use crate::harness::Response;
 
-async fn send(scene: &Fixture, method: &str, path: &str, kind: &str, text: &str) -> Response {
-    let request = scene.owner.request(method, path).header("content-type", kind).body(text.to_owned());
-    scene.owner.send(request).await
+async fn send(fixture: &Fixture, method: &str, path: &str, kind: &str, text: &str) -> Response {
+    let request = fixture.owner.request(method, path).header("content-type", kind).body(text.to_owned());
+    fixture.owner.send(request).await
 }
 
 impl Findings {
@@ -38,50 +38,50 @@ fn misshapen(valid: &Value) -> Vec<(String, Value)> {
 
 #[tokio::test]
 async fn l81_a_malformed_body_is_422_with_its_field_and_changes_nothing() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
-    for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
-        let path = scene.fill(&operation.path);
-        let valid = body(&operation.name, &scene);
+    let before = tables::dump(&fixture.app).await;
+    for operation in described(&fixture.app).await.iter().filter(|operation| operation.takes_body) {
+        let path = fixture.fill(&operation.path);
+        let valid = body(&operation.name, &fixture);
         let broken = ["", "{", "[]", "null", "\"text\"", "7", "\u{0}", "{,}"].map(str::to_owned);
         let mut unknown = valid.clone();
         unknown["surprise"] = json!(true);
         // What is right as far as it goes, with more behind it.
         let followed = [format!("{valid} {valid}"), format!("{valid}}}")];
         for text in broken.into_iter().chain(followed) {
-            let answer = send(&scene, &operation.method, &path, "application/json", &text).await;
+            let answer = send(&fixture, &operation.method, &path, "application/json", &text).await;
             findings.expect(&format!("{} with {text}", operation.name), &answer, 422, "invalid");
             findings.names("body", &answer);
         }
         for (field, body) in misshapen(&valid).into_iter().chain([("surprise".to_owned(), unknown)]) {
-            let answer = send(&scene, &operation.method, &path, "application/json", &body.to_string()).await;
+            let answer = send(&fixture, &operation.method, &path, "application/json", &body.to_string()).await;
             findings.expect(&format!("{} with {body}", operation.name), &answer, 422, "invalid");
             findings.names(&field, &answer);
             assert!(!answer.text.contains("canary"), "{}: {}", operation.name, answer.text);
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn l81_another_content_type_is_415_and_too_much_is_413() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
-    for operation in described(&scene.app).await.iter().filter(|operation| operation.takes_body) {
-        let path = scene.fill(&operation.path);
-        let valid = body(&operation.name, &scene);
+    let before = tables::dump(&fixture.app).await;
+    for operation in described(&fixture.app).await.iter().filter(|operation| operation.takes_body) {
+        let path = fixture.fill(&operation.path);
+        let valid = body(&operation.name, &fixture);
         for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
-            let answer = send(&scene, &operation.method, &path, kind, &valid.to_string()).await;
+            let answer = send(&fixture, &operation.method, &path, kind, &valid.to_string()).await;
             findings.expect(&format!("{} {kind}", operation.name), &answer, 415, "unsupported_media_type");
         }
         let mut large = valid;
         large["surprise"] = json!("x".repeat(300_000));
-        let answer = send(&scene, &operation.method, &path, "application/json", &large.to_string()).await;
+        let answer = send(&fixture, &operation.method, &path, "application/json", &large.to_string()).await;
         findings.expect(&operation.name, &answer, 413, "body_too_large");
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::pages::{guarded, press};
 use super::{Findings, call};
+use crate::guards::fixture::Fixture;
 use crate::guards::operations::{Described, Who, described};
-use crate::guards::scene::Fixture;
 use crate::guards::tables;
 use crate::harness::{Client, Response};
 
@@ -27,22 +27,22 @@ fn is_act(operation: &Described) -> bool {
     operation.is_change() && ACTS.iter().any(|(_, parts)| parts.iter().any(names))
 }
 
-async fn minted(scene: &Fixture, who: &Client, kind: &str, audience: &str, scope: &str) -> Client {
+async fn minted(fixture: &Fixture, who: &Client, kind: &str, audience: &str, scope: &str) -> Client {
     let body = json!({ "name": "x", "kind": kind, "audience": audience, "scopes": [scope] });
     let token = who.post("/v1/tokens", body).await.expect(201).text_of("token");
-    scene.app.bearer(&token)
+    fixture.app.bearer(&token)
 }
 
 /// A client per kind of token that there is.
-async fn tokens(scene: &Fixture) -> Vec<(&'static str, Client)> {
-    let owner = &scene.owner;
+async fn tokens(fixture: &Fixture) -> Vec<(&'static str, Client)> {
+    let owner = &fixture.owner;
     vec![
-        ("personal api admin", minted(scene, owner, "personal", "api", "admin").await),
-        ("personal api write", minted(scene, owner, "personal", "api", "write").await),
-        ("personal api read", minted(scene, owner, "personal", "api", "read").await),
-        ("service api admin", minted(scene, owner, "service", "api", "admin").await),
-        ("personal mcp write", minted(scene, owner, "personal", "mcp", "write").await),
-        ("service mcp write", minted(scene, owner, "service", "mcp", "write").await),
+        ("personal api admin", minted(fixture, owner, "personal", "api", "admin").await),
+        ("personal api write", minted(fixture, owner, "personal", "api", "write").await),
+        ("personal api read", minted(fixture, owner, "personal", "api", "read").await),
+        ("service api admin", minted(fixture, owner, "service", "api", "admin").await),
+        ("personal mcp write", minted(fixture, owner, "personal", "mcp", "write").await),
+        ("service mcp write", minted(fixture, owner, "service", "mcp", "write").await),
     ]
 }
 
@@ -58,17 +58,17 @@ fn refused(kind: &str, act: &str, answer: &Response) {
 
 #[tokio::test]
 async fn s07_no_token_consents() {
-    let scene = Fixture::new().await;
-    let operations = described(&scene.app).await;
+    let fixture = Fixture::new().await;
+    let operations = described(&fixture.app).await;
     let acts: Vec<&Described> = operations.iter().filter(|operation| is_act(operation)).collect();
     assert!(acts.len() >= 2, "the acts of consent are gone");
     for operation in &operations {
         let consents = operation.who() == Who::Consent;
         assert_eq!(consents, is_act(operation), "{} is an act of consent or it is not: see ACTS", operation.name);
     }
-    for (kind, token) in tokens(&scene).await {
+    for (kind, token) in tokens(&fixture).await {
         for operation in &acts {
-            refused(kind, &operation.name, &call(&scene, &token, operation, &scene.fill(&operation.path)).await);
+            refused(kind, &operation.name, &call(&fixture, &token, operation, &fixture.fill(&operation.path)).await);
         }
     }
 }
@@ -76,17 +76,17 @@ async fn s07_no_token_consents() {
 /// Pages are for browsers: no bearer opens one or sends a form of one, with or without what a session would bring.
 #[tokio::test]
 async fn s07_no_page_takes_a_token_for_a_person() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let tokens = tokens(&scene).await;
-    let before = tables::dump(&scene.app).await;
+    let tokens = tokens(&fixture).await;
+    let before = tables::dump(&fixture.app).await;
     for route in guarded() {
-        let path = scene.fill(&route.path);
+        let path = fixture.fill(&route.path);
         for (kind, token) in &tokens {
             let mut forged = token.clone();
-            forged.csrf.clone_from(&scene.owner.csrf);
+            forged.csrf.clone_from(&fixture.owner.csrf);
             if route.post {
-                findings.expect(&format!("{kind}: POST {path}"), &press(&scene, &forged, &path).await, 401, "");
+                findings.expect(&format!("{kind}: POST {path}"), &press(&fixture, &forged, &path).await, 401, "");
             }
             if route.get {
                 let answer = token.get(&path).await;
@@ -96,29 +96,29 @@ async fn s07_no_page_takes_a_token_for_a_person() {
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 /// Whether a server may be used is for operators: of tokens those with scope `admin` may say so (`configure`), no other.
 /// What was consented to is ended by its person alone.
 #[tokio::test]
 async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grants_only_for_its_person() {
-    let scene = Fixture::new().await;
-    let tokens = tokens(&scene).await;
-    let server = scene.id("mcp-servers").to_owned();
-    let mine = scene.id("me/mcp-servers").to_owned();
-    scene.connect(&scene.owner, &mine).await;
-    let shown = scene.owner.get(&format!("/v1/mcp-servers/{server}")).await.expect(200).json;
+    let fixture = Fixture::new().await;
+    let tokens = tokens(&fixture).await;
+    let server = fixture.id("mcp-servers").to_owned();
+    let mine = fixture.id("me/mcp-servers").to_owned();
+    fixture.connect(&fixture.owner, &mine).await;
+    let shown = fixture.owner.get(&format!("/v1/mcp-servers/{server}")).await.expect(200).json;
     let decision = json!({ "definition_hash": shown["definition_hash"] });
     let approve = format!("/v1/mcp-servers/{server}/approve");
     let reject = format!("/v1/mcp-servers/{server}/reject");
     let grant = format!("/v1/me/mcp-servers/{mine}/connection");
     let connected = async || {
-        let all = scene.owner.get("/v1/connections").await.expect(200).json;
+        let all = fixture.owner.get("/v1/connections").await.expect(200).json;
         all["items"].as_array().unwrap().iter().filter(|item| item["status"] == "connected").count()
     };
     assert_eq!(connected().await, 2, "Ana's and the owner's");
-    let before = tables::dump(&scene.app).await;
+    let before = tables::dump(&fixture.app).await;
     for (kind, token) in tokens.iter().filter(|(kind, _)| !kind.contains("admin")) {
         let expect = match *kind {
             "personal api write" => (403, "needs_operator"),
@@ -140,7 +140,7 @@ async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grant
         };
         assert_eq!((answer.status, answer.code()), expect, "{kind}: {}", answer.text);
     }
-    let trace = tables::changes(&before, &tables::dump(&scene.app).await);
+    let trace = tables::changes(&before, &tables::dump(&fixture.app).await);
     let trace: Vec<_> = trace.iter().filter(|row| !row.starts_with("token ")).collect();
     assert!(trace.is_empty(), "{trace:?}");
     let of = |wanted: &str| tokens.iter().find(|(kind, _)| *kind == wanted).map(|(_, token)| token).unwrap();
@@ -153,10 +153,10 @@ async fn s07_a_token_decides_about_servers_only_with_scope_admin_and_about_grant
 /// The two acts that are part of a wider operation: widening a Space, and a token that acts as a person.
 #[tokio::test]
 async fn s07_no_token_widens_a_space_or_makes_a_token_that_acts_as_a_person() {
-    let scene = Fixture::new().await;
-    let tokens = tokens(&scene).await;
-    let before = tables::dump(&scene.app).await;
-    let space = format!("/v1/spaces/{}", scene.id("spaces"));
+    let fixture = Fixture::new().await;
+    let tokens = tokens(&fixture).await;
+    let before = tables::dump(&fixture.app).await;
+    let space = format!("/v1/spaces/{}", fixture.id("spaces"));
     let personal =
         |audience: &str| json!({ "name": "x", "kind": "personal", "audience": audience, "scopes": ["read"] });
     for (kind, token) in &tokens {
@@ -172,9 +172,12 @@ async fn s07_no_token_widens_a_space_or_makes_a_token_that_acts_as_a_person() {
         }
     }
     // A service token sees a public Space; there is nothing to widen in it. Nothing of the above left a trace.
-    let trace = tables::changes(&before, &tables::dump(&scene.app).await);
+    let trace = tables::changes(&before, &tables::dump(&fixture.app).await);
     let trace: Vec<_> = trace.iter().filter(|row| !row.starts_with("token ")).collect();
     assert!(trace.is_empty(), "{trace:?}");
-    scene.owner.patch(&space, json!({ "access": "public" })).await.expect(200);
-    assert_eq!(scene.owner.post("/v1/tokens", personal("mcp")).await.expect(201).json["audience"], Value::from("mcp"));
+    fixture.owner.patch(&space, json!({ "access": "public" })).await.expect(200);
+    assert_eq!(
+        fixture.owner.post("/v1/tokens", personal("mcp")).await.expect(201).json["audience"],
+        Value::from("mcp")
+    );
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::Findings;
-use crate::guards::scene::Fixture;
+use crate::guards::fixture::Fixture;
 use crate::guards::source::{Source, product};
 use crate::guards::tables;
 use crate::harness::Client;
@@ -72,7 +72,7 @@ pub fn guarded() -> Vec<Route> {
 }
 
 /// Fields of every form there is, so that each can be read.
-fn fields(scene: &Fixture) -> Vec<(&'static str, String)> {
+fn fields(fixture: &Fixture) -> Vec<(&'static str, String)> {
     let texts = [
         ("name", "Marker"),
         ("slug", "another"),
@@ -116,16 +116,16 @@ fn fields(scene: &Fixture) -> Vec<(&'static str, String)> {
         ("default_priority", ""),
     ];
     let mut fields: Vec<_> = texts.into_iter().map(|(name, text)| (name, text.to_owned())).collect();
-    fields.push(("url", scene.tools.url.clone()));
-    fields.push(("space", scene.id("open-space").to_owned()));
-    fields.push(("space_id", scene.id("open-space").to_owned()));
-    fields.push(("user", scene.carl.user.unwrap().to_string()));
-    fields.push(("user_id", scene.carl.user.unwrap().to_string()));
+    fields.push(("url", fixture.tools.url.clone()));
+    fields.push(("space", fixture.id("open-space").to_owned()));
+    fields.push(("space_id", fixture.id("open-space").to_owned()));
+    fields.push(("user", fixture.carl.user.unwrap().to_string()));
+    fields.push(("user_id", fixture.carl.user.unwrap().to_string()));
     fields
 }
 
-pub async fn press(scene: &Fixture, who: &Client, path: &str) -> crate::harness::Response {
-    let fields = fields(scene);
+pub async fn press(fixture: &Fixture, who: &Client, path: &str) -> crate::harness::Response {
+    let fields = fields(fixture);
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, text)| (*name, text.as_str())).collect();
     who.form(path, &fields).await
 }
@@ -146,12 +146,12 @@ fn the_routes_are_found_in_the_sources() {
 
 #[tokio::test]
 async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
-    let anyone = scene.app.anonymous();
+    let before = tables::dump(&fixture.app).await;
+    let anyone = fixture.app.anonymous();
     for route in guarded() {
-        let path = scene.fill(&route.path);
+        let path = fixture.fill(&route.path);
         if route.get {
             let answer = anyone.get(&path).await;
             findings.expect(&format!("GET {path}"), &answer, 303, "");
@@ -162,23 +162,23 @@ async fn l80_pages_send_strangers_to_sign_in_and_take_no_form_of_theirs() {
             );
         }
         if route.post {
-            findings.expect(&format!("POST {path}"), &press(&scene, &anyone, &path).await, 401, "");
-            let mut forged = scene.owner.clone();
-            forged.csrf = scene.ana.csrf.clone();
-            findings.expect(&format!("POST {path} without CSRF"), &press(&scene, &forged, &path).await, 403, "");
+            findings.expect(&format!("POST {path}"), &press(&fixture, &anyone, &path).await, 401, "");
+            let mut forged = fixture.owner.clone();
+            forged.csrf = fixture.ana.csrf.clone();
+            findings.expect(&format!("POST {path} without CSRF"), &press(&fixture, &forged, &path).await, 403, "");
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
+    let before = tables::dump(&fixture.app).await;
     for route in guarded() {
-        let path = scene.fill(&route.path);
+        let path = fixture.fill(&route.path);
         let is_admin = route.path.starts_with("/admin");
         let of_the_tenant = route.path.starts_with("/me/mcp-servers");
         if !is_admin && (of_the_tenant || !route.path.contains('{')) {
@@ -186,45 +186,45 @@ async fn l80_members_stay_out_of_the_operators_face_and_of_other_peoples_things(
         }
         let expect = if is_admin { 403 } else { 404 };
         if route.get {
-            findings.expect(&format!("GET {path}"), &scene.carl.get(&path).await, expect, "");
+            findings.expect(&format!("GET {path}"), &fixture.carl.get(&path).await, expect, "");
         }
         if route.post {
-            findings.expect(&format!("POST {path}"), &press(&scene, &scene.carl, &path).await, expect, "");
+            findings.expect(&format!("POST {path}"), &press(&fixture, &fixture.carl, &path).await, expect, "");
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn l80_l81_pages_of_another_tenants_rows_and_of_no_rows_are_not_found() {
-    let scene = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let mut findings = Findings::default();
-    let before = tables::dump(&scene.app).await;
+    let before = tables::dump(&fixture.app).await;
     for route in guarded().into_iter().filter(|route| route.path.contains('{')) {
         let long = "a".repeat(2_000);
         let wrong = ["closed", "%00", "spc_", "..%2f", "%F0%28%8C%28", long.as_str()];
-        let ours = (&scene.other, scene.fill(&route.path));
-        let none = wrong.map(|text| (&scene.owner, scene.filled(&route.path, |_| text.to_owned())));
+        let ours = (&fixture.other, fixture.fill(&route.path));
+        let none = wrong.map(|text| (&fixture.owner, fixture.filled(&route.path, |_| text.to_owned())));
         for (who, path) in std::iter::once(ours).chain(none) {
             if route.get {
                 findings.expect(&format!("GET {path}"), &who.get(&path).await, 404, "");
             }
             if route.post {
-                findings.expect(&format!("POST {path}"), &press(&scene, who, &path).await, 404, "");
+                findings.expect(&format!("POST {path}"), &press(&fixture, who, &path).await, 404, "");
             }
         }
     }
     findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&scene.app).await), Vec::<String>::new());
+    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
-    let scene = Fixture::new().await;
-    scene.owner.post(&scene.fill("/v1/webhooks/{id}/test"), json!({})).await.expect(200);
-    let ours = scene.owner.get("/admin").await.expect(200);
-    let theirs = scene.other.get("/admin").await.expect(200);
+    let fixture = Fixture::new().await;
+    fixture.owner.post(&fixture.fill("/v1/webhooks/{id}/test"), json!({})).await.expect(200);
+    let ours = fixture.owner.get("/admin").await.expect(200);
+    let theirs = fixture.other.get("/admin").await.expect(200);
     for part in ["Deliveries by result", "/me/threads/"] {
         assert!(ours.text.contains(part), "{part}: {}", ours.text);
         assert!(!theirs.text.contains(part), "{part}: {}", theirs.text);

@@ -56,12 +56,12 @@ impl Fixture {
         let tools = ToolServer::start().await;
         let ids = BTreeMap::new();
         let shown = BTreeMap::new();
-        let mut scene = Self { app, owner, ana, carl, other, other_space, issuer, tools, ids, shown };
-        scene.people_and_spaces().await;
-        scene.servers().await;
-        scene.webhook().await;
-        scene.thread().await;
-        scene
+        let mut fixture = Self { app, owner, ana, carl, other, other_space, issuer, tools, ids, shown };
+        fixture.people_and_spaces().await;
+        fixture.servers().await;
+        fixture.webhook().await;
+        fixture.thread().await;
+        fixture
     }
 
     /// The id that was kept under this name.
