@@ -429,12 +429,23 @@ pub struct Marks {
     pub private: bool,
     /// Something the requester did not write is in it.
     pub untrusted: bool,
+    /// The person with whose own credential something in it was read: it is shown to them alone.
+    pub private_to: Option<UserId>,
 }
 
 impl Marks {
+    /// Of what a tool answered that was called with this credential.
+    pub fn of_answer(subject: CredentialSubject) -> Self {
+        Self { private: subject != CredentialSubject::None, untrusted: true, private_to: subject.user() }
+    }
+
     /// Both sets of marks together.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
-        Self { private: self.private || other.private, untrusted: self.untrusted || other.untrusted }
+        Self {
+            private: self.private || other.private,
+            untrusted: self.untrusted || other.untrusted,
+            private_to: if self.private_to.is_some() { self.private_to } else { other.private_to },
+        }
     }
 }

@@ -421,6 +421,19 @@ CREATE TABLE space_member (
 CREATE UNIQUE INDEX space_member_unique_user ON space_member (tenant_id, space_id, user_id);
 CREATE INDEX space_member_by_user ON space_member (tenant_id, user_id);
 
+-- Operators who let themselves into a private Space; it stays when they leave.
+CREATE TABLE space_announcement (
+  id UUID NOT NULL,
+  tenant_id UUID NOT NULL REFERENCES tenant (id),
+  space_id UUID NOT NULL,
+  user_id UUID NOT NULL,
+  joined_at BIGINT NOT NULL,
+  PRIMARY KEY (tenant_id, id),
+  FOREIGN KEY (tenant_id, space_id) REFERENCES space (tenant_id, id),
+  FOREIGN KEY (tenant_id, user_id) REFERENCES user_account (tenant_id, id)
+);
+CREATE INDEX space_announcement_by_time ON space_announcement (tenant_id, space_id, joined_at);
+
 -- Which source of tools serves which Space, with which tools.
 CREATE TABLE space_tool_source (
   id UUID NOT NULL,
@@ -500,10 +513,13 @@ CREATE TABLE message (
   source_event_id UUID,
   mark_private BOOLEAN NOT NULL,
   mark_untrusted BOOLEAN NOT NULL,
+  -- Who alone may read it, since their credential read something in it; empty again once they share it.
+  private_to_user_id UUID,
   created_at BIGINT NOT NULL,
   PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, thread_id) REFERENCES thread (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_user_id) REFERENCES user_account (tenant_id, id),
+  FOREIGN KEY (tenant_id, private_to_user_id) REFERENCES user_account (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id)
 );
 CREATE UNIQUE INDEX message_unique_sequence ON message (tenant_id, thread_id, sequence);
@@ -529,6 +545,8 @@ CREATE TABLE turn (
   client_id TEXT,
   mark_private BOOLEAN NOT NULL,
   mark_untrusted BOOLEAN NOT NULL,
+  -- Who alone may read what its steps read and wrote.
+  private_to_user_id UUID,
   tools_offered TEXT,
   tools_left_out TEXT,
   failure TEXT,
@@ -539,6 +557,7 @@ CREATE TABLE turn (
   PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, thread_id) REFERENCES thread (tenant_id, id),
   FOREIGN KEY (tenant_id, space_id) REFERENCES space (tenant_id, id),
+  FOREIGN KEY (tenant_id, private_to_user_id) REFERENCES user_account (tenant_id, id),
   FOREIGN KEY (tenant_id, message_id) REFERENCES message (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_user_id) REFERENCES user_account (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id)
@@ -778,7 +797,7 @@ BEGIN
   FOREACH name IN ARRAY ARRAY[
     'text_search', 'user_account', 'session', 'token', 'invitation', 'idempotency_key', 'audit_event', 'audit_seal',
     'audit_checkpoint', 'credential', 'credential_version', 'oauth_client', 'oauth_flow', 'connection', 'space',
-    'space_member', 'space_tool_source', 'thread', 'message', 'turn', 'step', 'thread_event', 'agent', 'webhook',
+    'space_member', 'space_announcement', 'space_tool_source', 'thread', 'message', 'turn', 'step', 'thread_event', 'agent', 'webhook',
     'delivery', 'delivery_envelope', 'mcp_server', 'mcp_tool'
   ] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);

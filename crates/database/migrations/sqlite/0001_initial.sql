@@ -418,6 +418,19 @@ CREATE TABLE space_member (
 CREATE UNIQUE INDEX space_member_unique_user ON space_member (tenant_id, space_id, user_id);
 CREATE INDEX space_member_by_user ON space_member (tenant_id, user_id);
 
+-- Operators who let themselves into a private Space; it stays when they leave.
+CREATE TABLE space_announcement (
+  id BLOB NOT NULL,
+  tenant_id BLOB NOT NULL REFERENCES tenant (id),
+  space_id BLOB NOT NULL,
+  user_id BLOB NOT NULL,
+  joined_at BIGINT NOT NULL,
+  PRIMARY KEY (tenant_id, id),
+  FOREIGN KEY (tenant_id, space_id) REFERENCES space (tenant_id, id),
+  FOREIGN KEY (tenant_id, user_id) REFERENCES user_account (tenant_id, id)
+);
+CREATE INDEX space_announcement_by_time ON space_announcement (tenant_id, space_id, joined_at);
+
 -- Which source of tools serves which Space, with which tools.
 CREATE TABLE space_tool_source (
   id BLOB NOT NULL,
@@ -497,10 +510,13 @@ CREATE TABLE message (
   source_event_id BLOB,
   mark_private BOOLEAN NOT NULL,
   mark_untrusted BOOLEAN NOT NULL,
+  -- Who alone may read it, since their credential read something in it; empty again once they share it.
+  private_to_user_id BLOB,
   created_at BIGINT NOT NULL,
   PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, thread_id) REFERENCES thread (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_user_id) REFERENCES user_account (tenant_id, id),
+  FOREIGN KEY (tenant_id, private_to_user_id) REFERENCES user_account (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id),
   FOREIGN KEY (tenant_id, turn_id) REFERENCES turn (tenant_id, id)
 );
@@ -527,6 +543,8 @@ CREATE TABLE turn (
   client_id TEXT,
   mark_private BOOLEAN NOT NULL,
   mark_untrusted BOOLEAN NOT NULL,
+  -- Who alone may read what its steps read and wrote.
+  private_to_user_id BLOB,
   tools_offered TEXT,
   tools_left_out TEXT,
   failure TEXT,
@@ -537,6 +555,7 @@ CREATE TABLE turn (
   PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, thread_id) REFERENCES thread (tenant_id, id),
   FOREIGN KEY (tenant_id, space_id) REFERENCES space (tenant_id, id),
+  FOREIGN KEY (tenant_id, private_to_user_id) REFERENCES user_account (tenant_id, id),
   FOREIGN KEY (tenant_id, message_id) REFERENCES message (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_user_id) REFERENCES user_account (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id)

@@ -18,6 +18,14 @@ impl Access {
         Ok(tx)
     }
 
+    /// Refuses all but a session with a recent sign-in.
+    ///
+    /// # Errors
+    /// [`Error::NeedsSession`], [`Error::ReauthRequired`].
+    pub fn require_fresh_session(&self, by: &Principal) -> Result<(), Error> {
+        rules::check_fresh_session(by, self.now())
+    }
+
     /// Confirms that the caller may still act as they did when the request came: the person is enabled and has the same
     /// role, the session or token is alive. It stays so until the transaction ends.
     pub async fn confirm(&self, tx: &mut Tx, by: &Principal) -> Result<(), Error> {

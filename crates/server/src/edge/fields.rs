@@ -96,6 +96,7 @@ fn id_in_path(path: &str, name: &str) -> Option<(&'static str, &'static str)> {
         "threads" => ("The thread's id.", id!("CHAT-")),
         "tokens" => ("The token's id.", id!("tok_")),
         "turns" => ("The turn's id.", id!("trn_")),
+        "messages" => ("The message's id.", id!("msg_")),
         "users" => ("The person's id.", id!("usr_")),
         "webhooks" => ("The webhook's id.", id!("whk_")),
         _ => return None,

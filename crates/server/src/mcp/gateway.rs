@@ -36,7 +36,7 @@ use crate::tools::{CallOrigin, Error as ToolsError, LeftOut, LeftOutReason, Rece
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
 
 /// What is in the context of a client that we do not see: anything.
-const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true };
+const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true, private_to: None };
 
 /// What a call of a tool that does more answers to a token with scope `read`.
 const READS_ONLY: &str = "Nothing was sent: this tool does more than read, and your token has the scope read. Make a \

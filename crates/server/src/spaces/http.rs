@@ -39,7 +39,7 @@ impl From<Error> for ApiError {
             ),
             Error::Database(error) => Self::internal(&error),
             Error::Audit(error) => Self::internal(&error),
-            Error::Access(error) => Self::internal(&error),
+            Error::Access(error) => error.into(),
         }
     }
 }

@@ -166,8 +166,13 @@ pub struct SpaceMember {
     pub user: UserId,
     /// Since when.
     pub joined_at: Timestamp,
-    /// Whether nobody let them in but themselves: its maker, or an operator who joined later.
-    pub by_themselves: bool,
+}
+
+/// An operator let themselves into a private Space that they did not see. Their leaving does not remove it.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement {
+    pub user: UserId,
+    pub joined_at: Timestamp,
 }
 
 #[derive(Clone)]

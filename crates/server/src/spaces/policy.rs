@@ -4,10 +4,13 @@
 //! after it was put here.
 
 use thinkwork_database::{Topic, Tx};
-use thinkwork_primitives::{Actor, DomainEvent, Principal, SpaceId, ToolSourceId, UserId};
+use thinkwork_primitives::{Actor, DomainEvent, Principal, SpaceId, Timestamp, ToolSourceId, UserId};
 
-use super::{Error, SourcePolicy, SpaceMember, SpaceSource, Spaces, rules, store};
+use super::{Announcement, Error, SourcePolicy, SpaceMember, SpaceSource, Spaces, rules, store};
 use crate::audit::{self, Event};
+
+/// Announcements that one page shows.
+const ANNOUNCEMENTS_MAX: u64 = 20;
 
 impl Spaces {
     /// Members, in the order of their ids, at most `limit`, after `after`. The caller must have been let see the Space.
@@ -30,7 +33,8 @@ impl Spaces {
     /// once.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where `by` may not, and for someone who is no enabled person of the tenant.
+    /// [`Error::NotFound`] where `by` may not, and for someone who is no enabled person of the tenant; of `access` where
+    /// an operator joins without a fresh sign-in, which a token is not.
     pub async fn member_set(&self, tx: &mut Tx, space: SpaceId, user: UserId, by: &Principal) -> Result<(), Error> {
         store::space_lock(tx, space).await?;
         let found = store::space_find(tx, space).await?.ok_or(Error::NotFound)?;
@@ -42,14 +46,32 @@ impl Spaces {
         if !self.access.is_active(tx, user).await? {
             return Err(Error::NotFound);
         }
+        let joins_unseen = !sees && by.user() == Some(user);
+        if joins_unseen {
+            // It opens what others wrote among themselves.
+            self.access.require_fresh_session(by)?;
+        }
         let now = self.clock.now();
         if store::member_insert(tx, space, user, &by.actor(), now).await? {
             let event = Event::by(by.actor(), "space.member_added").on("space", space);
             let event = event.detail("user_id", user.to_string()).detail("joined_unseen", !sees);
             audit::record(tx, now, event)?;
+            if joins_unseen {
+                store::announcement_insert(tx, space, Announcement { user, joined_at: now }).await?;
+            }
             tx.publish(DomainEvent::SpaceAccessChanged { space }, now);
         }
         Ok(())
+    }
+
+    /// Who let themselves into a Space since then, the latest first. The caller must have been let see the Space.
+    pub async fn announcements(
+        &self,
+        tx: &mut Tx,
+        space: SpaceId,
+        since: Timestamp,
+    ) -> Result<Vec<Announcement>, Error> {
+        store::announcement_list(tx, space, since, ANNOUNCEMENTS_MAX).await
     }
 
     /// Lets a person go: an operator who sees the Space lets go anyone, everyone themselves.

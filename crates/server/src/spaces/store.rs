@@ -1,4 +1,4 @@
-//! Rows of `space`, `space_member` and `space_tool_source`.
+//! Rows of `space`, `space_member`, `space_announcement` and `space_tool_source`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -8,7 +8,7 @@ use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{Actor, Requester, SpaceId, Timestamp, ToolSourceId, UserId};
 use uuid::Uuid;
 
-use super::{Error, SourcePolicy, Space, SpaceMember, SpaceSource};
+use super::{Announcement, Error, SourcePolicy, Space, SpaceMember, SpaceSource};
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -174,12 +174,7 @@ fn members(tx: &Tx, space: SpaceId) -> sea_orm::Select<member::Entity> {
 }
 
 fn member_of(row: &member::Model) -> SpaceMember {
-    let user = UserId::from_uuid(row.user_id);
-    SpaceMember {
-        user,
-        joined_at: Timestamp::from_micros(row.joined_at),
-        by_themselves: row.added_by == named(&Requester::User(user)),
-    }
+    SpaceMember { user: UserId::from_uuid(row.user_id), joined_at: Timestamp::from_micros(row.joined_at) }
 }
 
 pub(super) async fn is_member(tx: &mut Tx, space: SpaceId, user: UserId) -> Result<bool, Error> {
@@ -227,6 +222,40 @@ pub(super) async fn member_insert(
     let columns = [member::Column::TenantId, member::Column::SpaceId, member::Column::UserId];
     let insert = member::Entity::insert(row).on_conflict(OnConflict::columns(columns).do_nothing().to_owned());
     Ok(insert.exec_without_returning(tx.orm()).await? == 1)
+}
+
+pub(super) async fn announcement_insert(tx: &mut Tx, space: SpaceId, joined: Announcement) -> Result<(), Error> {
+    let row = announcement::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        tenant_id: Set(tx.tenant().uuid()),
+        space_id: Set(space.uuid()),
+        user_id: Set(joined.user.uuid()),
+        joined_at: Set(joined.joined_at.micros()),
+    };
+    announcement::Entity::insert(row).exec_without_returning(tx.orm()).await?;
+    Ok(())
+}
+
+/// The latest announcements since then, newest first, at most `limit`.
+pub(super) async fn announcement_list(
+    tx: &mut Tx,
+    space: SpaceId,
+    since: Timestamp,
+    limit: u64,
+) -> Result<Vec<Announcement>, Error> {
+    let rows = announcement::Entity::find()
+        .filter(announcement::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(announcement::Column::SpaceId.eq(space.uuid()))
+        .filter(announcement::Column::JoinedAt.gt(since.micros()))
+        .order_by_desc(announcement::Column::JoinedAt)
+        .limit(limit)
+        .all(tx.orm())
+        .await?;
+    let announcement = |row: announcement::Model| Announcement {
+        user: UserId::from_uuid(row.user_id),
+        joined_at: Timestamp::from_micros(row.joined_at),
+    };
+    Ok(rows.into_iter().map(announcement).collect())
 }
 
 pub(super) async fn member_delete(tx: &mut Tx, space: SpaceId, user: UserId) -> Result<(), Error> {
@@ -359,6 +388,26 @@ mod member {
         pub space_id: Uuid,
         pub user_id: Uuid,
         pub added_by: String,
+        pub joined_at: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod announcement {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "space_announcement")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub space_id: Uuid,
+        pub user_id: Uuid,
         pub joined_at: i64,
     }
 

@@ -68,7 +68,8 @@ impl Export {
                     return Ok(("],\"turns\":[".to_owned(), Some(Piece::Turns(None))));
                 };
                 let next = Piece::Messages(Some(last.sequence));
-                let rows = found.into_iter().map(|message| MessageResponse::new(message, &names));
+                let viewer = self.caller.user();
+                let rows = found.into_iter().map(|message| MessageResponse::new(message, viewer, &names));
                 Ok((items(rows, after.is_none())?, Some(next)))
             }
             Piece::Turns(after) => {

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use thinkwork_primitives::{SpaceId, ThreadId, TurnId};
+use thinkwork_primitives::{MessageId, SpaceId, ThreadId, TurnId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +17,8 @@ use super::wire::{
 };
 use super::{Error, NewMessage, ThreadFilter, Threads};
 use crate::edge::{
-    ApiError, Caller, Idempotency, IdempotencyKey, IfMatch, Json, List, Pagination, Path, Query, Recheck, time_cursor,
+    ApiError, Caller, Idempotency, IdempotencyKey, IfMatch, Json, List, Pagination, Path, Query, Recheck, SessionUser,
+    time_cursor,
 };
 
 /// How soon a caller with too many streams may look again.
@@ -28,6 +29,7 @@ pub fn routes(threads: &Threads) -> OpenApiRouter {
         .routes(routes!(list, create))
         .routes(routes!(get, update))
         .routes(routes!(messages_list, message_create))
+        .routes(routes!(message_share))
         .routes(routes!(turns_list))
         .routes(routes!(turn_get))
         .routes(routes!(turn_cancel))
@@ -46,6 +48,10 @@ impl From<Error> for ApiError {
                 format!(
                     "You have {STREAMS_MAX} streams open, which is the limit. Close a page or program that follows a thread and try again."
                 ),
+            ),
+            Error::NotYourMessage => Self::forbidden(
+                "not_your_message",
+                "Only the person whose account was read can share this message. Ask them to share it.",
             ),
             Error::Over => Self::conflict("turn_over", "This turn has already ended."),
             Error::VersionConflict => IfMatch::precondition_failed(),
@@ -220,7 +226,7 @@ async fn messages_list(
     let names =
         threads.names.of_clients(&mut tx, &found.iter().map(|message| message.client).collect::<Vec<_>>()).await?;
     let list = List::cut(found, &paging, |message| message.sequence.to_string());
-    Ok(Json(list.map(|message| MessageResponse::new(message, &names))))
+    Ok(Json(list.map(|message| MessageResponse::new(message, caller.user(), &names))))
 }
 
 /// Adds a message to a thread, which queues a turn.
@@ -251,8 +257,26 @@ async fn message_create(
     let names = threads.names.of_clients(&mut tx, &[message.client]).await?;
     tx.commit().await?;
     let location = format!("/v1/threads/{id}/messages?after={}&limit=1", message.sequence.saturating_sub(1));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(MessageResponse::new(message, &names)))
-        .into_response())
+    let response = MessageResponse::new(message, caller.user(), &names);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(response)).into_response())
+}
+
+/// Shares with the Space a message that only you can read; only in a signed-in browser.
+///
+/// It holds what was read with your own account. Steps and their previews stay yours alone. Sharing cannot be undone.
+#[utoipa::path(post, path = "/v1/messages/{id}/share", operation_id = "messages.share", tag = "threads",
+    extensions(("x-caller" = json!("consent"))), params(("id" = String, Path)),
+    responses((status = 200, body = MessageResponse)))]
+async fn message_share(
+    consent: SessionUser,
+    State(threads): State<Threads>,
+    Path(id): Path<MessageId>,
+) -> Result<Json<MessageResponse>, ApiError> {
+    let mut tx = threads.access.write_as(&consent.principal).await?;
+    let message = threads.message_share(&mut tx, id, &consent.principal).await?;
+    let names = threads.names.of_clients(&mut tx, &[message.client]).await?;
+    tx.commit().await?;
+    Ok(Json(MessageResponse::new(message, Some(consent.user), &names)))
 }
 
 /// Lists the turns of a thread with their steps, in the order they were queued.

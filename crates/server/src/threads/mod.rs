@@ -48,6 +48,9 @@ pub enum Error {
     /// The caller has as many streams open as one may have.
     #[error("the caller has too many streams open")]
     TooManyStreams,
+    /// Only the person whose credential read something shares it.
+    #[error("the message is private to another person")]
+    NotYourMessage,
     /// The turn has ended or does not run.
     #[error("the turn does not run any more")]
     Over,
@@ -204,6 +207,25 @@ impl Threads {
 
     pub async fn message(&self, tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
         store::message::message_find(tx, id).await
+    }
+
+    /// Lets everyone in the Space read a message that is private to the caller. Twice is once.
+    pub async fn message_share(&self, tx: &mut Tx, id: MessageId, by: &Principal) -> Result<Message, Error> {
+        let thread = store::message::message_find(tx, id).await?.ok_or(Error::NotFound)?.thread;
+        self.visible(tx, thread, by).await?;
+        store::thread_lock(tx, thread).await?;
+        let mut message = store::message::message_find(tx, id).await?.ok_or(Error::NotFound)?;
+        let Some(owner) = message.marks.private_to else { return Ok(message) };
+        if by.user() != Some(owner) {
+            return Err(Error::NotYourMessage);
+        }
+        let now = self.clock.now();
+        store::message::message_share(tx, id).await?;
+        store::events_insert(tx, thread, &[ThreadEventKind::Message(id)], now).await?;
+        let event = Event::by(by.actor(), "message.shared").on("message", id).within(Some(thread), message.turn);
+        audit::record(tx, now, event)?;
+        message.marks.private_to = None;
+        Ok(message)
     }
 
     /// Turns in the order they were queued, at most `limit`, after `after`.

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{Channel, SpaceId, UserId, limits};
+use thinkwork_primitives::{Channel, SpaceId};
 
 use super::attribution::Attribution;
 use super::http::FilterQuery;
@@ -23,8 +23,7 @@ use crate::edge::{
     ApiError, DisplayTime, Layout, Notice, Page, PageCaller, PageError, PageMember, PageOperator, Pagination, Path,
     ProtectedForm, time_cursor,
 };
-use crate::spaces::SpaceMember;
-use crate::spaces::{Space, SpaceAccess};
+use crate::spaces::{Announcement, SpaceAccess};
 
 /// Every page of the slice.
 pub fn routes(threads: &Threads) -> Router {
@@ -33,6 +32,7 @@ pub fn routes(threads: &Threads) -> Router {
         .route("/me/threads/{id}", get(thread::show).post(thread::write))
         .route("/me/threads/{id}/fragment", get(thread::fragment))
         .route("/me/threads/{id}/status", post(thread::status))
+        .route("/me/messages/{id}/share", post(thread::share))
         .route("/me/turns/{id}/cancel", post(thread::cancel))
         .route("/admin/threads", get(all))
         .with_state(threads.clone())
@@ -105,25 +105,22 @@ struct SpacePage {
 /// How long a Space says that an operator joined it.
 const JOINED_SHOWN: Duration = Duration::from_secs(14 * 24 * 3_600);
 
-/// Who let themselves into a private Space lately: joining one is announced in it.
-async fn joined(threads: &Threads, tx: &mut Tx, space: &Space) -> Result<Vec<String>, ApiError> {
-    if space.access != SpaceAccess::Private {
-        return Ok(Vec::new());
-    }
+/// Who let themselves into this Space lately, and whether they are in it still.
+async fn joined(threads: &Threads, tx: &mut Tx, space: SpaceId) -> Result<Vec<String>, ApiError> {
     let now = threads.clock.now();
-    let mut members = threads.spaces.members(tx, space.id, limits::PAGE_ITEMS_MAX, None).await?;
-    // Its maker is in it from the start.
-    members.retain(|member| {
-        member.by_themselves && member.joined_at != space.created_at && now.since(member.joined_at) < JOINED_SHOWN
-    });
-    let ids: Vec<UserId> = members.iter().map(|member| member.user).collect();
-    let names = threads.names.find(tx, ids.into_iter().map(Named::User)).await?;
-    let line = |member: &SpaceMember| {
-        let name = names.user(member.user);
-        let at = DisplayTime::of(member.joined_at, now);
-        format!("{name}, an operator, joined this Space {} and can read everything in it.", at.relative)
-    };
-    Ok(members.iter().map(line).collect())
+    let announced = threads.spaces.announcements(tx, space, now.minus(JOINED_SHOWN)).await?;
+    let names = threads.names.find(tx, announced.iter().map(|one| Named::User(one.user))).await?;
+    let mut lines = Vec::with_capacity(announced.len());
+    for Announcement { user, joined_at } in announced {
+        let name = names.user(user);
+        let at = DisplayTime::of(joined_at, now).relative;
+        let since = match threads.spaces.member(tx, space, user).await? {
+            Some(_) => "and can read everything in it",
+            None => "and has left since; they could read everything in it",
+        };
+        lines.push(format!("{name}, an operator, joined this Space {at} {since}."));
+    }
+    Ok(lines)
 }
 
 async fn space_page(
@@ -141,7 +138,7 @@ async fn space_page(
     let ThreadPage { threads: found, next } =
         threads.list(&mut tx, &caller.principal, &filter, paging.limit, after).await?;
     let rows = rows(threads, &mut tx, caller, found).await?;
-    let joined = joined(threads, &mut tx, &space).await?;
+    let joined = joined(threads, &mut tx, id).await?;
     Ok(SpacePage {
         layout: Layout::me(caller, &space.name, "spaces"),
         id: id.to_string(),

@@ -2,7 +2,7 @@
 
 use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, limits};
 
-use super::{Error, IncomingMessage, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
+use super::{Error, IncomingMessage, Message, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
 use crate::edge::{InvalidField, validation};
 
 /// Text of data messages: a webhook's largest body, written out as JSON with room for its escapes.
@@ -86,7 +86,8 @@ fn check_text(role: MessageRole, text: &str) -> Result<(), Error> {
 /// The marks of a message that arrived: what the requester did not write is untrusted, a trigger's is private too.
 pub(super) fn arrival_marks(incoming: &IncomingMessage) -> Marks {
     let trigger = matches!(incoming.requester, Requester::Trigger(_));
-    incoming.marks.with(Marks { private: trigger, untrusted: trigger || incoming.role == MessageRole::Data })
+    let untrusted = trigger || incoming.role == MessageRole::Data;
+    incoming.marks.with(Marks { private: trigger, untrusted, private_to: None })
 }
 
 /// Text as both engines store it: PostgreSQL takes no zero character.
@@ -143,13 +144,19 @@ pub(super) fn incoming_of(caller: &Principal, new: super::NewMessage) -> Incomin
     }
 }
 
+/// Whether this viewer may read the message: what was read with somebody's own credential is theirs alone until they
+/// share it.
+pub fn may_read(message: &Message, viewer: Option<UserId>) -> bool {
+    message.marks.private_to.is_none_or(|owner| viewer == Some(owner))
+}
+
 /// The steps of a turn as `viewer` may see them: the one place where previews are withheld.
 ///
 /// A preview is for the owner of the credential that the step opened, and so is every later preview of that turn,
-/// whose context holds what was read. A turn that is `private` from its start, because an earlier turn of the same
-/// person read something, shows its previews to that person alone. Whole inputs and outputs are shown to nobody.
+/// whose context holds what was read. A turn that is private to somebody from its start, because an earlier turn of
+/// theirs read something, shows its previews to them alone. Whole inputs and outputs are shown to nobody.
 pub fn visible_steps(turn: &Turn, steps: Vec<Step>, viewer: Option<UserId>) -> Vec<Step> {
-    let mut owner = if turn.marks.private { turn.subject.user() } else { None };
+    let mut owner = turn.marks.private_to;
     steps
         .into_iter()
         .map(|step| {
@@ -173,6 +180,6 @@ fn visible_step(mut step: Step, owner: Option<UserId>, viewer: Option<UserId>) -
 
 /// Whether previews of this turn's step were withheld from this viewer, for the page to say so.
 pub fn is_withheld(turn: &Turn, step: &Step, viewer: Option<UserId>) -> bool {
-    let owner = step.subject.user().or(if turn.marks.private { turn.subject.user() } else { None });
+    let owner = step.subject.user().or(turn.marks.private_to);
     owner.is_some() && owner != viewer
 }

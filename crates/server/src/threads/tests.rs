@@ -103,7 +103,8 @@ proptest! {
 #[test]
 fn data_is_untrusted_whatever_it_says_of_itself() {
     let check = |role, requester, subject, private, untrusted| {
-        assert_eq!(rules::arrival_marks(&incoming(role, requester, subject)), Marks { private, untrusted });
+        let expected = Marks { private, untrusted, private_to: None };
+        assert_eq!(rules::arrival_marks(&incoming(role, requester, subject)), expected);
     };
     let (ana, _) = people();
     check(MessageRole::User, Requester::User(ana), of(ana), false, false);
@@ -205,7 +206,7 @@ fn previews_of_a_persons_credential_are_for_that_person_alone() {
 #[test]
 fn a_turn_that_was_private_from_its_start_shows_no_preview_to_others() {
     let (ana, bo) = people();
-    let turn = turn_of(ana, Marks { private: true, untrusted: false });
+    let turn = turn_of(ana, Marks { private: true, untrusted: false, private_to: Some(ana) });
     let steps = vec![step_of(&turn, StepKind::Model, CredentialSubject::Tenant)];
     let seen = rules::visible_steps(&turn, steps.clone(), Some(bo));
     assert!(seen.iter().all(|step| step.input_preview.is_none() && rules::is_withheld(&turn, step, Some(bo))));

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{Effect, MessageId, SpaceId, StepId, ThreadId, Timestamp, TurnId};
+use thinkwork_primitives::{Effect, MessageId, SpaceId, StepId, ThreadId, Timestamp, TurnId, UserId};
 use utoipa::ToSchema;
 
-use super::{Message, Priority, Step, Thread, ThreadStatus, ThreadUpdate, Threads, Turn};
+use super::{Message, Priority, Step, Thread, ThreadStatus, ThreadUpdate, Threads, Turn, rules};
 use crate::edge::NameMap;
 use crate::edge::identity::{ActingClientResponse, CredentialSubjectResponse, RequesterResponse};
 use crate::tools::LeftOut;
@@ -119,9 +119,9 @@ pub(super) struct MessageResponse {
     /// Who speaks: `user`, `agent`, `system` or `data`.
     #[schema(example = "user")]
     role: &'static str,
-    /// What it says.
+    /// What it says; null if it is private to another person.
     #[schema(example = "Which invoices are open?")]
-    text: String,
+    text: Option<String>,
     /// What an event brought, as JSON; data, never instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -129,6 +129,10 @@ pub(super) struct MessageResponse {
     requester: RequesterResponse,
     acting_client: ActingClientResponse,
     credential_subject: CredentialSubjectResponse,
+    /// The person who alone can read it, because it holds what was read with their account; null if everyone in the
+    /// Space can. They can share it.
+    #[schema(value_type = Option<String>, example = "usr_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]
+    private_to: Option<UserId>,
     /// The turn that wrote it; null if no turn did.
     #[schema(value_type = Option<String>)]
     turn_id: Option<TurnId>,
@@ -146,17 +150,20 @@ fn marks(marks: thinkwork_primitives::Marks) -> Vec<&'static str> {
 }
 
 impl MessageResponse {
-    pub(super) fn new(message: Message, names: &NameMap) -> Self {
+    /// As this person may see it, or as work without one.
+    pub(super) fn new(message: Message, viewer: Option<UserId>, names: &NameMap) -> Self {
+        let is_readable = rules::may_read(&message, viewer);
         Self {
             id: message.id,
             thread_id: message.thread,
             seq: message.sequence,
             role: message.role.as_str(),
-            text: message.text,
-            data: message.data,
+            text: is_readable.then_some(message.text),
+            data: message.data.filter(|_| is_readable),
             requester: (&message.requester).into(),
             acting_client: ActingClientResponse::new(message.client, names),
             credential_subject: message.subject.into(),
+            private_to: message.marks.private_to,
             turn_id: message.turn,
             marks: marks(message.marks),
             created_at: message.created_at,

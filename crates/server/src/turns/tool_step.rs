@@ -161,12 +161,16 @@ impl Execution<'_> {
         let result = call.instrument(step_span(step)).await;
         let (answer, marks) = match result {
             Ok(outcome) => {
-                let private = outcome.used.subject != CredentialSubject::None;
-                (answered(&outcome), marks.with(Marks { private, untrusted: true }))
+                let read = Marks::of_answer(outcome.used.subject);
+                (answered(&outcome), marks.with(read))
             }
             Err(tools::Error::Upstream { message, unknown_outcome }) => {
-                let private = tool.needs != CredentialRequirement::Nothing;
-                (upstream_failed(tool, message, unknown_outcome), marks.with(Marks { private, untrusted: true }))
+                let read = match tool.needs {
+                    CredentialRequirement::Nothing => CredentialSubject::None,
+                    CredentialRequirement::TenantKey => CredentialSubject::Tenant,
+                    CredentialRequirement::UserGrant => self.turn.subject,
+                };
+                (upstream_failed(tool, message, unknown_outcome), marks.with(Marks::of_answer(read)))
             }
             Err(error) => (refused(error)?, marks),
         };

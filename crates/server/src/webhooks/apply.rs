@@ -151,7 +151,7 @@ fn inbound(webhook: &Webhook, arrival: &AcceptedEvent<'_>) -> IncomingMessage {
         subject: CredentialSubject::None,
         correlation: envelope.correlation.as_ref().map(|key| (event.source.clone(), key.clone())),
         priority: webhook.default_priority,
-        marks: Marks { private: false, untrusted: true },
+        marks: Marks { untrusted: true, ..Marks::default() },
         source_event: Some(event.id),
     }
 }

@@ -26,6 +26,10 @@ pub(super) struct MessageView {
     pub html: String,
     pub at: DisplayTime,
     pub is_untrusted: bool,
+    /// Whether the viewer alone can read it, and may share it.
+    pub is_private: bool,
+    /// What stands in place of its text for everybody else; empty for who may read it.
+    pub withheld: String,
     /// The line under what nobody of the tenant typed.
     pub line: Option<Attribution>,
 }
@@ -90,7 +94,7 @@ pub(super) async fn entries(
     let mut entries = Vec::with_capacity(messages.len().saturating_mul(2));
     for message in messages {
         let answered_by = of_turns.iter().position(|(turn, ..)| turn.message == message.id);
-        entries.push(Entry::Message(message_view(threads, &viewer, message)));
+        entries.push(Entry::Message(message_view(threads, caller, &viewer, message)));
         if let Some(place) = answered_by {
             let (turn, steps, _) = of_turns.swap_remove(place);
             entries.push(Entry::Turn(turn_view(caller, &viewer, turn, steps)));
@@ -99,15 +103,26 @@ pub(super) async fn entries(
     Ok(entries)
 }
 
-fn message_view(threads: &Threads, viewer: &Viewer, message: Message) -> MessageView {
+fn message_view(threads: &Threads, caller: &PageCaller, viewer: &Viewer, message: Message) -> MessageView {
+    let is_readable = rules::may_read(&message, Some(caller.user));
     let asked = viewer.asked_by(&message.actor());
+    let withheld = match message.marks.private_to {
+        Some(owner) if !is_readable => {
+            let owner = viewer.requester(&Requester::User(owner));
+            format!(
+                "Only {owner} can see this message, because it holds what was read with {owner}'s account. They can share it."
+            )
+        }
+        _ => String::new(),
+    };
+    let text = if is_readable { message.text } else { String::new() };
     let is_persons = matches!(message.requester, Requester::User(_));
     let (author, html) = match message.role {
         // What a person's own tool call brought: their words it is not, and the turn above says whose credential it used.
         MessageRole::Data if is_persons => ("Tool result".to_owned(), String::new()),
         MessageRole::User | MessageRole::Data => (asked.asker.clone(), String::new()),
-        MessageRole::Agent => ("Agent".to_owned(), text::render(&message.text, Author::Agent)),
-        MessageRole::System => ("ThinkWork".to_owned(), text::render(&message.text, Author::Server)),
+        MessageRole::Agent => ("Agent".to_owned(), text::render(&text, Author::Agent)),
+        MessageRole::System => ("ThinkWork".to_owned(), text::render(&text, Author::Server)),
     };
     let line = match message.role {
         MessageRole::User | MessageRole::Data if !is_persons => Some(asked),
@@ -120,7 +135,9 @@ fn message_view(threads: &Threads, viewer: &Viewer, message: Message) -> Message
         html,
         at: DisplayTime::of(message.created_at, threads.clock.now()),
         is_untrusted: message.marks.untrusted,
-        text: message.text,
+        is_private: is_readable && message.marks.private_to.is_some(),
+        withheld,
+        text,
         line,
     }
 }

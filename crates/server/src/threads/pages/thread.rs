@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use thinkwork_database::Tx;
-use thinkwork_primitives::{ThreadId, TurnId};
+use thinkwork_primitives::{MessageId, ThreadId, TurnId};
 
 use super::entries::{Entry, entries};
 use crate::edge::{ApiError, EmptyForm, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
@@ -179,4 +179,15 @@ pub(super) async fn cancel(
         Err(other) => return Err(other.into()),
     }
     Ok(Redirect::to(&format!("/me/threads/{thread}#{id}")).into_response())
+}
+
+pub(super) async fn share(
+    State(threads): State<Threads>,
+    Path(id): Path<MessageId>,
+    ProtectedForm { caller, .. }: ProtectedForm<EmptyForm>,
+) -> Result<Response, PageError> {
+    let mut tx = threads.access.write_as(&caller.principal).await?;
+    let message = threads.message_share(&mut tx, id, &caller.principal).await?;
+    tx.commit().await?;
+    Ok(Redirect::to(&format!("/me/threads/{}#{id}", message.thread)).into_response())
 }

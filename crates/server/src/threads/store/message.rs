@@ -4,9 +4,12 @@ use std::collections::HashMap;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::Expr;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use thinkwork_database::{StoredRow, Tx};
-use thinkwork_primitives::{ActingClient, CredentialSubject, Marks, MessageId, Requester, ThreadId, Timestamp, TurnId};
+use thinkwork_primitives::{
+    ActingClient, CredentialSubject, Marks, MessageId, Requester, ThreadId, Timestamp, TurnId, UserId,
+};
 use uuid::Uuid;
 
 use super::{Attributed, damaged};
@@ -33,6 +36,7 @@ fn active(tx: &Tx, message: &Message, source_event: Option<Uuid>) -> Result<Acti
         source_event_id: Set(source_event),
         mark_private: Set(message.marks.private),
         mark_untrusted: Set(message.marks.untrusted),
+        private_to_user_id: Set(message.marks.private_to.map(|id| id.uuid())),
         created_at: Set(message.created_at.micros()),
     })
 }
@@ -51,7 +55,11 @@ pub(super) fn message_of(row: Model) -> Result<Message, Error> {
         client: who.client,
         subject: who.subject,
         turn: row.turn_id.map(TurnId::from_uuid),
-        marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
+        marks: Marks {
+            private: row.mark_private,
+            untrusted: row.mark_untrusted,
+            private_to: row.private_to_user_id.map(UserId::from_uuid),
+        },
         created_at: Timestamp::from_micros(row.created_at),
     })
 }
@@ -70,6 +78,17 @@ fn of_tenant(tx: &Tx) -> sea_orm::Select<Entity> {
 pub(crate) async fn message_find(tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
     let row = of_tenant(tx).filter(Column::Id.eq(id.uuid())).one(tx.orm()).await?;
     row.map(message_of).transpose()
+}
+
+/// Takes away that one person alone may read it.
+pub(crate) async fn message_share(tx: &mut Tx, id: MessageId) -> Result<(), Error> {
+    Entity::update_many()
+        .filter(Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(Column::Id.eq(id.uuid()))
+        .col_expr(Column::PrivateToUserId, Expr::value(Option::<Uuid>::None))
+        .exec(tx.orm())
+        .await?;
+    Ok(())
 }
 
 /// The messages that came with these events, by event.
@@ -133,6 +152,7 @@ pub struct Model {
     pub source_event_id: Option<Uuid>,
     pub mark_private: bool,
     pub mark_untrusted: bool,
+    pub private_to_user_id: Option<Uuid>,
     pub created_at: i64,
 }
 

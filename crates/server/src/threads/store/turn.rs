@@ -7,7 +7,7 @@ use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::json;
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{
-    ActingClient, CredentialSubject, Marks, MessageId, Requester, SpaceId, ThreadId, Timestamp, TurnId,
+    ActingClient, CredentialSubject, Marks, MessageId, Requester, SpaceId, ThreadId, Timestamp, TurnId, UserId,
 };
 use uuid::Uuid;
 
@@ -27,7 +27,11 @@ fn turn_of(row: entity::Model) -> Result<Turn, Error> {
         requester: who.requester,
         client: who.client,
         subject: who.subject,
-        marks: Marks { private: row.mark_private, untrusted: row.mark_untrusted },
+        marks: Marks {
+            private: row.mark_private,
+            untrusted: row.mark_untrusted,
+            private_to: row.private_to_user_id.map(UserId::from_uuid),
+        },
         tools_offered: stored.json_or_null("tools_offered", row.tools_offered.as_deref())?,
         tools_left_out: stored.json_or_null("tools_left_out", row.tools_left_out.as_deref())?,
         failure: row.failure,
@@ -57,6 +61,7 @@ pub(crate) async fn turns_save(tx: &mut Tx, turns: &[&Turn]) -> Result<(), Error
         subject_connection_id: Set(turn.subject.connection().map(|id| id.uuid())),
         mark_private: Set(turn.marks.private),
         mark_untrusted: Set(turn.marks.untrusted),
+        private_to_user_id: Set(turn.marks.private_to.map(|id| id.uuid())),
         tools_offered: Set(turn.tools_offered.as_ref().map(|offered| json!(offered).to_string())),
         tools_left_out: Set(turn.tools_left_out.as_ref().map(|left_out| json!(left_out).to_string())),
         failure: Set(turn.failure.as_deref().map(rules::storable)),
@@ -221,7 +226,10 @@ pub(crate) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(
     if marks.untrusted {
         update = update.col_expr(entity::Column::MarkUntrusted, Expr::value(true));
     }
-    if marks.private || marks.untrusted {
+    if let Some(user) = marks.private_to {
+        update = update.col_expr(entity::Column::PrivateToUserId, Expr::value(user.uuid()));
+    }
+    if marks != Marks::default() {
         update.exec(tx.orm()).await?;
     }
     Ok(())
@@ -250,6 +258,7 @@ pub(super) mod entity {
         pub subject_connection_id: Option<Uuid>,
         pub mark_private: bool,
         pub mark_untrusted: bool,
+        pub private_to_user_id: Option<Uuid>,
         pub tools_offered: Option<String>,
         pub tools_left_out: Option<String>,
         pub failure: Option<String>,

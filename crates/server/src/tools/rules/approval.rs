@@ -39,10 +39,10 @@ pub const fn default_approval(effect: Effect) -> Approval {
 mod tests {
     use super::*;
 
-    const NONE: Marks = Marks { private: false, untrusted: false };
-    const PRIVATE: Marks = Marks { private: true, untrusted: false };
-    const UNTRUSTED: Marks = Marks { private: false, untrusted: true };
-    const BOTH: Marks = Marks { private: true, untrusted: true };
+    const NONE: Marks = Marks { private: false, untrusted: false, private_to: None };
+    const PRIVATE: Marks = Marks { private: true, untrusted: false, private_to: None };
+    const UNTRUSTED: Marks = Marks { private: false, untrusted: true, private_to: None };
+    const BOTH: Marks = Marks { private: true, untrusted: true, private_to: None };
 
     #[track_caller]
     fn check(effect: Effect, policy: Option<Approval>, runs_by_marks: [bool; 4]) {

@@ -3,7 +3,7 @@
 //! Invariant: marks are derived from what is stored, so a crash loses none; what was read with one person's credential
 //! is nobody else's to read.
 
-use thinkwork_primitives::{CredentialSubject, Marks, Requester, UserId};
+use thinkwork_primitives::{Marks, Requester, UserId};
 
 use crate::threads::{Message, MessageRole, Step, StepKind, StepStatus, Turn};
 use crate::turns::tool_step::REFUSALS;
@@ -17,10 +17,14 @@ fn owner(turn: &Turn) -> Option<UserId> {
     }
 }
 
-/// Whether the message holds what was read with the credential of somebody else than the turn's owner.
+/// Whether the message holds what was read with the credential of somebody else than the turn's owner, and that person
+/// did not share it. What a trigger brought was read with its owner's, though the whole Space may see it.
 pub(crate) fn belongs_to_another(turn: &Turn, message: &Message) -> bool {
-    let of = message.subject.user().or_else(|| message.requester.user());
-    message.marks.private && of.is_some() && of != owner(turn)
+    let of = match message.requester {
+        Requester::Trigger(_) => message.subject.user(),
+        _ => message.marks.private_to,
+    };
+    of.is_some() && of != owner(turn)
 }
 
 /// Whether the message is of another hand than the turn's requester and the agent's answers to that requester.
@@ -30,13 +34,11 @@ pub(crate) fn is_foreign(turn: &Turn, message: &Message) -> bool {
 
 /// The marks of a turn whose context is `read` and whose steps so far are `steps`.
 pub(crate) fn turn_marks(turn: &Turn, read: &[&Message], steps: &[Step]) -> Marks {
-    let start = Marks { private: false, untrusted: turn.requester.user().is_none() };
+    let start = Marks { untrusted: turn.requester.user().is_none(), ..Marks::default() };
     let messages = read.iter().fold(turn.marks.with(start), |marks, message| {
-        marks.with(message.marks).with(Marks { private: false, untrusted: is_foreign(turn, message) })
+        marks.with(message.marks).with(Marks { untrusted: is_foreign(turn, message), ..Marks::default() })
     });
-    steps.iter().filter(|step| left_us(step)).fold(messages, |marks, step| {
-        marks.with(Marks { private: step.subject != CredentialSubject::None, untrusted: true })
-    })
+    steps.iter().filter(|step| left_us(step)).fold(messages, |marks, step| marks.with(Marks::of_answer(step.subject)))
 }
 
 /// Whether a tool may have answered in this step: not where we refused the call ourselves.

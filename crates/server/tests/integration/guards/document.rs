@@ -170,6 +170,7 @@ const VERBS: &[&str] = &[
     "replay",
     "revoke",
     "rotate",
+    "share",
     "stream",
     "test",
 ];

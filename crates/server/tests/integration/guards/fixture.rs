@@ -9,6 +9,8 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::post;
 use serde_json::{Value, json};
+use thinkwork::threads::{MessageRole, NewReply, NextTurn, TurnEnd, TurnStatus};
+use thinkwork_primitives::{Marks, ThreadId};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -60,13 +62,14 @@ impl Fixture {
         fixture.people_and_spaces().await;
         fixture.servers().await;
         fixture.webhook().await;
+        fixture.private_message().await;
         fixture.thread().await;
         fixture
     }
 
     /// The id that was kept under this name.
     pub fn id(&self, name: &str) -> &str {
-        self.ids.get(name).unwrap_or_else(|| panic!("the scene has no {name}: make one in guards/scene.rs"))
+        self.ids.get(name).unwrap_or_else(|| panic!("the fixture has no {name}: make one in guards/fixture.rs"))
     }
 
     async fn people_and_spaces(&mut self) {
@@ -158,6 +161,27 @@ impl Fixture {
         let turns = self.ana.get(&format!("/v1/threads/{thread}/turns")).await.expect(200);
         self.ids.insert("turns", turns.json["items"][0]["id"].as_str().unwrap().to_owned());
         self.ids.insert("threads", thread);
+    }
+
+    /// A message in another thread of hers, of a turn that read something with her account.
+    async fn private_message(&mut self) {
+        let body = json!({ "space_id": self.id("spaces"), "title": "Marker of notes", "text": "Marker question" });
+        let thread = self.ana.post("/v1/threads", body).await.expect(201).text_of("id");
+        let id: ThreadId = thread.parse().unwrap();
+        let marks = Marks { private: true, untrusted: true, private_to: self.ana.user };
+        let answer = NewReply { role: MessageRole::Agent, text: "Marker of an answer".to_owned(), marks };
+        let threads = &self.app.slices().threads;
+        let mut tx = self.app.slices().db.write(self.app.tenant).await.unwrap();
+        let mut queues = threads.turn_queues(&mut tx, &[id]).await.unwrap();
+        let NextTurn::Begin { turn, .. } = queues.next(id) else { panic!("its turn is not queued") };
+        let turn = queues.start(turn).unwrap();
+        let end = TurnEnd { status: TurnStatus::Succeeded, failure: None, messages: vec![answer] };
+        queues.end(&mut tx, turn, end).unwrap();
+        queues.save(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        self.app.run_pending_jobs().await;
+        let messages = self.ana.get(&format!("/v1/threads/{thread}/messages")).await.expect(200);
+        self.ids.insert("messages", messages.json["items"][1]["id"].as_str().unwrap().to_owned());
     }
 
     /// A path with its parameters replaced by ids of real rows.

@@ -73,6 +73,7 @@ pub const OPERATIONS: &[(&str, Who)] = &[
     ("GET /v1/threads/{id}/export", Caller),
     ("GET /v1/threads/{id}/messages", Caller),
     ("POST /v1/threads/{id}/messages", Caller),
+    ("POST /v1/messages/{id}/share", Consent),
     ("GET /v1/threads/{id}/stream", Caller),
     ("GET /v1/threads/{id}/turns", Caller),
     ("GET /v1/turns/{id}", Caller),

@@ -34,6 +34,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("POST /v1/threads", "thread.created"),
     ("PATCH /v1/threads/{id}", "thread.changed"),
     ("POST /v1/threads/{id}/messages", "message.received"),
+    ("POST /v1/messages/{id}/share", "message.shared"),
     ("POST /v1/turns/{id}/cancel", "turn.cancelled"),
     ("PUT /v1/agent", "agent.changed"),
     ("POST /v1/mcp-servers", "mcp_server.registered"),
@@ -212,6 +213,7 @@ async fn work(life: &mut Life) {
     life.act(&ana, "POST /v1/threads", 201).await;
     life.act(&ana, "PATCH /v1/threads/{id}", 200).await;
     life.act(&ana, "POST /v1/threads/{id}/messages", 201).await;
+    life.act(&ana, "POST /v1/messages/{id}/share", 200).await;
     life.act(&ana, "POST /v1/turns/{id}/cancel", 200).await;
     life.act(&owner, "PUT /v1/agent", 200).await;
 }

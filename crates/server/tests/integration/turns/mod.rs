@@ -7,6 +7,7 @@ mod names;
 mod order;
 mod outside;
 mod people;
+mod privacy;
 
 use std::collections::BTreeSet;
 

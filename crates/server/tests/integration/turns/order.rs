@@ -62,7 +62,7 @@ enum Write {
 }
 
 async fn write(threads: &Threads, tx: &mut Tx, what: Write, turn: TurnId, step: StepId) {
-    let marks = Marks { private: true, untrusted: true };
+    let marks = Marks { private: true, untrusted: true, private_to: None };
     match what {
         Write::Tools => threads.turn_tools(tx, turn, &[], &[]).await.unwrap(),
         Write::Mark => threads.turn_mark(tx, turn, marks).await.unwrap(),

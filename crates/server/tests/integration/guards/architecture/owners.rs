@@ -28,7 +28,7 @@ fn reqwest_is_outbounds_alone() {
     expect_some(&["reqwest"]);
     expect_none(
         outside(
-            &["reqwest", "hyper", "TcpStream::connect"],
+            &["reqwest", "hyper::client", "hyper_util::client", "TcpStream::connect"],
             below(&["crates/outbound/", "crates/server/src/demo/loopback.rs"]),
         ),
         "Requests to the outside go through thinkwork_outbound, which has the address guard (the demonstration's browser \

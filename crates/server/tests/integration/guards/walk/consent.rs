@@ -10,11 +10,12 @@ use crate::guards::tables;
 use crate::harness::{Client, Response};
 
 /// The acts that need consent, each with what its operations have in their path.
-const ACTS: [(&str, &[&str]); 6] = [
+const ACTS: [(&str, &[&str]); 7] = [
     ("approve or deny a call", &["/v1/steps/"]),
     ("connect", &["/connect", "/connections/start", "/connections/complete"]),
     ("give or end a standing permission", &["permission"]),
     ("make or change a trigger", &["/v1/me/triggers"]),
+    ("share what one's account read", &["/v1/messages/{id}/share"]),
     ("change the own password", &["/v1/me/password"]),
     ("end this very session", &["/v1/sessions/current"]),
 ];
