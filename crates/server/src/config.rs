@@ -34,6 +34,8 @@ pub struct Config {
     pub database_migration_url: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Connections that one address may have at once.
+    pub connections_per_address_max: u32,
     /// Connections to PostgreSQL.
     pub database_connections_max: u32,
     /// Whether this process answers requests.
@@ -65,6 +67,7 @@ struct Raw {
     database_url: String,
     database_migration_url: String,
     trusted_proxies: Vec<String>,
+    connections_per_address_max: u32,
     database_connections_max: u32,
     roles: Vec<String>,
     log: String,
@@ -257,6 +260,9 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
     if let Err(error) = EnvFilter::try_new(&raw.log) {
         problems.push(format!("log must be levels like info or warn,access=info: {error}"));
     }
+    if raw.connections_per_address_max == 0 {
+        problems.push("connections_per_address_max must be at least 1".to_owned());
+    }
     let mut trusted_proxies = Vec::new();
     for text in &raw.trusted_proxies {
         match text.parse() {
@@ -272,6 +278,7 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
         database_url,
         database_migration_url,
         trusted_proxies,
+        connections_per_address_max: raw.connections_per_address_max,
         database_connections_max: raw.database_connections_max,
         web,
         worker,

@@ -22,6 +22,7 @@ pub mod webhooks;
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod connections;
 pub mod health;
 pub mod metrics;
 pub mod router;

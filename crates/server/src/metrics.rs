@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 use thinkwork_database::jobs::Job;
 
-use crate::webhooks;
+use crate::{connections, webhooks};
 
 /// Upper bounds in seconds of requests: from a page out of memory to the deadline of a request.
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
@@ -25,6 +25,8 @@ pub struct Metrics {
     registry: Registry,
     /// Requests by method, pattern of the route and class of status.
     pub requests: HistogramVec,
+    /// What is counted of connections.
+    pub connections: connections::Metrics,
     /// Runs of jobs by kind and outcome.
     pub job_runs: HistogramVec,
     /// Events that were to be applied, by outcome.
@@ -65,6 +67,13 @@ impl Metrics {
         let counters = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["outcome"]);
         let states = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["state"]);
         let metrics = Self {
+            connections: connections::Metrics {
+                open: IntGauge::new("thinkwork_connections_open", "Connections of clients that are open.")?,
+                refused: IntCounter::new(
+                    "thinkwork_connections_refused_total",
+                    "Connections closed at once, since their address had as many as it may have.",
+                )?,
+            },
             requests: HistogramVec::new(requests.buckets(REQUEST_BUCKETS.to_vec()), &["method", "route", "status"])?,
             job_runs: HistogramVec::new(job_runs.buckets(JOB_BUCKETS.to_vec()), &["kind", "outcome"])?,
             events_applied: counters("thinkwork_intake_applied_total", "Accepted events by how applying them ended.")?,
@@ -89,7 +98,9 @@ impl Metrics {
             )?,
             registry,
         };
-        let own: [Box<dyn Collector>; 11] = [
+        let own: [Box<dyn Collector>; 13] = [
+            Box::new(metrics.connections.open.clone()),
+            Box::new(metrics.connections.refused.clone()),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.job_runs.clone()),
             Box::new(metrics.events_applied.clone()),

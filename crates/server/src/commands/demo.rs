@@ -47,7 +47,7 @@ struct Running {
     app: Arc<App>,
     stage: DemoContext,
     stop: oneshot::Sender<()>,
-    server: JoinSet<Result<(), CommandError>>,
+    server: JoinSet<()>,
     folder: tempfile::TempDir,
 }
 

@@ -2,9 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::future::IntoFuture as _;
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +14,7 @@ use tokio::net::TcpListener;
 use super::{CommandError, GlobalArgs};
 use crate::app::{App, StartError};
 use crate::config::Config;
+use crate::connections::{self, ConnectionLimits};
 use crate::router::router;
 use crate::worker::Worker;
 
@@ -43,7 +42,8 @@ pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError
     })?;
     let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
     first_start(&app).await?;
-    serve(app, listener, shutdown_signal()).await
+    serve(app, listener, shutdown_signal()).await;
+    Ok(())
 }
 
 /// On SQLite one process serves a database; the lock lies beside its file and goes with the process.
@@ -89,37 +89,28 @@ async fn first_start(app: &App) -> Result<(), CommandError> {
 }
 
 /// Serves `app` on `listener` until `stop`, with the roles of its configuration, then drains.
-///
-/// # Errors
-/// Where the listener breaks.
-pub async fn serve(
-    app: Arc<App>,
-    listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), CommandError> {
+pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
     let worker = Worker::start(&app);
     let url = app.config.public_url.clone();
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let routes = if app.config.web { router(&app) } else { crate::health::routes(&app) };
     let streams = app.threads.clone();
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(async move {
-            stop.await;
-            streams.streams_end();
-            // Whoever waits below starts to count only now.
-            drop(drain);
-        })
-        .into_future();
+    let limits = ConnectionLimits::new(&app.config);
+    let stop = async move {
+        stop.await;
+        streams.streams_end();
+        // Whoever waits below starts to count only now.
+        drop(drain);
+    };
+    let server = connections::serve(listener, routes, limits, app.metrics.connections.clone(), stop);
     let mut server = std::pin::pin!(server);
     tracing::info!(%url, "thinkwork serves");
     let ended = tokio::select! {
-        ended = &mut server => Ok(ended),
+        () = &mut server => Ok(()),
         _ = draining => tokio::time::timeout(SHUTDOWN_TIMEOUT, server).await,
     };
-    match ended {
-        Ok(ended) => ended.map_err(CommandError::failed)?,
-        Err(_) => tracing::warn!("some requests did not end in time"),
+    if ended.is_err() {
+        tracing::warn!("some requests did not end in time");
     }
     worker.drain(SHUTDOWN_TIMEOUT).await;
     // Tokens that an issuer is handing out at this moment exist nowhere else: they are stored first.
@@ -128,7 +119,6 @@ pub async fn serve(
     }
     app.db.close().await;
     tracing::info!("thinkwork stopped");
-    Ok(())
 }
 
 /// Waits for SIGINT or SIGTERM.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use thinkwork::app::App;
 use thinkwork::config;
+use thinkwork::connections::{self, ConnectionLimits};
 use thinkwork::worker;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Clock, Role, TenantId, UserId};
@@ -137,8 +138,10 @@ impl TestApp {
         let address = listener.local_addr().unwrap();
         let app = build(&folder, &database_url, address, &clock, trusted_proxies).await;
         let made = app.access.tenant_create("acme", "Acme", "owner@acme.test", "Olivia").await.unwrap();
-        let routes = thinkwork::router::router(&app).into_make_service_with_connect_info::<SocketAddr>();
-        let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let routes = thinkwork::router::router(&app);
+        let limits = ConnectionLimits::new(&app.config);
+        let metrics = app.metrics.connections.clone();
+        let server = tokio::spawn(connections::serve(listener, routes, limits, metrics, std::future::pending()));
         Self { app, clock, tenant: made.tenant, owner: made.owner, address, folder, server }
     }
 

@@ -19,6 +19,7 @@ mod access;
 mod audit;
 mod bad_input;
 mod commands;
+mod connections;
 mod contract;
 mod credentials;
 mod demo;

@@ -1,0 +1,198 @@
+//! Accepts connections and serves each over HTTP/1.1.
+//!
+//! Invariants: a connection that sends no request or does not take its answer is closed in time; their number is bounded,
+//! for each address and in all below the limit of open files, so that no sender keeps others out.
+
+mod count;
+mod phase;
+mod stream;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use prometheus::{IntCounter, IntGauge};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use thinkwork_primitives::{Chain, Network};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::config::Config;
+use count::AddressCounts;
+use phase::{AnswerBody, Phase};
+use stream::TimedStream;
+
+/// Line and headers of a request together: many times what browsers and senders send.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Connections of one process at once, where the limit of open files allows them.
+const CONNECTIONS_MAX: u64 = 16_384;
+/// Open files kept for the database, the log and requests to the outside.
+const OTHER_FILES: u64 = 256;
+/// How often the log tells of refused connections.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// How long to wait when the system has no socket to give.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What is measured of connections.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Connections that are open.
+    pub open: IntGauge,
+    /// Connections that were closed at once, since their address had as many as it may have.
+    pub refused: IntCounter,
+}
+
+/// How many connections are served at once.
+pub struct ConnectionLimits {
+    /// From one address; an IPv6 network of 64 bits counts as one.
+    pub per_address: usize,
+    /// Proxies of the deployment, which bring many people from one address.
+    pub trusted_proxies: Vec<Network>,
+    /// In all.
+    pub total: usize,
+}
+
+impl ConnectionLimits {
+    /// As configured, and in all as many as the limit of open files allows, which is raised as far as the system lets it be.
+    pub fn new(config: &Config) -> Self {
+        let total = open_files_max().saturating_sub(OTHER_FILES).clamp(1, CONNECTIONS_MAX);
+        Self {
+            per_address: usize::try_from(config.connections_per_address_max).unwrap_or(usize::MAX),
+            trusted_proxies: config.trusted_proxies.clone(),
+            total: usize::try_from(total).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn is_counted(&self, address: SocketAddr) -> bool {
+        !self.trusted_proxies.iter().any(|network| network.contains(address.ip()))
+    }
+}
+
+/// Raises the limit of open files to what the system allows this process, and returns it.
+fn open_files_max() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit = getrlimit(Resource::Nofile),
+            Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+        }
+    }
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Serves `routes` to whoever connects until `stop`, then lets requests that have begun end.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    limits: ConnectionLimits,
+    metrics: Metrics,
+    stop: impl Future<Output = ()>,
+) {
+    let places = Arc::new(Semaphore::new(limits.total));
+    let addresses = Arc::new(AddressCounts::new(limits.per_address));
+    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
+    let mut server = http1::Builder::new();
+    // A second line of defence behind `TimedStream`, which tells a slow head from an idle connection.
+    server.timer(TokioTimer::new()).header_read_timeout(phase::IDLE_MAX).max_header_size(HEAD_BYTES_MAX);
+    let mut warned_at: Option<Instant> = None;
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            let (socket, address) = accept(&listener).await;
+            (place, socket, address)
+        };
+        let (place, socket, address) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accepted => accepted,
+        };
+        let counted = if limits.is_counted(address) { Some(addresses.enter(address.ip())) } else { None };
+        if let Some(None) = counted {
+            metrics.refused.inc();
+            if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                warned_at = Some(Instant::now());
+                tracing::warn!(
+                    peer = %address.ip(),
+                    "an address has as many connections as it may have; if it is a proxy of yours, name it in \
+                     trusted_proxies, else raise connections_per_address_max"
+                );
+            }
+            continue;
+        }
+        let phase = Arc::new(Phase::default());
+        let routes = routes.clone();
+        let service = service_fn({
+            let phase = Arc::clone(&phase);
+            move |request: hyper::Request<Incoming>| answer(routes.clone(), request, address, Arc::clone(&phase))
+        });
+        let stream = TokioIo::new(TimedStream::new(socket, phase));
+        let connection = graceful.watch(server.serve_connection(stream, service));
+        let open = metrics.open.clone();
+        open.inc();
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %Chain(&error), peer = %address, "a connection broke off");
+            }
+            open.dec();
+            drop((place, counted));
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    connections.close();
+    connections.wait().await;
+}
+
+/// The next connection. Errors that end only one connection are passed over; without a free socket it waits a moment.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, address)) => {
+                // Answers are small and wanted at once.
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection keeps waiting for full packets");
+                }
+                return (socket, address);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "no connection can be accepted now");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// The answer of the routes to one request.
+async fn answer(
+    routes: Router,
+    request: hyper::Request<Incoming>,
+    address: SocketAddr,
+    phase: Arc<Phase>,
+) -> Result<hyper::Response<AnswerBody>, Infallible> {
+    phase.request_began();
+    let mut request: Request = request.map(Body::new);
+    request.extensions_mut().insert(ConnectInfo(address));
+    let answered = routes.oneshot(request).await?;
+    Ok(answered.map(|body| AnswerBody::new(body, phase)))
+}

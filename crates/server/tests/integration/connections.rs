@@ -1,0 +1,71 @@
+//! Connections that strangers hold: each ends in time, and of one address there are no more than may be.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::TestApp;
+
+/// Longer than a connection may be without a whole head.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What comes until the server closes the connection.
+async fn until_closed(socket: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut read)).await.expect("the connection stays open").unwrap_or_default();
+    String::from_utf8(read).unwrap()
+}
+
+#[tokio::test]
+async fn l111_connections_without_a_whole_head_end() {
+    let app = TestApp::new().await;
+    let mut silent = TcpStream::connect(app.address).await.unwrap();
+    let mut half = TcpStream::connect(app.address).await.unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    tokio::join!(until_closed(&mut silent), until_closed(&mut half));
+}
+
+#[tokio::test]
+async fn l111_one_address_has_no_more_than_its_connections_and_leaves_others_theirs() {
+    let app = TestApp::new().await;
+    let per_address = app.slices().config.connections_per_address_max;
+    let mut held = Vec::new();
+    for _ in 0..per_address {
+        held.push(TcpStream::connect(app.address).await.unwrap());
+    }
+    let open = || app.slices().metrics.connections.open.get();
+    let all_open = async {
+        while open() < i64::from(per_address) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, all_open).await.expect("as many as it may have are served");
+    let mut more = TcpStream::connect(app.address).await.unwrap();
+    assert_eq!(until_closed(&mut more).await, "");
+    assert!(app.slices().metrics.connections.refused.get() > 0);
+    held.pop();
+    let served = async {
+        loop {
+            let mut again = TcpStream::connect(app.address).await.unwrap();
+            let request = format!("GET /livez HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", app.address);
+            if again.write_all(request.as_bytes()).await.is_ok() {
+                let answer = until_closed(&mut again).await;
+                if answer.starts_with("HTTP/1.1 200") {
+                    return;
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, served).await.expect("a place that became free is given again");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let app = TestApp::new().await;
+    let mut socket = TcpStream::connect(app.address).await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\nHost: {}\r\nX-Large: {}\r\n\r\n", app.address, "a".repeat(80 * 1024));
+    drop(socket.write_all(head.as_bytes()).await);
+    assert!(until_closed(&mut socket).await.starts_with("HTTP/1.1 431"));
+}
