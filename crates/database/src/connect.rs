@@ -5,8 +5,8 @@
 //! Used by `app` and by the short commands.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
@@ -129,7 +129,10 @@ impl Db {
 
     async fn open_sqlite(path: &Path, subscribers: Subscribers) -> Result<Self, Error> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
                 .map_err(|source| Error::DataDir { path: folder.display().to_string(), source })?;
         }
         make_private(path).map_err(|source| Error::DataDir { path: path.display().to_string(), source })?;

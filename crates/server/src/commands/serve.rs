@@ -1,8 +1,9 @@
 //! `thinkwork serve`: the server.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::IsTerminal as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ fn lock(config: &Config) -> Result<Option<File>, StartError> {
     let folder = beside.parent().map(Path::to_path_buf).unwrap_or_default();
     let unusable = |source| StartError::DataDir { path: folder.clone(), source };
     if !folder.as_os_str().is_empty() {
-        std::fs::create_dir_all(&folder).map_err(unusable)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(unusable)?;
     }
     let file = File::create(beside).map_err(unusable)?;
     match file.try_lock() {

@@ -44,7 +44,13 @@ impl AllowedHost {
     /// The answer to a request that may not go on.
     pub(super) fn refusal(&self, request: &Request) -> Option<Response> {
         let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let host = header(header::HOST).unwrap_or("");
+        if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+            let message = "A request names one host. Send one Host header.";
+            return Some(ApiError::new(StatusCode::BAD_REQUEST, "bad_request", message).into_response());
+        }
+        // A target in absolute form counts before the header (RFC 9112, section 3.2.2).
+        let target = request.uri().authority().map(|authority| authority.as_str());
+        let host = target.or(header(header::HOST)).unwrap_or("");
         if !host.eq_ignore_ascii_case(&self.host) {
             if !(self.loopback && is_loopback_name(host)) {
                 let message = "This server is not available at this host name. Use its public address.";

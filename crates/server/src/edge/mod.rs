@@ -27,6 +27,7 @@ pub mod shape;
 mod tests;
 pub mod validation;
 pub mod version;
+pub mod visible;
 
 pub use caller::{
     Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, SessionUser,

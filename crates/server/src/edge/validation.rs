@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use thinkwork_primitives::limits;
 
 use super::ApiError;
+use super::visible::is_unfit_for_names;
 
 /// A field that does not hold what it must: 422.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +29,11 @@ impl From<InvalidField> for ApiError {
     }
 }
 
-/// A name without outer spaces, if it is one line of 1 to 120 characters.
+/// A name without outer spaces, if it is one line of 1 to 120 characters that can all be seen.
 pub fn name(text: &str) -> Option<&str> {
     let name = text.trim();
     let fits = (1..=limits::NAME_CHARS_MAX).contains(&name.chars().count());
-    (fits && !name.chars().any(char::is_control)).then_some(name)
+    (fits && !name.chars().any(is_unfit_for_names)).then_some(name)
 }
 
 /// Whether a slug fits an address: 1 to `chars_max` of a-z, 0-9 and hyphens, which are not at the ends.

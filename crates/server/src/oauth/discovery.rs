@@ -91,6 +91,12 @@ async fn checked(
     for endpoint in endpoints {
         check_endpoint(outbound, endpoint).await?;
     }
+    if let Some(name) = preset_parameter(&authorization_endpoint) {
+        return Err(refused(format!(
+            "The authorization endpoint of {host} sets {name} by itself, so it could change what people consent to; ask who \
+             runs that server."
+        )));
+    }
     let pkce_s256 = match &found.code_challenge_methods_supported {
         Some(methods) if methods.iter().any(|method| method == "S256") => true,
         Some(_) => return Err(refused(format!("{host} supports PKCE without S256; connecting it would not be safe."))),
@@ -108,6 +114,14 @@ async fn checked(
         iss_required: found.authorization_response_iss_parameter_supported,
         token_auth_methods: found.token_endpoint_auth_methods_supported.unwrap_or_default(),
     })
+}
+
+/// A parameter of the endpoint's own query that is ours to send: with two of a name, a server may read the first.
+fn preset_parameter(endpoint: &str) -> Option<String> {
+    let url = Url::parse(endpoint).ok()?;
+    url.query_pairs()
+        .map(|(name, _)| name.into_owned())
+        .find(|name| rules::AUTHORIZATION_PARAMETERS.contains(&name.as_str()))
 }
 
 /// Refuses an endpoint that the address guard would not reach; a browser is sent to one of them.

@@ -26,6 +26,22 @@ pub(super) const FORCED_REFRESH_EVERY: Duration = Duration::from_secs(60);
 pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest pause taken from `Retry-After`: after a minute it is worth asking again.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// What an authorization request says in its query, and what could replace all of it (RFC 9101).
+pub(super) const AUTHORIZATION_PARAMETERS: [&str; 13] = [
+    "client_id",
+    "code_challenge",
+    "code_challenge_method",
+    "nonce",
+    "prompt",
+    "redirect_uri",
+    "request",
+    "request_uri",
+    "resource",
+    "response_mode",
+    "response_type",
+    "scope",
+    "state",
+];
 /// Longest query of a callback; codes of common servers have less than two thousand characters.
 const CALLBACK_BYTES_MAX: usize = 16_384;
 /// Longest account label.

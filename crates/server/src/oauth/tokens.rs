@@ -189,11 +189,19 @@ pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Resu
     let account = take("account").or_else(|| take("sub"));
     let lifetime = answer.get("expires_in").and_then(seconds);
     let Some(access_token) = access_token else { return Err(rules::failure(host, status, None, retry_after)) };
+    if ![Some(&access_token), refresh_token.as_ref()].into_iter().flatten().all(is_sendable) {
+        return Err(TokenRequestError::Permanent("token_unusable".to_owned()));
+    }
     if !bearer {
         return Err(TokenRequestError::Permanent("token_type_not_supported".to_owned()));
     }
     let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.min(LIFETIME_MAX)));
     Ok(TokenResponse { grant: TokenSet { access_token, refresh_token, expires_at }, scopes, account })
+}
+
+/// Whether a token can stand in a header and in a form: printable ASCII without spaces. RFC 6750 allows less.
+fn is_sendable(token: &Secret) -> bool {
+    token.expose().iter().all(u8::is_ascii_graphic)
 }
 
 /// `expires_in` as a number or a text, whole or not; anything else is as good as missing.

@@ -3,6 +3,7 @@
 use thinkwork_primitives::{Channel, CredentialSubject, Marks, Principal, Requester, UserId, limits};
 
 use super::{Error, IncomingMessage, Message, MessageRole, Step, ThreadStatus, Turn, TurnStatus};
+use crate::edge::visible::is_unfit_for_names;
 use crate::edge::{InvalidField, validation};
 
 /// Text of data messages: a webhook's largest body, written out as JSON with room for its escapes.
@@ -102,7 +103,7 @@ pub(super) fn title_of(given: Option<&str>, text: &str) -> String {
         Some(title) if !title.is_empty() => title,
         _ => first(text),
     };
-    let title: String = title.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    let title: String = title.chars().map(|char| if is_unfit_for_names(char) { ' ' } else { char }).collect();
     let title = title.trim();
     if title.is_empty() {
         "Untitled".to_owned()

@@ -119,9 +119,9 @@ pub(super) struct MessageResponse {
     /// Who speaks: `user`, `agent`, `system` or `data`.
     #[schema(example = "user")]
     role: &'static str,
-    /// What it says; null if it is private to another person.
+    /// What it says; empty if it is private to another person.
     #[schema(example = "Which invoices are open?")]
-    text: Option<String>,
+    text: String,
     /// What an event brought, as JSON; data, never instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -158,7 +158,7 @@ impl MessageResponse {
             thread_id: message.thread,
             seq: message.sequence,
             role: message.role.as_str(),
-            text: is_readable.then_some(message.text),
+            text: if is_readable { message.text } else { String::new() },
             data: message.data.filter(|_| is_readable),
             requester: (&message.requester).into(),
             acting_client: ActingClientResponse::new(message.client, names),

@@ -255,10 +255,13 @@ fn l67_what_is_shown_is_bounded_escaped_and_without_secrets() {
         ("x-api-key", "canary"),
         ("x-event", &format!("plain\u{e9}{}", "x".repeat(1_000))),
     ]);
-    let shown = rules::shown_headers(&given);
+    let shown = rules::shown_headers(&given, &[]);
     let text = format!("{shown:?}");
     assert!(!text.contains("canary") && text.contains("plain"), "{text}");
     assert!(shown.iter().all(|(_, value)| value.chars().count() <= 256));
+    let proofs = headers(&[("x-hook-key", SECRET), ("x-proof", &format!("Key {SECRET} ")), ("x-event", "created")]);
+    let shown = format!("{:?}", rules::shown_headers(&proofs, &[secret("an older one"), secret(SECRET)]));
+    assert!(!shown.contains(SECRET) && shown.contains("created"), "{shown}");
     let (text, cut) = rules::text_of("a\0é".repeat(40_000).as_bytes());
     assert!(cut && text.len() <= 65_536 && !text.contains('\0'));
 }
@@ -305,7 +308,7 @@ proptest! {
         for place in ["/a/b", "/", "x-event"] {
             Locator::parse(place).find(&given, &Body::new(&body));
         }
-        rules::shown_headers(&given);
+        rules::shown_headers(&given, &[]);
         rules::preview(&body);
     }
 

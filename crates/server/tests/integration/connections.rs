@@ -62,6 +62,25 @@ async fn l111_one_address_has_no_more_than_its_connections_and_leaves_others_the
 }
 
 #[tokio::test]
+async fn s23_a_request_names_one_host_and_it_is_ours() {
+    let app = TestApp::new().await;
+    let ours = app.address;
+    for (target, hosts, status) in [
+        ("/livez", format!("Host: {ours}\r\n"), 200),
+        ("/livez", format!("Host: {ours}\r\nHost: evil.test\r\n"), 400),
+        ("http://evil.test/livez", format!("Host: {ours}\r\n"), 421),
+        (&format!("http://{ours}/livez"), "Host: evil.test\r\n".to_owned(), 200),
+        ("/livez", "Host: evil.test\r\n".to_owned(), 421),
+    ] {
+        let mut socket = TcpStream::connect(ours).await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let answer = until_closed(&mut socket).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{target} {hosts}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let app = TestApp::new().await;
     let mut socket = TcpStream::connect(app.address).await.unwrap();

@@ -8,6 +8,7 @@ use serde_json::Value;
 use thinkwork_primitives::McpServerId;
 
 use super::Done;
+use crate::edge::visible::visible;
 use crate::edge::{
     DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
 };
@@ -28,7 +29,9 @@ struct Fact {
 }
 
 struct ToolRow {
+    /// As the server spells it, for the form.
     name: String,
+    shown_name: String,
     description: String,
     schema: String,
     claims: String,
@@ -186,9 +189,10 @@ fn tool_row(tool: &ServerTool) -> ToolRow {
     let effect = tool.effect.unwrap_or_else(|| rules::effect_suggested(&tool.annotations));
     ToolRow {
         name: tool.name.clone(),
-        description: tool.description.clone(),
-        schema: pretty(&*tool.input_schema),
-        claims: if tool.annotations.is_null() { String::new() } else { pretty(&tool.annotations) },
+        shown_name: visible(&tool.name),
+        description: visible(&tool.description),
+        schema: visible(&pretty(&*tool.input_schema)),
+        claims: if tool.annotations.is_null() { String::new() } else { visible(&pretty(&tool.annotations)) },
         hash: tool.definition_hash.clone(),
         status: if tool.is_held() { "on_hold" } else { "approved" },
         effect: effect.as_str(),
@@ -201,7 +205,7 @@ fn test_row(test: TestResult) -> TestRow {
     TestRow {
         ok: test.ok,
         protocol: test.protocol_version.unwrap_or_default(),
-        tools: test.tools.into_iter().map(|tool| tool.name).collect(),
+        tools: test.tools.into_iter().map(|tool| visible(&tool.name)).collect(),
         error: test.error.unwrap_or_default(),
         connect_url: test.connect_url.unwrap_or_default(),
     }

@@ -106,7 +106,11 @@ pub(crate) async fn accept(
         && let Some(reason) = rejection.reason()
     {
         let is_verified = matches!(rejection, Rejection::TooMany { .. });
-        let refused = Delivery { is_verified, ..refused(endpoint, incoming, &bytes, reason) };
+        // Kept by the service that verifies. Where they cannot be opened, no header is shown that might be one of them.
+        let credentials = &webhooks.inner.credentials;
+        let secrets = credentials.open_for_verification(endpoint.tenant, endpoint.webhook.credential).await;
+        let headers = secrets.map(|secrets| rules::shown_headers(incoming.headers, &secrets)).unwrap_or_default();
+        let refused = Delivery { is_verified, ..refused(endpoint, incoming, headers, &bytes, reason) };
         if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, refused).await {
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
@@ -146,7 +150,7 @@ async fn take(
         verified.signed_event_id.or_else(|| webhook.event_id.as_ref().and_then(|place| place.find(headers, &content)));
     let correlation = webhook.correlation.as_ref().and_then(|place| place.find(headers, &content));
     let envelope = Envelope {
-        headers: rules::shown_headers(headers),
+        headers: rules::shown_headers(headers, &secrets),
         media_type,
         event_id,
         correlation,
@@ -246,7 +250,13 @@ async fn read(body: Body, announced: usize, bytes: &mut Bytes) -> Result<(), Rej
     ended
 }
 
-fn refused(endpoint: &Endpoint, incoming: IncomingRequest<'_>, body: &[u8], reason: String) -> Delivery {
+fn refused(
+    endpoint: &Endpoint,
+    incoming: IncomingRequest<'_>,
+    headers: Vec<(String, String)>,
+    body: &[u8],
+    reason: String,
+) -> Delivery {
     Delivery {
         id: DeliveryId::new(),
         webhook: endpoint.webhook.id,
@@ -257,7 +267,7 @@ fn refused(endpoint: &Endpoint, incoming: IncomingRequest<'_>, body: &[u8], reas
         thread: None,
         turn: None,
         duplicate_of: None,
-        headers: rules::shown_headers(incoming.headers),
+        headers,
         body_preview: rules::preview(body),
         body_bytes: i64::try_from(body.len()).unwrap_or(i64::MAX),
         body_hash: crypto::sha256(body).to_vec(),
@@ -288,6 +298,6 @@ fn duplicate(
         duplicate_of: Some(first),
         event_id: envelope.event_id.clone(),
         body_hash: body_hash.to_vec(),
-        ..refused(endpoint, incoming, &envelope.body, String::new())
+        ..refused(endpoint, incoming, envelope.headers.clone(), &envelope.body, String::new())
     }
 }

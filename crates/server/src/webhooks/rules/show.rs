@@ -1,7 +1,9 @@
 //! What may be shown of a request: bounded, without secrets, with nothing that acts on a terminal or page.
 
 use axum::http::HeaderMap;
-use thinkwork_primitives::limits;
+use thinkwork_primitives::{Secret, limits};
+
+use crate::edge::visible::push_visible;
 
 /// Headers that are kept; senders use about a dozen.
 const HEADERS_MAX: usize = 48;
@@ -11,23 +13,14 @@ const VALUE_CHARS_MAX: usize = 256;
 const SECRET_WORDS: [&str; 8] =
     ["authorization", "cookie", "signature", "secret", "token", "password", "api-key", "apikey"];
 
-/// Whether a character is invisible or turns text around, so that it must be spelled out.
-const fn acts(letter: char) -> bool {
-    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// At most `chars_max` characters of hostile bytes as text in which every control character is spelled out.
+/// At most `chars_max` characters of hostile bytes as text in which every hidden character is spelled out.
 fn escaped(bytes: &[u8], chars_max: usize) -> String {
     // Four bytes a character at most: nothing behind that can be in the result.
     let begin = bytes.get(..chars_max.saturating_mul(4)).unwrap_or(bytes);
     let text = String::from_utf8_lossy(begin);
     let mut shown = String::with_capacity(text.len().min(chars_max));
     for letter in text.chars().take(chars_max) {
-        if matches!(letter, '\n' | '\t') || !(letter.is_control() || acts(letter)) {
-            shown.push(letter);
-        } else {
-            shown.push_str(&format!("\\u{{{:x}}}", u32::from(letter)));
-        }
+        push_visible(&mut shown, letter);
     }
     shown
 }
@@ -37,13 +30,20 @@ pub(crate) fn preview(body: &[u8]) -> String {
     escaped(body, limits::PREVIEW_CHARS_MAX)
 }
 
-/// The headers of a request as they may be shown.
-pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Whether a header's value holds one of these secrets, by itself or behind a word like `Bearer`.
+fn holds_secret(value: &[u8], secrets: &[Secret]) -> bool {
+    secrets.iter().any(|secret| value.trim_ascii().ends_with(secret.expose()))
+}
+
+/// The headers of a request as they may be shown, without those of the webhook's secrets that are alive.
+pub(crate) fn shown_headers(headers: &HeaderMap, secrets: &[Secret]) -> Vec<(String, String)> {
     headers
         .iter()
         .take(HEADERS_MAX)
         .map(|(name, value)| {
-            let secret = value.is_sensitive() || SECRET_WORDS.iter().any(|word| name.as_str().contains(word));
+            let secret = value.is_sensitive()
+                || SECRET_WORDS.iter().any(|word| name.as_str().contains(word))
+                || holds_secret(value.as_bytes(), secrets);
             let shown = if secret {
                 format!("(hidden, {} bytes)", value.len())
             } else {

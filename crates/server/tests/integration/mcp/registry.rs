@@ -276,3 +276,18 @@ async fn l118_a_held_tool_is_released_by_its_own_hash_and_by_nothing_else() {
     approve(approval(&changed, &json!({}))).await.expect(200);
     assert_eq!(fixture.listed(&agent).await, ["notes__added", "notes__echo", "notes__wait", "notes__whoami"]);
 }
+
+#[tokio::test]
+async fn what_hides_in_a_tools_name_or_words_is_written_out_where_it_is_reviewed() {
+    let fixture = McpFixture::new().await;
+    fixture.upstream.set(|ways| {
+        ways.tools[0]["description"] = json!("Reads mail.\u{202e}.liam sdneS \u{e0041}");
+    });
+    let id = fixture.usable("notes", json!({ "mode": "none" })).await;
+    let page = fixture.owner.get(&format!("/admin/mcp-servers/{id}")).await.expect(200).text;
+    assert!(page.contains(r"Reads mail.\u{202e}.liam sdneS \u{e0041}"), "{page}");
+    assert!(!page.contains(['\u{202e}', '\u{e0041}']));
+    let named = json!({ "slug": "x", "name": "Sales\u{202e}selaS", "access": "public" });
+    let refused = fixture.owner.post("/v1/spaces", named).await.expect(422);
+    assert!(refused.text.contains("\"name\""), "{}", refused.text);
+}

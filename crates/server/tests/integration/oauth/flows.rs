@@ -266,6 +266,31 @@ async fn control_characters_in_an_answers_scope_cost_no_grant() {
     assert_eq!(fixture.connection().await.unwrap().scopes, ["notes:read", "notes:write"]);
 }
 
+/// Such a token would break each request that carries it, at a time when nobody knows why any more.
+#[tokio::test]
+async fn a_token_that_cannot_stand_in_a_header_is_refused_at_the_callback() {
+    let fixture = OauthFixture::new().await;
+    for token in ["access\r\nX-Injected: yes", "access of words", "acc\u{e9}ss"] {
+        let answer = serde_json::json!({ "access_token": token, "token_type": "Bearer" });
+        fixture.issuer.set(|ways| ways.token_script.push_back((200, answer.to_string())));
+        let to = returned(fixture.connect_as(fixture.tenant, fixture.ana, fixture.target).await);
+        assert_eq!(query_of(&to)["reason"], "token_unusable", "{token:?}");
+    }
+    assert!(fixture.connection().await.is_none());
+}
+
+/// With two of a name a server may read the first, which is not what the person was asked to allow.
+#[tokio::test]
+async fn an_authorization_endpoint_that_sets_our_parameters_is_refused() {
+    for (query, is_refused) in [("?scope=everything", true), ("?request_uri=urn:x", true), ("?audience=notes", false)] {
+        let fixture = OauthFixture::new().await;
+        let endpoint = format!("{}/authorize{query}", fixture.issuer.base);
+        fixture.issuer.set(|ways| ways.metadata.push(("authorization_endpoint", endpoint.into())));
+        let found = fixture.oauth.discover(&fixture.issuer.resource(), None).await;
+        assert_eq!(found.is_err(), is_refused, "{query}: {:?}", found.err());
+    }
+}
+
 #[tokio::test]
 async fn l13_reconnecting_is_in_place_and_the_new_token_is_used() {
     let fixture = OauthFixture::new().await;

@@ -4,6 +4,24 @@ use serde_json::json;
 
 use super::Fixture;
 
+/// Whoever puts the secret where it is not looked for must not find it in the log, nor may anybody else.
+#[tokio::test]
+async fn l67_a_secret_in_a_header_of_any_name_is_not_stored() {
+    let fixture = Fixture::new("bearer").await;
+    let misplaced = || fixture.request("{}").header("x-hook-key", &fixture.secret);
+    fixture.send(misplaced()).await.expect(401);
+    fixture.send(misplaced().header("content-type", "image/png")).await.expect(415);
+    fixture.send(misplaced().bearer_auth(&fixture.secret)).await.expect(202);
+    fixture.app.run_pending_jobs().await;
+    let deliveries = fixture.deliveries("").await;
+    assert_eq!(deliveries.len(), 3);
+    for delivery in deliveries {
+        let shown = fixture.delivery(delivery["id"].as_str().unwrap()).await;
+        assert!(shown["headers"].to_string().contains("x-hook-key"), "{shown}");
+        assert!(!shown.to_string().contains(&fixture.secret), "{shown}");
+    }
+}
+
 #[tokio::test]
 async fn l61_each_scheme_fails_closed_and_says_nothing_of_why() {
     let fixture = Fixture::new("standard_webhooks").await;
