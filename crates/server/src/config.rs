@@ -22,6 +22,8 @@ const NOT_SETTINGS: [&str; 3] = ["URL", "TOKEN", "CONFIG"];
 pub struct Config {
     /// Where the server listens.
     pub listen: SocketAddr,
+    /// Where health and measurements are answered instead.
+    pub internal_listen: Option<SocketAddr>,
     /// The address of the deployment; https or loopback.
     pub public_url: Url,
     /// Where SQLite keeps its file.
@@ -61,6 +63,7 @@ pub struct OutboundConfig {
 #[derive(Deserialize)]
 struct Raw {
     listen: String,
+    internal_listen: String,
     public_url: String,
     data_dir: String,
     key_file: String,
@@ -211,6 +214,13 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
     if listen.is_none() {
         problems.push("listen must be an address and a port, for example 127.0.0.1:8080".to_owned());
     }
+    let internal_listen = raw.internal_listen.parse::<SocketAddr>().ok();
+    if internal_listen.is_none() && !raw.internal_listen.is_empty() {
+        problems.push("internal_listen must be an address and a port, for example 127.0.0.1:8081, or empty".to_owned());
+    }
+    if internal_listen.is_some() && internal_listen == listen {
+        problems.push("internal_listen must be another address or port than listen".to_owned());
+    }
     let public_url = match (raw.public_url.as_str(), listen) {
         ("", Some(listen)) => format!("http://{listen}"),
         (given, _) => given.to_owned(),
@@ -272,6 +282,7 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
     }
     Some(Config {
         listen: listen?,
+        internal_listen,
         public_url: public_url?,
         data_dir,
         key_file,

@@ -48,7 +48,7 @@ impl Health {
     }
 }
 
-/// The three routes, open to all: they tell counts, nothing of any tenant.
+/// The three routes, for whoever reaches them: they tell counts, nothing of any tenant.
 pub fn routes(app: &Arc<App>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok" }))

@@ -78,7 +78,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .merge(webhooks::ingress::routes(&app.webhooks))
         .merge(mcp::gateway::routes(&app.mcp, &app.tools))
         .merge(crate::edge::assets::routes())
-        .merge(health::routes(app))
+        .merge(if app.config.internal_listen.is_none() { health::routes(app) } else { Router::new() })
         .route(
             "/v1/openapi.json",
             get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document).into_response() }),

@@ -11,11 +11,13 @@ use std::time::Duration;
 use clap::Args;
 use thinkwork_primitives::Clock;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::{CommandError, GlobalArgs};
 use crate::app::{App, StartError};
 use crate::config::Config;
 use crate::connections::{self, ConnectionLimits};
+use crate::health;
 use crate::router::router;
 use crate::worker::Worker;
 
@@ -41,9 +43,23 @@ pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         CommandError::failed(format!("cannot listen on {}: {error}; choose another --listen", config.listen))
     })?;
+    let internal_listener = match config.internal_listen {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+            CommandError::failed(format!("cannot listen on {address}: {error}; choose another internal_listen"))
+        })?),
+        None => None,
+    };
     let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
     first_start(&app).await?;
+    // It answers until the end, so that whoever watches sees this process stop.
+    let mut internal = JoinSet::new();
+    if let Some(listener) = internal_listener {
+        let limits = ConnectionLimits::new(&app.config);
+        let metrics = app.metrics.connections.clone();
+        internal.spawn(connections::serve(listener, health::routes(&app), limits, metrics, std::future::pending()));
+    }
     serve(app, listener, shutdown_signal()).await;
+    internal.shutdown().await;
     Ok(())
 }
 
@@ -94,7 +110,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     let worker = Worker::start(&app);
     let url = app.config.public_url.clone();
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-    let routes = if app.config.web { router(&app) } else { crate::health::routes(&app) };
+    let routes = if app.config.web { router(&app) } else { health::routes(&app) };
     let streams = app.threads.clone();
     let limits = ConnectionLimits::new(&app.config);
     let stop = async move {

@@ -59,7 +59,7 @@ impl Deployment {
 /// A running `thinkwork serve`, ended when dropped.
 pub(super) struct Serving {
     child: Child,
-    address: String,
+    pub(super) address: String,
     log: std::path::PathBuf,
 }
 
@@ -67,6 +67,11 @@ impl Serving {
     /// Starts it through `/bin/sh` after `before`, on a free port, and waits until it is ready.
     pub(super) async fn start(place: &Deployment, before: &str) -> Self {
         let address = free_address();
+        Self::start_at(place, before, address.clone(), &address).await
+    }
+
+    /// The same on this port, where `/readyz` answers at another address.
+    pub(super) async fn start_at(place: &Deployment, before: &str, address: String, ready_at: &str) -> Self {
         let script = format!("{before} exec \"$0\" serve --listen {address}");
         let log = place.folder.path().join("log");
         let child = Command::new("/bin/sh")
@@ -79,7 +84,7 @@ impl Serving {
             .unwrap();
         let mut serving = Self { child, address, log };
         let began = Instant::now();
-        let client = serving.anonymous();
+        let client = Client::at(format!("http://{ready_at}"));
         while client.try_get("/readyz").await != Some(200) {
             let ended = serving.child.try_wait().unwrap();
             assert!(ended.is_none() && began.elapsed() < READY_LIMIT, "{ended:?} {}", serving.log());
@@ -88,7 +93,7 @@ impl Serving {
         serving
     }
 
-    fn anonymous(&self) -> Client {
+    pub(super) fn anonymous(&self) -> Client {
         Client::at(format!("http://{}", self.address))
     }
 

@@ -69,6 +69,26 @@ fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_n
 }
 
 #[tokio::test]
+async fn l111_health_has_an_address_of_its_own_however_many_connections_are_held() {
+    let place = Deployment::new();
+    let address = super::free_address();
+    let internal = super::free_address();
+    let before = format!("THINKWORK_CONNECTIONS_PER_ADDRESS_MAX=8 THINKWORK_INTERNAL_LISTEN={internal}");
+    let serving = Serving::start_at(&place, &before, address, &internal).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        serving.anonymous().get(path).await.expect(404);
+    }
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(tokio::net::TcpStream::connect(&serving.address).await.unwrap());
+    }
+    let watching = crate::harness::Client::at(format!("http://{internal}"));
+    for path in ["/livez", "/readyz", "/metrics"] {
+        watching.get(path).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn a_second_serve_on_one_data_folder_ends_and_the_first_goes_on() {
     let place = Deployment::new();
     let first = Serving::start(&place, "").await;
