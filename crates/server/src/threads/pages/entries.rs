@@ -109,9 +109,7 @@ fn message_view(threads: &Threads, caller: &PageCaller, viewer: &Viewer, message
     let withheld = match message.marks.private_to {
         Some(owner) if !is_readable => {
             let owner = viewer.requester(&Requester::User(owner));
-            format!(
-                "Only {owner} can see this message, because it holds what was read with {owner}'s account. They can share it."
-            )
+            format!("Only {owner} can see this message. It was read with {owner}'s account.")
         }
         _ => String::new(),
     };
@@ -134,7 +132,7 @@ fn message_view(threads: &Threads, caller: &PageCaller, viewer: &Viewer, message
         author,
         html,
         at: DisplayTime::of(message.created_at, threads.clock.now()),
-        is_untrusted: message.marks.untrusted,
+        is_untrusted: message.marks.untrusted && is_readable,
         is_private: is_readable && message.marks.private_to.is_some(),
         withheld,
         text,
