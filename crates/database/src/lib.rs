@@ -18,6 +18,7 @@ mod statements;
 mod stored;
 pub mod tenant_lookup;
 mod tx;
+mod unavailable;
 mod wake;
 
 use sea_orm::sqlx::migrate::MigrateError;
@@ -25,6 +26,7 @@ use sea_orm::sqlx::migrate::MigrateError;
 pub use connect::{Db, Engine, Options, Subscribers};
 pub use stored::StoredRow;
 pub use tx::Tx;
+pub use unavailable::is_unavailable;
 pub use wake::{Topic, WakeUp, WakeUps};
 
 /// Rows of a queue that are counted for one tenant: whoever reads the number of more acts no differently.

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 pub use thinkwork_database::Counts;
 pub use thinkwork_database::intake_log::{Accepted, Claimed, Event, Pending};
 use thinkwork_database::{Db, Tx};
-use thinkwork_primitives::{Clock, TenantId, Timestamp};
+use thinkwork_primitives::{Clock, Heartbeat, TenantId, Timestamp};
 use uuid::Uuid;
 
 /// How long a claimed event is the claimer's; applying a batch takes milliseconds, so this is a crash's cost.
@@ -89,9 +89,10 @@ pub trait Log: Send + Sync {
 pub struct Intake(Arc<dyn Log>);
 
 impl Intake {
-    /// The log in the database. Starts the task that shares commits, so it needs a running Tokio runtime.
-    pub fn on_database(db: Db, clock: Clock) -> Self {
-        Self(Arc::new(database::DatabaseLog::start(db, clock)))
+    /// The log in the database. Starts the task that shares commits, which tells by `heartbeat` how it is; so it needs a
+    /// running Tokio runtime.
+    pub fn on_database(db: Db, clock: Clock, heartbeat: Heartbeat) -> Self {
+        Self(Arc::new(database::DatabaseLog::start(db, clock, heartbeat)))
     }
 }
 

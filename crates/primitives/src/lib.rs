@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod event;
 pub mod id;
 pub mod limits;
+pub mod loops;
 pub mod network;
 pub mod secret;
 pub mod target;
@@ -25,6 +26,7 @@ pub use id::{
     McpServerId, MessageId, OauthClientId, ParseIdError, ProviderId, SessionId, SpaceId, StepId, TenantId, ThreadId,
     TokenId, TriggerId, TurnId, UserId, WebhookId,
 };
+pub use loops::{Heartbeat, Loops};
 pub use network::{Network, ParseNetworkError, customer_network};
 pub use secret::Secret;
 pub use target::{GrantTarget, ToolSourceId};

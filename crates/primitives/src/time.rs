@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -78,30 +78,48 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where the time comes from: the machine's clock plus an offset that only tests and the demonstration move.
-#[derive(Clone, Default)]
+/// Where the time comes from: the machine's clocks plus offsets that only tests and the demonstration move.
+#[derive(Clone)]
 pub struct Clock {
-    offset_micros: Arc<AtomicI64>,
+    began: Instant,
+    /// How far time was moved.
+    moved_micros: Arc<AtomicI64>,
+    /// How far the time of day alone was set back.
+    set_back_micros: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self::default()
+        Self { began: Instant::now(), moved_micros: Arc::default(), set_back_micros: Arc::default() }
     }
 
-    /// The time now.
+    /// The time now. Whoever sets the machine's clock moves it in either direction; [`Clock::uptime`] measures durations
+    /// within this process.
     pub fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-        Timestamp(micros.saturating_add(self.offset_micros.load(Ordering::Relaxed)))
+        let moved = self.moved_micros.load(Ordering::Relaxed);
+        Timestamp(micros.saturating_add(moved).saturating_sub(self.set_back_micros.load(Ordering::Relaxed)))
+    }
+
+    /// How long ago this clock was made, by a clock that nobody sets.
+    pub fn uptime(&self) -> Duration {
+        let moved = u64::try_from(self.moved_micros.load(Ordering::Relaxed)).unwrap_or(0);
+        self.began.elapsed().saturating_add(Duration::from_micros(moved))
     }
 
     /// Moves every holder of this clock forward.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        self.offset_micros.fetch_add(micros, Ordering::Relaxed);
+        self.moved_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Sets the time of day back for every holder, as somebody who sets the machine's clock does. No time passes.
+    pub fn set_back(&self, by: Duration) {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.set_back_micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 
@@ -124,5 +142,15 @@ mod tests {
         let before = other.now();
         clock.advance(Duration::from_secs(3_600));
         assert!(other.now().since(before) >= Duration::from_secs(3_600));
+    }
+
+    #[test]
+    fn l125_setting_the_time_of_day_back_lets_no_duration_shrink() {
+        let clock = Clock::system();
+        let other = clock.clone();
+        clock.advance(Duration::from_secs(60));
+        let before = (other.now(), other.uptime());
+        clock.set_back(Duration::from_secs(3_600));
+        assert!(other.now() < before.0 && other.uptime() >= before.1);
     }
 }

@@ -9,7 +9,7 @@ use thinkwork_database::jobs::{ATTEMPTS_MAX, Job, JobType, NewJob, RetryPolicy};
 use thinkwork_database::{Db, schema::check_row_security, schema::migrate};
 use thinkwork_intake::Intake;
 use thinkwork_outbound::{Outbound, Policy};
-use thinkwork_primitives::{Clock, DomainEvent};
+use thinkwork_primitives::{Clock, DomainEvent, Loops};
 use thinkwork_vault::{MissingKeyFile, Vault};
 use url::Position;
 
@@ -89,8 +89,8 @@ pub struct App {
     pub mcp: Mcp,
     /// The runner of turns.
     pub turns: Turns,
-    /// How the loops of the worker are.
-    pub loops: crate::worker::WorkerHealth,
+    /// How the loops of this process are.
+    pub loops: Loops,
 }
 
 /// How the database of this configuration is opened.
@@ -134,7 +134,8 @@ impl App {
         metrics.add(db.collectors())?;
         metrics.add([outbound.collector()])?;
         let public_url = config.public_url.clone();
-        let intake = Intake::on_database(db.clone(), clock.clone());
+        let loops = Loops::new(clock.clone());
+        let intake = Intake::on_database(db.clone(), clock.clone(), loops.heartbeat("intake"));
         let audit = Audit::new(db.clone(), clock.clone(), vault, NAMES);
         let access = Access::new(db.clone(), clock.clone(), public_url.clone());
         let spaces = Spaces::new(db.clone(), clock.clone(), access.clone(), NAMES);
@@ -197,7 +198,7 @@ impl App {
             webhooks,
             mcp,
             turns,
-            loops: crate::worker::WorkerHealth::default(),
+            loops,
         }))
     }
 

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use thinkwork_database::jobs;
 use thinkwork_database::schema::check_row_security;
-use thinkwork_primitives::{Chain, Timestamp};
+use thinkwork_primitives::Chain;
 use tokio::sync::Mutex;
 
 use crate::app::App;
@@ -23,8 +23,8 @@ const SEALING_SECONDS_MAX: u64 = 60;
 /// How long an answer stands: anybody may ask, and some of what is asked for is counted row by row.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// An answer and when it was made; whoever asks while it is made waits for it.
-type Kept<T> = Arc<Mutex<Option<(Timestamp, T)>>>;
+/// An answer and at which uptime it was made; whoever asks while it is made waits for it.
+type Kept<T> = Arc<Mutex<Option<(Duration, T)>>>;
 
 #[derive(Clone)]
 struct Health {
@@ -35,10 +35,10 @@ struct Health {
 
 impl Health {
     async fn kept<T: Clone>(&self, kept: &Kept<T>, make: impl Future<Output = T>) -> T {
-        let now = self.app.clock.now();
+        let now = self.app.clock.uptime();
         let mut kept = kept.lock().await;
         if let Some((at, answer)) = &*kept
-            && now.since(*at) < ANSWER_AGE_MAX
+            && now.saturating_sub(*at) < ANSWER_AGE_MAX
         {
             return answer.clone();
         }
@@ -69,11 +69,12 @@ async fn checked(app: &App) -> (StatusCode, Value) {
         ("database", failed("the database does not answer", jobs::due(&app.db, app.clock.now()).await)),
         ("intake", failed("accepted events cannot be read", app.intake.oldest().await)),
         ("row_security", failed("the tenants' rows are not kept apart", check_row_security(&app.db).await)),
-        ("worker", !app.loops.is_healthy(app.clock.now())),
         ("key", failed("the keys do not fit", app.credentials.check_keys().await)),
         ("audit_sealing", failed("the record cannot be read", sealing) || is_behind),
     ];
-    let problems: Vec<&str> = checks.into_iter().filter(|(_, failed)| *failed).map(|(name, _)| name).collect();
+    let failed = checks.into_iter().filter(|(_, failed)| *failed).map(|(name, _)| name.to_owned());
+    let standing = app.loops.standing().into_iter().map(|name| format!("loop_{name}"));
+    let problems: Vec<String> = failed.chain(standing).collect();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json!({ "ready": problems.is_empty(), "problems": problems }))
 }

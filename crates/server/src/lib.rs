@@ -2,6 +2,8 @@
 //!
 //! Architecture Invariant: a slice uses only slices listed above it here; `app`, `router` and `worker` use all.
 
+// They panic where nobody reads: `say!` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 #![expect(missing_docs, reason = "an application: docs say what names and types do not")]
 
 pub mod edge;
@@ -24,6 +26,7 @@ pub mod commands;
 pub mod config;
 pub mod connections;
 pub mod health;
+pub mod logging;
 pub mod metrics;
 pub mod router;
 pub mod worker;

@@ -1,5 +1,7 @@
 //! The one binary: arguments, configuration, App, run. A table of contents.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::Write as _;
 use std::process::ExitCode;
 

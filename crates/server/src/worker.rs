@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use thinkwork_database::jobs::{self, Job, JobType as _, Kinds};
 use thinkwork_database::{Topic, WakeUp};
 use thinkwork_intake::{Claimed, Event};
-use thinkwork_primitives::{Chain, TenantId};
+use thinkwork_primitives::{Chain, Heartbeat, TenantId};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::access;
 use crate::app::{App, JobError};
-use crate::audit::Sealer;
+use crate::audit::{self, Sealer};
 use crate::threads::{RunThread, Turn};
 use crate::turns::BeginOutcome;
 use crate::webhooks;
@@ -29,8 +30,7 @@ mod sweep;
 
 use lease::{JOB_LEASE, with_lease};
 pub use supervise::Panicked;
-pub use supervise::WorkerHealth;
-use supervise::catch_panic;
+use supervise::{catch_panic, run_supervised};
 pub use sweep::sweep;
 
 /// How long between sweeps where no hint comes.
@@ -43,6 +43,10 @@ const CONCURRENT_TURNS_MAX: usize = 64;
 const CONCURRENT_JOBS_MAX: usize = 8;
 /// Events applied in one transaction.
 const EVENTS_PER_BATCH: u64 = 64;
+// The names under which `/readyz` names the loops.
+const EVENTS: &str = "events";
+const SEAL: &str = "seal";
+const OPENINGS: &str = "openings";
 
 /// Which jobs a loop takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,14 @@ impl Queue {
         match self {
             Self::Turns => Kinds::Only(RunThread::NAME),
             Self::Others => Kinds::AllBut(RunThread::NAME),
+        }
+    }
+
+    /// The name of the loop that takes them.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Turns => "turns",
+            Self::Others => "jobs",
         }
     }
 
@@ -78,15 +90,15 @@ impl Worker {
     /// Starts the loops: what a process owes for its own requests, and in the role of a worker everything else.
     pub fn start(app: &Arc<App>) -> Self {
         let worker = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        worker.spawn_loop(app, "openings", openings_loop);
+        worker.spawn_loop(app, OPENINGS, openings_loop);
         if app.config.worker {
-            let tasks = worker.tasks.clone();
-            worker.spawn_loop(app, "turns", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Turns));
-            let tasks = worker.tasks.clone();
-            worker.spawn_loop(app, "jobs", move |app, stop| jobs_loop(app, stop, tasks.clone(), Queue::Others));
-            worker.spawn_loop(app, "events", events_loop);
-            worker.spawn_loop(app, "seal", seal_loop);
-            worker.spawn_loop(app, "sweep", sweep_loop);
+            for queue in [Queue::Turns, Queue::Others] {
+                let tasks = worker.tasks.clone();
+                worker.spawn_loop(app, queue.name(), move |app, stop| jobs_loop(app, stop, tasks.clone(), queue));
+            }
+            worker.spawn_loop(app, EVENTS, events_loop);
+            worker.spawn_loop(app, SEAL, seal_loop);
+            worker.spawn_loop(app, sweep::LOOP, sweep_loop);
         }
         worker
     }
@@ -101,8 +113,9 @@ impl Worker {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let begin = || run(Arc::clone(&app), stop.clone());
-            let pause = || async { drop(tokio::time::timeout(POLL_INTERVAL, stop.cancelled()).await) };
-            app.loops.run_supervised(name, &app.clock, begin, pause).await;
+            let stopping = &stop;
+            let pause = |pause| async move { drop(timeout(pause, stopping.cancelled()).await) };
+            run_supervised(name, &app.loops.heartbeat(name), begin, pause).await;
         });
     }
 
@@ -135,13 +148,9 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, q
             () = stop.cancelled() => return,
             permit = room.acquire() => drop(permit),
         }
-        let claimed = claim(&app, queue.kinds(), u64::try_from(room.available_permits()).unwrap_or(1)).await;
-        let any = !claimed.is_empty();
-        let begun = match queue {
-            Queue::Turns => begin_turns(&app, claimed).await,
-            Queue::Others => claimed.into_iter().map(|job| (job, None)).collect(),
-        };
-        for (job, turn) in begun {
+        let begun = begin_jobs(&app, queue, u64::try_from(room.available_permits()).unwrap_or(1)).await;
+        let any = begun.is_some();
+        for (job, turn) in begun.into_iter().flatten() {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             let app = Arc::clone(&app);
             tasks.spawn(async move {
@@ -155,9 +164,30 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, q
     }
 }
 
+/// Claims due jobs and begins those that are turns. Returns what is to go on; nothing where none is due.
+async fn begin_jobs(app: &App, queue: Queue, count: u64) -> Option<Vec<(Job, Option<Turn>)>> {
+    let heartbeat = app.loops.heartbeat(queue.name());
+    heartbeat.step();
+    let claimed = match jobs::claim_of(&app.db, queue.kinds(), app.clock.now(), JOB_LEASE, count).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "jobs cannot be claimed; trying again");
+            heartbeat.failed();
+            return None;
+        }
+    };
+    let any = !claimed.is_empty();
+    let to_run = match queue {
+        Queue::Turns => begin_turns(app, claimed, &heartbeat).await,
+        Queue::Others => claimed.into_iter().map(|job| (job, None)).collect(),
+    };
+    heartbeat.rest();
+    any.then_some(to_run)
+}
+
 /// Begins the turns of claimed jobs, those of a tenant in one transaction, and returns the jobs that are to go on. Where
 /// that fails, each goes on by itself, so that one that fails holds up no other.
-async fn begin_turns(app: &App, claimed: Vec<Job>) -> Vec<(Job, Option<Turn>)> {
+async fn begin_turns(app: &App, claimed: Vec<Job>, heartbeat: &Heartbeat) -> Vec<(Job, Option<Turn>)> {
     let mut of_tenant: HashMap<TenantId, Vec<Job>> = HashMap::new();
     for job in claimed {
         of_tenant.entry(job.tenant).or_default().push(job);
@@ -165,6 +195,7 @@ async fn begin_turns(app: &App, claimed: Vec<Job>) -> Vec<(Job, Option<Turn>)> {
     let mut to_run = Vec::new();
     for mut jobs in of_tenant.into_values() {
         while !jobs.is_empty() {
+            heartbeat.step();
             let started = Instant::now();
             let begun = match catch_panic::<_, JobError>(async { Ok(app.turns.begin(&jobs).await?) }).await {
                 Ok(begun) => begun,
@@ -186,13 +217,6 @@ async fn begin_turns(app: &App, claimed: Vec<Job>) -> Vec<(Job, Option<Turn>)> {
         }
     }
     to_run
-}
-
-async fn claim(app: &App, kinds: Kinds<'_>, count: u64) -> Vec<Job> {
-    jobs::claim_of(&app.db, kinds, app.clock.now(), JOB_LEASE, count).await.unwrap_or_else(|error| {
-        tracing::error!(error = %Chain(&error), "jobs cannot be claimed; trying again");
-        Vec::new()
-    })
 }
 
 /// Runs one claimed job to its end, from the turn on that was begun for it, keeping its lease alive; a job whose lease was
@@ -249,11 +273,14 @@ async fn events_loop(app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Claims and applies one batch of accepted events. False when there was none.
-pub(crate) async fn apply_events(app: &App) -> bool {
+async fn apply_events(app: &App) -> bool {
+    let heartbeat = app.loops.heartbeat(EVENTS);
+    heartbeat.step();
     let claimed = match app.intake.claim(EVENTS_PER_BATCH).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "accepted events cannot be claimed; trying again");
+            heartbeat.failed();
             return false;
         }
     };
@@ -267,22 +294,25 @@ pub(crate) async fn apply_events(app: &App) -> bool {
     }
     let any = !groups.is_empty();
     for group in groups {
+        heartbeat.step();
         let events: Vec<&Event> = group.iter().map(|claimed| &claimed.event).collect();
         if catch_panic(apply_together(app, &events)).await.is_err() {
-            apply_one_by_one(app, &group).await;
+            apply_one_by_one(app, &group, &heartbeat).await;
         }
     }
+    heartbeat.rest();
     any
 }
 
 /// Applies events of one tenant each by itself, so that one that fails holds up only those that must follow it.
-async fn apply_one_by_one(app: &App, group: &[Claimed]) {
+async fn apply_one_by_one(app: &App, group: &[Claimed], heartbeat: &Heartbeat) {
     let mut failed: Vec<&Event> = Vec::new();
     for claimed in group {
         let event = &claimed.event;
         if failed.iter().any(|earlier| event.shares_order_with(earlier)) {
             continue;
         }
+        heartbeat.step();
         let Err(error) = catch_panic(apply_together(app, &[event])).await else { continue };
         let error = Chain(&error).to_string();
         app.metrics.events_applied.with_label_values(&["failed"]).inc();
@@ -339,20 +369,33 @@ async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
 
 /// Seals what waits, and each minute signs the heads.
 pub async fn seal(app: &App, sealer: &Sealer) {
-    if let Err(error) = sealer.seal_all().await {
-        tracing::error!(error = %Chain(&error), "audit events cannot be sealed; trying again");
-    }
-    if !sealer.signing_is_due() {
-        return;
-    }
-    match app.access.tenants().await {
-        Ok(tenants) => {
-            if let Err(error) = sealer.sign_heads(tenants.into_iter().map(|(tenant, _)| tenant)).await {
-                tracing::error!(error = %Chain(&error), "heads of the audit record cannot be signed; trying again");
-            }
+    let heartbeat = app.loops.heartbeat(SEAL);
+    heartbeat.step();
+    match seal_and_sign(app, sealer, &heartbeat).await {
+        Ok(()) => heartbeat.rest(),
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "the audit record cannot be sealed; trying again");
+            heartbeat.failed();
         }
-        Err(error) => tracing::error!(error = %Chain(&error), "the tenants cannot be listed; trying again"),
     }
+}
+
+async fn seal_and_sign(app: &App, sealer: &Sealer, heartbeat: &Heartbeat) -> Result<(), SealError> {
+    sealer.seal_batches(|| heartbeat.step()).await?;
+    if sealer.signing_is_due() {
+        let tenants = app.access.tenants().await?;
+        sealer.sign_heads(tenants.into_iter().map(|(tenant, _)| tenant).inspect(|_| heartbeat.step())).await?;
+    }
+    Ok(())
+}
+
+/// Why the record was not sealed.
+#[derive(Debug, thiserror::Error)]
+enum SealError {
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+    #[error("the tenants cannot be listed: {0}")]
+    Access(#[from] access::Error),
 }
 
 async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
@@ -363,10 +406,16 @@ async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
 
 /// Tells the record each minute, and at the end, which webhook secrets this process opened.
 async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
+    let heartbeat = app.loops.heartbeat(OPENINGS);
     loop {
         let last = minute_or_stop(&stop).await;
-        if let Err(error) = app.credentials.record_openings().await {
-            tracing::error!(error = %Chain(&error), "openings of webhook secrets could not be recorded; trying again");
+        heartbeat.step();
+        match app.credentials.record_openings().await {
+            Ok(()) => heartbeat.rest(),
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "openings of webhook secrets could not be recorded; trying again");
+                heartbeat.failed();
+            }
         }
         if last {
             return;
@@ -383,16 +432,13 @@ async fn minute_or_stop(stop: &CancellationToken) -> bool {
 pub async fn run_until_idle(app: &App) {
     loop {
         let applied = apply_events(app).await;
-        let turns = claim(app, Queue::Turns.kinds(), EVENTS_PER_BATCH).await;
-        let others = claim(app, Queue::Others.kinds(), EVENTS_PER_BATCH).await;
-        if !applied && turns.is_empty() && others.is_empty() {
+        let turns = begin_jobs(app, Queue::Turns, EVENTS_PER_BATCH).await;
+        let others = begin_jobs(app, Queue::Others, EVENTS_PER_BATCH).await;
+        if !applied && turns.is_none() && others.is_none() {
             return;
         }
-        for (job, turn) in begin_turns(app, turns).await {
+        for (job, turn) in turns.into_iter().chain(others).flatten() {
             run_job(app, job, turn).await;
-        }
-        for job in others {
-            run_job(app, job, None).await;
         }
     }
 }

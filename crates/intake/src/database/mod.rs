@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use thinkwork_database::intake_log::{self, Again};
 use thinkwork_database::{Db, Tx};
-use thinkwork_primitives::{Clock, TenantId, Timestamp};
+use thinkwork_primitives::{Clock, Heartbeat, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::{ATTEMPTS_MAX, Accepted, Claimed, Counts, ERROR_CHARS_MAX, Error, Event, LEASE, Log, Pending, pause};
@@ -23,8 +23,8 @@ pub(crate) struct DatabaseLog {
 }
 
 impl DatabaseLog {
-    pub(crate) fn start(db: Db, clock: Clock) -> Self {
-        let committer = Committer::start(db.clone());
+    pub(crate) fn start(db: Db, clock: Clock, heartbeat: Heartbeat) -> Self {
+        let committer = Committer::start(db.clone(), heartbeat);
         Self { db, clock, committer }
     }
 }

@@ -4,7 +4,7 @@ mod conformance;
 
 use thinkwork_database::schema::migrate;
 use thinkwork_database::{Db, Options};
-use thinkwork_primitives::{Clock, TenantId};
+use thinkwork_primitives::{Clock, Loops, TenantId};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -23,7 +23,8 @@ async fn fresh() -> Subject {
     let db = Db::open(&options).await.unwrap();
     migrate(&db).await.unwrap();
     let clock = Clock::system();
-    Subject { intake: Intake::on_database(db.clone(), clock.clone()), db, clock, _folder: folder }
+    let heartbeat = Loops::new(clock.clone()).heartbeat("intake");
+    Subject { intake: Intake::on_database(db.clone(), clock.clone(), heartbeat), db, clock, _folder: folder }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the run says on which engine it is")]
@@ -72,7 +73,8 @@ async fn the_task_ends_with_the_last_handle() {
     tokio::task::yield_now().await;
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = alive();
-    let intake = Intake::on_database(db, clock);
+    let heartbeat = Loops::new(clock.clone()).heartbeat("intake");
+    let intake = Intake::on_database(db, clock, heartbeat);
     let other = intake.clone();
     drop(intake);
     assert!(other.oldest().await.unwrap().is_none());

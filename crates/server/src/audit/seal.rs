@@ -18,7 +18,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// Seals one deployment's record. One per process is enough; several do no harm: a sequence exists once.
 pub struct Sealer {
     audit: Audit,
-    signed_at: Mutex<Option<Timestamp>>,
+    /// At which uptime it signed last.
+    signed_at: Mutex<Option<Duration>>,
 }
 
 impl Sealer {
@@ -28,11 +29,18 @@ impl Sealer {
 
     /// Seals everything that waits, of every tenant. What was sealed before an error stays.
     pub async fn seal_all(&self) -> Result<(), Error> {
+        self.seal_batches(|| {}).await
+    }
+
+    /// The same; `sealed` is told after each batch, since many may wait.
+    pub async fn seal_batches(&self, sealed: impl Fn()) -> Result<(), Error> {
         let mut tx = self.audit.db.read_shared().await?;
         let tenants = store::unsealed_tenants(&mut tx).await?;
         drop(tx);
         for tenant in tenants {
-            while self.seal(tenant).await? {}
+            while self.seal(tenant).await? {
+                sealed();
+            }
         }
         Ok(())
     }
@@ -40,7 +48,7 @@ impl Sealer {
     /// Whether a minute has passed since the heads were signed.
     pub fn signing_is_due(&self) -> bool {
         let signed_at = *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        signed_at.is_none_or(|at| self.audit.clock.now().since(at) >= CHECKPOINT_EVERY)
+        signed_at.is_none_or(|at| self.audit.clock.uptime().saturating_sub(at) >= CHECKPOINT_EVERY)
     }
 
     /// Signs the heads of these tenants that no checkpoint covers: also of those whose last event was sealed right after
@@ -50,7 +58,7 @@ impl Sealer {
         for tenant in tenants {
             self.checkpoint(tenant, now).await?;
         }
-        *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.audit.clock.uptime());
         Ok(())
     }
 

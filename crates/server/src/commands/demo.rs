@@ -93,11 +93,12 @@ async fn start(shared: &GlobalArgs) -> Result<Running, CommandError> {
         ("log", shared.log.clone().unwrap_or_else(|| "warn".to_owned())),
     ];
     let config = config::load(None, &[], &flags).map_err(CommandError::wrong_use)?;
-    super::init_tracing(&config);
+    shared.logging.begin(&config).map_err(CommandError::failed)?;
     let url = config.public_url.clone();
     let clock = Clock::system();
     let outside = SampleServers::open(&clock).await.map_err(CommandError::failed)?;
     let app = App::build(config, clock.clone()).await.map_err(CommandError::failed)?;
+    app.metrics.add(shared.logging.collectors()).map_err(CommandError::failed)?;
     let made =
         app.access.tenant_create("demo", "Demo company", OWNER_EMAIL, "Olivia").await.map_err(CommandError::failed)?;
     let owner_password = password().map_err(CommandError::failed)?;

@@ -19,13 +19,13 @@ pub mod serve;
 pub mod setup;
 pub mod setup_link;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
+use crate::logging::Log;
 
 /// Prints a line. A closed pipe is no failure: its reader has all that it wanted.
 pub(crate) fn print(line: std::fmt::Arguments<'_>) {
@@ -33,7 +33,8 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) {
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
-        eprintln!("thinkwork: the output could not be written: {error}");
+        // Where standard error takes nothing either, there is nobody to tell.
+        drop(writeln!(std::io::stderr(), "thinkwork: the output could not be written: {error}"));
     }
 }
 
@@ -70,13 +71,16 @@ pub struct GlobalArgs {
     /// Print output as JSON.
     #[arg(long, global = true)]
     pub json: bool,
+    /// The log of this run of the binary.
+    #[arg(skip)]
+    pub logging: Log,
 }
 
 impl GlobalArgs {
     /// The checked configuration with `more` flags of the command. The log begins as it says.
     ///
     /// # Errors
-    /// Exit code 2 with every problem.
+    /// Exit code 2 with every problem; 1 where the log cannot begin.
     pub fn load(&self, more: &[(&'static str, String)]) -> Result<Config, CommandError> {
         let named = [
             ("data_dir", &self.data_dir),
@@ -91,7 +95,7 @@ impl GlobalArgs {
         flags.extend(more.iter().cloned());
         let config =
             config::load(self.config.as_deref(), &config::environment(), &flags).map_err(CommandError::wrong_use)?;
-        init_tracing(&config);
+        self.logging.begin(&config).map_err(CommandError::failed)?;
         Ok(config)
     }
 }
@@ -113,24 +117,5 @@ impl CommandError {
     /// It was asked wrongly: exit code 2.
     pub fn wrong_use(error: impl ToString) -> Self {
         Self { message: error.to_string(), exit_code: 2 }
-    }
-}
-
-/// Begins the log: lines for people on a terminal, JSON otherwise. A panic is a line like any other, so that it names the
-/// request or job that it happened in.
-pub(crate) fn init_tracing(config: &Config) {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
-        .with_writer(std::io::stderr)
-        // Where standard error takes nothing more, as on a full disk, telling so there would panic.
-        .log_internal_errors(false);
-    // There is a log already where several servers run in one process, as in tests.
-    let begun = if std::io::stderr().is_terminal() {
-        log.with_target(false).try_init()
-    } else {
-        log.json().flatten_event(true).with_current_span(false).try_init()
-    };
-    if begun.is_ok() {
-        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
     }
 }

@@ -50,6 +50,7 @@ pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError
         None => None,
     };
     let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
+    app.metrics.add(shared.logging.collectors()).map_err(CommandError::failed)?;
     first_start(&app).await?;
     // It answers until the end, so that whoever watches sees this process stop.
     let mut internal = JoinSet::new();
@@ -93,7 +94,7 @@ async fn first_start(app: &App) -> Result<(), CommandError> {
         .map_err(CommandError::failed)?;
     // What is written elsewhere lands in a journal, where others read it.
     if !std::io::stdout().is_terminal() {
-        println!(
+        say!(
             "\nThis is the first start. Run `thinkwork setup-link --tenant main --email owner@localhost` with the same \
              settings, in a terminal, for the link that sets the owner's password.\n"
         );

@@ -14,6 +14,9 @@ use utoipa::ToSchema;
 
 use super::RequestId;
 
+/// Seconds after which to try again where the database cannot store: about as long as a restart of it takes.
+const UNAVAILABLE_SECONDS: u64 = 5;
+
 /// What a JSON route answers when it does not do what was asked.
 #[derive(Debug)]
 pub struct ApiError {
@@ -99,13 +102,23 @@ impl ApiError {
         error
     }
 
-    /// 500 with the whole chain for the log and nothing of it for the client.
-    pub fn internal(error: &dyn std::error::Error) -> Self {
-        let mut answer = Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Something went wrong and nothing was changed. Try again. If it happens again, send an operator the request ID.",
-        );
+    /// 500 with the whole chain for the log and nothing of it for the client; 503 where the database cannot be reached or
+    /// cannot store.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut answer = if thinkwork_database::is_unavailable(error) {
+            Self::unavailable(
+                UNAVAILABLE_SECONDS,
+                "The data cannot be stored or read at the moment, and nothing was changed. Try again in a few seconds. If it \
+                 goes on, send an operator the request ID.",
+            )
+        } else {
+            Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something went wrong and nothing was changed. Try again. If it happens again, send an operator the \
+                 request ID.",
+            )
+        };
         answer.log = Some(Chain(error).to_string().into());
         answer
     }

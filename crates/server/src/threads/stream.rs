@@ -12,7 +12,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
 use thinkwork_database::{Topic, WakeUp};
-use thinkwork_primitives::{Chain, Principal, ThreadId, Timestamp};
+use thinkwork_primitives::{Chain, Principal, ThreadId};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -41,7 +41,8 @@ struct ThreadStream {
     after: i64,
     waiting: VecDeque<ThreadEvent>,
     wake_ups: Receiver<WakeUp>,
-    checked_at: Timestamp,
+    /// At which uptime the caller's access was checked last; none where it is to be checked in any case.
+    checked_at: Option<Duration>,
     _place: StreamSlot,
 }
 
@@ -75,7 +76,7 @@ impl Threads {
             after: after.map_or(newest, |after| after.min(newest)),
             waiting,
             wake_ups,
-            checked_at: self.clock.now(),
+            checked_at: Some(self.clock.uptime()),
             _place: slot,
         };
         let stream = futures_util::stream::unfold(open, |mut open| async move {
@@ -115,7 +116,7 @@ impl ThreadStream {
         if let Some(last) = found.last() {
             self.after = last.sequence;
             // What was just read is checked anew before it is sent.
-            self.checked_at = Timestamp::from_micros(i64::MIN);
+            self.checked_at = None;
         }
         self.waiting.extend(found);
         Ok(())
@@ -138,13 +139,13 @@ impl ThreadStream {
 
     /// Whether the caller still may see the thread; asked anew where the last answer is older than `age_max`.
     async fn is_admitted(&mut self, age_max: Duration) -> bool {
-        let now = self.threads.clock.now();
-        if now.since(self.checked_at) < age_max {
+        let now = self.threads.clock.uptime();
+        if self.checked_at.is_some_and(|at| now.saturating_sub(at) < age_max) {
             return true;
         }
         match self.recheck_access().await {
             Ok(admitted) => {
-                self.checked_at = now;
+                self.checked_at = Some(now);
                 admitted
             }
             Err(error) => {

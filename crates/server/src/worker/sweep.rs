@@ -9,8 +9,13 @@ use crate::app::App;
 /// Rows of one kind and tenant in one run: more than arrive between two, and a moment's work for the database.
 const ROWS_MAX: u64 = 10_000;
 
+/// The name under which `/readyz` names the loop.
+pub(super) const LOOP: &str = "sweep";
+
 /// One run over every tenant. What fails is logged and left to the next run.
 pub async fn sweep(app: &App) {
+    let heartbeat = app.loops.heartbeat(LOOP);
+    heartbeat.step();
     log_failure("sign-in counts", app.access.throttles_sweep(ROWS_MAX).await);
     log_failure("webhook counts", app.webhooks.limits_sweep(ROWS_MAX).await);
     let tenants = app.access.tenants().await.unwrap_or_else(|error| {
@@ -18,10 +23,13 @@ pub async fn sweep(app: &App) {
         Vec::new()
     });
     for (tenant, _) in tenants {
+        heartbeat.step();
         log_failure("sessions", app.access.sweep(tenant, ROWS_MAX).await);
         log_failure("flows", app.oauth.sweep(tenant, ROWS_MAX).await);
+        heartbeat.step();
         log_failure("event keys", app.webhooks.sweep(tenant, ROWS_MAX).await);
     }
+    heartbeat.rest();
 }
 
 fn log_failure<E: std::error::Error>(what: &'static str, result: Result<(), E>) {

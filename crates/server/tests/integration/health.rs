@@ -173,6 +173,62 @@ async fn whoever_serves_without_row_security_is_not_ready() {
     assert_eq!(answer.json["problems"], json!(["row_security"]));
 }
 
+/// What PostgreSQL answers when its disk is full. SQLite's own answer is tried on a file that may not grow.
+#[tokio::test]
+async fn l121_what_cannot_be_stored_is_503_and_the_loop_is_named() {
+    let app = TestApp::new().await;
+    let url = &app.app.config.database_url;
+    if url.starts_with("sqlite:") {
+        return;
+    }
+    let operator = app.operator().await;
+    let space = |slug: &str| json!({ "slug": slug, "name": "S", "access": "public" });
+    let first = operator.post("/v1/spaces", space("s")).await.expect(201).text_of("id");
+    let hook = json!({ "name": "h", "space_id": first, "verification": { "scheme": "bearer" } });
+    let hook = operator.post("/v1/webhooks", hook).await.expect(201);
+    let sender = app.bearer(&hook.text_of("secret"));
+    let path = format!("/hooks/{}", hook.text_of("id"));
+    let owner = sea_orm::Database::connect(crate::harness::owner_url(url)).await.unwrap();
+    use sea_orm::ConnectionTrait as _;
+    let full = "CREATE FUNCTION disk_is_full() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+                CREATE TRIGGER full_disk BEFORE INSERT ON intake_event EXECUTE FUNCTION disk_is_full();
+                CREATE TRIGGER full_disk BEFORE INSERT ON space EXECUTE FUNCTION disk_is_full()";
+    owner.execute_unprepared(full).await.unwrap();
+    for refused in [sender.post(&path, json!({})).await, operator.post("/v1/spaces", space("t")).await] {
+        let refused = refused.expect(503);
+        assert_eq!((refused.code(), refused.header("retry-after")), ("unavailable", "5"));
+    }
+    let problems = async || app.anonymous().get("/readyz").await.json["problems"].clone();
+    assert_eq!(problems().await, json!(["loop_intake"]));
+    owner.execute_unprepared("DROP TRIGGER full_disk ON intake_event; DROP TRIGGER full_disk ON space").await.unwrap();
+    owner.close().await.unwrap();
+    sender.post(&path, json!({})).await.expect(202);
+    operator.post("/v1/spaces", space("t")).await.expect(201);
+    app.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(problems().await, json!([]));
+}
+
+/// Clocks are set back; what is measured goes on.
+#[tokio::test]
+async fn l125_a_clock_set_back_freezes_neither_metrics_nor_sealing() {
+    let app = TestApp::new().await;
+    let sealer = app.app.audit.sealer();
+    let hour = std::time::Duration::from_secs(3_600);
+    thinkwork::worker::seal(&app.app, &sealer).await;
+    assert!(!sealer.signing_is_due());
+    let requests = async || {
+        let text = app.anonymous().get("/metrics").await.expect(200).text;
+        samples(&text)["thinkwork_database_transaction_duration_seconds_count{access=\"read\"}"]
+    };
+    let before = requests().await;
+    app.clock.set_back(hour);
+    app.clock.advance(std::time::Duration::from_secs(60));
+    app.anonymous().get("/readyz").await.expect(200);
+    assert!(requests().await > before);
+    assert!(sealer.signing_is_due());
+}
+
 /// PostgreSQL refuses it; SQLite would take it.
 #[tokio::test]
 async fn a_zero_character_is_an_answer_on_both_engines() {

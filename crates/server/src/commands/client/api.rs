@@ -188,9 +188,9 @@ fn token(shared: &GlobalArgs) -> Result<Secret, CommandError> {
 
 /// A secret from standard input, so that it is in no list of processes and no history of a shell.
 pub(super) fn secret_from_stdin(what: &str) -> Result<String, CommandError> {
-    use std::io::{IsTerminal as _, Read as _};
+    use std::io::{IsTerminal as _, Read as _, Write as _};
     if std::io::stdin().is_terminal() {
-        eprintln!("Enter {what}, then press Enter and Ctrl-D:");
+        drop(writeln!(std::io::stderr(), "Enter {what}, then press Enter and Ctrl-D:"));
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(CommandError::failed)?;

@@ -5,6 +5,7 @@
 //! a write past it fails as one on a full disk does.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -13,11 +14,14 @@ use super::{Deployment, Serving};
 /// Files may grow to this many blocks of 512 bytes.
 const BLOCKS: u32 = 6000;
 
+/// When at the latest `/readyz` names a loop that stands.
+const STANDSTILL_SHOWN: Duration = Duration::from_secs(5);
+
 /// Requests after which the disk must have been full.
 const REQUESTS_MAX: usize = 4000;
 
 #[tokio::test]
-async fn a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
+async fn l121_a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
     let place = Deployment::new();
     // The log lies on the same disk: what cannot be logged is served all the same.
     let serving = Serving::start(&place, &format!("trap '' XFSZ; ulimit -S -f {BLOCKS}; exec 2>/dev/full;")).await;
@@ -42,6 +46,30 @@ async fn a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
     let refused = refused.expect(503);
     assert!(!accepted.is_empty() && refused.header("retry-after").parse::<u64>().unwrap() > 0);
     assert!(refused.json["error"]["message"].as_str().unwrap().contains("again"), "{}", refused.text);
+    // The API says the same of what it cannot store, and `/readyz` names the loop that stands.
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let space =
+            json!({ "slug": format!("s{number}"), "name": "S", "access": "public", "prompt": "x".repeat(4_000) });
+        let answer = owner.post("/v1/spaces", space).await;
+        if answer.status != 201 {
+            break answer.expect(503);
+        }
+        assert!(number < REQUESTS_MAX, "the disk never filled");
+    };
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
+    assert_eq!(refused.code(), "unavailable");
+    let began = Instant::now();
+    loop {
+        sender.post(&path, body.clone()).await.expect(503);
+        let answer = serving.anonymous().get("/readyz").await;
+        if answer.json["problems"].to_string().contains("loop_intake") {
+            break assert_eq!(answer.status, 503);
+        }
+        // The answer from before is kept for a second.
+        assert!(began.elapsed() < STANDSTILL_SHOWN, "{}", answer.text);
+    }
     // A full disk is no reason to say who is alive, or to stop showing what is there.
     serving.anonymous().get("/livez").await.expect(200);
     owner.get("/v1/spaces").await.expect(200);

@@ -5,6 +5,7 @@
 
 mod answers;
 mod disk;
+mod log;
 mod start;
 
 use std::net::TcpListener;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::Client;
+use crate::harness::{Client, fresh_database, migration_url};
 
 /// How long a server may take to get ready, on a busy machine.
 pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -24,6 +25,7 @@ pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Deployment {
     pub(super) folder: TempDir,
     token: String,
+    settings: Vec<(&'static str, String)>,
 }
 
 /// The binary with nothing of this run's environment.
@@ -35,16 +37,28 @@ pub(super) fn thinkwork(folder: &Path, arguments: &[&str]) -> Command {
 
 impl Deployment {
     pub(super) fn new() -> Self {
+        Self::set_up(tempfile::tempdir().unwrap(), Vec::new())
+    }
+
+    /// The same over a database of the engine that this run is on.
+    pub(super) async fn on_engine() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let url = fresh_database(folder.path()).await;
+        let migration_url = migration_url(&url).unwrap_or_default();
+        let settings = vec![("THINKWORK_DATABASE_URL", url), ("THINKWORK_DATABASE_MIGRATION_URL", migration_url)];
+        Self::set_up(folder, settings)
+    }
+
+    fn set_up(folder: TempDir, settings: Vec<(&'static str, String)>) -> Self {
         let setup = ["setup", "--tenant", "acme", "--owner-email", "owner@acme.test", "--json"];
-        let made = thinkwork(folder.path(), &setup).output().unwrap();
+        let made = thinkwork(folder.path(), &setup).envs(settings.clone()).output().unwrap();
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-        Self { token: made["token"].as_str().unwrap().to_owned(), folder }
+        Self { token: made["token"].as_str().unwrap().to_owned(), folder, settings }
     }
 
     /// What a command prints and how it ends.
     pub(super) fn run(&self, arguments: &[&str]) -> Output {
-        thinkwork(self.folder.path(), arguments).output().unwrap()
+        thinkwork(self.folder.path(), arguments).envs(self.settings.clone()).output().unwrap()
     }
 
     fn database(&self) -> Vec<u8> {
@@ -66,6 +80,12 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it through `/bin/sh` after `before`, on a free port, and waits until it is ready.
     pub(super) async fn start(place: &Deployment, before: &str) -> Self {
+        let log = std::fs::File::create(place.folder.path().join("log")).unwrap();
+        Self::start_with(place, before, Stdio::null(), log.into()).await
+    }
+
+    /// The same with other ends of its output and its log.
+    async fn start_with(place: &Deployment, before: &str, stdout: Stdio, stderr: Stdio) -> Self {
         let address = free_address();
         Self::start_at(place, before, address.clone(), &address).await
     }
@@ -77,9 +97,10 @@ impl Serving {
         let child = Command::new("/bin/sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_thinkwork")])
             .env_clear()
+            .envs(place.settings.clone())
             .current_dir(place.folder.path())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut serving = Self { child, address, log };
@@ -109,7 +130,7 @@ impl Serving {
 
     /// What it has logged.
     fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
