@@ -173,13 +173,19 @@ pub async fn claim_of(
     }
     let mut tx = db.write_shared().await?;
     let lease = Uuid::now_v7();
-    let skip = if tx.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
     let (of_kinds, kind) = kinds.condition(5);
+    let first = format!(
+        "SELECT id FROM job WHERE run_at <= $3 AND parked_at IS NULL AND (lease_until IS NULL OR lease_until < $3) {of_kinds}
+         ORDER BY run_at LIMIT $4"
+    );
+    let chosen = match tx.engine() {
+        Engine::Sqlite => format!("IN ({first})"),
+        // An array is computed once: as the inner side of a join, the limited query would run again for every row where
+        // statistics say that the table is small, and lock other jobs each time.
+        Engine::Postgres => format!("= ANY (ARRAY({first} FOR UPDATE SKIP LOCKED))"),
+    };
     let sql = format!(
-        "UPDATE job SET lease = $1, lease_until = $2, attempts = attempts + 1 WHERE id IN (
-           SELECT id FROM job WHERE run_at <= $3 AND parked_at IS NULL
-             AND (lease_until IS NULL OR lease_until < $3) {of_kinds}
-           ORDER BY run_at LIMIT $4 {skip})
+        "UPDATE job SET lease = $1, lease_until = $2, attempts = attempts + 1 WHERE id {chosen}
          RETURNING id, tenant_id, kind, key, attempts, generation"
     );
     let mut values = vec![

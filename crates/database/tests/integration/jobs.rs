@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait as _;
 use thinkwork_database::jobs::{JobType, Kinds};
 use thinkwork_database::{Counts, Db, jobs, schema};
 use thinkwork_primitives::{Clock, TenantId};
@@ -22,6 +23,34 @@ async fn enqueue(db: &Db, tenant: TenantId, key: &str, clock: &Clock) {
     let mut tx = db.write(tenant).await.unwrap();
     jobs::enqueue::<TestRun>(&mut tx, key.to_owned(), clock.now());
     tx.commit().await.unwrap();
+}
+
+/// Statistics of a queue that was empty make a join look cheap that would lock and claim all there is.
+#[tokio::test]
+async fn l122_a_claim_of_jobs_keeps_its_limit_whatever_the_statistics_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = harness::fresh_url(&folder).await;
+    let db = open(&url).await;
+    schema::migrate(&db).await.unwrap();
+    let clock = Clock::system();
+    let tenant = harness::tenant(&db).await;
+    let burst = async || {
+        let mut tx = db.write(tenant).await.unwrap();
+        for number in 0..3_000 {
+            jobs::enqueue::<TestRun>(&mut tx, number.to_string(), clock.now());
+        }
+        tx.commit().await.unwrap();
+    };
+    burst().await;
+    let owner = harness::connect(&url).await;
+    for sql in ["DELETE FROM job", "ANALYZE job"] {
+        owner.execute_unprepared(sql).await.unwrap();
+    }
+    owner.close().await.unwrap();
+    burst().await;
+    for kinds in [Kinds::All, Kinds::Only(TestRun::NAME), Kinds::AllBut("other")] {
+        assert_eq!(jobs::claim_of(&db, kinds, clock.now(), LEASE, 64).await.unwrap().len(), 64);
+    }
 }
 
 #[tokio::test]
