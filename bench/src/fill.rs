@@ -323,6 +323,7 @@ impl Filler<'_> {
                 ("source", format!("'webhook:' || {}", self.webhook(true))),
                 ("dedupe_key", self.bytes("i")),
                 ("order_key", "''".to_owned()),
+                ("number", "i".to_owned()),
                 ("body_hash", self.bytes("i")),
                 ("received_at", micros),
                 ("attempts", "1".to_owned()),

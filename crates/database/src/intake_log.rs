@@ -1,8 +1,9 @@
 //! The statements of the log of accepted inbound events that lies in the database. Used by the `intake` crate only.
 //!
-//! Invariants: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once. Of the
-//! events that share an order key, a claim takes the oldest ones without a gap, and nobody else claims one of them until
-//! these are applied, given back or parked.
+//! Invariants: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once. The
+//! database numbers events as they are stored: one that was stored before another was appended has the lower number,
+//! whatever the clocks of their processes say. Of the events that share an order key, a claim takes the lowest ones
+//! without a gap, and nobody else claims one of them until these are applied, given back or parked.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub struct Event {
     pub source: String,
     /// What makes it the same event; (tenant, source, key) is stored once. Keys that grow with time are stored fastest.
     pub dedupe_key: Vec<u8>,
-    /// Events that share it are applied in the order of their ids.
+    /// Events that share it are applied in the order in which they were stored.
     pub order_key: String,
     /// The source's own encoding of what arrived, sealed or not.
     pub body: Vec<u8>,
@@ -37,7 +38,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether the two are applied one after the other, in the order of their ids.
+    /// Whether the two are applied one after the other.
     pub fn shares_order_with(&self, other: &Self) -> bool {
         !self.order_key.is_empty()
             && (self.tenant, &self.source, &self.order_key) == (other.tenant, &other.source, &other.order_key)
@@ -49,6 +50,8 @@ impl Event {
 pub struct Claimed {
     /// The event.
     pub event: Event,
+    /// Its place among all that wait.
+    number: i64,
     /// How often it was tried before.
     pub attempts: i64,
     /// Until when nobody else claims it.
@@ -69,19 +72,29 @@ pub enum Accepted {
     },
 }
 
-/// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and nine a row leave room.
+/// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and nine a row leave room. PostgreSQL's
+/// sequence goes on by as many at a time.
 pub const ROWS_MAX: usize = 512;
 
 fn insert_sql(engine: Engine, rows: usize) -> String {
     let mut sql = String::from(
-        "INSERT INTO intake_event (id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, \
+        "INSERT INTO intake_event (id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, number, \
          attempts) VALUES ",
     );
     for row in 0..rows {
         if row > 0 {
             sql.push(',');
         }
-        sql.push_str(&format!("({},0)", engine.parameters(row.saturating_mul(8), 8)));
+        let first = row.saturating_mul(9);
+        let given = engine.parameters(first, 8);
+        let place = engine.parameter(first.saturating_add(8));
+        let before = match (engine, row) {
+            // What an INSERT reads of its own table is from before it. The numbers of what is applied may come again.
+            (Engine::Sqlite, _) => "(SELECT coalesce(max(number), 0) FROM intake_event WHERE body IS NOT NULL)",
+            (Engine::Postgres, 0) => "nextval('intake_event_number')",
+            (Engine::Postgres, _) => "currval('intake_event_number')",
+        };
+        sql.push_str(&format!("({given},{before}+{place},0)"));
     }
     sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING");
     sql
@@ -108,11 +121,12 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    // In one order everywhere: two processes that insert the same keys at once must not wait for each other in a ring.
+    // In one order everywhere: two processes that insert the same keys at once must not wait for each other in a ring. The
+    // numbers are in the order in which they were given.
     let mut events: Vec<(usize, Event)> = events.into_iter().enumerate().collect();
     events.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
     let mut keys = Vec::with_capacity(events.len());
-    let mut values: Vec<Value> = Vec::with_capacity(events.len().saturating_mul(8));
+    let mut values: Vec<Value> = Vec::with_capacity(events.len().saturating_mul(9));
     for (asked, event) in events {
         let Event { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = event;
         values.push(id.into());
@@ -123,6 +137,7 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
         values.push(body.into());
         values.push(body_hash.to_vec().into());
         values.push(received_at.micros().into());
+        values.push(i64::try_from(asked).unwrap_or(i64::MAX).saturating_add(1).into());
         keys.push((asked, Key { id, tenant, source, dedupe_key, body_hash }));
     }
     let connection = db.statements().await?;
@@ -164,7 +179,7 @@ async fn kept(connection: &Statements, key: &Key) -> Result<Accepted, Error> {
 
 /// An unapplied event that precedes `event`. A parked one precedes nothing, or one bad event would stop its order.
 const PRECEDES: &str = "older.body IS NOT NULL AND older.order_key <> '' AND older.tenant_id = event.tenant_id
-    AND older.source = event.source AND older.order_key = event.order_key AND older.id < event.id
+    AND older.source = event.source AND older.order_key = event.order_key AND older.number < event.number
     AND older.parked_at IS NULL";
 
 /// What of `event` can be claimed at this time: what nobody holds, unless an event that precedes it is held. One that
@@ -180,8 +195,8 @@ fn claimable(now: &str) -> String {
 
 fn claim_sql(engine: Engine) -> String {
     let set = "SET lease_until = $1, attempts = attempts + 1";
-    let first = format!("SELECT id FROM intake_event AS event WHERE {} ORDER BY id LIMIT $3", claimable("$2"));
-    let columns = "id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, attempts";
+    let first = format!("SELECT id FROM intake_event AS event WHERE {} ORDER BY number LIMIT $3", claimable("$2"));
+    let columns = "id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, number, attempts";
     match engine {
         // There is one writer, so what is looked at cannot change before it is updated.
         Engine::Sqlite => format!(
@@ -215,7 +230,7 @@ pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> 
     let rows = tx.query(&claim_sql(tx.engine()), values).await?;
     let mut claimed = rows.iter().map(|row| claimed(row, leased_until)).collect::<Result<Vec<_>, _>>()?;
     tx.commit().await?;
-    claimed.sort_by_key(|claimed| claimed.event.id);
+    claimed.sort_by_key(|claimed| claimed.number);
     Ok(claimed)
 }
 
@@ -226,7 +241,8 @@ fn digest(row: &QueryResult, column: &str) -> Result<[u8; 32], Error> {
 
 fn claimed(row: &QueryResult, leased_until: Timestamp) -> Result<Claimed, Error> {
     let attempts: i64 = row.try_get("", "attempts")?;
-    Ok(Claimed { event: event(row)?, attempts: attempts.saturating_sub(1), leased_until })
+    let number = row.try_get("", "number")?;
+    Ok(Claimed { event: event(row)?, number, attempts: attempts.saturating_sub(1), leased_until })
 }
 
 fn event(row: &QueryResult) -> Result<Event, Error> {
@@ -268,7 +284,7 @@ pub enum Again {
 /// Puts an event back that could not be applied; those of its order that were claimed with it are given back untried.
 /// Changes nothing where the lease was lost.
 pub async fn failed(db: &Db, claimed: &Claimed, again: Again, error: &str) -> Result<(), Error> {
-    let Claimed { event, leased_until, .. } = claimed;
+    let Claimed { event, number, leased_until, .. } = claimed;
     let (due_at, parked_at) = match again {
         Again::At(at) => (Some(at.micros()), None),
         Again::Park(at) => (None, Some(at.micros())),
@@ -291,13 +307,13 @@ pub async fn failed(db: &Db, claimed: &Claimed, again: Again, error: &str) -> Re
     if changed == 1 && !event.order_key.is_empty() {
         tx.execute(
             "UPDATE intake_event SET lease_until = NULL, attempts = attempts - 1
-             WHERE tenant_id = $1 AND source = $2 AND order_key = $3 AND order_key <> '' AND id > $4
+             WHERE tenant_id = $1 AND source = $2 AND order_key = $3 AND order_key <> '' AND number > $4
                AND lease_until = $5 AND body IS NOT NULL",
             vec![
                 event.tenant.uuid().into(),
                 event.source.clone().into(),
                 event.order_key.clone().into(),
-                event.id.into(),
+                (*number).into(),
                 leased_until.micros().into(),
             ],
         )
@@ -387,7 +403,7 @@ pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, 
 /// When the oldest event arrived that is not applied yet.
 pub async fn oldest(db: &Db) -> Result<Option<Timestamp>, Error> {
     let mut tx = db.read_shared().await?;
-    let sql = "SELECT received_at FROM intake_event WHERE body IS NOT NULL ORDER BY id LIMIT 1";
+    let sql = "SELECT received_at FROM intake_event WHERE body IS NOT NULL ORDER BY number LIMIT 1";
     let rows = tx.query(sql, Vec::new()).await?;
     rows.first().map(|row| Ok(Timestamp::from_micros(row.try_get("", "received_at")?))).transpose()
 }

@@ -1,7 +1,8 @@
 //! The durable log of accepted inbound events, behind one interface: [`Log`].
 //!
 //! Invariants: [`Log::append`] returns only after the event is on disk; an event is delivered until it is applied or
-//! parked, at least once, and applied once; events that share an order key are applied in the order of their ids.
+//! parked, at least once, and applied once; events that share an order key are applied in the order in
+//! which they were stored, whatever clocks say.
 //! `webhooks` appends and looks up, `worker` claims and applies, `health` and `home` count. Which implementation runs is
 //! decided where the handle is made; each passes the suite in `tests/conformance.rs`.
 

@@ -86,12 +86,19 @@ pub struct Clock {
     moved_micros: Arc<AtomicI64>,
     /// How far the time of day alone was set back.
     set_back_micros: Arc<AtomicI64>,
+    /// The most by which the time of day was ever ahead of the uptime.
+    ahead_micros: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self { began: Instant::now(), moved_micros: Arc::default(), set_back_micros: Arc::default() }
+        Self {
+            began: Instant::now(),
+            moved_micros: Arc::default(),
+            set_back_micros: Arc::default(),
+            ahead_micros: Arc::new(AtomicI64::new(i64::MIN)),
+        }
     }
 
     /// The time now. Whoever sets the machine's clock moves it in either direction; [`Clock::uptime`] measures durations
@@ -102,6 +109,15 @@ impl Clock {
         let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
         let moved = self.moved_micros.load(Ordering::Relaxed);
         Timestamp(micros.saturating_add(moved).saturating_sub(self.set_back_micros.load(Ordering::Relaxed)))
+    }
+
+    /// The time by which this process measures leases, pauses and the windows of limits: the time of day, except that it
+    /// never goes back. After somebody set the clock back it goes on from where it was.
+    pub fn steady(&self) -> Timestamp {
+        let uptime = i64::try_from(self.uptime().as_micros()).unwrap_or(i64::MAX);
+        let ahead = self.now().0.saturating_sub(uptime);
+        let most = self.ahead_micros.fetch_max(ahead, Ordering::Relaxed).max(ahead);
+        Timestamp(most.saturating_add(uptime))
     }
 
     /// How long ago this clock was made, by a clock that nobody sets.
@@ -149,8 +165,13 @@ mod tests {
         let clock = Clock::system();
         let other = clock.clone();
         clock.advance(Duration::from_secs(60));
-        let before = (other.now(), other.uptime());
+        let before = (other.now(), other.uptime(), other.steady());
+        assert!(before.2 >= before.0, "it is the time of day as long as nobody sets that back");
         clock.set_back(Duration::from_secs(3_600));
-        assert!(other.now() < before.0 && other.uptime() >= before.1);
+        assert!(other.now() < before.0 && other.uptime() >= before.1 && other.steady() >= before.2);
+        clock.advance(Duration::from_secs(60));
+        assert!(other.steady().since(before.2) >= Duration::from_secs(60));
+        clock.advance(Duration::from_secs(7_200));
+        assert!(other.steady().since(other.now()) >= Duration::from_secs(3_599));
     }
 }

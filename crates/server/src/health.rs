@@ -66,7 +66,7 @@ async fn checked(app: &App) -> (StatusCode, Value) {
     let sealing = app.audit.sealing_behind().await;
     let is_behind = sealing.as_ref().is_ok_and(|behind| behind.as_secs() >= SEALING_SECONDS_MAX);
     let checks = [
-        ("database", failed("the database does not answer", jobs::due(&app.db, app.clock.now()).await)),
+        ("database", failed("the database does not answer", jobs::due(&app.db, app.clock.steady()).await)),
         ("intake", failed("accepted events cannot be read", app.intake.oldest().await)),
         ("row_security", failed("the tenants' rows are not kept apart", check_row_security(&app.db).await)),
         ("key", failed("the keys do not fit", app.credentials.check_keys().await)),
@@ -112,7 +112,7 @@ async fn read_gauges(app: &App) {
     .await;
     let job = |state| metrics.jobs.with_label_values(&[state]);
     job("waiting").set(count(jobs_all.as_ref().map(|counts| counts.waiting)));
-    job("due").set(count(jobs::due(&app.db, now).await));
+    job("due").set(count(jobs::due(&app.db, app.clock.steady()).await));
     job("parked").set(count(jobs_all.as_ref().map(|counts| counts.parked)));
     let event = |state| metrics.events.with_label_values(&[state]);
     event("waiting").set(count(events.as_ref().map(|counts| counts.waiting)));

@@ -168,7 +168,7 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, q
 async fn begin_jobs(app: &App, queue: Queue, count: u64) -> Option<Vec<(Job, Option<Turn>)>> {
     let heartbeat = app.loops.heartbeat(queue.name());
     heartbeat.step();
-    let claimed = match jobs::claim_of(&app.db, queue.kinds(), app.clock.now(), JOB_LEASE, count).await {
+    let claimed = match jobs::claim_of(&app.db, queue.kinds(), app.clock.steady(), JOB_LEASE, count).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "jobs cannot be claimed; trying again");
@@ -254,7 +254,7 @@ async fn execute(app: &App, job: &Job, begun: Option<Turn>) {
         Err(error) => {
             let error = Chain(error).to_string();
             tracing::warn!(%error, "a job failed");
-            jobs::mark_as_failed(&app.db, job, App::tries(job), app.clock.now(), &error).await
+            jobs::mark_as_failed(&app.db, job, App::tries(job), app.clock.steady(), &error).await
         }
     };
     if let Err(error) = written {

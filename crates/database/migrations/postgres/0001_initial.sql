@@ -73,6 +73,8 @@ CREATE TABLE intake_event (
   source TEXT NOT NULL,
   dedupe_key BYTEA NOT NULL,
   order_key TEXT NOT NULL,
+  -- The order in which events were stored, whatever clocks say.
+  number BIGINT NOT NULL,
   -- NULL once the event is applied.
   body BYTEA,
   body_hash BYTEA NOT NULL,
@@ -84,12 +86,15 @@ CREATE TABLE intake_event (
   PRIMARY KEY (tenant_id, source, dedupe_key)
 );
 CREATE UNIQUE INDEX intake_event_unique_waiting ON intake_event (id) WHERE body IS NOT NULL;
+CREATE INDEX intake_event_by_number ON intake_event (number) WHERE body IS NOT NULL;
 -- What precedes an event in its order.
-CREATE INDEX intake_event_by_order ON intake_event (tenant_id, source, order_key, id)
+CREATE INDEX intake_event_by_order ON intake_event (tenant_id, source, order_key, number)
   WHERE body IS NOT NULL AND order_key <> '';
 CREATE INDEX intake_event_parked ON intake_event (tenant_id) WHERE parked_at IS NOT NULL;
 -- Which dedupe keys are old enough to be forgotten.
 CREATE INDEX intake_event_applied_by_age ON intake_event (tenant_id, source, received_at) WHERE body IS NULL;
+-- Where the numbers of one statement begin, which stores at most 512 events.
+CREATE SEQUENCE intake_event_number INCREMENT 512;
 
 -- The words by which something is found, and among them the marks `_l…` of what it is filtered by. The group says who may
 -- find it. The code splits text into words, so no dictionary is asked.
@@ -780,6 +785,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
   space_tool_source, thread, message, turn, step, thread_event, agent, webhook, delivery, delivery_envelope,
   mcp_server, mcp_tool
 TO thinkwork_app;
+
+GRANT USAGE ON SEQUENCE intake_event_number TO thinkwork_app;
 
 -- What was applied: `check` tells whether a start would migrate.
 GRANT SELECT ON _sqlx_migrations TO thinkwork_app;

@@ -68,6 +68,8 @@ CREATE TABLE intake_event (
   source TEXT NOT NULL,
   dedupe_key BLOB NOT NULL,
   order_key TEXT NOT NULL,
+  -- The order in which events were stored, whatever clocks say.
+  number BIGINT NOT NULL,
   -- NULL once the event is applied.
   body BLOB,
   body_hash BLOB NOT NULL,
@@ -79,8 +81,9 @@ CREATE TABLE intake_event (
   PRIMARY KEY (tenant_id, source, dedupe_key)
 );
 CREATE UNIQUE INDEX intake_event_unique_waiting ON intake_event (id) WHERE body IS NOT NULL;
+CREATE INDEX intake_event_by_number ON intake_event (number) WHERE body IS NOT NULL;
 -- What precedes an event in its order.
-CREATE INDEX intake_event_by_order ON intake_event (tenant_id, source, order_key, id)
+CREATE INDEX intake_event_by_order ON intake_event (tenant_id, source, order_key, number)
   WHERE body IS NOT NULL AND order_key <> '';
 CREATE INDEX intake_event_parked ON intake_event (tenant_id) WHERE parked_at IS NOT NULL;
 -- Which dedupe keys are old enough to be forgotten.

@@ -103,6 +103,46 @@ async fn l122_a_claim_keeps_its_limit_whatever_the_statistics_say() {
     }
 }
 
+/// Thousands of events came since PostgreSQL looked at its empty tables: a burst in the first minute of a database.
+#[tokio::test]
+async fn l122_a_burst_on_a_fresh_database_is_claimed_by_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = fresh_url(&folder).await;
+    let db = open(&url).await;
+    migrate(&db).await.unwrap();
+    let owner = connect(&url).await;
+    owner.execute_unprepared("ANALYZE").await.unwrap();
+    owner.close().await.unwrap();
+    let clock = Clock::system();
+    let tenant = TenantId::new();
+    for batch in 0..12 {
+        let order_key = ["", "busy"][batch % 2].to_owned();
+        let key = |number| format!("{batch} {number}");
+        let events = (0..500)
+            .map(|number| Event { order_key: order_key.clone(), ..event(tenant, &key(number), "body", &clock) });
+        intake_log::append(&db, events.collect()).await.unwrap();
+    }
+    for count in [64, 700, 64] {
+        let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), count).await.unwrap();
+        assert_eq!(u64::try_from(claimed.len()).unwrap(), count);
+    }
+}
+
+/// The order of the rows of one statement is another one, so that processes do not wait in a ring.
+#[tokio::test]
+async fn l125_events_of_one_commit_are_in_the_order_in_which_they_were_given() {
+    let (db, _folder) = fresh().await;
+    let clock = Clock::system();
+    let tenant = TenantId::new();
+    for keys in [["c", "a", "b"], ["f", "e", "d"]] {
+        let events = keys.map(|key| Event { order_key: "one".to_owned(), ..event(tenant, key, key, &clock) });
+        intake_log::append(&db, events.to_vec()).await.unwrap();
+    }
+    let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
+    let bodies: Vec<u8> = claimed.into_iter().flat_map(|claimed| claimed.event.body).collect();
+    assert_eq!(String::from_utf8(bodies).unwrap(), "cabfed");
+}
+
 /// A claimer that stops in the middle of its work holds the first one locked, although its lease is over.
 #[tokio::test]
 async fn l123_what_follows_a_locked_event_is_not_claimed_without_it() {

@@ -36,7 +36,7 @@ impl Log for DatabaseLog {
     }
 
     async fn claim(&self, count: u64) -> Result<Vec<Claimed>, Error> {
-        Ok(intake_log::claim(&self.db, self.clock.now(), LEASE, count).await?)
+        Ok(intake_log::claim(&self.db, self.clock.steady(), LEASE, count).await?)
     }
 
     async fn applied(&self, tx: &mut Tx, events: &[&Event]) -> Result<HashSet<Uuid>, Error> {
@@ -49,7 +49,7 @@ impl Log for DatabaseLog {
     }
 
     async fn failed(&self, claimed: &Claimed, error: &str) -> Result<(), Error> {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let tries = claimed.attempts.saturating_add(1);
         let again = if tries >= ATTEMPTS_MAX { Again::Park(now) } else { Again::At(now.plus(pause(tries))) };
         // PostgreSQL stores no zero character.

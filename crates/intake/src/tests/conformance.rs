@@ -38,6 +38,7 @@ pub(super) async fn conforms(fresh: impl AsyncFn() -> Subject) {
     a_claim_takes_the_consecutive_prefix_of_an_order(&fresh().await).await;
     a_failed_event_gives_its_successors_back_untried(&fresh().await).await;
     a_claimer_without_its_lease_changes_nothing(&fresh().await).await;
+    order_is_that_of_storing_whatever_clocks_say(&fresh().await).await;
     orders_hold_while_many_claim_and_apply(&fresh().await).await;
     only_old_keys_of_applied_events_are_forgotten(&fresh().await).await;
     counts_are_of_a_tenant_or_of_all(&fresh().await).await;
@@ -237,6 +238,26 @@ async fn a_claimer_without_its_lease_changes_nothing(subject: &Subject) {
     subject.intake.failed(&late[0], "too late").await.unwrap();
     subject.clock.advance(LEASE - Duration::from_secs(1));
     assert!(subject.claim(10).await.is_empty(), "both are still the other claimer's");
+}
+
+/// What was answered as stored precedes what is appended then, also where the clock of its process went ahead.
+async fn order_is_that_of_storing_whatever_clocks_say(subject: &Subject) {
+    let tenant = TenantId::new();
+    let behind = subject.event(tenant, "c");
+    subject.clock.advance(Duration::from_secs(3_600));
+    let ahead = Event { id: Uuid::max(), ..subject.event(tenant, "b") };
+    for event in [subject.event(tenant, "d"), ahead, Event { received_at: subject.clock.now(), ..behind }] {
+        subject.intake.append(Event { order_key: "one".to_owned(), ..event }).await.unwrap();
+    }
+    assert_eq!(names(&subject.claim(1).await), ["d"]);
+    subject.clock.advance(LEASE + Duration::from_secs(1));
+    let claimed = subject.claim(10).await;
+    assert_eq!(names(&claimed), ["d", "b", "c"]);
+    assert!(subject.apply(&claimed[0].event).await);
+    subject.intake.failed(&claimed[1], "not now").await.unwrap();
+    assert!(subject.claim(10).await.is_empty(), "c follows b");
+    subject.clock.advance(PAUSE_MAX);
+    assert_eq!(names(&subject.claim(10).await), ["b", "c"]);
 }
 
 /// Four claim and apply at once, and some events fail at their first try.

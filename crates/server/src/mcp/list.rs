@@ -145,7 +145,7 @@ impl Mcp {
             Err(problem) => {
                 let reason = reason_of(source, &problem);
                 if reason == LeftOutReason::Timeout {
-                    self.silent.insert((server.id, server.version, user), self.clock.now());
+                    self.silent.insert((server.id, server.version, user), self.clock.uptime());
                 }
                 Err(reason)
             }
@@ -155,14 +155,15 @@ impl Mcp {
     /// It did not answer this caller just now, so nobody waits for it again so soon.
     fn timed_out_recently(&self, server: &McpServer, user: Option<UserId>) -> bool {
         let at = self.silent.get(&(server.id, server.version, user));
-        at.is_some_and(|at| self.clock.now().since(at) < TIMEOUT_BACKOFF)
+        at.is_some_and(|at| self.clock.uptime().saturating_sub(at) < TIMEOUT_BACKOFF)
     }
 
     /// Nothing is known of its tools yet, and it was not asked just now.
     fn needs_discovery(&self, server: &McpServer, stored: &StoredTools) -> bool {
         let now = self.clock.now();
-        let asked_now =
-            server.checked_at.is_some_and(|at| now.since(at) < EMPTY_LIST_TTL && server.decided_at < Some(at));
+        let asked_now = server
+            .checked_at
+            .is_some_and(|at| at <= now && now.since(at) < EMPTY_LIST_TTL && server.decided_at < Some(at));
         stored.is_undiscovered && !(asked_now && server.last_error.is_none())
     }
 

@@ -228,8 +228,8 @@ pub struct Mcp {
     spaces: Spaces,
     public_url: Url,
     upstreams: upstream::UpstreamClient,
-    /// When a server, in which version, did not answer whose first question; a hint of this process only.
-    silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), Timestamp>,
+    /// At which uptime a server, in which version, did not answer whose first question; a hint of this process only.
+    silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), std::time::Duration>,
     stored_tools: list::ToolCache,
 }
 

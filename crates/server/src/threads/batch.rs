@@ -122,8 +122,9 @@ impl ThreadBatch {
             locked.thread.updated_at = now;
             events.push((thread, ThreadEvent { sequence: locked.event_sequence, what }));
         }
-        // In the order of their ids: one whose key was released is older than the new one that the key goes to.
-        let threads: Vec<&LockedThread> = self.threads.values().filter(|locked| locked.is_changed).collect();
+        // Rows without a key first: one whose key was released comes before the new one that the key goes to.
+        let mut threads: Vec<&LockedThread> = self.threads.values().filter(|locked| locked.is_changed).collect();
+        threads.sort_by_key(|locked| locked.correlation.is_some());
         if !threads.is_empty() {
             locked::threads_save(tx, &threads).await?;
         }

@@ -226,7 +226,12 @@ impl Webhooks {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static("ThinkWork test"));
         headers.extend(signed);
-        let incoming = IncomingRequest { headers: &headers, peer: Peer::Ourselves(sent), received_at: now };
+        let incoming = IncomingRequest {
+            headers: &headers,
+            peer: Peer::Ourselves(sent),
+            received_at: now,
+            counted_at: self.inner.clock.steady(),
+        };
         let taken = ingress::accept(self, &endpoint, incoming, Body::from(body)).await;
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
             taken.map_err(|rejection| Error::TestRefused(rejection.sentence()))?;

@@ -32,7 +32,7 @@ pub(super) async fn with_lease<T, W: Future<Output = ()> + Send + 'static>(
     keeper.spawn(async move {
         loop {
             tick().await;
-            match jobs::extend_lease(&db, &job, clock.now(), JOB_LEASE).await {
+            match jobs::extend_lease(&db, &job, clock.steady(), JOB_LEASE).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => tracing::warn!(error = %Chain(&error), "a lease could not be extended; trying again"),

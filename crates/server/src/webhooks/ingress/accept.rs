@@ -10,7 +10,7 @@ use thinkwork_intake::{Accepted, Event};
 use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 
 use super::cache::Endpoint;
-use super::limit::seconds_left;
+use super::limit::{seconds_left, window};
 use crate::webhooks::envelope::Envelope;
 use crate::webhooks::schemes::Unverified;
 use crate::webhooks::{Delivery, DeliveryResult, Error, Webhooks, rules, store};
@@ -21,6 +21,8 @@ pub(crate) struct IncomingRequest<'a> {
     pub headers: &'a HeaderMap,
     pub peer: Peer,
     pub received_at: Timestamp,
+    /// The same by the clock that nobody sets back, for limits.
+    pub counted_at: Timestamp,
 }
 
 /// Who is at the other end.
@@ -111,7 +113,8 @@ pub(crate) async fn accept(
         let secrets = credentials.open_for_verification(endpoint.tenant, endpoint.webhook.credential).await;
         let headers = secrets.map(|secrets| rules::shown_headers(incoming.headers, &secrets)).unwrap_or_default();
         let refused = Delivery { is_verified, ..refused(endpoint, incoming, headers, &bytes, reason) };
-        if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, refused).await {
+        let minute = window(incoming.counted_at);
+        if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, minute, refused).await {
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
     }
@@ -142,7 +145,7 @@ async fn take(
     let verified = verifier.verify(headers, bytes, &secrets, incoming.received_at);
     let verified = verified.map_err(|why| unverified(endpoint, incoming, why))?;
     let limit = webhook.rate_limit_per_minute;
-    if let Err(seconds) = endpoint.limit.take(&inner.db, &endpoint.source, limit, incoming.received_at).await? {
+    if let Err(seconds) = endpoint.limit.take(&inner.db, &endpoint.source, limit, incoming.counted_at).await? {
         return Err(Rejection::TooMany { retry_after_seconds: seconds });
     }
     let content = rules::Body::new(bytes);
@@ -201,10 +204,10 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, incoming: IncomingRequest<'_>
 /// The rejection of a request that proves nothing. Its address pays for many of them, and never the webhook.
 fn unverified(endpoint: &Endpoint, incoming: IncomingRequest<'_>, why: Unverified) -> Rejection {
     let Peer::Address(address) = incoming.peer else { return Rejection::Unverified(why) };
-    if endpoint.strangers.count(address, incoming.received_at) {
+    if endpoint.strangers.count(address, incoming.counted_at) {
         return Rejection::Unverified(why);
     }
-    Rejection::TooManyUnverified { retry_after_seconds: seconds_left(incoming.received_at) }
+    Rejection::TooManyUnverified { retry_after_seconds: seconds_left(incoming.counted_at) }
 }
 
 /// Whether the webhook takes requests from there. An address that nobody knows is not allowed.

@@ -61,7 +61,9 @@ async fn hook(
     };
     let (parts, body) = request.into_parts();
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
-    let incoming = IncomingRequest { headers: &parts.headers, peer: Peer::Address(address), received_at: now };
+    let peer = Peer::Address(address);
+    let counted_at = webhooks.inner.clock.steady();
+    let incoming = IncomingRequest { headers: &parts.headers, peer, received_at: now, counted_at };
     let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, id, &parts.headers);
     let taken = accept(&webhooks, &endpoint, incoming, body).await.map_err(ApiError::from)?;
     let (delivery, first, status) = match taken {

@@ -12,7 +12,6 @@ use crate::webhooks::{Delivery, Error, store};
 
 /// Rows a minute, webhook and process: enough to see what is wrong.
 const ROWS_MAX: u32 = 60;
-const MINUTE_SECONDS: i64 = 60;
 
 #[derive(Default)]
 struct State {
@@ -30,9 +29,9 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Writes a refused request down.
-    pub(crate) async fn record(&self, db: &Db, tenant: TenantId, refused: Delivery) -> Result<(), Error> {
-        if self.has_room(refused.received_at.seconds().div_euclid(MINUTE_SECONDS)) {
+    /// Writes a request down that was refused in this minute.
+    pub(crate) async fn record(&self, db: &Db, tenant: TenantId, minute: i64, refused: Delivery) -> Result<(), Error> {
+        if self.has_room(minute) {
             let mut tx = db.write(tenant).await?;
             store::deliveries_insert(&mut tx, std::slice::from_ref(&refused)).await?;
             return Ok(tx.commit().await?);

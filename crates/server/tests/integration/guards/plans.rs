@@ -28,6 +28,9 @@ const LARGE: [&str; 10] = [
     "turn",
 ];
 
+/// Indexes of what waits and of nothing else.
+const INTAKE_WAITING: [&str; 3] = ["intake_event_unique_waiting", "intake_event_by_number", "intake_event_parked"];
+
 /// Lists that have no end, or give everything.
 const NOT_A_LIST: [&str; 2] = ["/v1/threads/{id}/stream", "/v1/audit/export"];
 
@@ -162,8 +165,7 @@ fn problems_on_sqlite(plan: &[String]) -> Vec<String> {
         match words.as_slice() {
             // It is read from its latest entry on, or by its words; both with a limit.
             [_, "text_search", "VIRTUAL", ..] => None,
-            // Indexes of what waits and of nothing else.
-            [_, "intake_event", "USING", "INDEX", "intake_event_unique_waiting" | "intake_event_parked", ..] => None,
+            [_, "intake_event", "USING", "INDEX", index, ..] if INTAKE_WAITING.contains(index) => None,
             ["SCAN", table, ..] if is_large(table) => Some(line.clone()),
             ["SEARCH", table, ..] if is_large(table) && line.ends_with("(tenant_id=?)") => Some(line.clone()),
             ["USE", "TEMP", "B-TREE", "FOR", "ORDER" | "GROUP", ..] if reads_large => Some(line.clone()),
@@ -322,8 +324,7 @@ fn problems_on_postgres(plan: &[String]) -> Vec<String> {
     let mut problems = Vec::new();
     for (place, line) in plan.iter().enumerate() {
         let Some(table) = table_of(line).filter(|table| is_large(table)) else { continue };
-        // Indexes of what waits and of nothing else.
-        if ["intake_event_unique_waiting", "intake_event_parked"].iter().any(|index| line.contains(index)) {
+        if INTAKE_WAITING.iter().any(|index| line.contains(index)) {
             continue;
         }
         let depth = |line: &str| line.len() - line.trim_start().len();

@@ -2,6 +2,7 @@
 
 mod accept;
 mod apply;
+mod clock;
 mod manage;
 mod proxy;
 mod refuse;
