@@ -43,6 +43,10 @@ const WRITER_CACHE: &str = "-16384";
 /// Readers on SQLite: more than the cores help nothing, fewer starve slow pages.
 const SQLITE_READERS: u32 = 4;
 
+/// Of each connection to PostgreSQL. Our statements take milliseconds; where statistics are missing or old, PostgreSQL
+/// expects more of them and compiles each one anew, which takes the better part of a second.
+const SETTINGS: [(&str, &str); 1] = [("jit", "off")];
+
 /// Which engine runs. No slice asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -162,7 +166,7 @@ impl Db {
     }
 
     async fn open_postgres(options: &Options) -> Result<Self, Error> {
-        let connect = PgConnectOptions::from_str(&options.url)?.application_name("thinkwork");
+        let connect = PgConnectOptions::from_str(&options.url)?.application_name("thinkwork").options(SETTINGS);
         let owner = match &options.migration_url {
             Some(url) => Some(Arc::new(PgConnectOptions::from_str(url)?.application_name("thinkwork migrations"))),
             None => None,

@@ -83,7 +83,7 @@ CREATE TABLE intake_event (
 CREATE UNIQUE INDEX intake_event_unique_waiting ON intake_event (id) WHERE body IS NOT NULL;
 CREATE INDEX intake_event_by_number ON intake_event (number) WHERE body IS NOT NULL;
 -- What precedes an event in its order.
-CREATE INDEX intake_event_by_order ON intake_event (tenant_id, source, order_key, number)
+CREATE INDEX intake_event_by_order ON intake_event (order_key, tenant_id, source, number)
   WHERE body IS NOT NULL AND order_key <> '';
 CREATE INDEX intake_event_parked ON intake_event (tenant_id) WHERE parked_at IS NOT NULL;
 -- Which dedupe keys are old enough to be forgotten.

@@ -128,6 +128,50 @@ async fn l122_a_burst_on_a_fresh_database_is_claimed_by_the_limit() {
     }
 }
 
+/// What precedes an event is found by its order, also where PostgreSQL has looked at no table yet.
+#[tokio::test]
+async fn l122_a_claim_reads_no_more_for_all_that_waits_without_statistics() {
+    if !on_postgres() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = fresh_url(&folder).await;
+    let db = open(&url).await;
+    migrate(&db).await.unwrap();
+    let clock = Clock::system();
+    let tenant = TenantId::new();
+    let owner = connect(&url).await;
+    let read = async || {
+        let sql = "SELECT pg_stat_force_next_flush()";
+        owner.execute_unprepared(sql).await.unwrap();
+        let sql = "SELECT (idx_tup_fetch + seq_tup_read)::bigint AS rows FROM pg_stat_user_tables WHERE relname = 'intake_event'";
+        let row =
+            owner.query_one_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql)).await.unwrap();
+        row.unwrap().try_get::<i64>("", "rows").unwrap()
+    };
+    for batch in 0..12 {
+        let ordered = |number| Event {
+            order_key: format!("{batch} {number}"),
+            ..event(tenant, &format!("{batch} {number}"), "body", &clock)
+        };
+        intake_log::append(&db, (0..500).map(ordered).collect()).await.unwrap();
+    }
+    let jit = db
+        .read_shared()
+        .await
+        .unwrap()
+        .orm()
+        .query_one_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, "SHOW jit"))
+        .await
+        .unwrap();
+    assert_eq!(jit.unwrap().try_get::<String>("", "jit").unwrap(), "off");
+    let before = read().await;
+    assert_eq!(intake_log::claim(&db, clock.now(), Duration::from_secs(30), 64).await.unwrap().len(), 64);
+    db.close().await;
+    let rows = read().await - before;
+    assert!(rows < 6_000, "{rows} rows were read for 64 events");
+}
+
 /// The order of the rows of one statement is another one, so that processes do not wait in a ring.
 #[tokio::test]
 async fn l125_events_of_one_commit_are_in_the_order_in_which_they_were_given() {
