@@ -25,7 +25,8 @@ const SLICES: [&str; 13] = [
 
 /// What stands above all slices: it may use every one, and no slice uses it.
 const ABOVE: [&str; 10] =
-    ["app", "commands", "config", "connections", "health", "lib", "main", "metrics", "router", "worker"];
+const ABOVE: [&str; 11] =
+    ["app", "commands", "config", "connections", "health", "lib", "logging", "main", "metrics", "router", "worker"];
 
 /// Of all slices `demo` alone may use what is above: it starts the whole product, as `main` does.
 const STARTS_THE_PRODUCT: &str = "demo";
