@@ -29,7 +29,9 @@ async fn drained(serving: &Serving, name: &str) {
 /// Sends events to a server whose output and log lead there, and fails unless all is done with them.
 async fn works(stdout: Stdio, stderr: Stdio) -> Serving {
     let place = Deployment::on_engine().await;
-    let serving = Serving::start_with(&place, "", stdout, stderr).await;
+    let serving = Serving::spawn(&place, "", stdout, stderr);
+    let address = serving.address.clone();
+    let serving = serving.ready_at(&address).await;
     let owner = serving.owner(&place);
     let space = json!({ "slug": "billing", "name": "Billing", "access": "public" });
     let space = owner.post("/v1/spaces", space).await.expect(201).text_of("id");

@@ -81,19 +81,15 @@ impl Serving {
     /// Starts it through `/bin/sh` after `before`, on a free port, and waits until it is ready.
     pub(super) async fn start(place: &Deployment, before: &str) -> Self {
         let log = std::fs::File::create(place.folder.path().join("log")).unwrap();
-        Self::start_with(place, before, Stdio::null(), log.into()).await
+        let serving = Self::spawn(place, before, Stdio::null(), log.into());
+        let address = serving.address.clone();
+        serving.ready_at(&address).await
     }
 
-    /// The same with other ends of its output and its log.
-    async fn start_with(place: &Deployment, before: &str, stdout: Stdio, stderr: Stdio) -> Self {
+    /// Starts it with these ends of its output and its log.
+    pub(super) fn spawn(place: &Deployment, before: &str, stdout: Stdio, stderr: Stdio) -> Self {
         let address = free_address();
-        Self::start_at(place, before, address.clone(), &address).await
-    }
-
-    /// The same on this port, where `/readyz` answers at another address.
-    pub(super) async fn start_at(place: &Deployment, before: &str, address: String, ready_at: &str) -> Self {
         let script = format!("{before} exec \"$0\" serve --listen {address}");
-        let log = place.folder.path().join("log");
         let child = Command::new("/bin/sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_thinkwork")])
             .env_clear()
@@ -103,15 +99,19 @@ impl Serving {
             .stderr(stderr)
             .spawn()
             .unwrap();
-        let mut serving = Self { child, address, log };
+        Self { child, address, log: place.folder.path().join("log") }
+    }
+
+    /// Waits until `/readyz` answers 200 at this address.
+    pub(super) async fn ready_at(mut self, address: &str) -> Self {
         let began = Instant::now();
-        let client = Client::at(format!("http://{ready_at}"));
+        let client = Client::at(format!("http://{address}"));
         while client.try_get("/readyz").await != Some(200) {
-            let ended = serving.child.try_wait().unwrap();
-            assert!(ended.is_none() && began.elapsed() < READY_LIMIT, "{ended:?} {}", serving.log());
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && began.elapsed() < READY_LIMIT, "{ended:?} {}", self.log());
             tokio::task::yield_now().await;
         }
-        serving
+        self
     }
 
     pub(super) fn anonymous(&self) -> Client {

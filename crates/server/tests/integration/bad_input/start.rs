@@ -71,10 +71,10 @@ fn a_key_that_is_missing_another_or_open_to_others_stops_the_start_and_touches_n
 #[tokio::test]
 async fn l111_health_has_an_address_of_its_own_however_many_connections_are_held() {
     let place = Deployment::new();
-    let address = super::free_address();
     let internal = super::free_address();
     let before = format!("THINKWORK_CONNECTIONS_PER_ADDRESS_MAX=8 THINKWORK_INTERNAL_LISTEN={internal}");
-    let serving = Serving::start_at(&place, &before, address, &internal).await;
+    let log = std::fs::File::create(place.folder.path().join("log")).unwrap();
+    let serving = Serving::spawn(&place, &before, std::process::Stdio::null(), log.into()).ready_at(&internal).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         serving.anonymous().get(path).await.expect(404);
     }
