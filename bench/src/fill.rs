@@ -391,6 +391,7 @@ impl Filler<'_> {
                     "payload",
                     "'{\"detail\":{\"number\":' || i || ',\"why\":\"as long as such a payload is\"}}'".to_owned(),
                 ),
+                ("mac", self.bytes("i")),
             ],
         )
         .await

@@ -20,7 +20,7 @@ use sea_orm::sqlx::{Connection as _, Executor as _, Row as _};
 use sea_orm::{
     AccessMode, DatabaseConnection, DbBackend, SqlxPostgresConnector, TransactionOptions, TransactionTrait as _,
 };
-use thinkwork_primitives::{DomainEvent, TenantId};
+use thinkwork_primitives::{DomainEvent, RecordKey, TenantId};
 
 use crate::jobs::NewJob;
 use crate::metrics::{Access, Metrics};
@@ -107,6 +107,8 @@ pub struct Db {
     routes: RouteCache,
     /// How the owner of a PostgreSQL database logs in, where that was said.
     owner: Option<Arc<PgConnectOptions>>,
+    /// With what events of the record are authenticated; none until the key file was opened.
+    record_key: Option<RecordKey>,
 }
 
 #[derive(Clone)]
@@ -162,6 +164,7 @@ impl Db {
             writing: Arc::default(),
             routes: tenant_lookup::route_cache(),
             owner: None,
+            record_key: None,
         })
     }
 
@@ -187,7 +190,8 @@ impl Db {
         let subscribers = options.subscribers;
         let metrics = Metrics::new()?;
         let writing = Arc::default();
-        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes: tenant_lookup::route_cache(), owner })
+        let routes = tenant_lookup::route_cache();
+        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner, record_key: None })
     }
 
     /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
@@ -207,7 +211,14 @@ impl Db {
         let subscribers = options.subscribers;
         let writing = Arc::default();
         let routes = tenant_lookup::route_cache();
-        Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner: None }))
+        Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner: None, record_key: None }))
+    }
+
+    /// The same database, whose transactions can record events.
+    #[must_use]
+    pub fn with_record_key(mut self, key: RecordKey) -> Self {
+        self.record_key = Some(key);
+        self
     }
 
     /// Which engine runs; for this crate, `check` and the log only.
@@ -272,7 +283,12 @@ impl Db {
         drop(wait);
         let scope = TxScope { _timer: self.metrics.time_transaction(access), _writing: task };
         let counter = self.metrics.statements(access);
-        Tx::begun(inner, self.engine(), tenant, self.wake_ups.clone(), self.subscribers, counter, scope).await
+        let mut tx = Tx::begun(inner, self.engine(), self.wake_ups.clone(), self.subscribers, counter, scope);
+        tx.record_key.clone_from(&self.record_key);
+        match tenant {
+            Some(tenant) => tx.enter(tenant).await,
+            None => Ok(tx),
+        }
     }
 
     /// Notes that this task writes, so that a second write in it is an error at once and not a wait for ourselves.

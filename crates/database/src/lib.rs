@@ -58,6 +58,9 @@ pub enum Error {
     /// A task that holds a write transaction asked for another one.
     #[error("a write transaction was opened inside another one of the same task")]
     NestedWrite,
+    /// Something was to be recorded over a database that was opened without the key file.
+    #[error("the audit record has no key in this process; open the key file before anything is recorded")]
+    NoRecordKey,
     /// More events at once than one statement takes.
     #[error("at most {most} events are stored at once; store them in parts")]
     TooManyRows {

@@ -4,7 +4,7 @@
 
 use prometheus::IntCounter;
 use sea_orm::{ActiveModelTrait, ConnectionTrait as _, QueryResult, Statement, Value};
-use thinkwork_primitives::{DomainEvent, TenantId, Timestamp};
+use thinkwork_primitives::{DomainEvent, RecordKey, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::connect::{Subscribers, TxScope};
@@ -24,33 +24,30 @@ pub struct Tx {
     pub(crate) jobs: PendingJobs,
     pub(crate) last: DeferredInserts,
     subscribers: Subscribers,
+    pub(crate) record_key: Option<RecordKey>,
     _scope: TxScope,
 }
 
 impl Tx {
-    pub(crate) async fn begun(
+    /// A shared transaction: [`Tx::enter`] makes it a tenant's.
+    pub(crate) fn begun(
         statements: Statements,
         engine: Engine,
-        tenant: Option<TenantId>,
         wake_ups: WakeUps,
         subscribers: Subscribers,
         counter: IntCounter,
         scope: TxScope,
-    ) -> Result<Self, Error> {
-        let guarded = TenantConnection { statements, tenant: None, counter };
-        let tx = Self {
-            guarded,
+    ) -> Self {
+        Self {
+            guarded: TenantConnection { statements, tenant: None, counter },
             engine,
             wake_ups,
             pending: Vec::new(),
             jobs: PendingJobs::default(),
             last: DeferredInserts::default(),
             subscribers,
+            record_key: None,
             _scope: scope,
-        };
-        match tenant {
-            Some(tenant) => tx.enter(tenant).await,
-            None => Ok(tx),
         }
     }
 
@@ -75,6 +72,25 @@ impl Tx {
 
     pub(crate) const fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// With what an event of the record is authenticated.
+    ///
+    /// # Errors
+    /// [`Error::NoRecordKey`] where the key file was not opened.
+    pub fn record_key(&self) -> Result<&RecordKey, Error> {
+        self.record_key.as_ref().ok_or(Error::NoRecordKey)
+    }
+
+    /// Takes the lock of this name in the transaction's tenant until its end. False where another transaction has it. On
+    /// SQLite a write transaction is alone in any case.
+    pub async fn try_lock(&mut self, name: &'static str) -> Result<bool, Error> {
+        if self.engine == Engine::Sqlite {
+            return Ok(true);
+        }
+        let sql = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)) AS is_held";
+        let held = self.query(sql, vec![format!("{name} {}", self.tenant()).into()]).await?;
+        held.first().map_or(Ok(false), |row| Ok(row.try_get("", "is_held")?))
     }
 
     /// Tells that something happened: enqueues the jobs of the event's subscribers, due now.

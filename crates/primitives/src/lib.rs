@@ -10,6 +10,7 @@ pub mod id;
 pub mod limits;
 pub mod loops;
 pub mod network;
+pub mod record_key;
 pub mod secret;
 pub mod target;
 pub mod time;
@@ -28,6 +29,7 @@ pub use id::{
 };
 pub use loops::{Heartbeat, Loops};
 pub use network::{Network, ParseNetworkError, customer_network};
+pub use record_key::RecordKey;
 pub use secret::Secret;
 pub use target::{GrantTarget, ToolSourceId};
 pub use time::{Clock, Timestamp};

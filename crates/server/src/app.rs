@@ -117,6 +117,7 @@ pub async fn open_foundation(config: &Config, clock: &Clock) -> Result<(Db, Cred
     // A database that was sealed under other keys must not get a fresh key file: nothing would open any more.
     let missing = if Credentials::has_keys(&db).await? { MissingKeyFile::Refuse } else { MissingKeyFile::Create };
     let vault = Vault::open_key_file(&config.key_file, missing)?;
+    let db = db.with_record_key(vault.record_key());
     let credentials = Credentials::new(db.clone(), clock.clone(), vault.clone());
     credentials.check_keys().await?;
     Ok((db, credentials, vault))

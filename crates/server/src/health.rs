@@ -120,6 +120,7 @@ async fn read_gauges(app: &App) {
     let oldest = app.intake.oldest().await;
     metrics.events_oldest.set(oldest.map_or(f64::NAN, |at| at.map_or(0.0, |at| now.since(at).as_secs_f64())));
     metrics.unsealed.set(count(app.audit.unsealed().await));
+    metrics.refused.set(count(app.audit.refused().await));
     let behind = app.audit.sealing_behind().await;
     metrics.sealing_behind.set(behind.map_or(f64::NAN, |behind| behind.as_secs_f64()));
 }

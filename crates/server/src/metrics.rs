@@ -43,6 +43,8 @@ pub struct Metrics {
     pub events_oldest: Gauge,
     /// Events of the record that are not sealed.
     pub unsealed: Gauge,
+    /// Events that the sealer refuses.
+    pub refused: Gauge,
     /// Age of the oldest of them.
     pub sealing_behind: Gauge,
 }
@@ -92,13 +94,17 @@ impl Metrics {
                 "Age of the oldest event that is not applied yet.",
             )?,
             unsealed: Gauge::new("thinkwork_audit_unsealed_events", "Events of the record that are not sealed yet.")?,
+            refused: Gauge::new(
+                "thinkwork_audit_refused_events",
+                "Events of the record that the sealer refuses: forged, changed or gone.",
+            )?,
             sealing_behind: Gauge::new(
                 "thinkwork_audit_sealing_behind_seconds",
                 "Age of the oldest event of the record that is not sealed yet.",
             )?,
             registry,
         };
-        let own: [Box<dyn Collector>; 13] = [
+        let own: [Box<dyn Collector>; 14] = [
             Box::new(metrics.connections.open.clone()),
             Box::new(metrics.connections.refused.clone()),
             Box::new(metrics.requests.clone()),
@@ -111,6 +117,7 @@ impl Metrics {
             Box::new(metrics.events.clone()),
             Box::new(metrics.events_oldest.clone()),
             Box::new(metrics.unsealed.clone()),
+            Box::new(metrics.refused.clone()),
             Box::new(metrics.sealing_behind.clone()),
         ];
         metrics.add(own)?;

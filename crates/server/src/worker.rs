@@ -362,31 +362,43 @@ async fn seal_loop(app: Arc<App>, stop: CancellationToken) {
         seal(&app, &sealer).await;
         // Once a second, however much comes: it is not in a hurry, and batches.
         if timeout(POLL_INTERVAL, stop.cancelled()).await.is_ok() {
-            return;
+            break;
         }
     }
+    // What a stopped server leaves is signed: nothing of it can be cut off unnoticed.
+    let heartbeat = app.loops.heartbeat(SEAL);
+    let sealed = async {
+        sealer.seal_batches(|| heartbeat.step()).await?;
+        sign_heads(&app, &sealer, &heartbeat).await
+    };
+    log_sealing(&heartbeat, sealed.await);
 }
 
 /// Seals what waits, and each minute signs the heads.
 pub async fn seal(app: &App, sealer: &Sealer) {
     let heartbeat = app.loops.heartbeat(SEAL);
     heartbeat.step();
-    match seal_and_sign(app, sealer, &heartbeat).await {
+    let sealed = async {
+        sealer.seal_batches(|| heartbeat.step()).await?;
+        if sealer.signing_is_due() { sign_heads(app, sealer, &heartbeat).await } else { Ok(()) }
+    };
+    log_sealing(&heartbeat, sealed.await);
+}
+
+async fn sign_heads(app: &App, sealer: &Sealer, heartbeat: &Heartbeat) -> Result<(), SealError> {
+    let tenants = app.access.tenants().await?;
+    sealer.sign_heads(tenants.into_iter().map(|(tenant, _)| tenant).inspect(|_| heartbeat.step())).await?;
+    Ok(())
+}
+
+fn log_sealing(heartbeat: &Heartbeat, sealed: Result<(), SealError>) {
+    match sealed {
         Ok(()) => heartbeat.rest(),
         Err(error) => {
             tracing::error!(error = %Chain(&error), "the audit record cannot be sealed; trying again");
             heartbeat.failed();
         }
     }
-}
-
-async fn seal_and_sign(app: &App, sealer: &Sealer, heartbeat: &Heartbeat) -> Result<(), SealError> {
-    sealer.seal_batches(|| heartbeat.step()).await?;
-    if sealer.signing_is_due() {
-        let tenants = app.access.tenants().await?;
-        sealer.sign_heads(tenants.into_iter().map(|(tenant, _)| tenant).inspect(|_| heartbeat.step())).await?;
-    }
-    Ok(())
 }
 
 /// Why the record was not sealed.

@@ -77,6 +77,21 @@ pub enum Error {
         /// What is wrong and in which line; quotes nothing of the line.
         problem: Problem,
     },
+    /// The file system refused what is kept beside the key file.
+    #[error(
+        "the signed heads of the audit record in {} could not be {action}; the server keeps them beside the key file and \
+         must be able to make files there",
+        path.display()
+    )]
+    Heads {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as a participle.
+        action: &'static str,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The file system refused.
     #[error("the key file {} could not be {action}", path.display())]
     File {

@@ -12,7 +12,7 @@ use thinkwork_primitives::crypto::{hex, random};
 use zeroize::Zeroizing;
 
 use crate::ring::{Ring, fresh_text, shown_kek_id, text_with_key, text_without};
-use crate::{Error, Problem};
+use crate::{Error, Problem, heads};
 
 /// What to do when there is no key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub(crate) fn read_or_create(path: &Path, missing: MissingKeyFile) -> Result<Zer
         (Some(file), _) => file,
         (None, MissingKeyFile::Refuse) => return Err(absent()),
         (None, MissingKeyFile::Create) => {
-            create(path)?;
+            create(path, &fresh_text()?)?;
+            heads::forget(path)?;
             open(path)?.ok_or_else(absent)?
         }
     };
@@ -124,9 +125,9 @@ fn read(path: &Path, file: &File) -> Result<Zeroizing<String>, Error> {
     }
 }
 
-/// Makes the file unless there is one by now, which then stays.
-fn create(path: &Path) -> Result<(), Error> {
-    let temporary = Temporary::write(path, &fresh_text()?, MODE_NEW, None)?;
+/// Makes the file with this text unless there is one by now, which then stays.
+pub(crate) fn create(path: &Path, text: &str) -> Result<(), Error> {
+    let temporary = Temporary::write(path, text, MODE_NEW, None)?;
     // A hard link refuses a taken name, as O_EXCL does, and shows the file only once it is complete.
     match fs::hard_link(&temporary.path, path) {
         Ok(()) => sync_folder(path),
@@ -135,7 +136,7 @@ fn create(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn replace(path: &Path, old: &File, text: &str) -> Result<(), Error> {
+pub(crate) fn replace(path: &Path, old: &File, text: &str) -> Result<(), Error> {
     let found = old.metadata().map_err(failed(path, "changed"))?;
     let owner = (found.uid(), found.gid());
     let temporary = Temporary::write(path, text, found.mode() & MODE_PERMISSIONS, Some(owner))?;
@@ -144,7 +145,7 @@ fn replace(path: &Path, old: &File, text: &str) -> Result<(), Error> {
 }
 
 /// The file at this path, open and locked until it is closed.
-fn lock(path: &Path) -> Result<File, Error> {
+pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     loop {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed(path, "changed"))?;
         file.lock().map_err(failed(path, "locked"))?;

@@ -4,13 +4,15 @@
 //! with AES-256-GCM and a random 96-bit nonce. The associated data says whose secret it is, so a row that is moved to
 //! another place does not open.
 //!
-//! Architecture Invariant: no clear-text mode, no database, no async, no network, no log. The only I/O is the key file.
+//! Architecture Invariant: no clear-text mode, no database, no async, no network, no log. The only I/O is the key file and
+//! the file of signed heads beside it.
 //! Only the server's `credentials` and `oauth` slices seal and open; start-up and `thinkwork keys rotate` open the file.
 
 mod blob;
 mod context;
 mod error;
 mod file;
+mod heads;
 mod ring;
 mod root;
 mod vault;

@@ -1,6 +1,7 @@
 //! Keys that are not for sealing, derived from the key file's root, which outlives every KEK (HKDF, RFC 5869).
 
 use aws_lc_rs::hkdf;
+use thinkwork_primitives::RecordKey;
 use thinkwork_primitives::crypto::{hex, hmac_sha256};
 use zeroize::Zeroizing;
 
@@ -29,7 +30,7 @@ pub(crate) fn fingerprint(key: &[u8; KEY_BYTES], name: &str) -> Result<String, R
 /// What is derived from the root.
 pub(crate) struct Root {
     mac_key: KeyBytes,
-    pub(crate) signing_seed: KeyBytes,
+    pub(crate) record_key: RecordKey,
     pub(crate) fingerprint: String,
 }
 
@@ -37,7 +38,11 @@ impl Root {
     pub(crate) fn new(root: &[u8; KEY_BYTES]) -> Result<Self, Refused> {
         Ok(Self {
             mac_key: derive(root, b"thinkwork-mac-1")?,
-            signing_seed: derive(root, b"thinkwork-audit-signing-1")?,
+            record_key: RecordKey::new(
+                &*derive(root, b"thinkwork-audit-mac-1")?,
+                &*derive(root, b"thinkwork-audit-signing-1")?,
+            )
+            .map_err(|_| Refused)?,
             fingerprint: fingerprint(root, "root")?,
         })
     }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use thinkwork_primitives::crypto::{constant_time_eq, random};
-use thinkwork_primitives::{CredentialId, Secret};
+use thinkwork_primitives::{CredentialId, RecordKey, Secret};
 use zeroize::Zeroizing;
 
 use crate::blob::{BlobKey, KEY_BYTES, Refused};
 use crate::ring::{Kek, Ring, fresh_text, shown_kek_id};
-use crate::{Context, Error, MissingKeyFile, file};
+use crate::{Context, Error, MissingKeyFile, file, heads};
 
 /// A secret as it is stored. Each blob is a format byte (1), a 12-byte nonce, the ciphertext and a 16-byte tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,9 +206,34 @@ impl Vault {
         self.ring().root.mac(purpose, message)
     }
 
-    /// The 32-byte Ed25519 seed that signs audit checkpoints, derived from the root.
-    pub fn signing_seed(&self) -> Secret {
-        Secret::from_bytes(self.ring().root.signing_seed.to_vec())
+    /// The key of the record, derived from the root, so it holds across KEK rotations.
+    pub fn record_key(&self) -> RecordKey {
+        self.ring().root.record_key.clone()
+    }
+
+    /// Where the file of signed heads is; none beside a ring that no file holds.
+    pub fn heads_path(&self) -> Option<PathBuf> {
+        self.path.as_deref().map(heads::path)
+    }
+
+    /// The signed heads that are kept beside the key file, one a line; empty where none were kept yet.
+    ///
+    /// # Errors
+    /// [`Error::Heads`].
+    pub fn read_heads(&self) -> Result<String, Error> {
+        self.path.as_deref().map_or(Ok(String::new()), heads::read)
+    }
+
+    /// Replaces the signed heads by what `edit` makes of them, one process at a time, and returns what it says beside. Waits
+    /// for others and for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Heads`], or what `edit` says; then nothing was changed.
+    pub fn change_heads<T, E: From<Error>>(&self, edit: impl FnOnce(&str) -> Result<(T, String), E>) -> Result<T, E> {
+        match self.path.as_deref() {
+            Some(path) => heads::change(path, edit),
+            None => edit("").map(|(answer, _)| answer),
+        }
     }
 }
 

@@ -211,6 +211,8 @@ CREATE TABLE audit_event (
   thread_id UUID,
   turn_id UUID,
   payload TEXT NOT NULL,
+  -- Of tenant, id and payload, under a key that the database does not hold.
+  mac BYTEA NOT NULL,
   PRIMARY KEY (tenant_id, id)
 );
 -- A list without an action reads the ranges of all there are, which are few: one index less at each event.
@@ -228,6 +230,8 @@ FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TABLE audit_unsealed (
   tenant_id UUID NOT NULL,
   event_id UUID NOT NULL,
+  -- Since when the sealer refuses it: the event is gone, or is none that we recorded.
+  refused_at BIGINT,
   PRIMARY KEY (tenant_id, event_id),
   FOREIGN KEY (tenant_id, event_id) REFERENCES audit_event (tenant_id, id)
 );
@@ -252,7 +256,10 @@ FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TABLE audit_checkpoint (
   id UUID NOT NULL,
   tenant_id UUID NOT NULL REFERENCES tenant (id),
+  -- 0 is the beginning, signed with the tenant.
   sequence BIGINT NOT NULL,
+  -- Of the checkpoint before, so that none can be missing in between.
+  previous_sequence BIGINT,
   head BYTEA NOT NULL,
   at BIGINT NOT NULL,
   signature BYTEA NOT NULL,

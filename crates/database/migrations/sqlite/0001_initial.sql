@@ -200,6 +200,8 @@ CREATE TABLE audit_event (
   thread_id BLOB,
   turn_id BLOB,
   payload TEXT NOT NULL,
+  -- Of tenant, id and payload, under a key that the database does not hold.
+  mac BLOB NOT NULL,
   PRIMARY KEY (tenant_id, id)
 );
 -- A list without an action reads the ranges of all there are, which are few: one index less at each event.
@@ -210,6 +212,12 @@ CREATE INDEX audit_event_by_subject ON audit_event (tenant_id, subject_user_id, 
 CREATE INDEX audit_event_by_connection ON audit_event (tenant_id, subject_connection_id, action, at, id)
   WHERE subject_connection_id IS NOT NULL;
 CREATE INDEX audit_event_by_thread ON audit_event (tenant_id, thread_id, at, id) WHERE thread_id IS NOT NULL;
+-- INSERT OR REPLACE would delete the row that it conflicts with, which fires no trigger of deletes: what is there already is
+-- refused before that, as for the two tables below (https://www.sqlite.org/lang_conflict.html).
+CREATE TRIGGER audit_event_no_replace BEFORE INSERT ON audit_event
+WHEN EXISTS (SELECT 1 FROM audit_event WHERE tenant_id = NEW.tenant_id AND id = NEW.id)
+  OR EXISTS (SELECT 1 FROM audit_event WHERE rowid = NEW.rowid)
+BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END;
 CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event
 BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END;
 CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event
@@ -219,6 +227,8 @@ BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END;
 CREATE TABLE audit_unsealed (
   tenant_id BLOB NOT NULL,
   event_id BLOB NOT NULL,
+  -- Since when the sealer refuses it: the event is gone, or is none that we recorded.
+  refused_at BIGINT,
   PRIMARY KEY (tenant_id, event_id),
   FOREIGN KEY (tenant_id, event_id) REFERENCES audit_event (tenant_id, id)
 ) WITHOUT ROWID;
@@ -236,6 +246,12 @@ CREATE TABLE audit_seal (
 );
 CREATE UNIQUE INDEX audit_seal_unique_sequence ON audit_seal (tenant_id, sequence);
 CREATE UNIQUE INDEX audit_seal_unique_event ON audit_seal (tenant_id, event_id);
+CREATE TRIGGER audit_seal_no_replace BEFORE INSERT ON audit_seal
+WHEN EXISTS (SELECT 1 FROM audit_seal WHERE tenant_id = NEW.tenant_id AND id = NEW.id)
+  OR EXISTS (SELECT 1 FROM audit_seal WHERE tenant_id = NEW.tenant_id AND sequence = NEW.sequence)
+  OR EXISTS (SELECT 1 FROM audit_seal WHERE tenant_id = NEW.tenant_id AND event_id = NEW.event_id)
+  OR EXISTS (SELECT 1 FROM audit_seal WHERE rowid = NEW.rowid)
+BEGIN SELECT RAISE(ABORT, 'audit_seal is append-only'); END;
 CREATE TRIGGER audit_seal_no_update BEFORE UPDATE ON audit_seal
 BEGIN SELECT RAISE(ABORT, 'audit_seal is append-only'); END;
 CREATE TRIGGER audit_seal_no_delete BEFORE DELETE ON audit_seal
@@ -245,13 +261,21 @@ BEGIN SELECT RAISE(ABORT, 'audit_seal is append-only'); END;
 CREATE TABLE audit_checkpoint (
   id BLOB NOT NULL,
   tenant_id BLOB NOT NULL REFERENCES tenant (id),
+  -- 0 is the beginning, signed with the tenant.
   sequence BIGINT NOT NULL,
+  -- Of the checkpoint before, so that none can be missing in between.
+  previous_sequence BIGINT,
   head BLOB NOT NULL,
   at BIGINT NOT NULL,
   signature BLOB NOT NULL,
   PRIMARY KEY (tenant_id, id)
 );
 CREATE UNIQUE INDEX audit_checkpoint_unique_sequence ON audit_checkpoint (tenant_id, sequence);
+CREATE TRIGGER audit_checkpoint_no_replace BEFORE INSERT ON audit_checkpoint
+WHEN EXISTS (SELECT 1 FROM audit_checkpoint WHERE tenant_id = NEW.tenant_id AND id = NEW.id)
+  OR EXISTS (SELECT 1 FROM audit_checkpoint WHERE tenant_id = NEW.tenant_id AND sequence = NEW.sequence)
+  OR EXISTS (SELECT 1 FROM audit_checkpoint WHERE rowid = NEW.rowid)
+BEGIN SELECT RAISE(ABORT, 'audit_checkpoint is append-only'); END;
 CREATE TRIGGER audit_checkpoint_no_update BEFORE UPDATE ON audit_checkpoint
 BEGIN SELECT RAISE(ABORT, 'audit_checkpoint is append-only'); END;
 CREATE TRIGGER audit_checkpoint_no_delete BEFORE DELETE ON audit_checkpoint

@@ -38,6 +38,7 @@ impl Access {
         let tenant = TenantId::new();
         let mut tx = self.db.write(tenant).await?;
         store::tenant_insert(&mut tx, slug, &rules::check_name(name)?, now).await?;
+        audit::begin(&mut tx, now)?;
         let owner = NewUser { email: owner_email.to_owned(), name: owner_name.to_owned(), role: Role::Owner };
         let owner = user_insert(&mut tx, owner, now).await?.id;
         let event = Event::by(Actor::server(), "tenant.created").on("tenant", tenant);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use thinkwork_database::{Db, Options, schema};
 use thinkwork_primitives::{AuthMethod, Clock, Identity, Principal, Role, Secret, UserId};
+use thinkwork_vault::Vault;
 
 use super::sign_in::SignIn;
 use super::{Access, ClientInfo, Error, NewTenant, UserUpdate};
@@ -29,6 +30,7 @@ async fn fixture() -> Fixture {
     let url = format!("sqlite:{}", folder.path().join("thinkwork.db").display());
     let db =
         Db::open(&Options { url, migration_url: None, connections_max: 4, subscribers: |_| Vec::new() }).await.unwrap();
+    let db = db.with_record_key(Vault::in_memory().unwrap().record_key());
     schema::migrate(&db).await.unwrap();
     let clock = Clock::system();
     let access = Access::new(db, clock.clone(), "https://work.acme.test".parse().unwrap());

@@ -1,8 +1,14 @@
 //! The record: who did or asked what, with whose credential. Append-only, in the change's own transaction.
 //!
+//! Each event carries a MAC under the key of the record, which the database does not hold.
+//!
 //! Invariants: payloads hold ids and allow-listed words, never names, secrets or bodies; an event is written in the
 //! transaction of what it tells. Every slice below may call [`record`]; the sealer chains events afterwards.
 
+mod accept;
+mod chain;
+mod checkpoint;
+mod heads;
 pub mod http;
 pub mod pages;
 mod rules;
@@ -16,25 +22,55 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
-    ActingClient, Actor, AuditId, Clock, CredentialSubject, Requester, Surface, ThreadId, Timestamp, TurnId, UserId,
+    ActingClient, Actor, AuditId, Clock, CredentialSubject, Requester, Surface, TenantId, ThreadId, Timestamp, TurnId,
+    UserId,
 };
 use thinkwork_vault::Vault;
 
+pub use accept::Accepted;
+pub use checkpoint::Checkpoints;
+pub use heads::Heads;
 pub use seal::Sealer;
 pub use store::uses::{Use, uses_of};
-pub use verify::{Finding, Verified};
+pub use verify::{Evidence, Finding, Verified};
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Database(#[from] thinkwork_database::Error),
-    /// An event could not be put into canonical form.
-    #[error("an audit event could not be written down: {0}")]
-    Canonical(#[from] serde_json::Error),
-    /// A checkpoint could not be signed.
-    #[error("a checkpoint of the record could not be signed")]
-    Signing,
+    /// The file beside the key file cannot be used.
+    #[error(transparent)]
+    Vault(#[from] thinkwork_vault::Error),
+    /// The file beside the key file holds something else.
+    #[error(
+        "line {0} of the file of signed heads beside the key file cannot be read; restore the file from a copy, or remove \
+         it: then a worker begins a new one with what the database holds"
+    )]
+    UnreadableHead(usize),
+    /// The chain of a tenant cannot be gone on with.
+    #[error(
+        "{finding} (tenant {tenant}). Its events wait unsealed. If you restored an older database on purpose, stop the \
+         server, run `thinkwork audit accept {tenant}` and start it again; else run `thinkwork audit verify` and compare the \
+         database with a backup"
+    )]
+    Refused {
+        /// Whose.
+        tenant: TenantId,
+        /// Why not.
+        finding: Finding,
+    },
+    /// More is wrong with a record than that it is older.
+    #[error(
+        "the record of {tenant} cannot be accepted, since more is wrong with it than that it ends earlier: {finding}. \
+         Restore a backup that `thinkwork audit verify` finds in order apart from its age, then accept that"
+    )]
+    NotAcceptable {
+        /// Whose.
+        tenant: TenantId,
+        /// The first of it.
+        finding: Finding,
+    },
 }
 
 /// One event to record. Begin with [`Event::by`].
@@ -93,6 +129,13 @@ impl Event {
         self.detail.insert(key.to_owned(), value.into());
         self
     }
+}
+
+/// Begins the record of a tenant, in the transaction that makes the tenant: its first checkpoint is signed.
+pub fn begin(tx: &mut Tx, now: Timestamp) -> Result<(), Error> {
+    let beginning = checkpoint::Checkpoint::beginning(tx.record_key()?, tx.tenant(), now);
+    store::chain::checkpoint_insert(tx, &beginning);
+    Ok(())
 }
 
 /// Records an event in the transaction of what it tells.
@@ -159,7 +202,7 @@ pub struct Filter {
 }
 
 impl Audit {
-    /// Over this database; checkpoints are signed with a key derived from these keys.
+    /// Over this database; signed heads are kept beside the file of these keys.
     pub const fn new(db: Db, clock: Clock, vault: Vault, names: Names) -> Self {
         Self { db, clock, vault, names }
     }
@@ -183,6 +226,11 @@ impl Audit {
     /// How many events are not sealed yet.
     pub async fn unsealed(&self) -> Result<u64, Error> {
         store::unsealed_count(&mut self.db.read_shared().await?).await
+    }
+
+    /// How many events the sealer refuses, since they are gone or none that this server recorded.
+    pub async fn refused(&self) -> Result<u64, Error> {
+        store::refused_count(&mut self.db.read_shared().await?).await
     }
 
     /// How old the oldest event is that is not sealed yet.

@@ -1,13 +1,14 @@
-//! Rows of `audit_event`, `audit_unsealed`, `audit_seal` and `audit_checkpoint`.
+//! Rows of `audit_event` and of `audit_unsealed`, the list of those that wait to be sealed.
 
+pub(super) mod chain;
 pub(super) mod list;
 pub mod uses;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{OnConflict, Query};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use std::collections::HashMap;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{
     ActingClient, AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId,
@@ -24,53 +25,71 @@ impl From<DbErr> for Error {
 
 pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<AuditId, Error> {
     let id = AuditId::new();
+    let tenant = tx.tenant();
+    let mut recorded = AuditEvent {
+        id,
+        at: now,
+        action: event.action.to_owned(),
+        requester: event.actor.requester,
+        client: event.actor.client,
+        subject: event.subject,
+        surface: event.surface.map(|surface| surface.as_str().to_owned()),
+        target: event.target.map(|(kind, id)| (kind.to_owned(), id)),
+        thread: event.thread,
+        turn: event.turn,
+        detail: Value::Object(event.detail),
+        payload: String::new(),
+    };
+    recorded.payload = rules::payload(tenant, &recorded);
+    let mac = rules::event_mac(tx.record_key()?, tenant, id, &recorded.payload);
+    let (target_kind, target_id) = recorded.target.unzip();
     let row = event::ActiveModel {
         id: Set(id.uuid()),
-        tenant_id: Set(tx.tenant().uuid()),
+        tenant_id: Set(tenant.uuid()),
         at: Set(now.micros()),
-        action: Set(event.action.to_owned()),
-        requester_kind: Set(event.actor.requester.kind().to_owned()),
-        requester_id: Set(event.actor.requester.id()),
-        client_kind: Set(event.actor.client.kind().to_owned()),
-        client_id: Set(event.actor.client.id()),
-        subject_kind: Set(event.subject.kind().to_owned()),
-        subject_user_id: Set(event.subject.user().map(|id| id.uuid())),
-        subject_connection_id: Set(event.subject.connection().map(|id| id.uuid())),
-        surface: Set(event.surface.map(|surface| surface.as_str().to_owned())),
-        target_kind: Set(event.target.as_ref().map(|(kind, _)| (*kind).to_owned())),
-        target_id: Set(event.target.as_ref().map(|(_, id)| id.clone())),
-        thread_id: Set(event.thread.map(|id| id.uuid())),
-        turn_id: Set(event.turn.map(|id| id.uuid())),
-        payload: Set(canonical(tx, id, now, event)?),
+        action: Set(recorded.action),
+        requester_kind: Set(recorded.requester.kind().to_owned()),
+        requester_id: Set(recorded.requester.id()),
+        client_kind: Set(recorded.client.kind().to_owned()),
+        client_id: Set(recorded.client.id()),
+        subject_kind: Set(recorded.subject.kind().to_owned()),
+        subject_user_id: Set(recorded.subject.user().map(|id| id.uuid())),
+        subject_connection_id: Set(recorded.subject.connection().map(|id| id.uuid())),
+        surface: Set(recorded.surface),
+        target_kind: Set(target_kind),
+        target_id: Set(target_id),
+        thread_id: Set(recorded.thread.map(|id| id.uuid())),
+        turn_id: Set(recorded.turn.map(|id| id.uuid())),
+        payload: Set(recorded.payload),
+        mac: Set(mac.to_vec()),
     };
-    let waiting = unsealed::ActiveModel { tenant_id: Set(tx.tenant().uuid()), event_id: Set(id.uuid()) };
+    let waiting =
+        unsealed::ActiveModel { tenant_id: Set(tenant.uuid()), event_id: Set(id.uuid()), ..Default::default() };
     tx.insert_deferred(&row);
     tx.insert_deferred(&waiting);
     Ok(id)
 }
 
-/// The event as canonical JSON (RFC 8785): keys sorted, which serde_json's map does, and whole numbers only.
-fn canonical(tx: &Tx, id: AuditId, now: Timestamp, event: Event) -> Result<String, Error> {
-    let mut payload = Map::new();
-    let mut put = |key: &str, value: Value| payload.insert(key.to_owned(), value);
-    put("id", json!(id));
-    put("tenant", json!(tx.tenant()));
-    put("at", json!(now));
-    put("action", json!(event.action));
-    put("requester", json!({ "kind": event.actor.requester.kind(), "id": event.actor.requester.id() }));
-    put("acting_client", json!({ "kind": event.actor.client.kind(), "id": event.actor.client.id() }));
-    put("credential_subject", rules::subject(&event.subject));
-    put("surface", json!(event.surface.map(|surface| surface.as_str())));
-    put("target", json!(event.target.map(|(kind, id)| json!({ "kind": kind, "id": id }))));
-    put("thread_id", json!(event.thread));
-    put("turn_id", json!(event.turn));
-    put("detail", Value::Object(event.detail));
-    Ok(serde_json::to_string(&Value::Object(payload))?)
+/// An event as it is stored, for whoever holds it against its MAC.
+pub(super) struct StoredEvent {
+    pub id: AuditId,
+    pub payload: String,
+    pub mac: Vec<u8>,
+    /// What the columns say; `None` where that is nothing that this code writes.
+    pub event: Option<AuditEvent>,
+}
+
+impl From<event::Model> for StoredEvent {
+    fn from(mut row: event::Model) -> Self {
+        let mac = std::mem::take(&mut row.mac);
+        let payload = row.payload.clone();
+        Self { id: AuditId::from_uuid(row.id), payload, mac, event: recorded(row) }
+    }
 }
 
 /// An event read back; `None` for one that this code did not write.
 fn recorded(row: event::Model) -> Option<AuditEvent> {
-    let payload: Value = serde_json::from_str(&row.payload).unwrap_or(Value::Null);
+    let mut payload: Value = serde_json::from_str(&row.payload).unwrap_or(Value::Null);
     Some(AuditEvent {
         id: AuditId::from_uuid(row.id),
         at: Timestamp::from_micros(row.at),
@@ -82,9 +101,33 @@ fn recorded(row: event::Model) -> Option<AuditEvent> {
         target: row.target_kind.zip(row.target_id),
         thread: row.thread_id.map(ThreadId::from_uuid),
         turn: row.turn_id.map(TurnId::from_uuid),
-        detail: payload.get("detail").cloned().unwrap_or(Value::Null),
+        detail: payload.get_mut("detail").map(Value::take).unwrap_or_default(),
         payload: row.payload,
     })
+}
+
+/// These events of the transaction's tenant, by id; those that are gone are not in it.
+async fn events_by_id(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, StoredEvent>, Error> {
+    let rows = event::Entity::find()
+        .filter(event::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(event::Column::Id.is_in(ids.iter().copied()))
+        .all(tx.orm())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.into())).collect())
+}
+
+/// Ids of events behind this one, in their order.
+pub(super) async fn event_ids(tx: &mut Tx, after: Uuid, count: u64) -> Result<Vec<Uuid>, Error> {
+    Ok(event::Entity::find()
+        .select_only()
+        .column(event::Column::Id)
+        .filter(event::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(event::Column::Id.gt(after))
+        .order_by_asc(event::Column::Id)
+        .limit(count)
+        .into_tuple()
+        .all(tx.orm())
+        .await?)
 }
 
 pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error> {
@@ -92,19 +135,26 @@ pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error
         .select_only()
         .column(unsealed::Column::TenantId)
         .distinct()
+        .filter(unsealed::Column::RefusedAt.is_null())
         .into_tuple()
         .all(tx.orm())
         .await?;
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
+/// How many wait to be sealed.
 pub(super) async fn unsealed_count(tx: &mut Tx) -> Result<u64, Error> {
-    Ok(unsealed::Entity::find().count(tx.orm()).await?)
+    Ok(unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_null()).count(tx.orm()).await?)
+}
+
+/// How many the sealer refuses.
+pub(super) async fn refused_count(tx: &mut Tx) -> Result<u64, Error> {
+    Ok(unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_not_null()).count(tx.orm()).await?)
 }
 
 /// When the oldest event that waits was made, of this tenant or of all, to the millisecond: its id holds the time.
 pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result<Option<Timestamp>, Error> {
-    let mut waiting = unsealed::Entity::find();
+    let mut waiting = unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_null());
     if let Some(tenant) = of {
         waiting = waiting.filter(unsealed::Column::TenantId.eq(tenant.uuid()));
     }
@@ -122,167 +172,74 @@ pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result
     }))
 }
 
-/// Events that wait, oldest first, as id and payload.
-pub(super) async fn unsealed_list(tx: &mut Tx, count: u64) -> Result<Vec<(AuditId, String)>, Error> {
-    let tenant = tx.tenant().uuid();
-    let waiting: Vec<Uuid> = unsealed::Entity::find()
-        .select_only()
-        .column(unsealed::Column::EventId)
-        .filter(unsealed::Column::TenantId.eq(tenant))
+/// An event on the list of those that wait.
+pub(super) struct Waiting {
+    pub id: AuditId,
+    /// Whether the sealer refused it.
+    pub is_refused: bool,
+    /// The event, if it is still there.
+    pub event: Option<StoredEvent>,
+}
+
+/// Events that the sealer has still to look at, oldest first.
+pub(super) async fn unsealed_list(tx: &mut Tx, count: u64) -> Result<Vec<Waiting>, Error> {
+    waiting(tx, unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_null()), count).await
+}
+
+/// Events of the list behind this one, in their order, also those that the sealer refused.
+pub(super) async fn unsealed_list_after(tx: &mut Tx, after: Uuid, count: u64) -> Result<Vec<Waiting>, Error> {
+    waiting(tx, unsealed::Entity::find().filter(unsealed::Column::EventId.gt(after)), count).await
+}
+
+async fn waiting(tx: &mut Tx, which: Select<unsealed::Entity>, count: u64) -> Result<Vec<Waiting>, Error> {
+    let rows = which
+        .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
         .order_by_asc(unsealed::Column::EventId)
         .limit(count)
-        .into_tuple()
         .all(tx.orm())
         .await?;
-    let rows: Vec<(Uuid, String)> = event::Entity::find()
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.event_id).collect();
+    let mut events = events_by_id(tx, &ids).await?;
+    let with_event = |row: unsealed::Model| Waiting {
+        id: AuditId::from_uuid(row.event_id),
+        is_refused: row.refused_at.is_some(),
+        event: events.remove(&row.event_id),
+    };
+    Ok(rows.into_iter().map(with_event).collect())
+}
+
+/// Ids on the list, behind the first and up to the last.
+pub(super) async fn unsealed_ids(tx: &mut Tx, after: Uuid, last: Uuid) -> Result<Vec<Uuid>, Error> {
+    Ok(unsealed::Entity::find()
         .select_only()
-        .columns([event::Column::Id, event::Column::Payload])
-        .filter(event::Column::TenantId.eq(tenant))
-        .filter(event::Column::Id.is_in(waiting))
-        .order_by_asc(event::Column::Id)
+        .column(unsealed::Column::EventId)
+        .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(unsealed::Column::EventId.gt(after))
+        .filter(unsealed::Column::EventId.lte(last))
         .into_tuple()
         .all(tx.orm())
-        .await?;
-    Ok(rows.into_iter().map(|(id, payload)| (AuditId::from_uuid(id), payload)).collect())
+        .await?)
 }
 
-/// One link to add to the chain.
-pub(super) struct NewSeal {
-    pub sequence: i64,
-    pub event: AuditId,
-    pub previous: Vec<u8>,
-    pub hash: Vec<u8>,
-}
-
-pub(super) async fn seal_head(tx: &mut Tx) -> Result<Option<(i64, Vec<u8>)>, Error> {
-    let head = seal::Entity::find()
-        .filter(seal::Column::TenantId.eq(tx.tenant().uuid()))
-        .order_by_desc(seal::Column::Sequence)
-        .one(tx.orm())
-        .await?;
-    Ok(head.map(|row| (row.sequence, row.hash)))
-}
-
-/// Adds the links and takes their events off the list of those that wait.
-pub(super) async fn seals_insert(tx: &mut Tx, seals: Vec<NewSeal>, now: Timestamp) -> Result<(), Error> {
-    let tenant = tx.tenant().uuid();
-    let events: Vec<Uuid> = seals.iter().map(|new| new.event.uuid()).collect();
-    let rows = seals.into_iter().map(|new| seal::ActiveModel {
-        id: Set(Uuid::now_v7()),
-        tenant_id: Set(tenant),
-        sequence: Set(new.sequence),
-        event_id: Set(new.event.uuid()),
-        previous_hash: Set(new.previous),
-        hash: Set(new.hash),
-        sealed_at: Set(now.micros()),
-    });
-    seal::Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
-    unsealed::Entity::delete_many()
-        .filter(unsealed::Column::TenantId.eq(tenant))
-        .filter(unsealed::Column::EventId.is_in(events))
+/// Keeps these events from being looked at again (with a time), or lets the sealer look once more.
+pub(super) async fn unsealed_update(tx: &mut Tx, ids: &[AuditId], refused_at: Option<Timestamp>) -> Result<(), Error> {
+    unsealed::Entity::update_many()
+        .col_expr(unsealed::Column::RefusedAt, Expr::value(refused_at.map(Timestamp::micros)))
+        .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(unsealed::Column::EventId.is_in(ids.iter().map(|id| id.uuid())))
         .exec(tx.orm())
         .await?;
     Ok(())
 }
 
-/// One link of the chain with its event, if that is still there.
-pub(super) struct Link {
-    pub sequence: i64,
-    pub event_id: AuditId,
-    pub previous: Vec<u8>,
-    pub hash: Vec<u8>,
-    pub event: Option<AuditEvent>,
-}
-
-/// Links after `after`, in order.
-pub(super) async fn seal_list(tx: &mut Tx, after: i64, count: u64) -> Result<Vec<Link>, Error> {
-    let tenant = tx.tenant().uuid();
-    let seals = seal::Entity::find()
-        .filter(seal::Column::TenantId.eq(tenant))
-        .filter(seal::Column::Sequence.gt(after))
-        .order_by_asc(seal::Column::Sequence)
-        .limit(count)
-        .all(tx.orm())
+/// Takes these events off the list.
+pub(super) async fn unsealed_delete(tx: &mut Tx, ids: &[AuditId]) -> Result<(), Error> {
+    unsealed::Entity::delete_many()
+        .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(unsealed::Column::EventId.is_in(ids.iter().map(|id| id.uuid())))
+        .exec(tx.orm())
         .await?;
-    let ids: Vec<Uuid> = seals.iter().map(|seal| seal.event_id).collect();
-    let events = event::Entity::find()
-        .filter(event::Column::TenantId.eq(tenant))
-        .filter(event::Column::Id.is_in(ids))
-        .all(tx.orm())
-        .await?;
-    let mut events: std::collections::HashMap<Uuid, event::Model> =
-        events.into_iter().map(|event| (event.id, event)).collect();
-    Ok(seals
-        .into_iter()
-        .map(|seal| Link {
-            sequence: seal.sequence,
-            event_id: AuditId::from_uuid(seal.event_id),
-            previous: seal.previous_hash,
-            hash: seal.hash,
-            event: events.remove(&seal.event_id).and_then(recorded),
-        })
-        .collect())
-}
-
-/// Events that are neither sealed nor waiting, at most 100.
-pub(super) async fn event_list_unsealed(tx: &mut Tx) -> Result<Vec<AuditId>, Error> {
-    let tenant = tx.tenant().uuid();
-    let sealed = Query::select().column(seal::Column::EventId).from(seal::Entity).to_owned();
-    let waiting = Query::select().column(unsealed::Column::EventId).from(unsealed::Entity).to_owned();
-    let ids: Vec<Uuid> = event::Entity::find()
-        .select_only()
-        .column(event::Column::Id)
-        .filter(event::Column::TenantId.eq(tenant))
-        .filter(event::Column::Id.not_in_subquery(sealed))
-        .filter(event::Column::Id.not_in_subquery(waiting))
-        .order_by_asc(event::Column::Id)
-        .limit(100)
-        .into_tuple()
-        .all(tx.orm())
-        .await?;
-    Ok(ids.into_iter().map(AuditId::from_uuid).collect())
-}
-
-/// Up to where the last checkpoint goes.
-pub(super) async fn checkpoint_last(tx: &mut Tx) -> Result<Option<i64>, Error> {
-    Ok(checkpoint::Entity::find()
-        .select_only()
-        .column(checkpoint::Column::Sequence)
-        .filter(checkpoint::Column::TenantId.eq(tx.tenant().uuid()))
-        .order_by_desc(checkpoint::Column::Sequence)
-        .into_tuple()
-        .one(tx.orm())
-        .await?)
-}
-
-/// False where this sequence has a checkpoint already.
-pub(super) async fn checkpoint_insert(
-    tx: &mut Tx,
-    sequence: i64,
-    head: &[u8],
-    now: Timestamp,
-    signature: &[u8],
-) -> Result<bool, Error> {
-    let row = checkpoint::ActiveModel {
-        id: Set(Uuid::now_v7()),
-        tenant_id: Set(tx.tenant().uuid()),
-        sequence: Set(sequence),
-        head: Set(head.to_vec()),
-        at: Set(now.micros()),
-        signature: Set(signature.to_vec()),
-    };
-    let kept =
-        OnConflict::columns([checkpoint::Column::TenantId, checkpoint::Column::Sequence]).do_nothing().to_owned();
-    let insert = checkpoint::Entity::insert(row).on_conflict(kept);
-    Ok(insert.exec_without_returning(tx.orm()).await? == 1)
-}
-
-pub(super) async fn checkpoint_list(tx: &mut Tx) -> Result<Vec<checkpoint::Model>, Error> {
-    Ok(checkpoint::Entity::find()
-        .filter(checkpoint::Column::TenantId.eq(tx.tenant().uuid()))
-        .order_by_asc(checkpoint::Column::Sequence)
-        .all(tx.orm())
-        .await?)
+    Ok(())
 }
 
 mod event {
@@ -309,6 +266,7 @@ mod event {
         pub thread_id: Option<Uuid>,
         pub turn_id: Option<Uuid>,
         pub payload: String,
+        pub mac: Vec<u8>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -327,49 +285,7 @@ mod unsealed {
         pub tenant_id: Uuid,
         #[sea_orm(primary_key, auto_increment = false)]
         pub event_id: Uuid,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod seal {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "audit_seal")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub sequence: i64,
-        pub event_id: Uuid,
-        pub previous_hash: Vec<u8>,
-        pub hash: Vec<u8>,
-        pub sealed_at: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-pub(super) mod checkpoint {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "audit_checkpoint")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub tenant_id: Uuid,
-        pub sequence: i64,
-        pub head: Vec<u8>,
-        pub at: i64,
-        pub signature: Vec<u8>,
+        pub refused_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::people::{ONLY_ANAS, TOOL_LINE, Who, field, items, must};
 use super::{Check, Error, Fact};
+use crate::audit::{Checkpoints, Evidence};
 use crate::demo::seed::text;
 use crate::demo::{ACCESS_TOKEN_LIFE, at};
 
@@ -285,7 +286,9 @@ impl Check<'_> {
             Ok(audit.sealing_behind().await.map_err(failed)?.is_zero().then_some(()))
         })
         .await?;
-        let verified = audit.verify(tenant, "").await.map_err(failed)?;
+        let heads = audit.heads().await.map_err(failed)?;
+        let evidence = Evidence { heads: &heads, checkpoints: &Checkpoints::default() };
+        let verified = audit.verify(tenant, &evidence, |_| {}).await.map_err(failed)?;
         must(verified.findings.is_empty(), || format!("the record does not hold: {:?}", verified.findings))?;
         must(verified.links > 0, || "the record is empty".to_owned())?;
         let server = json!({ "kind": "system", "id": "server", "name": "the server" });

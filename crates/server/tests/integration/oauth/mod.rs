@@ -114,6 +114,7 @@ impl OauthFixture {
         migrate(&db).await.unwrap();
         let clock = Clock::system();
         let vault = Vault::in_memory().unwrap();
+        let db = db.with_record_key(vault.record_key());
         let (access, credentials, oauth) = slices(&db, &clock, &vault);
         let issuer = Issuer::start().await;
         issuer.set(change);
@@ -306,6 +307,7 @@ async fn open(url: &str) -> Db {
 }
 
 fn slices(db: &Db, clock: &Clock, vault: &Vault) -> (Access, Credentials, Oauth) {
+    let db = &db.clone().with_record_key(vault.record_key());
     let credentials = Credentials::new(db.clone(), clock.clone(), vault.clone());
     let outbound = Outbound::new(Policy { allow_loopback: true, ..Policy::default() }).unwrap();
     let public_url = url::Url::parse("https://work.acme.test").unwrap();

@@ -1,0 +1,82 @@
+//! Accepting the database as it is: an operator's way out after an older database was put in place on purpose.
+//!
+//! Invariant: only what a restore leaves is accepted, a record that ends earlier and a list of what waits that fits no
+//! events. A record that was changed is not made right by it. That it was accepted is itself an event of the record.
+
+use thinkwork_primitives::{Actor, TenantId};
+use uuid::Uuid;
+
+use super::verify::{Evidence, Finding};
+use super::{Audit, Checkpoints, Error, Event, Heads, record, store};
+
+/// Rows looked at in one transaction.
+const BATCH: u64 = 500;
+
+/// What was accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Up to where the record was signed, as it was kept beside the key file.
+    pub kept: Option<i64>,
+    /// Up to where it is signed now.
+    pub sequence: i64,
+    /// How many events waited to be sealed and were gone.
+    pub gone: u64,
+}
+
+impl Audit {
+    /// Accepts the record of this tenant as the database has it.
+    ///
+    /// # Errors
+    /// [`Error::NotAcceptable`] where something else is wrong with it.
+    pub async fn accept(&self, tenant: TenantId) -> Result<Accepted, Error> {
+        let heads = self.heads().await?;
+        let kept = heads.get(tenant).map(|kept| kept.sequence);
+        // Held against itself alone; what was kept is what an older database does not have.
+        let evidence = Evidence { heads: &Heads::none(heads.read_at), checkpoints: &Checkpoints::default() };
+        let verified = self.verify(tenant, &evidence, |_| {}).await?;
+        let is_left_by_a_restore =
+            |found: &Finding| matches!(found, Finding::NoKeptHead | Finding::WaitingGone(_) | Finding::HeldBack(_));
+        if let Some(finding) = verified.findings.into_iter().find(|found| !is_left_by_a_restore(found)) {
+            return Err(Error::NotAcceptable { tenant, finding });
+        }
+        let gone = self.clear_waiting(tenant).await?;
+        let mut tx = self.db.write(tenant).await?;
+        let last = store::chain::checkpoint_last(&mut tx).await?;
+        let last = last.ok_or(Error::NotAcceptable { tenant, finding: Finding::NoBeginning })?;
+        let sequence = last.sequence;
+        let event = Event::by(Actor::server(), "audit.accepted").on("tenant", tenant).detail("sequence", sequence);
+        record(&mut tx, self.clock.now(), event.detail("kept_sequence", kept).detail("events_gone", gone))?;
+        tx.commit().await?;
+        self.change_heads(move |heads| heads.set(last)).await?;
+        Ok(Accepted { kept, sequence, gone })
+    }
+
+    /// Forgets the kept head of a tenant that the database does not have. Returns up to where its record was signed; `None`
+    /// where no head of it was kept.
+    ///
+    /// # Errors
+    /// The file's.
+    pub async fn accept_without(&self, tenant: TenantId) -> Result<Option<i64>, Error> {
+        let removed = self.change_heads(move |heads| heads.remove(tenant)).await?;
+        Ok(removed.map(|head| head.sequence))
+    }
+
+    /// Takes off the list of what waits the events that are gone, and lets the sealer look at the others once more.
+    async fn clear_waiting(&self, tenant: TenantId) -> Result<u64, Error> {
+        let mut after = Uuid::nil();
+        let mut gone = 0_u64;
+        loop {
+            let mut tx = self.db.write(tenant).await?;
+            let waiting = store::unsealed_list_after(&mut tx, after, BATCH).await?;
+            let Some(last) = waiting.last() else { return Ok(gone) };
+            after = last.id.uuid();
+            let (there, absent): (Vec<_>, Vec<_>) = waiting.iter().partition(|event| event.event.is_some());
+            let absent: Vec<_> = absent.iter().map(|event| event.id).collect();
+            let held_back: Vec<_> = there.iter().filter(|event| event.is_refused).map(|event| event.id).collect();
+            store::unsealed_delete(&mut tx, &absent).await?;
+            store::unsealed_update(&mut tx, &held_back, None).await?;
+            tx.commit().await?;
+            gone = gone.saturating_add(u64::try_from(absent.len()).unwrap_or(u64::MAX));
+        }
+    }
+}
