@@ -20,6 +20,10 @@ use crate::edge::ApiError;
 /// How many seconds sealing may lie behind before the server says it is not ready.
 const SEALING_SECONDS_MAX: u64 = 60;
 
+/// What to do when it does.
+const SEALING_ADVICE: &str = "The audit record is not being sealed. Check that a worker runs and what its log says under \
+                              \"the audit record is not sealed any further\"; thinkwork audit verify names what is wrong.";
+
 /// How long an answer stands: anybody may ask, and some of what is asked for is counted row by row.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -76,7 +80,11 @@ async fn checked(app: &App) -> (StatusCode, Value) {
     let standing = app.loops.standing().into_iter().map(|name| format!("loop_{name}"));
     let problems: Vec<String> = failed.chain(standing).collect();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, json!({ "ready": problems.is_empty(), "problems": problems }))
+    let mut answer = json!({ "ready": problems.is_empty(), "problems": problems });
+    if is_behind {
+        answer["advice"] = json!(SEALING_ADVICE);
+    }
+    (status, answer)
 }
 
 /// Whether a check failed; why is for the log.

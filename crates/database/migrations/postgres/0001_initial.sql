@@ -230,10 +230,16 @@ FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TABLE audit_unsealed (
   tenant_id UUID NOT NULL,
   event_id UUID NOT NULL,
-  -- Since when the sealer refuses it: the event is gone, or is none that we recorded.
-  refused_at BIGINT,
   PRIMARY KEY (tenant_id, event_id),
   FOREIGN KEY (tenant_id, event_id) REFERENCES audit_event (tenant_id, id)
+);
+
+-- What was taken off that list without being chained, and since when: the event is gone, or is none that we recorded.
+CREATE TABLE audit_refused (
+  tenant_id UUID NOT NULL,
+  event_id UUID NOT NULL,
+  refused_at BIGINT NOT NULL,
+  PRIMARY KEY (tenant_id, event_id)
 );
 
 -- The chain over the events. It has no key to them: that an event is gone is what its verification finds out.
@@ -788,7 +794,7 @@ CREATE UNIQUE INDEX mcp_tool_unique_name ON mcp_tool (tenant_id, mcp_server_id, 
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
   tenant, route, job, quota, intake_event, text_search, user_account, session, token, invitation, idempotency_key,
-  audit_unsealed, credential, credential_version, key_check, oauth_client, oauth_flow, connection, space, space_member,
+  audit_unsealed, audit_refused, credential, credential_version, key_check, oauth_client, oauth_flow, connection, space, space_member,
   space_tool_source, thread, message, turn, step, thread_event, agent, webhook, delivery, delivery_envelope,
   mcp_server, mcp_tool
 TO thinkwork_app;
@@ -802,7 +808,7 @@ GRANT SELECT ON _sqlx_migrations TO thinkwork_app;
 GRANT SELECT, INSERT ON audit_event, audit_seal, audit_checkpoint TO thinkwork_app;
 
 -- A tenant's rows exist only for a transaction that names the tenant, even for the owner. The tables without a policy
--- (tenant, route, job, quota, intake_event, audit_unsealed, key_check) hold nothing that a worker of any
+-- (tenant, route, job, quota, intake_event, audit_unsealed, audit_refused, key_check) hold nothing that a worker of any
 -- tenant could not see.
 DO $$
 DECLARE

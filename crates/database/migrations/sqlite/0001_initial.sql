@@ -227,10 +227,16 @@ BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END;
 CREATE TABLE audit_unsealed (
   tenant_id BLOB NOT NULL,
   event_id BLOB NOT NULL,
-  -- Since when the sealer refuses it: the event is gone, or is none that we recorded.
-  refused_at BIGINT,
   PRIMARY KEY (tenant_id, event_id),
   FOREIGN KEY (tenant_id, event_id) REFERENCES audit_event (tenant_id, id)
+) WITHOUT ROWID;
+
+-- What was taken off that list without being chained, and since when: the event is gone, or is none that we recorded.
+CREATE TABLE audit_refused (
+  tenant_id BLOB NOT NULL,
+  event_id BLOB NOT NULL,
+  refused_at BIGINT NOT NULL,
+  PRIMARY KEY (tenant_id, event_id)
 ) WITHOUT ROWID;
 
 -- The chain over the events. It has no key to them: that an event is gone is what its verification finds out.

@@ -159,7 +159,7 @@ pub async fn check_row_security(db: &Db) -> Result<(), Error> {
     let sql = "SELECT c.relname AS name FROM pg_class c
                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
                WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
-                 AND c.relname NOT IN ('route', 'job', 'intake_event', 'audit_unsealed')
+                 AND c.relname NOT IN ('route', 'job', 'intake_event', 'audit_unsealed', 'audit_refused')
                  AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
     let statements = db.statements().await?;
     let first = async |sql| {

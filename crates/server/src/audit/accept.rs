@@ -61,22 +61,35 @@ impl Audit {
         Ok(removed.map(|head| head.sequence))
     }
 
-    /// Takes off the list of what waits the events that are gone, and lets the sealer look at the others once more.
+    /// Forgets the events that wait or were refused and are gone, and lets the sealer look at the others once more.
     async fn clear_waiting(&self, tenant: TenantId) -> Result<u64, Error> {
-        let mut after = Uuid::nil();
         let mut gone = 0_u64;
+        let mut after = Uuid::nil();
         loop {
             let mut tx = self.db.write(tenant).await?;
-            let waiting = store::unsealed_list_after(&mut tx, after, BATCH).await?;
-            let Some(last) = waiting.last() else { return Ok(gone) };
+            let waiting = store::unsealed_list(&mut tx, after, BATCH).await?;
+            let Some(last) = waiting.last() else { break };
             after = last.id.uuid();
-            let (there, absent): (Vec<_>, Vec<_>) = waiting.iter().partition(|event| event.event.is_some());
-            let absent: Vec<_> = absent.iter().map(|event| event.id).collect();
-            let held_back: Vec<_> = there.iter().filter(|event| event.is_refused).map(|event| event.id).collect();
+            let absent: Vec<_> = waiting.iter().filter(|event| event.event.is_none()).map(|event| event.id).collect();
             store::unsealed_delete(&mut tx, &absent).await?;
-            store::unsealed_update(&mut tx, &held_back, None).await?;
             tx.commit().await?;
             gone = gone.saturating_add(u64::try_from(absent.len()).unwrap_or(u64::MAX));
+        }
+        loop {
+            let mut tx = self.db.write(tenant).await?;
+            let refused = store::refused_list(&mut tx, Uuid::nil(), BATCH).await?;
+            if refused.is_empty() {
+                return Ok(gone);
+            }
+            let all: Vec<_> = refused.iter().map(|event| event.id).collect();
+            store::refused_delete(&mut tx, &all).await?;
+            for event in refused {
+                match event.event {
+                    Some(_) => store::unsealed_insert(&mut tx, event.id),
+                    None => gone = gone.saturating_add(1),
+                }
+            }
+            tx.commit().await?;
         }
     }
 }

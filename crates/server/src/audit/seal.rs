@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thinkwork_primitives::{Chain, TenantId, Timestamp, crypto};
+use uuid::Uuid;
 
 use super::chain::{self, Position};
 use super::checkpoint::Checkpoint;
@@ -83,10 +84,11 @@ impl Sealer {
                 later.push(head);
             }
         }
+        // Also where they cannot be kept: trying that each second would sign each second.
+        *lock(&self.signed_at) = Some(self.audit.clock.uptime());
         if !later.is_empty() {
             self.audit.change_heads(|heads| later.into_iter().for_each(|head| heads.advance(head))).await?;
         }
-        *lock(&self.signed_at) = Some(self.audit.clock.uptime());
         Ok(())
     }
 
@@ -110,7 +112,7 @@ impl Sealer {
     async fn seal(&self, tenant: TenantId) -> Result<bool, Error> {
         let head = self.head(tenant).await?;
         let mut tx = self.audit.db.read(tenant).await?;
-        let waiting = store::unsealed_list(&mut tx, BATCH).await?;
+        let waiting = store::unsealed_list(&mut tx, Uuid::nil(), BATCH).await?;
         let key = tx.record_key()?.clone();
         drop(tx);
         let more = u64::try_from(waiting.len()).is_ok_and(|found| found >= BATCH);
@@ -144,7 +146,8 @@ impl Sealer {
             store::unsealed_delete(&mut tx, &sealed).await?;
         }
         if !refused.is_empty() {
-            store::unsealed_update(&mut tx, &refused, Some(now)).await?;
+            store::refused_insert(&mut tx, &refused, now).await?;
+            store::unsealed_delete(&mut tx, &refused).await?;
         }
         tx.commit().await?;
         lock(&self.known).insert(tenant, position);

@@ -1,4 +1,5 @@
-//! Rows of `audit_event` and of `audit_unsealed`, the list of those that wait to be sealed.
+//! Rows of `audit_event`, of `audit_unsealed`, the list of those that wait to be sealed, and of `audit_refused`, those that
+//! the sealer does not seal.
 
 pub(super) mod chain;
 pub(super) mod list;
@@ -6,6 +7,7 @@ pub mod uses;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -63,8 +65,7 @@ pub(super) fn event_insert(tx: &mut Tx, now: Timestamp, event: Event) -> Result<
         payload: Set(recorded.payload),
         mac: Set(mac.to_vec()),
     };
-    let waiting =
-        unsealed::ActiveModel { tenant_id: Set(tenant.uuid()), event_id: Set(id.uuid()), ..Default::default() };
+    let waiting = unsealed::ActiveModel { tenant_id: Set(tenant.uuid()), event_id: Set(id.uuid()) };
     tx.insert_deferred(&row);
     tx.insert_deferred(&waiting);
     Ok(id)
@@ -135,7 +136,6 @@ pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error
         .select_only()
         .column(unsealed::Column::TenantId)
         .distinct()
-        .filter(unsealed::Column::RefusedAt.is_null())
         .into_tuple()
         .all(tx.orm())
         .await?;
@@ -144,17 +144,17 @@ pub(super) async fn unsealed_tenants(tx: &mut Tx) -> Result<Vec<TenantId>, Error
 
 /// How many wait to be sealed.
 pub(super) async fn unsealed_count(tx: &mut Tx) -> Result<u64, Error> {
-    Ok(unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_null()).count(tx.orm()).await?)
+    Ok(unsealed::Entity::find().count(tx.orm()).await?)
 }
 
 /// How many the sealer refuses.
 pub(super) async fn refused_count(tx: &mut Tx) -> Result<u64, Error> {
-    Ok(unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_not_null()).count(tx.orm()).await?)
+    Ok(refused::Entity::find().count(tx.orm()).await?)
 }
 
 /// When the oldest event that waits was made, of this tenant or of all, to the millisecond: its id holds the time.
 pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result<Option<Timestamp>, Error> {
-    let mut waiting = unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_null());
+    let mut waiting = unsealed::Entity::find();
     if let Some(tenant) = of {
         waiting = waiting.filter(unsealed::Column::TenantId.eq(tenant.uuid()));
     }
@@ -172,67 +172,35 @@ pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result
     }))
 }
 
-/// An event on the list of those that wait.
+/// An event that waits to be sealed, or was refused.
 pub(super) struct Waiting {
     pub id: AuditId,
-    /// Whether the sealer refused it.
-    pub is_refused: bool,
     /// The event, if it is still there.
     pub event: Option<StoredEvent>,
 }
 
-/// Events that the sealer has still to look at, oldest first.
-pub(super) async fn unsealed_list(tx: &mut Tx, count: u64) -> Result<Vec<Waiting>, Error> {
-    waiting(tx, unsealed::Entity::find().filter(unsealed::Column::RefusedAt.is_null()), count).await
+/// Events that wait, behind this one, oldest first.
+pub(super) async fn unsealed_list(tx: &mut Tx, after: Uuid, count: u64) -> Result<Vec<Waiting>, Error> {
+    let ids = unsealed_ids(tx, after, Uuid::max(), count).await?;
+    with_events(tx, ids).await
 }
 
-/// Events of the list behind this one, in their order, also those that the sealer refused.
-pub(super) async fn unsealed_list_after(tx: &mut Tx, after: Uuid, count: u64) -> Result<Vec<Waiting>, Error> {
-    waiting(tx, unsealed::Entity::find().filter(unsealed::Column::EventId.gt(after)), count).await
-}
-
-async fn waiting(tx: &mut Tx, which: Select<unsealed::Entity>, count: u64) -> Result<Vec<Waiting>, Error> {
-    let rows = which
-        .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
-        .order_by_asc(unsealed::Column::EventId)
-        .limit(count)
-        .all(tx.orm())
-        .await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.event_id).collect();
-    let mut events = events_by_id(tx, &ids).await?;
-    let with_event = |row: unsealed::Model| Waiting {
-        id: AuditId::from_uuid(row.event_id),
-        is_refused: row.refused_at.is_some(),
-        event: events.remove(&row.event_id),
-    };
-    Ok(rows.into_iter().map(with_event).collect())
-}
-
-/// Ids on the list, behind the first and up to the last.
-pub(super) async fn unsealed_ids(tx: &mut Tx, after: Uuid, last: Uuid) -> Result<Vec<Uuid>, Error> {
+/// Ids of events that wait, behind the first and up to the last, in their order.
+pub(super) async fn unsealed_ids(tx: &mut Tx, after: Uuid, last: Uuid, count: u64) -> Result<Vec<Uuid>, Error> {
     Ok(unsealed::Entity::find()
         .select_only()
         .column(unsealed::Column::EventId)
         .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(unsealed::Column::EventId.gt(after))
         .filter(unsealed::Column::EventId.lte(last))
+        .order_by_asc(unsealed::Column::EventId)
+        .limit(count)
         .into_tuple()
         .all(tx.orm())
         .await?)
 }
 
-/// Keeps these events from being looked at again (with a time), or lets the sealer look once more.
-pub(super) async fn unsealed_update(tx: &mut Tx, ids: &[AuditId], refused_at: Option<Timestamp>) -> Result<(), Error> {
-    unsealed::Entity::update_many()
-        .col_expr(unsealed::Column::RefusedAt, Expr::value(refused_at.map(Timestamp::micros)))
-        .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(unsealed::Column::EventId.is_in(ids.iter().map(|id| id.uuid())))
-        .exec(tx.orm())
-        .await?;
-    Ok(())
-}
-
-/// Takes these events off the list.
+/// Takes these events off the list of those that wait.
 pub(super) async fn unsealed_delete(tx: &mut Tx, ids: &[AuditId]) -> Result<(), Error> {
     unsealed::Entity::delete_many()
         .filter(unsealed::Column::TenantId.eq(tx.tenant().uuid()))
@@ -240,6 +208,62 @@ pub(super) async fn unsealed_delete(tx: &mut Tx, ids: &[AuditId]) -> Result<(), 
         .exec(tx.orm())
         .await?;
     Ok(())
+}
+
+/// Puts an event that was refused back on the list of those that wait.
+pub(super) fn unsealed_insert(tx: &mut Tx, id: AuditId) {
+    let waiting = unsealed::ActiveModel { tenant_id: Set(tx.tenant().uuid()), event_id: Set(id.uuid()) };
+    tx.insert_deferred(&waiting);
+}
+
+/// Events that were refused, behind this one, oldest first.
+pub(super) async fn refused_list(tx: &mut Tx, after: Uuid, count: u64) -> Result<Vec<Waiting>, Error> {
+    let ids = refused_ids(tx, after, Uuid::max(), count).await?;
+    with_events(tx, ids).await
+}
+
+/// Ids of events that were refused, behind the first and up to the last, in their order.
+pub(super) async fn refused_ids(tx: &mut Tx, after: Uuid, last: Uuid, count: u64) -> Result<Vec<Uuid>, Error> {
+    Ok(refused::Entity::find()
+        .select_only()
+        .column(refused::Column::EventId)
+        .filter(refused::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(refused::Column::EventId.gt(after))
+        .filter(refused::Column::EventId.lte(last))
+        .order_by_asc(refused::Column::EventId)
+        .limit(count)
+        .into_tuple()
+        .all(tx.orm())
+        .await?)
+}
+
+/// Notes that these events are refused.
+pub(super) async fn refused_insert(tx: &mut Tx, ids: &[AuditId], now: Timestamp) -> Result<(), Error> {
+    let tenant = tx.tenant().uuid();
+    let rows = ids.iter().map(|id| refused::ActiveModel {
+        tenant_id: Set(tenant),
+        event_id: Set(id.uuid()),
+        refused_at: Set(now.micros()),
+    });
+    // Whoever put one on the list again is told so once.
+    let noted = OnConflict::columns([refused::Column::TenantId, refused::Column::EventId]).do_nothing().to_owned();
+    refused::Entity::insert_many(rows).on_conflict(noted).exec_without_returning(tx.orm()).await?;
+    Ok(())
+}
+
+/// Forgets that these events were refused.
+pub(super) async fn refused_delete(tx: &mut Tx, ids: &[AuditId]) -> Result<(), Error> {
+    refused::Entity::delete_many()
+        .filter(refused::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(refused::Column::EventId.is_in(ids.iter().map(|id| id.uuid())))
+        .exec(tx.orm())
+        .await?;
+    Ok(())
+}
+
+async fn with_events(tx: &mut Tx, ids: Vec<Uuid>) -> Result<Vec<Waiting>, Error> {
+    let mut events = events_by_id(tx, &ids).await?;
+    Ok(ids.into_iter().map(|id| Waiting { id: AuditId::from_uuid(id), event: events.remove(&id) }).collect())
 }
 
 mod event {
@@ -285,7 +309,25 @@ mod unsealed {
         pub tenant_id: Uuid,
         #[sea_orm(primary_key, auto_increment = false)]
         pub event_id: Uuid,
-        pub refused_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod refused {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_refused")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub tenant_id: Uuid,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub event_id: Uuid,
+        pub refused_at: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -248,17 +248,29 @@ impl Audit {
         }
     }
 
-    /// Looks at the events that wait to be sealed.
+    /// Looks at the events that wait to be sealed, and at those that the sealer refused.
     async fn verify_waiting(&self, tenant: TenantId, verified: &mut Verified) -> Result<(), Error> {
+        let key = self.db.read(tenant).await?.record_key()?.clone();
         let mut after = Uuid::nil();
         loop {
             let mut tx = self.db.read(tenant).await?;
-            let key = tx.record_key()?.clone();
-            let waiting = store::unsealed_list_after(&mut tx, after, BATCH).await?;
+            let waiting = store::unsealed_list(&mut tx, after, BATCH).await?;
             drop(tx);
-            let Some(last) = waiting.last() else { return Ok(()) };
+            let Some(last) = waiting.last() else { break };
             after = last.id.uuid();
             waiting.iter().filter_map(|event| check_waiting(&key, tenant, event)).for_each(|found| verified.add(found));
+        }
+        after = Uuid::nil();
+        loop {
+            let mut tx = self.db.read(tenant).await?;
+            let refused = store::refused_list(&mut tx, after, BATCH).await?;
+            drop(tx);
+            let Some(last) = refused.last() else { return Ok(()) };
+            after = last.id.uuid();
+            for event in &refused {
+                let found = check_waiting(&key, tenant, event).unwrap_or(Finding::HeldBack(event.id));
+                verified.add(found);
+            }
         }
     }
 
@@ -270,10 +282,11 @@ impl Audit {
             let events = store::event_ids(&mut tx, after, IDS_AT_ONCE).await?;
             let Some(last) = events.last().copied() else { return Ok(()) };
             // In this order: an event that is sealed meanwhile is off the list only once it is in the chain.
-            let waiting = store::unsealed_ids(&mut tx, after, last).await?;
+            let waiting = store::unsealed_ids(&mut tx, after, last, IDS_AT_ONCE).await?;
+            let refused = store::refused_ids(&mut tx, after, last, IDS_AT_ONCE).await?;
             let sealed = store::chain::sealed_ids(&mut tx, after, last).await?;
             drop(tx);
-            let known: HashSet<Uuid> = waiting.into_iter().chain(sealed).collect();
+            let known: HashSet<Uuid> = waiting.into_iter().chain(refused).chain(sealed).collect();
             let strangers = events.into_iter().filter(|id| !known.contains(id)).map(AuditId::from_uuid);
             strangers.for_each(|id| verified.add(Finding::Unsealed(id)));
             after = last;
@@ -286,7 +299,6 @@ fn check_waiting(key: &RecordKey, tenant: TenantId, waiting: &store::Waiting) ->
     match &waiting.event {
         None => Some(Finding::WaitingGone(waiting.id)),
         Some(event) if !rules::is_ours(key, tenant, event) => Some(Finding::Forged(waiting.id)),
-        Some(_) if waiting.is_refused => Some(Finding::HeldBack(waiting.id)),
         Some(_) => None,
     }
 }

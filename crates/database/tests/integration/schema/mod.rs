@@ -8,7 +8,7 @@ use thinkwork_database::{Error, schema};
 use crate::harness::{connect, fresh_url, on_postgres, open};
 
 /// Tables with a tenant column that belong to no tenant: workers claim and look up in them for all.
-const SHARED: [&str; 4] = ["audit_unsealed", "intake_event", "job", "route"];
+const SHARED: [&str; 5] = ["audit_refused", "audit_unsealed", "intake_event", "job", "route"];
 
 /// A fresh database that holds what the migrations make.
 async fn migrated(folder: &tempfile::TempDir) -> String {
