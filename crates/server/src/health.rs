@@ -80,10 +80,12 @@ async fn checked(app: &App) -> (StatusCode, Value) {
     let standing = app.loops.standing().into_iter().map(|name| format!("loop_{name}"));
     let problems: Vec<String> = failed.chain(standing).collect();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut answer = json!({ "ready": problems.is_empty(), "problems": problems });
-    if is_behind {
-        answer["advice"] = json!(SEALING_ADVICE);
-    }
+    let ready = problems.is_empty();
+    let answer = if is_behind {
+        json!({ "ready": ready, "problems": problems, "advice": SEALING_ADVICE })
+    } else {
+        json!({ "ready": ready, "problems": problems })
+    };
     (status, answer)
 }
 

@@ -59,11 +59,15 @@ struct AuditEventResponse {
     turn_id: Option<String>,
     /// What else is known, by the kind of action; never a secret.
     detail: Value,
+    /// Whether it is shown as it was recorded; false: somebody changed the database, see `thinkwork audit verify`.
+    #[schema(example = true)]
+    authentic: bool,
 }
 
 impl AuditEventResponse {
-    fn new(event: AuditEvent, names: &NameMap) -> Self {
+    fn new(event: AuditEvent, names: &NameMap, changed: &[AuditId]) -> Self {
         Self {
+            authentic: !changed.contains(&event.id),
             id: event.id,
             at: event.at,
             action: event.action,
@@ -138,7 +142,7 @@ async fn list(
     let page = audit.list(&mut tx, &filter, paging.limit, after).await?;
     let clients: Vec<_> = page.events.iter().map(|event| event.client).collect();
     let names = audit.names.of_clients(&mut tx, &clients).await?;
-    let items = page.events.into_iter().map(|event| AuditEventResponse::new(event, &names)).collect();
+    let items = page.events.into_iter().map(|event| AuditEventResponse::new(event, &names, &page.changed)).collect();
     Ok(Json(List { items, next: page.next.map(|(at, id)| time_cursor(at, id)) }))
 }
 

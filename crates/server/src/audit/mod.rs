@@ -183,6 +183,8 @@ pub type EventCursor = (Timestamp, AuditId);
 pub struct EventPage {
     /// What it shows. A filter that no index serves may leave a page short, or empty, though there is a next one.
     pub events: Vec<AuditEvent>,
+    /// Those of them that are not as this server recorded them: somebody changed the database.
+    pub changed: Vec<AuditId>,
     /// Where the next one begins; `None` on the last.
     pub next: Option<EventCursor>,
 }

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use thinkwork_primitives::{ActingClient, CredentialSubject, Requester, UserId};
+use thinkwork_primitives::{ActingClient, AuditId, CredentialSubject, Requester, UserId};
 
 use super::http::AuditEventQuery;
 use super::{Audit, AuditEvent};
@@ -26,6 +26,7 @@ struct Row {
     thread: String,
     thread_href: String,
     detail: String,
+    changed: bool,
 }
 
 #[derive(Template)]
@@ -69,7 +70,7 @@ async fn show(
         actor: text(&filter.actor),
         thread: filter.thread.map(|id| id.to_string()).unwrap_or_default(),
         filtered: filter.action.is_some() || filter.actor.is_some() || filter.thread.is_some(),
-        rows: page.events.into_iter().map(|event| row(event, &names, now)).collect(),
+        rows: page.events.into_iter().map(|event| row(event, &page.changed, &names, now)).collect(),
     }))
 }
 
@@ -86,7 +87,7 @@ fn next_page(filter: &crate::audit::Filter, after: &str) -> String {
     format!("/admin/audit?{}", query.finish())
 }
 
-fn row(event: AuditEvent, names: &NameMap, now: thinkwork_primitives::Timestamp) -> Row {
+fn row(event: AuditEvent, changed: &[AuditId], names: &NameMap, now: thinkwork_primitives::Timestamp) -> Row {
     let name = |user: UserId| names.get(Named::User(user)).map_or_else(|| user.to_string(), str::to_owned);
     let thread = event.thread.map(|id| id.to_string()).unwrap_or_default();
     let detail: Vec<String> = event
@@ -99,6 +100,7 @@ fn row(event: AuditEvent, names: &NameMap, now: thinkwork_primitives::Timestamp)
         })
         .collect();
     Row {
+        changed: changed.contains(&event.id),
         at: DisplayTime::of(event.at, now),
         action: event.action,
         // Pages and the server itself are the usual case and are left out.

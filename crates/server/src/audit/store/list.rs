@@ -11,9 +11,9 @@ use thinkwork_database::Tx;
 use thinkwork_database::ranges::{self, Ranges};
 use thinkwork_primitives::{AuditId, Timestamp};
 
+use super::StoredEvent;
 use super::event::{Column, Entity, Model};
-use super::recorded;
-use crate::audit::{Error, EventCursor, EventPage, Filter};
+use crate::audit::{Error, EventCursor, EventPage, Filter, rules};
 
 /// Events that are read at once where some may not fit.
 const LOOKED_AT: u64 = 250;
@@ -28,6 +28,8 @@ pub(crate) async fn event_list(
     mut after: Option<EventCursor>,
 ) -> Result<EventPage, Error> {
     let mut ranges = ranges_of(tx, filter).await?;
+    let tenant = tx.tenant();
+    let key = tx.record_key()?.clone();
     let whole = usize::try_from(count).unwrap_or(usize::MAX);
     // One more tells whether there is another page.
     let at_once = if is_exact(filter) { count.saturating_add(1) } else { LOOKED_AT };
@@ -43,7 +45,11 @@ pub(crate) async fn event_list(
                     page.next = after;
                     return Ok(page);
                 }
-                page.events.extend(recorded(row));
+                let stored = StoredEvent::from(row);
+                if !rules::is_ours(&key, tenant, &stored) {
+                    page.changed.push(stored.id);
+                }
+                page.events.extend(stored.event);
             }
             after = Some(place);
         }

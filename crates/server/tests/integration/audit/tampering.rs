@@ -228,6 +228,20 @@ async fn s24_an_event_moved_to_another_tenant_is_found_there() {
 }
 
 #[tokio::test]
+async fn s24_page_and_api_say_which_event_was_changed() {
+    let app = signed_twice().await;
+    let owner = app.owner().await;
+    let shown = async || {
+        let items = owner.get("/v1/audit?action=tenant.created").await.expect(200).json["items"].clone();
+        let page = owner.get("/admin/audit?action=tenant.created").await.expect(200).text;
+        (items[0]["authentic"].as_bool().unwrap(), page.contains("Changed in the database"))
+    };
+    assert_eq!(shown().await, (true, false));
+    tamper(&app, "UPDATE audit_event SET requester_id = 'someone' WHERE action = 'tenant.created'").await;
+    assert_eq!(shown().await, (false, true));
+}
+
+#[tokio::test]
 async fn s24_l113_a_tenant_that_is_gone_is_named_by_its_kept_head() {
     let app = signed_twice().await;
     let heads = app.slices().audit.heads().await.unwrap();
