@@ -794,8 +794,8 @@ CREATE UNIQUE INDEX mcp_tool_unique_name ON mcp_tool (tenant_id, mcp_server_id, 
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
   tenant, route, job, quota, intake_event, text_search, user_account, session, token, invitation, idempotency_key,
-  audit_unsealed, audit_refused, credential, credential_version, key_check, oauth_client, oauth_flow, connection, space, space_member,
-  space_tool_source, thread, message, turn, step, thread_event, agent, webhook, delivery, delivery_envelope,
+  audit_unsealed, audit_refused, credential, credential_version, key_check, oauth_client, oauth_flow, connection, space,
+  space_member, space_tool_source, thread, message, turn, step, thread_event, agent, webhook, delivery, delivery_envelope,
   mcp_server, mcp_tool
 TO thinkwork_app;
 
@@ -805,7 +805,7 @@ GRANT USAGE ON SEQUENCE intake_event_number TO thinkwork_app;
 GRANT SELECT ON _sqlx_migrations TO thinkwork_app;
 
 -- Append-only.
-GRANT SELECT, INSERT ON audit_event, audit_seal, audit_checkpoint TO thinkwork_app;
+GRANT SELECT, INSERT ON audit_event, audit_seal, audit_checkpoint, space_announcement TO thinkwork_app;
 
 -- A tenant's rows exist only for a transaction that names the tenant, even for the owner. The tables without a policy
 -- (tenant, route, job, quota, intake_event, audit_unsealed, audit_refused, key_check) hold nothing that a worker of any

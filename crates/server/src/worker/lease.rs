@@ -52,6 +52,7 @@ mod tests {
 
     use thinkwork_database::Options;
     use thinkwork_database::schema::migrate;
+    use thinkwork_vault::Vault;
 
     use super::*;
     use crate::access::Access;
@@ -69,6 +70,7 @@ mod tests {
             .await
             .unwrap();
         migrate(&db).await.unwrap();
+        let db = db.with_record_key(Vault::in_memory().unwrap().record_key());
         let access = Access::new(db.clone(), clock.clone(), "https://work.acme.test".parse().unwrap());
         let tenant = access.tenant_create("acme", "Acme", "ana@acme.test", "Ana").await.unwrap().tenant;
         let mut tx = db.write(tenant).await.unwrap();
