@@ -451,6 +451,8 @@ CREATE TABLE space_announcement (
   FOREIGN KEY (tenant_id, user_id) REFERENCES user_account (tenant_id, id)
 );
 CREATE INDEX space_announcement_by_time ON space_announcement (tenant_id, space_id, joined_at);
+CREATE TRIGGER space_announcement_append_only BEFORE UPDATE OR DELETE ON space_announcement
+FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 -- Which source of tools serves which Space, with which tools.
 CREATE TABLE space_tool_source (
@@ -817,8 +819,8 @@ BEGIN
   FOREACH name IN ARRAY ARRAY[
     'text_search', 'user_account', 'session', 'token', 'invitation', 'idempotency_key', 'audit_event', 'audit_seal',
     'audit_checkpoint', 'credential', 'credential_version', 'oauth_client', 'oauth_flow', 'connection', 'space',
-    'space_member', 'space_announcement', 'space_tool_source', 'thread', 'message', 'turn', 'step', 'thread_event', 'agent', 'webhook',
-    'delivery', 'delivery_envelope', 'mcp_server', 'mcp_tool'
+    'space_announcement', 'space_member', 'space_tool_source', 'thread', 'message', 'turn', 'step', 'thread_event',
+    'agent', 'webhook', 'delivery', 'delivery_envelope', 'mcp_server', 'mcp_tool'
   ] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);

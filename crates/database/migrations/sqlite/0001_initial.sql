@@ -463,6 +463,10 @@ CREATE TABLE space_announcement (
   FOREIGN KEY (tenant_id, user_id) REFERENCES user_account (tenant_id, id)
 );
 CREATE INDEX space_announcement_by_time ON space_announcement (tenant_id, space_id, joined_at);
+CREATE TRIGGER space_announcement_no_update BEFORE UPDATE ON space_announcement
+BEGIN SELECT RAISE(ABORT, 'space_announcement is append-only'); END;
+CREATE TRIGGER space_announcement_no_delete BEFORE DELETE ON space_announcement
+BEGIN SELECT RAISE(ABORT, 'space_announcement is append-only'); END;
 
 -- Which source of tools serves which Space, with which tools.
 CREATE TABLE space_tool_source (
