@@ -53,6 +53,8 @@ impl Deployment {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut serve = self.command(&["serve", "--roles", roles, "--listen", &address]);
         serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
+        // All of the load comes from one address.
+        serve.env("THINKWORK_CONNECTIONS_PER_ADDRESS_MAX", "10000");
         let process = Process::start(&mut serve)?;
         let client = Client::builder().no_proxy().build()?;
         let began = Instant::now();
