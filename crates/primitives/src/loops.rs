@@ -1,7 +1,7 @@
-//! How the loops of a process are: which of them stand.
+//! Health of the loops of a process: which of them are stalled.
 //!
-//! Invariant: time here is the clock's uptime, so that setting the clock neither hides a standstill nor makes one up. Each
-//! loop tells by its [`Heartbeat`] what it does; `/readyz` asks [`Loops::standing`].
+//! Invariant: time here is the clock's uptime, so that setting the clock neither hides a stall nor makes one up. Each
+//! loop tells by its [`Heartbeat`] what it does; `/readyz` asks [`Loops::stalled`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,15 +47,15 @@ impl Loops {
         Heartbeat { name, loops: self.clone() }
     }
 
-    /// The names of the loops that stand: at one step for too long, or failed or panicked lately.
-    pub fn standing(&self) -> Vec<&'static str> {
+    /// The names of the stalled loops: at one step for too long, or failed or panicked lately.
+    pub fn stalled(&self) -> Vec<&'static str> {
         let now = self.clock.uptime();
         let within = |at: Option<Duration>, most: Duration| at.is_some_and(|at| now.saturating_sub(at) < most);
-        let stands = |state: &State| {
+        let is_stalled = |state: &State| {
             let hangs = state.step_began.is_some_and(|at| now.saturating_sub(at) >= STEP_MAX);
             hangs || within(state.failed_at, FAILED_FOR) || within(state.panicked_at, PANICKED_FOR)
         };
-        self.states().iter().filter(|(_, state)| stands(state)).map(|(name, _)| *name).collect()
+        self.states().iter().filter(|(_, state)| is_stalled(state)).map(|(name, _)| *name).collect()
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<&'static str, State>> {
@@ -78,7 +78,7 @@ impl Heartbeat {
     }
 
     /// Its work is done; it waits for more.
-    pub fn rest(&self) {
+    pub fn idle(&self) {
         self.change(|state| {
             state.step_began = None;
             state.failed_at = None;
@@ -127,14 +127,14 @@ mod tests {
     fn l121_a_loop_that_hangs_is_named_and_one_that_rests_is_not() {
         let (clock, loops, heartbeat) = fresh();
         heartbeat.step();
-        assert!(loops.standing().is_empty());
+        assert!(loops.stalled().is_empty());
         clock.advance(STEP_MAX);
-        assert_eq!(loops.standing(), ["test"]);
+        assert_eq!(loops.stalled(), ["test"]);
         heartbeat.step();
-        assert!(loops.standing().is_empty(), "it goes on");
-        heartbeat.rest();
+        assert!(loops.stalled().is_empty(), "it goes on");
+        heartbeat.idle();
         clock.advance(STEP_MAX * 100);
-        assert!(loops.standing().is_empty(), "it waits for work");
+        assert!(loops.stalled().is_empty(), "it waits for work");
     }
 
     #[test]
@@ -142,14 +142,14 @@ mod tests {
         let (clock, loops, heartbeat) = fresh();
         heartbeat.step();
         heartbeat.failed();
-        assert_eq!(loops.standing(), ["test"]);
+        assert_eq!(loops.stalled(), ["test"]);
         heartbeat.step();
-        assert_eq!(loops.standing(), ["test"], "trying again is no success");
-        heartbeat.rest();
-        assert!(loops.standing().is_empty());
+        assert_eq!(loops.stalled(), ["test"], "trying again is no success");
+        heartbeat.idle();
+        assert!(loops.stalled().is_empty());
         heartbeat.failed();
         clock.advance(FAILED_FOR);
-        assert!(loops.standing().is_empty());
+        assert!(loops.stalled().is_empty());
     }
 
     #[test]
@@ -157,20 +157,20 @@ mod tests {
         let (clock, loops, heartbeat) = fresh();
         let pauses: Vec<u64> = (0..7).map(|_| heartbeat.panicked().as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        heartbeat.rest();
-        assert_eq!(loops.standing(), ["test"], "it may panic again");
+        heartbeat.idle();
+        assert_eq!(loops.stalled(), ["test"], "it may panic again");
         clock.advance(PANICKED_FOR);
-        assert!(loops.standing().is_empty());
+        assert!(loops.stalled().is_empty());
         assert_eq!(heartbeat.panicked(), PAUSE_FIRST);
     }
 
     #[test]
-    fn l125_setting_the_clock_back_hides_no_standstill() {
+    fn l125_setting_the_clock_back_hides_no_stall() {
         let (clock, loops, heartbeat) = fresh();
         heartbeat.step();
         clock.set_back(Duration::from_secs(3_600));
-        assert!(loops.standing().is_empty());
+        assert!(loops.stalled().is_empty());
         clock.advance(STEP_MAX);
-        assert_eq!(loops.standing(), ["test"]);
+        assert_eq!(loops.stalled(), ["test"]);
     }
 }

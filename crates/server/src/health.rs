@@ -77,8 +77,8 @@ async fn checked(app: &App) -> (StatusCode, Value) {
         ("audit_sealing", failed("the record cannot be read", sealing) || is_behind),
     ];
     let failed = checks.into_iter().filter(|(_, failed)| *failed).map(|(name, _)| name.to_owned());
-    let standing = app.loops.standing().into_iter().map(|name| format!("loop_{name}"));
-    let problems: Vec<String> = failed.chain(standing).collect();
+    let stalled = app.loops.stalled().into_iter().map(|name| format!("loop_{name}"));
+    let problems: Vec<String> = failed.chain(stalled).collect();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let ready = problems.is_empty();
     let answer = if is_behind {

@@ -181,7 +181,7 @@ async fn begin_jobs(app: &App, queue: Queue, count: u64) -> Option<Vec<(Job, Opt
         Queue::Turns => begin_turns(app, claimed, &heartbeat).await,
         Queue::Others => claimed.into_iter().map(|job| (job, None)).collect(),
     };
-    heartbeat.rest();
+    heartbeat.idle();
     any.then_some(to_run)
 }
 
@@ -300,7 +300,7 @@ async fn apply_events(app: &App) -> bool {
             apply_one_by_one(app, &group, &heartbeat).await;
         }
     }
-    heartbeat.rest();
+    heartbeat.idle();
     any
 }
 
@@ -393,7 +393,7 @@ async fn sign_heads(app: &App, sealer: &Sealer, heartbeat: &Heartbeat) -> Result
 
 fn log_sealing(heartbeat: &Heartbeat, sealed: Result<(), SealError>) {
     match sealed {
-        Ok(()) => heartbeat.rest(),
+        Ok(()) => heartbeat.idle(),
         Err(error) => {
             tracing::error!(error = %Chain(&error), "the audit record cannot be sealed; trying again");
             heartbeat.failed();
@@ -423,7 +423,7 @@ async fn openings_loop(app: Arc<App>, stop: CancellationToken) {
         let last = minute_or_stop(&stop).await;
         heartbeat.step();
         match app.credentials.record_openings().await {
-            Ok(()) => heartbeat.rest(),
+            Ok(()) => heartbeat.idle(),
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "openings of webhook secrets could not be recorded; trying again");
                 heartbeat.failed();

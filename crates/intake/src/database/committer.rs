@@ -77,7 +77,7 @@ where
         // Whoever gave up meanwhile hears nothing, which is fine: their event is stored or their sender tries again.
         match AssertUnwindSafe(async { store(events).await }).catch_unwind().await {
             Ok(Ok(accepted)) => {
-                heartbeat.rest();
+                heartbeat.idle();
                 for ((answer, _room), accepted) in answers.into_iter().zip(accepted) {
                     drop(answer.send(Ok(accepted)));
                 }
@@ -139,7 +139,7 @@ mod tests {
         let sender = async {
             let refused = committer.append(event()).await;
             assert!(matches!(&refused, Err(Error::NotStored(_))), "{refused:?}");
-            assert_eq!(loops.standing(), ["intake"]);
+            assert_eq!(loops.stalled(), ["intake"]);
             assert_eq!(committer.append(event()).await.unwrap(), Accepted::Stored);
             drop(committer);
         };

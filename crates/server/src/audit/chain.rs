@@ -36,7 +36,7 @@ pub(super) fn check(key: &RecordKey, tenant: TenantId, before: &Position, link: 
         findings.push(Finding::EventGone(link.sequence, link.event_id));
         return findings;
     };
-    if !rules::is_ours(key, tenant, event) {
+    if !rules::is_authentic(key, tenant, event) {
         findings.push(Finding::EventChanged(link.sequence, link.event_id));
     } else if rules::link(key, &event.payload, &link.previous, link.sequence).as_slice() != link.hash {
         findings.push(Finding::ForgedLink(link.sequence));

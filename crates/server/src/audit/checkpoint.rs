@@ -56,7 +56,7 @@ impl Checkpoint {
     }
 
     /// Whether this server signed it.
-    pub fn is_ours(&self, key: &RecordKey) -> bool {
+    pub fn is_authentic(&self, key: &RecordKey) -> bool {
         key.is_signature(self.text().as_bytes(), &self.signature)
     }
 
@@ -147,10 +147,10 @@ mod tests {
         let second = first.next(&key, 7, vec![9; 32], now);
         for checkpoint in [&first, &second] {
             assert_eq!(Checkpoint::parse(&checkpoint.line()).as_ref(), Some(checkpoint));
-            assert!(checkpoint.is_ours(&key));
+            assert!(checkpoint.is_authentic(&key));
         }
         assert!(first.is_beginning() && !second.is_beginning());
-        assert!(!Checkpoint { previous: Some(5), ..second.clone() }.is_ours(&key));
+        assert!(!Checkpoint { previous: Some(5), ..second.clone() }.is_authentic(&key));
         let human = format!("2026-11-28T23:50:51Z  INFO audit checkpoint checkpoint={} signature=abc", second.text());
         let more = second.line().replace(r#"\"sequence"#, r#"\"more\":1,\"sequence"#);
         for line in [human.as_str(), more.as_str(), "{}", "audit checkpoint", r#"{"checkpoint":"{}","signature":""}"#] {

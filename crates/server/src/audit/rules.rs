@@ -42,7 +42,7 @@ pub(super) fn event_mac(key: &RecordKey, tenant: TenantId, id: AuditId, payload:
 }
 
 /// Whether this server recorded the event, and its columns still say what it recorded.
-pub(super) fn is_ours(key: &RecordKey, tenant: TenantId, stored: &StoredEvent) -> bool {
+pub(super) fn is_authentic(key: &RecordKey, tenant: TenantId, stored: &StoredEvent) -> bool {
     crypto::constant_time_eq(&event_mac(key, tenant, stored.id, &stored.payload), &stored.mac)
         && stored.event.as_ref().is_some_and(|event| payload(tenant, event) == stored.payload)
 }

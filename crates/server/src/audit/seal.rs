@@ -31,8 +31,8 @@ pub struct Sealer {
     signed_at: Mutex<Option<Duration>>,
     /// Where each tenant's chain ended when this process last looked: what it has seen cannot be taken back unnoticed.
     known: Mutex<HashMap<TenantId, Position>>,
-    /// What the log was told since the last signing: the same again each second would tell nothing.
-    told: Mutex<HashMap<TenantId, Finding>>,
+    /// What was logged since the last signing: repeating it each second would add nothing.
+    reported: Mutex<HashMap<TenantId, Finding>>,
 }
 
 /// What a mutex holds, also after a panic: nothing here is left half changed.
@@ -42,7 +42,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sealer {
     pub(super) fn new(audit: Audit) -> Self {
-        Self { audit, signed_at: Mutex::default(), known: Mutex::default(), told: Mutex::default() }
+        Self { audit, signed_at: Mutex::default(), known: Mutex::default(), reported: Mutex::default() }
     }
 
     /// Seals everything that waits, of every tenant whose chain can be gone on with; the log names the others. What was
@@ -57,7 +57,7 @@ impl Sealer {
         let tenants = store::unsealed_tenants(&mut tx).await?;
         drop(tx);
         for tenant in tenants {
-            while self.told(tenant, self.seal(tenant).await)? == Some(true) {
+            while self.report_refusal(tenant, self.seal(tenant).await)? == Some(true) {
                 sealed();
             }
         }
@@ -75,11 +75,11 @@ impl Sealer {
     pub async fn sign_heads(&self, tenants: impl IntoIterator<Item = TenantId>) -> Result<(), Error> {
         let now = self.audit.clock.now();
         let kept = self.audit.heads().await?;
-        lock(&self.told).clear();
+        lock(&self.reported).clear();
         let mut later = Vec::new();
         for tenant in tenants {
             let kept = kept.get(tenant);
-            let Some(head) = self.told(tenant, self.checkpoint(tenant, kept, now).await)? else { continue };
+            let Some(head) = self.report_refusal(tenant, self.checkpoint(tenant, kept, now).await)? else { continue };
             if kept.is_none_or(|kept| kept.sequence < head.sequence) {
                 later.push(head);
             }
@@ -92,15 +92,15 @@ impl Sealer {
         Ok(())
     }
 
-    /// Tells the log of a chain that cannot be gone on with. That of one tenant holds up no other.
-    fn told<T>(&self, tenant: TenantId, done: Result<T, Error>) -> Result<Option<T>, Error> {
+    /// Logs a chain that cannot be continued. That of one tenant holds up no other.
+    fn report_refusal<T>(&self, tenant: TenantId, done: Result<T, Error>) -> Result<Option<T>, Error> {
         match done {
             Ok(done) => Ok(Some(done)),
-            Err(Error::Refused { finding, .. }) if lock(&self.told).get(&tenant) == Some(&finding) => Ok(None),
+            Err(Error::Refused { finding, .. }) if lock(&self.reported).get(&tenant) == Some(&finding) => Ok(None),
             Err(error @ Error::Refused { .. }) => {
                 tracing::error!(error = %Chain(&error), "the audit record is not sealed any further");
                 if let Error::Refused { finding, .. } = error {
-                    lock(&self.told).insert(tenant, finding);
+                    lock(&self.reported).insert(tenant, finding);
                 }
                 Ok(None)
             }
@@ -121,7 +121,7 @@ impl Sealer {
         let mut sealed = Vec::with_capacity(waiting.len());
         let mut refused = Vec::new();
         for event in waiting {
-            let Some(stored) = event.event.filter(|stored| rules::is_ours(&key, tenant, stored)) else {
+            let Some(stored) = event.event.filter(|stored| rules::is_authentic(&key, tenant, stored)) else {
                 refused.push(event.id);
                 continue;
             };
@@ -224,11 +224,11 @@ impl Audit {
         let Some(last) = store::chain::checkpoint_last(&mut tx).await? else {
             return refused(Finding::NoBeginning);
         };
-        if !last.is_ours(&key) {
+        if !last.is_authentic(&key) {
             return refused(Finding::Signature(last.sequence));
         }
         if let Some(kept) = kept {
-            if !kept.is_ours(&key) {
+            if !kept.is_authentic(&key) {
                 return refused(Finding::Signature(kept.sequence));
             }
             let stored = store::chain::checkpoint_find(&mut tx, kept.sequence).await?;

@@ -193,7 +193,7 @@ impl Audit {
                     }
                     _ => {}
                 }
-                if !checkpoint.is_ours(&key) {
+                if !checkpoint.is_authentic(&key) {
                     verified.add(Finding::Signature(checkpoint.sequence));
                 }
                 if !checkpoint.is_beginning() {
@@ -210,7 +210,7 @@ impl Audit {
         let key = self.db.read(tenant).await?.record_key()?.clone();
         for checkpoint in seen {
             match stored.heads.get(&checkpoint.sequence) {
-                _ if !checkpoint.is_ours(&key) => verified.add(Finding::Signature(checkpoint.sequence)),
+                _ if !checkpoint.is_authentic(&key) => verified.add(Finding::Signature(checkpoint.sequence)),
                 None => verified.add(Finding::CheckpointGone(checkpoint.sequence)),
                 Some(head) if *head != checkpoint.head => verified.add(Finding::Rewritten(checkpoint.sequence)),
                 Some(_) => {}
@@ -298,7 +298,7 @@ impl Audit {
 fn check_waiting(key: &RecordKey, tenant: TenantId, waiting: &store::Waiting) -> Option<Finding> {
     match &waiting.event {
         None => Some(Finding::WaitingGone(waiting.id)),
-        Some(event) if !rules::is_ours(key, tenant, event) => Some(Finding::Forged(waiting.id)),
+        Some(event) if !rules::is_authentic(key, tenant, event) => Some(Finding::Forged(waiting.id)),
         Some(_) => None,
     }
 }

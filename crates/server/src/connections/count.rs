@@ -24,7 +24,7 @@ impl AddressCounts {
 
     /// Counts one more from this address; `None` where it has as many as it may have.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
-        let address = counted_as(address);
+        let address = network_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= self.max {
@@ -47,7 +47,7 @@ impl Drop for Counted {
 }
 
 /// Whoever has an IPv6 address has its network of 64 bits as well (RFC 6177), so that counts as one.
-fn counted_as(address: IpAddr) -> IpAddr {
+fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         other => other,

@@ -26,13 +26,14 @@ use prometheus::{IntCounter, IntGauge};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thinkwork_primitives::{Chain, Network};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::config::Config;
 use count::AddressCounts;
-use phase::{AnswerBody, Phase};
+use phase::{Phase, ResponseBody};
 use stream::TimedStream;
 
 /// Line and headers of a request together: many times what browsers and senders send.
@@ -43,7 +44,8 @@ const CONNECTIONS_MAX: u64 = 16_384;
 const OTHER_FILES: u64 = 256;
 /// How often the log tells of refused connections.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// How long to wait when the system has no socket to give.
+/// How long to wait for one of our connections to end when the system has no socket to give; what holds the others may be
+/// no connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What is measured of connections.
@@ -76,8 +78,8 @@ impl ConnectionLimits {
         }
     }
 
-    fn is_counted(&self, address: SocketAddr) -> bool {
-        !self.trusted_proxies.iter().any(|network| network.contains(address.ip()))
+    fn is_trusted_proxy(&self, address: SocketAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address.ip()))
     }
 }
 
@@ -102,10 +104,11 @@ pub async fn serve(
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.total));
+    let permits = Arc::new(Semaphore::new(limits.total));
     let addresses = Arc::new(AddressCounts::new(limits.per_address));
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
+    let ended = Arc::new(Notify::new());
     let mut server = http1::Builder::new();
     // A second line of defence behind `TimedStream`, which tells a slow head from an idle connection.
     server.timer(TokioTimer::new()).header_read_timeout(phase::IDLE_MAX).max_header_size(HEAD_BYTES_MAX);
@@ -113,16 +116,16 @@ pub async fn serve(
     let mut stop = pin!(stop);
     loop {
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            let (socket, address) = accept(&listener).await;
-            (place, socket, address)
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            let (socket, address) = accept(&listener, &ended).await;
+            (permit, socket, address)
         };
-        let (place, socket, address) = tokio::select! {
+        let (permit, socket, address) = tokio::select! {
             () = &mut stop => break,
             accepted = accepted => accepted,
         };
-        let counted = if limits.is_counted(address) { Some(addresses.enter(address.ip())) } else { None };
-        if let Some(None) = counted {
+        let counted = addresses.enter(address.ip());
+        if counted.is_none() && !limits.is_trusted_proxy(address) {
             metrics.refused.inc();
             if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
                 warned_at = Some(Instant::now());
@@ -138,18 +141,20 @@ pub async fn serve(
         let routes = routes.clone();
         let service = service_fn({
             let phase = Arc::clone(&phase);
-            move |request: hyper::Request<Incoming>| answer(routes.clone(), request, address, Arc::clone(&phase))
+            move |request: hyper::Request<Incoming>| respond(routes.clone(), request, address, Arc::clone(&phase))
         });
         let stream = TokioIo::new(TimedStream::new(socket, phase));
         let connection = graceful.watch(server.serve_connection(stream, service));
         let open = metrics.open.clone();
+        let ended = Arc::clone(&ended);
         open.inc();
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %Chain(&error), peer = %address, "a connection broke off");
             }
             open.dec();
-            drop((place, counted));
+            drop((permit, counted));
+            ended.notify_one();
         });
     }
     drop(listener);
@@ -158,8 +163,9 @@ pub async fn serve(
     connections.wait().await;
 }
 
-/// The next connection. Errors that end only one connection are passed over; without a free socket it waits a moment.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+/// The next connection. Errors that end only one connection are passed over; without a free socket it waits until another
+/// connection has `ended`.
+async fn accept(listener: &TcpListener, ended: &Notify) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((socket, address)) => {
@@ -172,7 +178,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted now");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+                drop(timeout(ACCEPT_RETRY, ended.notified()).await);
             }
         }
     }
@@ -183,16 +189,16 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The answer of the routes to one request.
-async fn answer(
+/// The response of the routes to one request.
+async fn respond(
     routes: Router,
     request: hyper::Request<Incoming>,
     address: SocketAddr,
     phase: Arc<Phase>,
-) -> Result<hyper::Response<AnswerBody>, Infallible> {
+) -> Result<hyper::Response<ResponseBody>, Infallible> {
     phase.request_began();
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(address));
-    let answered = routes.oneshot(request).await?;
-    Ok(answered.map(|body| AnswerBody::new(body, phase)))
+    let response = routes.oneshot(request).await?;
+    Ok(response.map(|body| ResponseBody::new(body, phase)))
 }

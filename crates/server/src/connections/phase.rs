@@ -16,7 +16,7 @@ pub(super) const HEAD_MAX: Duration = Duration::from_secs(10);
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
-enum Doing {
+enum State {
     /// Line and headers of a request are awaited.
     Head,
     /// A request is being answered; its body and the work on it have the deadline of requests.
@@ -26,62 +26,62 @@ enum Doing {
 }
 
 /// The phase of one connection: its stream notes what arrives, its service when requests begin and end.
-pub(super) struct Phase(Mutex<(Doing, Instant)>);
+pub(super) struct Phase(Mutex<(State, Instant)>);
 
 impl Default for Phase {
     /// A new connection owes a request.
     fn default() -> Self {
-        Self(Mutex::new((Doing::Head, Instant::now())))
+        Self(Mutex::new((State::Head, Instant::now())))
     }
 }
 
 impl Phase {
-    fn set(&self, doing: Doing) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (doing, Instant::now());
+    fn set(&self, state: State) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (state, Instant::now());
     }
 
     /// Bytes have arrived: after an answer they are the begin of the next request.
     pub(super) fn bytes_arrived(&self) {
         let mut phase = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Doing::Idle = phase.0 {
-            *phase = (Doing::Head, Instant::now());
+        if let State::Idle = phase.0 {
+            *phase = (State::Head, Instant::now());
         }
     }
 
     pub(super) fn request_began(&self) {
-        self.set(Doing::Request);
+        self.set(State::Request);
     }
 
     /// Until when something must arrive; `None` while a request is being answered.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let (doing, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match doing {
-            Doing::Head => since.checked_add(HEAD_MAX),
-            Doing::Idle => since.checked_add(IDLE_MAX),
-            Doing::Request => None,
+        let (state, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state {
+            State::Head => since.checked_add(HEAD_MAX),
+            State::Idle => since.checked_add(IDLE_MAX),
+            State::Request => None,
         }
     }
 }
 
 /// The body of an answer. When it is dropped, it was sent or the connection has broken off.
-pub(super) struct AnswerBody {
+pub(super) struct ResponseBody {
     body: Body,
     phase: Arc<Phase>,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     pub(super) const fn new(body: Body, phase: Arc<Phase>) -> Self {
         Self { body, phase }
     }
 }
 
-impl Drop for AnswerBody {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.phase.set(Doing::Idle);
+        self.phase.set(State::Idle);
     }
 }
 
-impl http_body::Body for AnswerBody {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -113,7 +113,7 @@ mod tests {
         phase.request_began();
         phase.bytes_arrived();
         assert_eq!(left(&phase), None, "a request has the deadline of requests");
-        drop(AnswerBody::new(Body::empty(), Arc::clone(&phase)));
+        drop(ResponseBody::new(Body::empty(), Arc::clone(&phase)));
         assert_eq!(left(&phase), Some(IDLE_MAX));
         phase.bytes_arrived();
         assert_eq!(left(&phase), Some(HEAD_MAX), "the next head has begun");

@@ -49,7 +49,7 @@ mod tests {
         };
         run_supervised("test", &loops.heartbeat("test"), run, |_| async {}).await;
         assert_eq!(runs.load(Ordering::SeqCst), 3, "it ended only where it wanted to");
-        assert_eq!(loops.standing(), ["test"]);
+        assert_eq!(loops.stalled(), ["test"]);
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub async fn sweep(app: &App) {
         heartbeat.step();
         log_failure("event keys", app.webhooks.sweep(tenant, ROWS_MAX).await);
     }
-    heartbeat.rest();
+    heartbeat.idle();
 }
 
 fn log_failure<E: std::error::Error>(what: &'static str, result: Result<(), E>) {

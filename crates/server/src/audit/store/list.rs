@@ -46,7 +46,7 @@ pub(crate) async fn event_list(
                     return Ok(page);
                 }
                 let stored = StoredEvent::from(row);
-                if !rules::is_ours(&key, tenant, &stored) {
+                if !rules::is_authentic(&key, tenant, &stored) {
                     page.changed.push(stored.id);
                 }
                 page.events.extend(stored.event);

@@ -14,7 +14,7 @@ use super::{Deployment, Serving};
 /// Files may grow to this many blocks of 512 bytes.
 const BLOCKS: u32 = 6000;
 
-/// When at the latest `/readyz` names a loop that stands.
+/// When at the latest `/readyz` names a stalled loop.
 const STANDSTILL_SHOWN: Duration = Duration::from_secs(5);
 
 /// Requests after which the disk must have been full.
@@ -46,7 +46,7 @@ async fn l121_a_full_disk_refuses_new_events_loses_none_and_is_forgiven() {
     let refused = refused.expect(503);
     assert!(!accepted.is_empty() && refused.header("retry-after").parse::<u64>().unwrap() > 0);
     assert!(refused.json["error"]["message"].as_str().unwrap().contains("again"), "{}", refused.text);
-    // The API says the same of what it cannot store, and `/readyz` names the loop that stands.
+    // The API says the same of what it cannot store, and `/readyz` names the stalled loop.
     let mut number = 0;
     let refused = loop {
         number += 1;
