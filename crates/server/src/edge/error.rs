@@ -88,6 +88,11 @@ impl ApiError {
         )
     }
 
+    /// 406: the answer comes in other types than the request takes.
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
+    }
+
     /// 503: try again later.
     pub fn unavailable(retry_after_seconds: u64, message: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);

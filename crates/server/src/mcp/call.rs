@@ -11,44 +11,43 @@ use thinkwork_primitives::{McpServerId, Surface};
 
 use super::grant::{CallError, Grant};
 use super::list::into_tools_error;
-use super::upstream::UpstreamTarget;
-use super::{Error, Mcp, McpServer, UpstreamError, store};
+use super::upstream::{SessionUse, ToolCall, UpstreamTarget};
+use super::{Error, Mcp, McpServer, UpstreamError, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::credentials::UseRecorder;
 use crate::threads::StepUseRecorder;
 use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Receipt, ToolResult};
 
-/// How long a tool of a turn may work.
+/// How long a tool of a turn may work without a report of progress.
 const TURN_CALL_DEADLINE: Duration = Duration::from_secs(120);
+/// How long it may work whatever it reports.
+const TURN_PROGRESS_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How long a tool of a gateway call may work: a little less than the gateway's own request may take.
 const GATEWAY_CALL_DEADLINE: Duration = Duration::from_secs(27);
 
 impl Mcp {
     /// Calls one tool that the assembly has checked.
     pub(super) async fn run(&self, call: &Call) -> Result<ToolResult, tools::Error> {
-        let deadline = match call.receipt {
-            Receipt::Step(_) => TURN_CALL_DEADLINE,
-            Receipt::Gateway => GATEWAY_CALL_DEADLINE,
-        };
         let (server, grant) = match self.admit(call).await {
             Ok(admitted) => admitted,
             Err(problem) => return Err(self.error(call, problem)),
         };
-        match self.send(call, &server, &grant, deadline).await {
-            Err(UpstreamError::Unauthorized { .. }) => self.run_refused(call, &server, grant, deadline).await,
-            other => self.outcome(call, &grant, other),
+        match self.send(call, &server, &grant).await {
+            Err(UpstreamError::Unauthorized { challenge }) => {
+                let again = Box::pin(self.run_refused(call, &server, grant)).await;
+                let actor = call.context.actor();
+                if again.is_err() && self.has_moved(call.context.tenant, &server, challenge, &actor).await {
+                    return Err(self.error(call, CallError::Unavailable(LeftOutReason::Pending)));
+                }
+                again
+            }
+            other => self.outcome(call, &server, &grant, other).await,
         }
     }
 
     /// After a 401: a person's token is refreshed once and the call sent once more; else the way in is closed.
-    async fn run_refused(
-        &self,
-        call: &Call,
-        server: &McpServer,
-        grant: Grant,
-        deadline: Duration,
-    ) -> Result<ToolResult, tools::Error> {
+    async fn run_refused(&self, call: &Call, server: &McpServer, grant: Grant) -> Result<ToolResult, tools::Error> {
         let Grant::Token(user, token) = &grant else {
             let sentence = self.sentence(server, &CallError::Upstream(UpstreamError::Unauthorized { challenge: None }));
             self.record_error(call.context.tenant, server, sentence.clone()).await.map_err(into_tools_error)?;
@@ -62,24 +61,30 @@ impl Mcp {
         let refused = Some(token.version);
         let fresh = self.person_token(call.context.tenant, server, *user, refused, &use_context(call), recorder).await;
         let fresh = fresh.map_err(|problem| self.error(call, problem))?;
-        match self.send(call, server, &fresh, deadline).await {
+        match self.send(call, server, &fresh).await {
             Err(UpstreamError::Unauthorized { .. }) => {
                 Err(self.error(call, CallError::Unavailable(LeftOutReason::Expired)))
             }
-            other => self.outcome(call, &fresh, other),
+            other => self.outcome(call, server, &fresh, other).await,
         }
     }
 
-    async fn send(
-        &self,
-        call: &Call,
-        server: &McpServer,
-        grant: &Grant,
-        deadline: Duration,
-    ) -> Result<Value, UpstreamError> {
-        let target =
-            UpstreamTarget { trace: call.context.trace, ..grant.target(call.context.tenant, server, deadline) };
-        self.upstreams.call(&target, &call.tool.upstream_name, call.arguments.clone()).await
+    async fn send(&self, call: &Call, server: &McpServer, grant: &Grant) -> Result<Value, UpstreamError> {
+        let deadlines = match call.receipt {
+            Receipt::Step(_) => (TURN_CALL_DEADLINE, TURN_PROGRESS_DEADLINE),
+            Receipt::Gateway => (GATEWAY_CALL_DEADLINE, GATEWAY_CALL_DEADLINE),
+        };
+        let target = UpstreamTarget {
+            trace: call.context.trace,
+            progress_deadline: deadlines.1,
+            ..grant.target(call.context.tenant, server, SessionUse::Kept, deadlines.0)
+        };
+        let request = ToolCall {
+            name: &call.tool.upstream_name,
+            input_schema: &call.tool.input_schema,
+            arguments: call.arguments.clone(),
+        };
+        self.upstreams.call(&target, &request).await
     }
 
     /// Checks server and tool again and opens what the call needs; all recorded and committed.
@@ -145,13 +150,21 @@ impl Mcp {
         Ok(())
     }
 
-    fn outcome(
+    async fn outcome(
         &self,
         call: &Call,
+        server: &McpServer,
         grant: &Grant,
         sent: Result<Value, UpstreamError>,
     ) -> Result<ToolResult, tools::Error> {
-        let result = sent.map_err(|failure| self.error(call, CallError::Upstream(failure)))?;
+        let result = match sent {
+            Ok(result) => result,
+            Err(UpstreamError::InsufficientScope { scopes }) => {
+                let message = self.scope_sentence(call, server, grant, scopes).await.map_err(into_tools_error)?;
+                return Err(tools::Error::Upstream { message, unknown_outcome: false });
+            }
+            Err(failure) => return Err(self.error(call, CallError::Upstream(failure))),
+        };
         let content = result.get("content").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(ToolResult {
             content,
@@ -159,6 +172,37 @@ impl Mcp {
             is_error: result.get("isError").and_then(Value::as_bool).unwrap_or(false),
             used: grant.used(),
         })
+    }
+
+    /// What a 403 with `insufficient_scope` means for this caller: which scopes are missing and who can add them. A
+    /// person's next consent asks for them, unless an operator chose the scopes.
+    async fn scope_sentence(
+        &self,
+        call: &Call,
+        server: &McpServer,
+        grant: &Grant,
+        scopes: Vec<String>,
+    ) -> Result<String, Error> {
+        let name = &server.name;
+        let missing = match scopes.as_slice() {
+            [] => "more permissions".to_owned(),
+            scopes => format!("the scope {}", rules::plain(&scopes.join(" "))),
+        };
+        let Grant::Token(_, token) = grant else {
+            return Ok(format!(
+                "{name} requires {missing}, which its API key lacks. Ask an operator to enter another key"
+            ));
+        };
+        if server.auth.has_chosen_scopes() {
+            return Ok(format!("{name} requires {missing}. Ask an operator to add it to the scopes of this server"));
+        }
+        if self.oauth.require_scopes(call.context.tenant, token.connection, &scopes).await? {
+            let url = self.connect_url(server.id);
+            return Ok(format!(
+                "{name} requires {missing}, which your connection does not have. To allow it, reconnect at {url}"
+            ));
+        }
+        Ok(format!("{name} requires {missing}. Your connection has it, so your account may lack the permission there"))
     }
 
     fn error(&self, call: &Call, problem: CallError) -> tools::Error {
@@ -169,6 +213,7 @@ impl Mcp {
         match problem {
             CallError::Unavailable(reason) => left_out(reason),
             CallError::ClientRefused(_) => left_out(LeftOutReason::Unreachable),
+            CallError::ClientForgotten => left_out(LeftOutReason::Expired),
             CallError::Upstream(failure) => {
                 let unknown_outcome = failure.may_have_acted();
                 tools::Error::Upstream { message: failure.to_string(), unknown_outcome }

@@ -6,9 +6,11 @@ use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
 use super::grant::CallError;
+use super::upstream::{LIST_DEADLINE, SessionUse};
 use super::{Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
+use crate::oauth::BearerChallenge;
 use crate::tools::{CredentialRequirement, LeftOutReason};
 
 /// One tool that a test found.
@@ -110,7 +112,7 @@ impl Mcp {
         let looked = async {
             let server = self.find(tenant, id).await?;
             if server.auth.uses_oauth() {
-                return match self.discover(tenant, &server, None, by).await {
+                return match self.discover(tenant, &server, by).await {
                     Ok(_) => Ok(()),
                     Err(error) => self.record_error(tenant, &server, sentence_of(&error)).await,
                 };
@@ -133,13 +135,13 @@ impl Mcp {
         by: &Actor,
     ) -> Result<(String, Vec<ServerTool>), CallError> {
         let context = UseContext::by(by.clone());
-        let listed = match self.fetch_tools(tenant, server, by.requester.user(), &context).await {
-            Err(CallError::Unavailable(LeftOutReason::NeedsConnection)) if server.discovered.is_none() => {
-                self.discover(tenant, server, None, by).await?;
-                return Err(CallError::Unavailable(LeftOutReason::NeedsConnection));
+        if server.auth.uses_oauth() {
+            let found = self.discover(tenant, server, by).await?;
+            if server.is_usable() && !found.is_usable() {
+                return Err(CallError::Unavailable(LeftOutReason::Pending));
             }
-            other => other?,
-        };
+        }
+        let listed = self.fetch_tools(tenant, server, by.requester.user(), SessionUse::New, &context).await?;
         let tools = self.snapshot_save(tenant, server, &listed, by).await?;
         Ok((listed.protocol_version, tools))
     }
@@ -149,18 +151,42 @@ impl Mcp {
     ///
     /// # Errors
     /// [`Error::Oauth`] with what discovery says; [`Error::NotFound`].
-    pub(super) async fn discover(
+    pub(super) async fn discover(&self, tenant: TenantId, server: &McpServer, by: &Actor) -> Result<McpServer, Error> {
+        let challenge = self.challenge(tenant, server).await;
+        Box::pin(self.discover_from(tenant, server, challenge, by)).await
+    }
+
+    /// Whether the server is no longer the one that was approved, now that its authorization server was looked for again:
+    /// after a 401 that no fresh token mends, at most once a minute. What goes wrong with that look changes nothing.
+    pub(super) async fn has_moved(
         &self,
         tenant: TenantId,
         server: &McpServer,
-        challenge: Option<String>,
+        challenge: Option<BearerChallenge>,
+        by: &Actor,
+    ) -> bool {
+        if self.rediscovered.contains_key(&server.id) {
+            return false;
+        }
+        self.rediscovered.insert(server.id, ());
+        match Box::pin(self.discover_from(tenant, server, challenge, by)).await {
+            Ok(found) => !found.is_usable(),
+            Err(error) => {
+                tracing::warn!(server = %server.id, error = %Chain(&error), "its authorization server was not found again");
+                false
+            }
+        }
+    }
+
+    async fn discover_from(
+        &self,
+        tenant: TenantId,
+        server: &McpServer,
+        challenge: Option<BearerChallenge>,
         by: &Actor,
     ) -> Result<McpServer, Error> {
-        let challenge = match challenge {
-            Some(challenge) => Some(challenge),
-            None => self.challenge(tenant, server).await,
-        };
-        let discovered = self.oauth.discover(&server.url, challenge.as_deref()).await?;
+        let accepted = server.auth.accepted_deviations();
+        let discovered = self.oauth.discover(&server.url, challenge.as_ref(), accepted).await?;
         let mut tx = self.db.write(tenant).await?;
         let mut current = registry::find(&mut tx, server.id).await?;
         if current.url != server.url || !current.auth.uses_oauth() {
@@ -191,9 +217,9 @@ impl Mcp {
     }
 
     /// The `WWW-Authenticate` of the server's 401 to somebody who presents nothing, if it answers so.
-    async fn challenge(&self, tenant: TenantId, server: &McpServer) -> Option<String> {
+    async fn challenge(&self, tenant: TenantId, server: &McpServer) -> Option<BearerChallenge> {
         let grant = super::grant::Grant::Nothing;
-        let target = grant.target(tenant, server, super::upstream::LIST_DEADLINE);
+        let target = grant.target(tenant, server, SessionUse::New, LIST_DEADLINE);
         match self.upstreams.tools(&target).await {
             Err(UpstreamError::Unauthorized { challenge }) => challenge,
             _ => None,
@@ -215,11 +241,19 @@ impl Mcp {
             (CallError::Unavailable(LeftOutReason::Expired), _) => {
                 "Your connection to this server has ended. Reconnect your account, then test again.".to_owned()
             }
+            (CallError::Unavailable(LeftOutReason::Pending), _) => {
+                "The server now names another authorization server. Review and approve it again; everyone has to reconnect."
+                    .to_owned()
+            }
             (CallError::Unavailable(_), _) => "The authorization server did not respond. Try again later.".to_owned(),
-            (CallError::ClientRefused(code), _) => format!(
-                "The authorization server rejected the OAuth client ({code}). Enter its client secret again, or \
-                 approve the server again."
-            ),
+            (CallError::ClientRefused(code), _) => {
+                format!("The authorization server rejected the OAuth client ({code}). Enter its client secret again.")
+            }
+            (CallError::ClientForgotten, _) => {
+                "The authorization server no longer knows ThinkWork as an OAuth client. It is registered again when \
+                 somebody connects, or when you approve the server again. Everyone has to reconnect."
+                    .to_owned()
+            }
             (CallError::Upstream(UpstreamError::Unauthorized { .. }), CredentialRequirement::Nothing) => {
                 let modes = Auth::iter().filter(|auth| auth.needs() != CredentialRequirement::Nothing);
                 let names: Vec<&str> = modes.map(|auth| auth.description().name).collect();

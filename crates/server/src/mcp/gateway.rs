@@ -21,7 +21,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use thinkwork_primitives::{
     AuthMethod, Chain, CredentialSubject, Marks, Principal, Scope, SpaceId, TraceContext, limits,
 };
@@ -32,8 +32,8 @@ use super::Mcp;
 use crate::edge::{ApiError, McpCaller, Path, Public, RequestId};
 use crate::tools::{CallOrigin, Error as ToolsError, LeftOut, LeftOutReason, Receipt, ToolContext, ToolResult, Tools};
 
-/// Where a client learns how to be authorised (RFC 9728).
-const METADATA_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
+/// Where a client learns how to be authorised (RFC 9728 section 3.1); the path of the resource follows.
+const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// What is in the context of a client that we do not see: anything.
 const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true, private_to: None };
@@ -41,6 +41,11 @@ const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true, private_to:
 /// What a call of a tool that does more answers to a token with scope `read`.
 const READS_ONLY: &str = "Nothing was sent: this tool does more than read, and your token has the scope read. Make a \
      token with the scope write for it.";
+
+/// What a client tells its model about these tools.
+const INSTRUCTIONS: &str = "Tools of this company. Tools that send something outside need a person's approval. If no tools \
+     are listed, no server is available here: use the address of a Space (/mcp/spaces/{space_id}, shown on the Space's \
+     page), or ask an operator to make a server available outside of Spaces.";
 
 /// The upstream name of the hint that stands for a server which its user has not connected.
 const CONNECT_HINT: &str = "connect";
@@ -58,27 +63,48 @@ type Service = StreamableHttpService<Handler, NeverSessionManager>;
 struct Gateway {
     mcp: Mcp,
     service: Service,
-    challenge: HeaderValue,
+    /// Where this deployment is, without a slash at the end.
+    base: String,
 }
 
 pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
     let base = mcp.public_url.as_str().trim_end_matches('/').to_owned();
-    let challenge = format!("Bearer resource_metadata=\"{base}{METADATA_PATH}\"");
-    let gateway = Gateway {
-        mcp: mcp.clone(),
-        service: service(tools, &mcp.public_url, &base),
-        challenge: HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer")),
-    };
-    let metadata = json!({
-        "resource": format!("{base}/mcp"),
-        "resource_name": "ThinkWork",
-        "bearer_methods_supported": ["header"],
-    });
+    let gateway = Gateway { mcp: mcp.clone(), service: service(tools, &mcp.public_url, &base), base };
     Router::new()
         .route("/mcp", any(serve_outside))
         .route("/mcp/spaces/{space_id}", any(serve))
+        .route("/.well-known/oauth-protected-resource/mcp", get(metadata_outside))
+        .route("/.well-known/oauth-protected-resource/mcp/spaces/{space_id}", get(metadata))
         .with_state(gateway)
-        .route(METADATA_PATH, get(move |_: Public| async move { axum::Json(metadata) }))
+}
+
+async fn metadata_outside(State(gateway): State<Gateway>, _: Public) -> axum::Json<Value> {
+    axum::Json(gateway.metadata(None))
+}
+
+/// The same for each Space, whether there is one or not: it says nothing of it.
+async fn metadata(State(gateway): State<Gateway>, _: Public, Path(space): Path<SpaceId>) -> axum::Json<Value> {
+    axum::Json(gateway.metadata(Some(space)))
+}
+
+impl Gateway {
+    fn path(space: Option<SpaceId>) -> String {
+        space.map_or_else(|| "/mcp".to_owned(), |space| format!("/mcp/spaces/{space}"))
+    }
+
+    fn metadata(&self, space: Option<SpaceId>) -> Value {
+        json!({
+            "resource": format!("{}{}", self.base, Self::path(space)),
+            "resource_name": "ThinkWork",
+            "bearer_methods_supported": ["header"],
+        })
+    }
+
+    /// Of a 401: where the metadata is.
+    fn challenge(&self, space: Option<SpaceId>) -> HeaderValue {
+        let challenge = format!("Bearer resource_metadata=\"{}{METADATA_PATH}{}\"", self.base, Self::path(space));
+        HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
+    }
 }
 
 fn service(tools: &Tools, public_url: &Url, base: &str) -> Service {
@@ -125,7 +151,7 @@ async fn handle(
 ) -> Response {
     let principal = match caller {
         Ok(McpCaller(principal)) => principal,
-        Err(error) => return refused(error, gateway),
+        Err(error) => return refused(error, gateway, space),
     };
     if matches!(*request.method(), Method::OPTIONS | Method::HEAD | Method::PUT | Method::PATCH) {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response();
@@ -133,14 +159,14 @@ async fn handle(
     let trace = request.extensions().get::<TraceContext>().copied();
     let tool_context = match tool_context(&principal, space, trace) {
         Ok(tool_context) => tool_context,
-        Err(error) => return refused(error, gateway),
+        Err(error) => return refused(error, gateway, space),
     };
     let entry =
         Entry { tool_context, admitted: Arc::default(), span: Span::current(), request_id: RequestId::current() };
     let (parts, body) = request.into_parts();
     let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
         Ok(body) => body,
-        Err(rejection) => return refused(rejection.into(), gateway),
+        Err(rejection) => return refused(rejection.into(), gateway, space),
     };
     let mut request = Request::from_parts(parts, Body::from(body.clone()));
     request.extensions_mut().insert(entry.clone());
@@ -149,7 +175,7 @@ async fn handle(
     if principal.user().is_none()
         && let Err(error) = seen(&gateway.mcp, &principal, space).await
     {
-        return refused(error, gateway);
+        return refused(error, gateway, space);
     }
     let answer = gateway.service.handle(request).await;
     let seen = match entry.admitted.get() {
@@ -159,18 +185,22 @@ async fn handle(
     };
     match seen {
         Ok(()) => understood(answer.map(Body::new), &body).await,
-        Err(error) => refused(error, gateway),
+        Err(error) => refused(error, gateway, space),
     }
 }
 
 /// The answer; where the SDK says in plain text that it does not understand the request with this body, the same as
 /// JSON-RPC 2.0 says it (section 5.1).
 async fn understood(answer: Response, body: &[u8]) -> Response {
+    let status = answer.status();
+    if status == StatusCode::NOT_ACCEPTABLE {
+        return ApiError::not_acceptable("Send the header Accept: application/json, text/event-stream.")
+            .into_response();
+    }
     let is_json = answer.headers().contains_key(header::CONTENT_TYPE);
-    if is_json || !matches!(answer.status(), StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+    if is_json || !matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
         return answer;
     }
-    let status = answer.status();
     let text = axum::body::to_bytes(answer.into_body(), SDK_TEXT_BYTES_MAX).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let (code, message) = if !text.starts_with(SDK_UNREADABLE) {
@@ -218,10 +248,10 @@ impl Entry {
     }
 }
 
-fn refused(error: ApiError, gateway: &Gateway) -> Response {
+fn refused(error: ApiError, gateway: &Gateway, space: Option<SpaceId>) -> Response {
     let mut response = error.into_response();
     if response.status() == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, gateway.challenge.clone());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, gateway.challenge(space));
     }
     response
 }
@@ -291,7 +321,7 @@ impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("thinkwork", env!("CARGO_PKG_VERSION")))
-            .with_instructions("Tools of this company. Tools that send something outside need a person's approval.")
+            .with_instructions(INSTRUCTIONS)
     }
 
     async fn list_tools(
@@ -332,7 +362,7 @@ impl ServerHandler for Handler {
         match called {
             Ok(outcome) => Ok(result(outcome).into()),
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
-            Err(ToolsError::LeftOut(left_out)) => left_out_result(&left_out, &request.name).map(CallToolResponse::from),
+            Err(ToolsError::LeftOut(left_out)) => Ok(left_out_result(&left_out, &request.name).into()),
             Err(ToolsError::ApprovalRequired) => {
                 Ok(self.approval_required(entry.tool_context.space, &request.name).into())
             }
@@ -379,16 +409,20 @@ fn hint(left_out: &LeftOut) -> Option<McpTool> {
 }
 
 /// A call of a server that is left out: the hint answers with its link, any other name says why there is no tool.
-fn left_out_result(left_out: &LeftOut, name: &str) -> Result<CallToolResult, ErrorData> {
+fn left_out_result(left_out: &LeftOut, name: &str) -> CallToolResult {
+    let server = &left_out.server;
     match (&left_out.connect_url, hint_name(left_out)) {
         (Some(url), Some(hint)) if hint == name => {
-            let text = format!("Open {url} in a browser, sign in and connect {}. Then try again.", left_out.server);
-            Ok(CallToolResult::success(vec![ContentBlock::text(text)]))
+            let text = format!("Open {url} in a browser, sign in and connect {server}. Then try again.");
+            CallToolResult::success(vec![ContentBlock::text(text)])
         }
         (Some(url), _) => {
-            Ok(error_result(&format!("{} is not connected for you. Connect it at {url}", left_out.server)))
+            error_result(&format!("{server} is not available: {}. Connect it at {url}", left_out.reason.plain()))
         }
-        (None, _) => Err(unknown(name)),
+        (None, _) => {
+            let next = if left_out.reason.is_passing() { " Try again in a minute." } else { "" };
+            error_result(&format!("{server} is not available: {}.{next}", left_out.reason.plain()))
+        }
     }
 }
 

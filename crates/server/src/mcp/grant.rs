@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thinkwork_primitives::{CredentialSubject, McpServerId, Surface, TenantId, UserId};
 
-use super::upstream::{Authorization, SessionKey, UpstreamTarget};
+use super::upstream::{Authorization, SessionKey, SessionUse, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError};
 use crate::credentials::{OpenedCredential, UseContext, UseRecorder};
 use crate::oauth::{AccessToken, AccessTokenQuery, Error as OauthError};
@@ -29,6 +29,7 @@ impl Grant {
         &'a self,
         tenant: TenantId,
         server: &'a McpServer,
+        session: SessionUse,
         deadline: Duration,
     ) -> UpstreamTarget<'a> {
         let (authorization, user, credential): (Authorization<'a>, _, _) = match self {
@@ -41,7 +42,15 @@ impl Grant {
             }
         };
         let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
-        UpstreamTarget { key, url: &server.url, authorization, deadline, trace: None }
+        UpstreamTarget {
+            key,
+            url: &server.url,
+            authorization,
+            session,
+            deadline,
+            progress_deadline: deadline,
+            trace: None,
+        }
     }
 
     pub(super) fn used(&self) -> UsedCredential {
@@ -68,6 +77,9 @@ pub(super) enum CallError {
     Unavailable(LeftOutReason),
     /// The authorization server does not accept our registration, with this word; the operator alone can mend that.
     ClientRefused(String),
+    /// The authorization server does not know the client that was registered there; it is registered anew when somebody
+    /// connects again, which everyone has to.
+    ClientForgotten,
     /// The upstream failed.
     Upstream(UpstreamError),
     /// We failed.
@@ -79,6 +91,7 @@ impl<E: Into<Error>> From<E> for CallError {
         match error.into() {
             Error::Oauth(error) => match error {
                 OauthError::NotConnected | OauthError::NotFound => Self::Unavailable(LeftOutReason::NeedsConnection),
+                OauthError::NeedsReauth(reason) if reason == "client_forgotten" => Self::ClientForgotten,
                 OauthError::NeedsReauth(_) | OauthError::Refused(_) => Self::Unavailable(LeftOutReason::Expired),
                 OauthError::Unreachable(_) => Self::Unavailable(LeftOutReason::Unreachable),
                 OauthError::ClientRefused(code) => Self::ClientRefused(code),
@@ -130,7 +143,7 @@ impl Mcp {
             Some(version) => self.oauth.access_token_after_refusal(request, version).await,
         };
         match token.map_err(CallError::from) {
-            Err(problem @ CallError::ClientRefused(_)) => {
+            Err(problem @ (CallError::ClientRefused(_) | CallError::ClientForgotten)) => {
                 self.record_error(tenant, server, self.sentence(server, &problem)).await?;
                 Err(problem)
             }

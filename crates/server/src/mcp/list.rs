@@ -7,6 +7,7 @@ use thinkwork_database::Tx;
 use thinkwork_primitives::{Chain, McpServerId, Requester, ToolSourceId, UserId};
 
 use super::grant::CallError;
+use super::upstream::SessionUse;
 use super::{Error, Mcp, McpServer, ServerTool, rules, store};
 use crate::credentials::UseContext;
 use crate::oauth::{Connection, ConnectionStatus};
@@ -174,7 +175,7 @@ impl Mcp {
         user: Option<UserId>,
     ) -> Result<Vec<ServerTool>, CallError> {
         let use_context = UseContext { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
-        let listed = self.fetch_tools(context.tenant, server, user, &use_context).await?;
+        let listed = self.fetch_tools(context.tenant, server, user, SessionUse::Kept, &use_context).await?;
         Ok(self.snapshot_save(context.tenant, server, &listed, &context.actor()).await?)
     }
 }
@@ -218,6 +219,7 @@ fn reason_of(source: ToolSourceId, problem: &CallError) -> LeftOutReason {
     match problem {
         CallError::Unavailable(reason) => *reason,
         CallError::ClientRefused(_) => LeftOutReason::Unreachable,
+        CallError::ClientForgotten => LeftOutReason::Expired,
         CallError::Upstream(failure) => failure.reason(),
         CallError::Internal(error) => {
             tracing::error!(%source, error = %Chain(error), "the tools of an MCP server could not be read");

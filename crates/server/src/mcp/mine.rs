@@ -49,6 +49,12 @@ impl Mcp {
                 "This server has not been approved yet. Ask an operator to approve it.".to_owned(),
             ));
         }
+        let mut tx = self.db.read(consent.principal.tenant).await?;
+        let is_forgotten = self.oauth.is_client_forgotten(&mut tx, id.into()).await?;
+        drop(tx);
+        if is_forgotten {
+            self.client_register(&server, &consent.principal).await?;
+        }
         Ok(self.oauth.start(consent, id.into(), return_to.unwrap_or("/me/mcp-servers")).await?)
     }
 

@@ -32,7 +32,7 @@ use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::edge::caller::BoxFuture;
 use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
-use crate::oauth::{ConnectionStatus, Oauth, ProviderMetadata};
+use crate::oauth::{ConnectionStatus, Deviation, Oauth, ProviderMetadata};
 use crate::spaces::{SpaceSource, Spaces};
 use crate::tools::facts::{ApprovedTool, SourceFacts};
 use crate::tools::{Call, LeftOutReason, ToolContext, ToolResult, ToolSource};
@@ -47,6 +47,9 @@ pub use upstream::UpstreamError;
 const TIMEOUTS_CACHED_MAX: u64 = 2_000;
 /// How long they are remembered at most.
 const TIMEOUT_CACHE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How often a 401 makes us look for a server's authorization server again.
+const REDISCOVERY_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +171,11 @@ impl McpServer {
     pub fn is_usable(&self) -> bool {
         self.status == McpServerStatus::Approved && self.approved_hash.as_deref() == Some(self.definition_hash.as_str())
     }
+
+    /// In what it differs from the specifications of authorization.
+    pub fn deviations(&self) -> &[Deviation] {
+        self.discovered.as_ref().map(|found| found.deviations.as_slice()).unwrap_or_default()
+    }
 }
 
 /// One tool as the server last described it, and what the operator decided of it.
@@ -231,6 +239,8 @@ pub struct Mcp {
     /// At which uptime a server, in which version, did not answer whose first question; a hint of this process only.
     silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), std::time::Duration>,
     stored_tools: list::ToolCache,
+    /// Servers whose authorization server was looked for again just now, after a 401.
+    rediscovered: moka::sync::Cache<McpServerId, ()>,
 }
 
 /// What the ids of this slice are called.
@@ -279,6 +289,10 @@ impl Mcp {
             upstreams,
             silent,
             stored_tools: list::tool_cache(),
+            rediscovered: moka::sync::Cache::builder()
+                .max_capacity(TIMEOUTS_CACHED_MAX)
+                .time_to_live(REDISCOVERY_EVERY)
+                .build(),
         }
     }
 

@@ -49,7 +49,7 @@ impl Mcp {
         same_hash(&server, &decision)?;
         if server.auth.uses_oauth() {
             if server.discovered.is_none() {
-                let found = self.discover(by.tenant, &server, None, &by.actor()).await?;
+                let found = self.discover(by.tenant, &server, &by.actor()).await?;
                 return Err(Error::DefinitionChanged { current: found.definition_hash });
             }
             self.client_register(&server, by).await?;

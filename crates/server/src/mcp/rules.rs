@@ -42,7 +42,7 @@ pub(super) fn definition_hash(server: &McpServer) -> String {
     let decided = json!({
         "url": server.url,
         "transport": "streamable_http",
-        "auth": server.auth.definition(server.issuer.as_deref()),
+        "auth": server.auth.definition(server.issuer.as_deref(), server.deviations()),
         "tool_allowlist": sorted(server.tool_allowlist.as_deref()),
         "outside_spaces": server.outside_spaces,
     });
@@ -210,6 +210,21 @@ pub(super) fn effect_suggested(annotations: &Value) -> Effect {
         (None | Some(false), Some(false)) => Effect::Write,
         _ => Effect::Send,
     }
+}
+
+/// What an operator reads of tools that were left out, with the first few by name.
+pub(super) fn skipped_sentence(skipped: &[String], truncated: Option<&str>) -> Option<String> {
+    const NAMED_MAX: usize = 5;
+    let mut sentences: Vec<String> = truncated.map(str::to_owned).into_iter().collect();
+    if !skipped.is_empty() {
+        let named: Vec<&str> = skipped.iter().take(NAMED_MAX).map(String::as_str).collect();
+        let more = match skipped.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        sentences.push(format!("Tools left out: {}{more}.", named.join("; ")));
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
 /// A sentence of an upstream, made short and plain for people and models.

@@ -3,7 +3,7 @@
 use thinkwork_primitives::{Actor, TenantId, UserId};
 
 use super::grant::{CallError, Grant};
-use super::upstream::{LIST_DEADLINE, ToolList};
+use super::upstream::{LIST_DEADLINE, SessionUse, ToolList};
 use super::{Error, Mcp, McpServer, ServerTool, UpstreamError, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
@@ -11,22 +11,33 @@ use crate::tools::LeftOutReason;
 
 impl Mcp {
     /// The server's tools as it describes them now to this person (or to the tenant). A refused token is refreshed
-    /// once and the request sent once more.
+    /// once and the request sent once more; where that does not help either, its authorization server may have moved.
     pub(super) async fn fetch_tools(
         &self,
         tenant: TenantId,
         server: &McpServer,
         user: Option<UserId>,
+        session: SessionUse,
         context: &UseContext,
     ) -> Result<ToolList, CallError> {
         let grant = self.grant_for_discovery(tenant, server, user, context).await?;
-        let asked = self.upstreams.tools(&grant.target(tenant, server, LIST_DEADLINE)).await;
+        let asked = self.upstreams.tools(&grant.target(tenant, server, session, LIST_DEADLINE)).await;
         match (asked, &grant) {
-            (Err(UpstreamError::Unauthorized { .. }), Grant::Token(user, token)) => {
-                let grant = self.person_token(tenant, server, *user, Some(token.version), context, None).await?;
-                match self.upstreams.tools(&grant.target(tenant, server, LIST_DEADLINE)).await {
-                    Err(UpstreamError::Unauthorized { .. }) => Err(CallError::Unavailable(LeftOutReason::Expired)),
-                    other => other.map_err(CallError::Upstream),
+            (Err(UpstreamError::Unauthorized { challenge }), Grant::Token(user, token)) => {
+                let again = async {
+                    let grant = self.person_token(tenant, server, *user, Some(token.version), context, None).await?;
+                    match self.upstreams.tools(&grant.target(tenant, server, session, LIST_DEADLINE)).await {
+                        Err(UpstreamError::Unauthorized { .. }) => Err(CallError::Unavailable(LeftOutReason::Expired)),
+                        other => other.map_err(CallError::Upstream),
+                    }
+                };
+                let listed = again.await;
+                match listed {
+                    Err(problem) if self.has_moved(tenant, server, challenge, &context.actor).await => {
+                        tracing::debug!(server = %server.id, ?problem, "the authorization server moved");
+                        Err(CallError::Unavailable(LeftOutReason::Pending))
+                    }
+                    listed => listed,
                 }
             }
             (other, _) => other.map_err(CallError::Upstream),
@@ -42,7 +53,15 @@ impl Mcp {
         by: &Actor,
     ) -> Result<Vec<ServerTool>, Error> {
         let now = self.clock.now();
-        let seen: Vec<ServerTool> = listed.tools.iter().filter_map(|tool| rules::tool_from(tool, now)).collect();
+        let mut seen = Vec::with_capacity(listed.tools.len());
+        let mut skipped: Vec<String> =
+            listed.skipped.iter().map(|skipped| format!("{} {}", skipped.name, skipped.reason)).collect();
+        for tool in &listed.tools {
+            match rules::tool_from(tool, now) {
+                Some(tool) => seen.push(tool),
+                None => skipped.push(format!("{} has a name or definition that is too long", rules::plain(&tool.name))),
+            }
+        }
         let mut tx = self.db.write(tenant).await?;
         // Read again, and locked: the address that was asked must still be the registered one.
         let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
@@ -51,11 +70,9 @@ impl Mcp {
         }
         let known = store::tool_list(&mut tx, server.id).await?;
         let first = current.is_usable() && rules::is_undiscovered(&known);
-        let skipped = listed.skipped.saturating_add(listed.tools.len().saturating_sub(seen.len()));
         let merged = rules::merge(&known, seen, first, now);
         store::tools_set(&mut tx, server.id, &merged.write).await?;
-        let note = (skipped > 0)
-            .then(|| format!("{skipped} of its tool definitions are malformed or too long and were left out."));
+        let note = rules::skipped_sentence(&skipped, listed.truncated.as_deref());
         store::server_checked(&mut tx, server.id, now, note).await?;
         if !merged.write.is_empty() {
             let action = if first { "mcp_server.tools_first_seen" } else { "mcp_server.tools_changed" };

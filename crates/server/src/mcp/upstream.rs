@@ -4,20 +4,26 @@
 //! version, user, credential version), so no two people share one; every answer is scrubbed of the secret that was
 //! sent before anything reads it. Protocols 2025-11-25 and older with `initialize`, 2026-07-28 without.
 
+mod begin;
+mod exchange;
 mod failure;
+mod param_headers;
 mod wire;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rmcp::model::{
-    ClientCapabilities, DiscoverResult, Implementation, InitializeRequestParams, InitializeResult, ProtocolVersion,
-    RequestMetaObject, Tool,
-};
+use rmcp::model::{ClientCapabilities, Implementation, ProtocolVersion, RequestMetaObject, Tool};
 use serde_json::{Map, Value, json};
 use thinkwork_outbound::Outbound;
 use thinkwork_primitives::{CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
+use tokio::time::Instant;
+
+use begin::Eras;
+use exchange::Exchange;
+use wire::RequestHeaders;
 
 pub use failure::UpstreamError;
 
@@ -30,7 +36,9 @@ pub(super) const LIST_DEADLINE: Duration = Duration::from_secs(10);
 /// Tools taken of one server: more help no model.
 const TOOLS_MAX: usize = 500;
 /// Pages of a tool list that are asked for.
-const PAGES_MAX: usize = 20;
+const PAGES_MAX: usize = 250;
+/// How long a server has to take the news that a session ended.
+const END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a session belongs to; nobody else may use it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,10 +65,23 @@ pub(super) struct UpstreamTarget<'a> {
     pub key: SessionKey,
     pub url: &'a str,
     pub authorization: Authorization<'a>,
-    /// For everything until the answer.
+    /// Whether an earlier session may serve.
+    pub session: SessionUse,
+    /// For everything until the answer, as long as the server reports no progress.
     pub deadline: Duration,
+    /// For everything until the answer, whatever it reports.
+    pub progress_deadline: Duration,
     /// Which trace the requests belong to.
     pub trace: Option<TraceContext>,
+}
+
+/// Whether an earlier session may serve a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionUse {
+    /// The one that is kept, or one that is kept from now on.
+    Kept,
+    /// A new one that ends with the request, its protocol agreed anew: what a look at the server tells is true now.
+    New,
 }
 
 /// What was agreed with an upstream.
@@ -85,8 +106,42 @@ impl Session {
 pub(super) struct ToolList {
     pub protocol_version: String,
     pub tools: Vec<Tool>,
-    /// Definitions that were no tools.
-    pub skipped: usize,
+    /// Definitions that cannot be used.
+    pub skipped: Vec<SkippedTool>,
+    /// What of the list was not taken, as a sentence, if it is too long.
+    pub truncated: Option<String>,
+}
+
+/// A definition that cannot be used.
+pub(super) struct SkippedTool {
+    pub name: String,
+    /// What is wrong with it, to stand after its name.
+    pub reason: String,
+}
+
+/// A call of a tool.
+pub(super) struct ToolCall<'a> {
+    pub name: &'a str,
+    pub input_schema: &'a Map<String, Value>,
+    pub arguments: Map<String, Value>,
+}
+
+/// One request of the protocol.
+#[derive(Clone)]
+struct McpRequest<'a> {
+    method: &'static str,
+    params: Map<String, Value>,
+    /// That of the tool that is called.
+    schema: Option<&'a Map<String, Value>>,
+    /// From when its deadlines count.
+    begun: Instant,
+}
+
+/// A session in use.
+struct Lease {
+    session: Arc<Session>,
+    /// Whether it is from an earlier request, so that the server may have forgotten it.
+    was_kept: bool,
 }
 
 /// All upstream sessions of this process. Cheap to clone.
@@ -94,50 +149,74 @@ pub(super) struct ToolList {
 pub(super) struct UpstreamClient {
     outbound: Outbound,
     sessions: moka::sync::Cache<SessionKey, Arc<Session>>,
+    eras: Eras,
 }
 
 impl UpstreamClient {
     pub(super) fn new(outbound: Outbound) -> Self {
         let sessions = moka::sync::Cache::builder().max_capacity(SESSIONS_MAX).time_to_idle(SESSION_IDLE).build();
-        Self { outbound, sessions }
+        Self { outbound, sessions, eras: begin::eras() }
     }
 
     /// Every tool the upstream has for this peer.
     pub(super) async fn tools(&self, target: &UpstreamTarget<'_>) -> Result<ToolList, UpstreamError> {
+        let begun = Instant::now();
         let work = async {
-            let mut listed = ToolList { protocol_version: String::new(), tools: Vec::new(), skipped: 0 };
-            let mut cursor: Option<String> = None;
-            for _ in 0..PAGES_MAX {
-                let params = cursor.as_ref().map_or_else(Map::new, |cursor| one("cursor", json!(cursor)));
-                let (page, version) = self.ask(target, "tools/list", params).await?;
-                listed.protocol_version = version;
-                for definition in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
-                    match serde_json::from_value(definition.clone()) {
-                        Ok(tool) if listed.tools.len() < TOOLS_MAX => listed.tools.push(tool),
-                        _ => listed.skipped = listed.skipped.saturating_add(1),
+            let mut lease = self.open(target).await?;
+            let listed = self.tool_pages(target, &mut lease, begun).await;
+            self.close(target, lease, listed.as_ref().err()).await;
+            listed
+        };
+        within(target.deadline, Box::pin(work)).await
+    }
+
+    async fn tool_pages(
+        &self,
+        target: &UpstreamTarget<'_>,
+        lease: &mut Lease,
+        begun: Instant,
+    ) -> Result<ToolList, UpstreamError> {
+        let mut list =
+            ToolList { protocol_version: String::new(), tools: Vec::new(), skipped: Vec::new(), truncated: None };
+        let mut cursors = HashSet::new();
+        let mut params = Map::new();
+        loop {
+            let request = McpRequest { method: "tools/list", params, schema: None, begun };
+            let page = self.ask(target, lease, request).await?;
+            list.protocol_version = lease.session.version.to_string();
+            for definition in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
+                match read_tool(definition, &lease.session) {
+                    Ok(_) if list.tools.len() == TOOLS_MAX => {
+                        list.truncated = Some(format!("It offers more than {TOOLS_MAX} tools; the rest are left out."));
+                        return Ok(list);
                     }
-                }
-                let next = page.get("nextCursor").and_then(Value::as_str).filter(|next| !next.is_empty());
-                match next {
-                    Some(next) if cursor.as_deref() != Some(next) => cursor = Some(next.to_owned()),
-                    _ => break,
+                    Ok(tool) => list.tools.push(tool),
+                    Err(skipped) => list.skipped.push(skipped),
                 }
             }
-            Ok(listed)
-        };
-        within(target.deadline, work).await
+            let next = page.get("nextCursor").and_then(Value::as_str).filter(|next| !next.is_empty());
+            let Some(next) = next.filter(|next| cursors.insert((*next).to_owned())) else { return Ok(list) };
+            if cursors.len() == PAGES_MAX {
+                list.truncated = Some(format!("Its list has more than {PAGES_MAX} pages; the rest are left out."));
+                return Ok(list);
+            }
+            params = one("cursor", json!(next));
+        }
     }
 
     /// Calls a tool; the result object as the upstream gave it.
-    pub(super) async fn call(
-        &self,
-        target: &UpstreamTarget<'_>,
-        tool: &str,
-        arguments: Map<String, Value>,
-    ) -> Result<Value, UpstreamError> {
-        let mut params = one("name", json!(tool));
-        params.insert("arguments".to_owned(), Value::Object(arguments));
-        let (result, _) = within(target.deadline, self.ask(target, "tools/call", params)).await?;
+    pub(super) async fn call(&self, target: &UpstreamTarget<'_>, call: &ToolCall<'_>) -> Result<Value, UpstreamError> {
+        let begun = Instant::now();
+        let mut params = one("name", json!(call.name));
+        params.insert("arguments".to_owned(), Value::Object(call.arguments.clone()));
+        let request = McpRequest { method: "tools/call", params, schema: Some(call.input_schema), begun };
+        let work = async {
+            let mut lease = self.open(target).await?;
+            let result = self.ask(target, &mut lease, request).await;
+            self.close(target, lease, result.as_ref().err()).await;
+            result
+        };
+        let result = within(target.progress_deadline, Box::pin(work)).await?;
         match result.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => Ok(result),
             Some(_) => {
@@ -146,111 +225,105 @@ impl UpstreamClient {
         }
     }
 
-    /// One request in the peer's session; a session that the server no longer knows is begun anew, once.
+    /// A session for this peer: one that is kept, where that may serve, else a new one.
+    async fn open(&self, target: &UpstreamTarget<'_>) -> Result<Lease, UpstreamError> {
+        match target.session {
+            SessionUse::Kept => {
+                if let Some(session) = self.sessions.get(&target.key) {
+                    return Ok(Lease { session, was_kept: true });
+                }
+            }
+            SessionUse::New => self.eras.invalidate(&begin::era_key(target)),
+        }
+        Ok(Lease { session: Arc::new(Box::pin(self.begin(target)).await?), was_kept: false })
+    }
+
+    /// One request. Where the server no longer knows a kept session, another is begun, once, and the request sent again.
     async fn ask(
         &self,
         target: &UpstreamTarget<'_>,
-        method: &str,
-        params: Map<String, Value>,
-    ) -> Result<(Value, String), UpstreamError> {
-        let session = self.session(target).await?;
-        let asked = self.request(target, &session, method, params.clone()).await;
-        match asked {
-            Err(UpstreamError::SessionGone) => {
+        lease: &mut Lease,
+        request: McpRequest<'_>,
+    ) -> Result<Value, UpstreamError> {
+        match self.request(target, &lease.session, request.clone()).await {
+            Err(failure) if lease.was_kept && failure.may_refuse_session() => {
+                tracing::debug!(server = %target.key.server, error = %failure, "an upstream session is begun anew");
                 self.sessions.invalidate(&target.key);
-                let session = self.session(target).await?;
-                let result = self.request(target, &session, method, params).await?;
-                Ok((result, session.version.to_string()))
-            }
-            Err(failure) => {
-                if failure.ends_session() {
-                    self.sessions.invalidate(&target.key);
+                if lease.session.is_stateless() {
+                    self.eras.invalidate(&begin::era_key(target));
                 }
-                Err(failure)
+                *lease = Lease { session: Arc::new(Box::pin(self.begin(target)).await?), was_kept: false };
+                self.request(target, &lease.session, request).await
             }
-            Ok(result) => Ok((result, session.version.to_string())),
-        }
-    }
-
-    async fn session(&self, target: &UpstreamTarget<'_>) -> Result<Arc<Session>, UpstreamError> {
-        if let Some(session) = self.sessions.get(&target.key) {
-            return Ok(session);
-        }
-        let session = Arc::new(self.begin(target).await?);
-        self.sessions.insert(target.key.clone(), Arc::clone(&session));
-        Ok(session)
-    }
-
-    /// Greets the upstream: `initialize`, and `server/discover` where a server knows no handshake any more.
-    async fn begin(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
-        match self.initialize(target).await {
-            Err(failure) if failure.may_be_of_newer_server() => match self.discover(target).await {
-                Ok(session) => Ok(session),
-                Err(challenge @ UpstreamError::Unauthorized { .. }) => Err(challenge),
-                Err(_) => Err(failure),
-            },
             other => other,
         }
     }
 
-    async fn initialize(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
-        let hello = InitializeRequestParams::new(ClientCapabilities::default(), client())
-            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE);
-        let params = serde_json::to_value(hello).ok();
-        let fresh = Session::new(ProtocolVersion::LATEST_WITH_INITIALIZE, None);
-        let message = wire::request(0, "initialize", params.unwrap_or_default());
-        let response = wire::post(&self.outbound, target, &wire::RequestHeaders::handshake(), &message).await?;
-        let id = response.header("mcp-session-id").map(str::to_owned);
-        let result = wire::answer(response, target, 0, fresh.id.is_some()).await?;
-        let result: InitializeResult = serde_json::from_value(result)
-            .map_err(|_| UpstreamError::Protocol("its answer to initialize is no initialize result".to_owned()))?;
-        if !ProtocolVersion::KNOWN_VERSIONS.contains(&result.protocol_version) {
-            return Err(UpstreamError::Version(super::rules::plain(result.protocol_version.as_str())));
+    /// Keeps the session for later requests, unless it is spoiled, or was for this one alone.
+    async fn close(&self, target: &UpstreamTarget<'_>, lease: Lease, failure: Option<&UpstreamError>) {
+        if target.session == SessionUse::New {
+            return self.end(target, &lease.session).await;
         }
-        let session = Session::new(result.protocol_version, id);
-        if !session.is_stateless() {
-            let done = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-            let response =
-                wire::post(&self.outbound, target, &wire::RequestHeaders::of(&session, "", None), &done).await?;
-            wire::accepted(response, target).await?;
-        }
-        Ok(session)
-    }
-
-    async fn discover(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
-        let session = Session::new(ProtocolVersion::NO_INITIALIZE, None);
-        let result = self.request(target, &session, "server/discover", Map::new()).await?;
-        let result: DiscoverResult = serde_json::from_value(result)
-            .map_err(|_| UpstreamError::Protocol("its answer to server/discover is no discover result".to_owned()))?;
-        if result.supported_versions.contains(&session.version) {
-            Ok(session)
-        } else {
-            let versions: Vec<&str> = result.supported_versions.iter().map(ProtocolVersion::as_str).collect();
-            Err(UpstreamError::Version(super::rules::plain(&versions.join(", "))))
+        if failure.is_some_and(|failure| failure.ends_session() || failure.may_refuse_session()) {
+            self.sessions.invalidate(&target.key);
+        } else if !lease.was_kept {
+            self.sessions.insert(target.key.clone(), lease.session);
         }
     }
 
+    /// Tells the server that the session has ended; what it answers changes nothing.
+    async fn end(&self, target: &UpstreamTarget<'_>, session: &Session) {
+        if session.id.is_some() {
+            let headers = RequestHeaders::of(session);
+            let told = wire::delete(&self.outbound, target, &headers, END_DEADLINE);
+            if let Err(error) = within(END_DEADLINE, told).await {
+                tracing::debug!(server = %target.key.server, %error, "an upstream session was not ended");
+            }
+        }
+    }
+
+    /// One request in a session.
     async fn request(
         &self,
         target: &UpstreamTarget<'_>,
         session: &Session,
-        method: &str,
-        mut params: Map<String, Value>,
+        request: McpRequest<'_>,
     ) -> Result<Value, UpstreamError> {
+        let McpRequest { method, mut params, schema, begun } = request;
         let id = session.next_request.fetch_add(1, Ordering::Relaxed);
-        let name = params.get("name").and_then(Value::as_str).map(str::to_owned);
+        let headers = RequestHeaders::of_request(session, method, &params, schema);
+        let mut meta = Map::new();
         if session.is_stateless() {
-            let meta = RequestMetaObject::with_client_context(
+            let context = RequestMetaObject::with_client_context(
                 session.version.clone(),
                 client(),
                 ClientCapabilities::default(),
             );
-            params.insert("_meta".to_owned(), serde_json::to_value(meta).unwrap_or_default());
+            if let Ok(Value::Object(context)) = serde_json::to_value(context) {
+                meta = context;
+            }
+        }
+        if target.progress_deadline > target.deadline {
+            meta.insert("progressToken".to_owned(), json!(id));
+        }
+        if !meta.is_empty() {
+            params.insert("_meta".to_owned(), Value::Object(meta));
         }
         let message = wire::request(id, method, Value::Object(params));
-        let names = wire::RequestHeaders::of(session, method, name.as_deref());
-        let response = wire::post(&self.outbound, target, &names, &message).await?;
-        wire::answer(response, target, id, session.id.is_some()).await
+        // On the heap: what is asked of it stands deep in the stack of others.
+        Box::pin(Exchange::new(&self.outbound, target, session, id, begun).run(&headers, &message)).await
+    }
+}
+
+/// A definition as it came; text where a flag belongs is read as what it says.
+fn read_tool(definition: &Value, session: &Session) -> Result<Tool, SkippedTool> {
+    let name = definition.get("name").and_then(Value::as_str).unwrap_or("(no name)");
+    let skipped = |reason: String| SkippedTool { name: super::rules::plain(name), reason };
+    let tool: Tool = serde_json::from_value(definition.clone())
+        .map_err(|error| skipped(format!("is malformed ({})", super::rules::plain(&error.to_string()))))?;
+    match param_headers::problem(&tool.input_schema).filter(|_| session.is_stateless()) {
+        Some(problem) => Err(skipped(format!("has invalid annotations: {problem}"))),
+        None => Ok(tool),
     }
 }
 

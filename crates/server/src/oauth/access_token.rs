@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use thinkwork_database::{Topic, Tx, WakeUp};
-use thinkwork_primitives::{CredentialId, GrantTarget, Surface, TenantId, UserId};
+use thinkwork_primitives::{ConnectionId, CredentialId, GrantTarget, Surface, TenantId, UserId};
 use tokio::sync::broadcast::Receiver;
 
 use super::refresh::{Refreshed, gone_as_not_connected, subject};
@@ -49,6 +49,32 @@ impl Oauth {
         refused: i64,
     ) -> Result<AccessToken, Error> {
         self.token(request, TokenFreshness::NewerThan(refused)).await
+    }
+
+    /// Notes that the resource asked for scopes that this connection's token lacks, for its owner's next consent. False
+    /// where they were granted already: another consent would change nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`] where the connection has ended.
+    pub async fn require_scopes(
+        &self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        scopes: &[String],
+    ) -> Result<bool, Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let row = store::connection_lock(&mut tx, connection).await?.ok_or(Error::NotConnected)?;
+        let missing = rules::scopes_missing(scopes, &store::scopes_from(&row.scopes));
+        if missing.is_empty() && !scopes.is_empty() {
+            return Ok(false);
+        }
+        let mut required = store::scopes_from(&row.scopes_required);
+        required.extend(missing);
+        required.sort();
+        required.dedup();
+        store::connection_requires(&mut tx, connection, &required.join(" ")).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     async fn token(&self, request: AccessTokenQuery<'_>, freshness: TokenFreshness) -> Result<AccessToken, Error> {

@@ -5,7 +5,7 @@
 
 use thinkwork_database::jobs::JobType;
 use thinkwork_database::{Tx, jobs};
-use thinkwork_primitives::{Actor, FlowId, GrantTarget, Secret, TenantId, crypto, limits};
+use thinkwork_primitives::{Actor, FlowId, GrantTarget, Secret, TenantId, UserId, crypto, limits};
 use url::Url;
 
 use super::rules;
@@ -21,6 +21,15 @@ pub struct ExpireFlow;
 impl JobType for ExpireFlow {
     const NAME: &'static str = "expire_flow";
     type Payload = FlowId;
+}
+
+/// What a browser takes to the authorization endpoint.
+struct AuthorizationRequest<'a> {
+    client: &'a ClientRow,
+    redirect_uri: &'a str,
+    scopes: &'a str,
+    state: &'a Secret,
+    challenge: &'a str,
 }
 
 pub(super) fn cookie_name(flow: FlowId) -> String {
@@ -54,7 +63,15 @@ impl Oauth {
         let mut tx = self.access.write_as(&caller.principal).await?;
         let client = store::client_current(&mut tx, target).await?.ok_or(Error::NotFound)?;
         let redirect_uri = self.redirect_uri_of(&client.callback_key)?;
-        let authorize_url = self.authorize_url(&client, &redirect_uri, &state, &crypto::base64url(&challenge))?;
+        let scopes = self.scopes_to_request(&mut tx, &client, caller.user, target).await?;
+        let request = AuthorizationRequest {
+            client: &client,
+            redirect_uri: &redirect_uri,
+            scopes: &scopes,
+            state: &state,
+            challenge: &crypto::base64url(&challenge),
+        };
+        let authorize_url = self.authorize_url(&request)?;
         let sealed = self.credentials.create(&mut tx, Owner::OauthFlow(flow), "pkce_verifier", &verifier, &by).await?;
         let row = FlowRow {
             id: flow.uuid(),
@@ -68,7 +85,7 @@ impl Oauth {
             issuer: client.issuer.clone(),
             redirect_uri,
             resource: client.resource.clone(),
-            scopes: client.scopes.clone(),
+            scopes,
             return_to: return_to.to_owned(),
             verifier_credential_id: sealed.uuid(),
             cookie_hash: cookie_hash.to_vec(),
@@ -93,30 +110,42 @@ impl Oauth {
         Ok(StartedFlow { flow, authorize_url, expires_at, set_cookie })
     }
 
-    /// RFC 6749 section 4.1.1 with RFC 7636 and RFC 8707; what the endpoint's own query holds is kept.
-    fn authorize_url(
+    /// The scopes of the registration, and those that the resource has asked this person for since.
+    async fn scopes_to_request(
         &self,
+        tx: &mut Tx,
         client: &ClientRow,
-        redirect_uri: &str,
-        state: &Secret,
-        challenge: &str,
+        user: UserId,
+        target: GrantTarget,
     ) -> Result<String, Error> {
+        let before = store::connection_at(tx, user, target).await?;
+        let mut scopes = client.scope_list();
+        for scope in before.iter().flat_map(|row| store::scopes_from(&row.scopes_required)) {
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        Ok(scopes.join(" "))
+    }
+
+    /// RFC 6749 section 4.1.1 with RFC 7636 and RFC 8707; what the endpoint's own query holds is kept.
+    fn authorize_url(&self, request: &AuthorizationRequest<'_>) -> Result<String, Error> {
+        let client = request.client;
         let checked = self.outbound.check_url(&client.authorization_endpoint);
         let mut url: Url = checked.map_err(|error| Error::Refused(error.to_string()))?;
         let mut query = url.query_pairs_mut();
         query
             .append_pair("response_type", "code")
             .append_pair("client_id", &client.client_id)
-            .append_pair("redirect_uri", redirect_uri)
-            .append_pair("state", state.expose_str().unwrap_or_default())
-            .append_pair("code_challenge", challenge)
+            .append_pair("redirect_uri", request.redirect_uri)
+            .append_pair("state", request.state.expose_str().unwrap_or_default())
+            .append_pair("code_challenge", request.challenge)
             .append_pair("code_challenge_method", "S256");
-        if !client.scopes.is_empty() {
-            query.append_pair("scope", &client.scopes);
+        if !request.scopes.is_empty() {
+            query.append_pair("scope", request.scopes);
         }
-        if client.scope_list().iter().any(|scope| scope == "offline_access") {
-            // OpenID Connect Core section 11: without it the scope is ignored.
-            query.append_pair("prompt", "consent");
+        if let Some(prompt) = &client.prompt {
+            query.append_pair("prompt", prompt);
         }
         if let Some(resource) = &client.resource {
             query.append_pair("resource", resource);

@@ -14,7 +14,7 @@ use thinkwork_primitives::{
 
 use super::authorize::cookie_name;
 use super::refresh::StoreRetry;
-use super::registration::CALLBACK_LOOKUP;
+use super::registration::{CALLBACK_LOOKUP, CLIENT_FORGOTTEN};
 use super::rules::{self, AuthorizationResult, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnection};
 use super::tokens::{self, TokenResponse};
@@ -191,7 +191,12 @@ impl Oauth {
                     None => returning(&flow, &reason),
                 })
             }
-            Err(TokenRequestError::Permanent(reason)) => self.flow_refuse(tenant, &flow, &reason, &actor).await,
+            Err(TokenRequestError::GrantRefused(reason)) => self.flow_refuse(tenant, &flow, &reason, &actor).await,
+            Err(TokenRequestError::ClientRefused(reason)) if client.is_dynamic() => {
+                self.client_forgotten(tenant, &client, &reason).await?;
+                self.flow_refuse(tenant, &flow, CLIENT_FORGOTTEN, &actor).await
+            }
+            Err(TokenRequestError::ClientRefused(reason)) => self.flow_refuse(tenant, &flow, &reason, &actor).await,
             Err(TokenRequestError::Transient { what, .. }) => {
                 tracing::warn!(%what, "a code could not be exchanged");
                 self.flow_refuse(tenant, &flow, "provider_unreachable", &actor).await

@@ -2,14 +2,16 @@
 //!
 //! Invariants: only public documents are read, without any credential; the metadata's `resource` covers the server, its
 //! `issuer` is byte for byte the one asked, the slash of a bare origin aside, and from then on the metadata's spelling is
-//! the issuer; every endpoint passed the address guard.
+//! the issuer; every endpoint passed the address guard. A value that differs is taken only where an operator entered
+//! that very value.
 
 use serde::Deserialize;
+use serde_json::Value;
 use thinkwork_outbound::{Outbound, Response};
 use url::Url;
 
 use super::rules::{self, REQUEST_DEADLINE};
-use super::{Error, Oauth, ProviderMetadata};
+use super::{AcceptedDeviations, BearerChallenge, Deviation, Error, Oauth, ProviderMetadata};
 
 #[derive(Deserialize)]
 struct ResourceMetadata {
@@ -33,6 +35,8 @@ struct ServerMetadata {
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    client_id_metadata_document_supported: bool,
 }
 
 fn refused(text: impl Into<String>) -> Error {
@@ -40,18 +44,40 @@ fn refused(text: impl Into<String>) -> Error {
 }
 
 impl Oauth {
-    /// Finds the authorization server of a protected resource. `challenge`: the WWW-Authenticate of its 401, if any.
+    /// Finds the authorization server of a protected resource. `challenge`: what its 401 said, if it did. Where the server
+    /// has no resource metadata, its own origin counts as its authorization server, as MCP 2025-03-26 had it; that is
+    /// noted as a deviation.
     ///
     /// # Errors
     /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn discover(&self, resource_url: &str, challenge: Option<&str>) -> Result<ProviderMetadata, Error> {
+    pub async fn discover(
+        &self,
+        resource_url: &str,
+        challenge: Option<&BearerChallenge>,
+        accepted: AcceptedDeviations<'_>,
+    ) -> Result<ProviderMetadata, Error> {
         let server = self.outbound.check_url(resource_url).map_err(|error| refused(error.to_string()))?;
-        let resource = resource_metadata(&self.outbound, &server, challenge).await?;
+        let mut deviations = Vec::new();
+        let resource = match resource_metadata(&self.outbound, &server, challenge).await? {
+            Some(found) => found,
+            None => {
+                deviations.push(Deviation::NoResourceMetadata);
+                ResourceMetadata {
+                    resource: resource_url.to_owned(),
+                    authorization_servers: vec![server.origin().ascii_serialization()],
+                    scopes_supported: Vec::new(),
+                }
+            }
+        };
         if !rules::resource_covers(&resource.resource, resource_url) {
-            return Err(refused(format!(
-                "The metadata of {} speaks of another resource; ask who runs that server.",
-                rules::host_of(resource_url)
-            )));
+            if accepted.resource != Some(resource.resource.as_str()) {
+                return Err(refused(format!(
+                    "The server's metadata names the resource {}, but the server's address is {resource_url}. If its \
+                     documentation says that both are the same server, enter that resource as accepted resource.",
+                    resource.resource
+                )));
+            }
+            deviations.push(Deviation::OtherResource);
         }
         let Some(issuer) = resource.authorization_servers.first() else {
             return Err(refused(format!(
@@ -59,18 +85,33 @@ impl Oauth {
                 rules::host_of(resource_url)
             )));
         };
-        let found = server_metadata(&self.outbound, issuer).await?;
-        let asked = challenge.and_then(|challenge| challenge_parameter(challenge, "scope"));
-        let mut scopes = match asked {
-            Some(scope) => scope.split_ascii_whitespace().map(str::to_owned).collect(),
-            None => resource.scopes_supported,
+        let found = match server_metadata(&self.outbound, issuer).await? {
+            Some(found) => found,
+            None if deviations.contains(&Deviation::NoResourceMetadata) => {
+                return Err(refused(format!(
+                    "{} does not say which authorization server it uses (RFC 9728), and has no authorization server of \
+                     its own (RFC 8414). Choose another way to authorise it.",
+                    rules::host_of(resource_url)
+                )));
+            }
+            None => {
+                let host = rules::host_of(issuer);
+                return Err(refused(format!("{host} has no metadata (RFC 8414); it cannot be used to connect.")));
+            }
         };
-        // Without it some servers give no refresh token (OpenID Connect Core section 11).
-        let offline = "offline_access";
-        if found.scopes_supported.iter().any(|scope| scope == offline) && !scopes.iter().any(|scope| scope == offline) {
-            scopes.push(offline.to_owned());
+        if !rules::issuer_named(&found.issuer, issuer) {
+            if accepted.issuer != Some(found.issuer.as_str()) {
+                return Err(refused(format!(
+                    "The authorization server {issuer} has metadata that names the issuer {}. If its documentation names \
+                     that issuer, enter it as accepted issuer; everyone would sign in there.",
+                    found.issuer
+                )));
+            }
+            deviations.push(Deviation::OtherIssuer);
         }
-        checked(&self.outbound, resource.resource, found, scopes).await
+        let scopes = challenge.and_then(|challenge| challenge.scopes.clone()).unwrap_or(resource.scopes_supported);
+        let found = checked(&self.outbound, resource.resource, found, scopes).await?;
+        Ok(ProviderMetadata { deviations, ..found })
     }
 }
 
@@ -102,6 +143,7 @@ async fn checked(
         Some(_) => return Err(refused(format!("{host} supports PKCE without S256; connecting it would not be safe."))),
         None => false,
     };
+    let offers_offline_access = found.scopes_supported.iter().any(|scope| scope == "offline_access");
     Ok(ProviderMetadata {
         resource,
         issuer: found.issuer,
@@ -110,9 +152,12 @@ async fn checked(
         registration_endpoint: found.registration_endpoint,
         revocation_endpoint: found.revocation_endpoint,
         scopes,
+        offers_offline_access,
         pkce_s256,
         iss_required: found.authorization_response_iss_parameter_supported,
         token_auth_methods: found.token_endpoint_auth_methods_supported.unwrap_or_default(),
+        takes_client_documents: found.client_id_metadata_document_supported,
+        deviations: Vec::new(),
     })
 }
 
@@ -134,35 +179,31 @@ pub(super) async fn check_endpoint(outbound: &Outbound, endpoint: &str) -> Resul
 }
 
 /// The challenge's document, else the path-inserted well-known one, else the root's (RFC 9728 sections 3.1 and 5.1).
+/// `None`: the server has none, and its challenge names none.
 async fn resource_metadata(
     outbound: &Outbound,
     server: &Url,
-    challenge: Option<&str>,
-) -> Result<ResourceMetadata, Error> {
-    let named = challenge.and_then(|challenge| challenge_parameter(challenge, "resource_metadata"));
-    let mut places = match named {
-        Some(url) => vec![url],
-        None => vec![well_known(server, "oauth-protected-resource")],
-    };
-    if places.len() == 1 && challenge.is_none_or(|text| challenge_parameter(text, "resource_metadata").is_none()) {
-        let mut root = server.clone();
-        root.set_path("/.well-known/oauth-protected-resource");
-        root.set_query(None);
-        places.push(root.to_string());
+    challenge: Option<&BearerChallenge>,
+) -> Result<Option<ResourceMetadata>, Error> {
+    if let Some(named) = challenge.and_then(|challenge| challenge.resource_metadata.as_ref()) {
+        return match first_document(outbound, std::slice::from_ref(named)).await? {
+            Some(found) => Ok(Some(found)),
+            None => Err(refused(format!(
+                "{} says that its metadata is at {named}, where there is none; ask who runs that server.",
+                rules::host_of(server.as_str())
+            ))),
+        };
     }
+    let mut root = server.clone();
+    root.set_path("/.well-known/oauth-protected-resource");
+    root.set_query(None);
+    let mut places = vec![well_known(server, "oauth-protected-resource"), root.to_string()];
     places.dedup();
-    match first_document(outbound, &places).await? {
-        Some(found) => Ok(found),
-        None => Err(refused(format!(
-            "{} has no OAuth metadata (RFC 9728), so its authorization server cannot be found; choose another way to \
-             authorise it.",
-            rules::host_of(server.as_str())
-        ))),
-    }
+    first_document(outbound, &places).await
 }
 
 /// RFC 8414 path-inserted, then OpenID Connect path-inserted and appended.
-async fn server_metadata(outbound: &Outbound, issuer: &str) -> Result<ServerMetadata, Error> {
+async fn server_metadata(outbound: &Outbound, issuer: &str) -> Result<Option<ServerMetadata>, Error> {
     let url = outbound.check_url(issuer).map_err(|error| refused(error.to_string()))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refused("The authorization server's name has a query or fragment, which RFC 8414 forbids."));
@@ -175,14 +216,7 @@ async fn server_metadata(outbound: &Outbound, issuer: &str) -> Result<ServerMeta
         appended.to_string(),
     ];
     places.dedup();
-    let host = rules::host_of(issuer);
-    let found: ServerMetadata = first_document(outbound, &places)
-        .await?
-        .ok_or_else(|| refused(format!("{host} has no metadata (RFC 8414); it cannot be used to connect.")))?;
-    if !rules::issuer_named(&found.issuer, issuer) {
-        return Err(refused(format!("The metadata of {host} names another issuer; nobody should be sent there.")));
-    }
-    Ok(found)
+    first_document(outbound, &places).await
 }
 
 fn well_known(url: &Url, name: &str) -> String {
@@ -193,8 +227,8 @@ fn well_known(url: &Url, name: &str) -> String {
     place.to_string()
 }
 
-/// The first place that has the document. "Not here" (4xx) leads on; "not now" is an error, so that an outage never
-/// makes us take another document for it.
+/// The first place that has the document. "Not here" leads on: a 4xx, and a page that is no JSON, as applications send it
+/// for every address (L92). "Not now" is an error, so that an outage never makes us take another document for it.
 async fn first_document<T: serde::de::DeserializeOwned>(
     outbound: &Outbound,
     places: &[String],
@@ -205,51 +239,16 @@ async fn first_document<T: serde::de::DeserializeOwned>(
                 true => Error::Unreachable(error.to_string()),
                 false => refused(error.to_string()),
             })?;
+        let host = rules::host_of(place);
         match response.status {
             200 => {
-                let document = response.json();
-                let host = rules::host_of(place);
+                let Ok(Value::Object(document)) = response.json() else { continue };
+                let document = serde_json::from_value(Value::Object(document));
                 return document.map(Some).map_err(|_| refused(format!("The metadata of {host} cannot be read.")));
             }
             300..=499 if response.status != 429 => {}
-            status => return Err(Error::Unreachable(format!("{} answered {status}", rules::host_of(place)))),
+            status => return Err(Error::Unreachable(format!("{host} answered {status}"))),
         }
     }
     Ok(None)
-}
-
-/// A parameter of a `WWW-Authenticate` challenge (RFC 9110 section 11.2), quoted or not.
-pub(super) fn challenge_parameter(challenge: &str, name: &str) -> Option<String> {
-    let mut rest = challenge;
-    while let Some((before, after)) = rest.split_once('=') {
-        let key = before.rsplit([' ', ',', '\t']).next().unwrap_or_default();
-        let (value, left) = match after.strip_prefix('"') {
-            Some(quoted) => quoted_value(quoted),
-            None => match after.split_once([',', ' ']) {
-                Some((value, left)) => (value.to_owned(), left),
-                None => (after.to_owned(), ""),
-            },
-        };
-        if key.eq_ignore_ascii_case(name) {
-            return Some(value);
-        }
-        rest = left;
-    }
-    None
-}
-
-fn quoted_value(text: &str) -> (String, &str) {
-    let mut value = String::new();
-    let mut escaped = false;
-    for (at, char) in text.char_indices() {
-        match (char, escaped) {
-            ('\\', false) => escaped = true,
-            ('"', false) => return (value, text.get(at.saturating_add(1)..).unwrap_or_default()),
-            _ => {
-                value.push(char);
-                escaped = false;
-            }
-        }
-    }
-    (value, "")
 }

@@ -8,6 +8,7 @@
 mod access_token;
 mod authorize;
 mod callback;
+mod challenge;
 mod connections;
 mod discovery;
 pub mod http;
@@ -37,11 +38,12 @@ use crate::edge::{NameMap, Named, NamedIds};
 pub use access_token::AccessTokenQuery;
 pub use authorize::ExpireFlow;
 pub use callback::{CallbackCaller, CallbackOutcome};
+pub use challenge::{BearerChallenge, bearer_challenge};
 pub use registration::Registration;
 pub use revoke::{EndUserConnections, RevokeTokens};
 pub use types::{
-    AccessToken, ClientSettings, Connection, ConnectionStatus, EndReason, PreRegistered, ProviderMetadata, Revocation,
-    RevocationResult, StartedFlow,
+    AcceptedDeviations, AccessToken, ClientSettings, Connection, ConnectionStatus, Deviation, EndReason, PreRegistered,
+    ProviderMetadata, Revocation, RevocationResult, StartedFlow,
 };
 
 /// What can go wrong here.

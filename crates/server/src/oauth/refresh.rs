@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thinkwork_database::Topic;
 use thinkwork_outbound::Field;
-use thinkwork_primitives::{Actor, Chain, CredentialSubject, DomainEvent, Surface, TenantId, Timestamp};
+use thinkwork_primitives::{Actor, Chain, CredentialSubject, Surface, TenantId, Timestamp};
 use uuid::Uuid;
 
 use super::rules::{self, LEASE, LEASE_LEFT_MIN, TokenRequestError};
@@ -156,13 +156,16 @@ impl Oauth {
                 tracing::warn!(connection = %started.row.connection(), %what, "a refresh failed for now");
                 self.refresh_later(&started, pause, maybe_received || started.interrupted_before).await?;
             }
-            Err(TokenRequestError::Permanent(code)) if rules::client_refused(&code) => {
+            Err(TokenRequestError::ClientRefused(code)) if started.client.is_dynamic() => {
+                self.client_forgotten(started.tenant, &started.client, &code).await?;
+            }
+            Err(TokenRequestError::ClientRefused(code)) => {
                 // Nothing is wrong with the grant; whoever mends the registration mends it for everybody.
                 tracing::warn!(client = %started.row.client(), %code, "our registration was refused at a refresh");
                 self.refresh_later(&started, rules::PAUSE_MAX, started.interrupted_before).await?;
                 return Ok(Refreshed::ClientRefused(code));
             }
-            Err(TokenRequestError::Permanent(code)) => {
+            Err(TokenRequestError::GrantRefused(code)) => {
                 let reason = rules::dead_reason(code, started.interrupted_before);
                 self.mark_needs_reauth(started.tenant, &started.row, started.version, &reason).await?;
             }
@@ -193,14 +196,7 @@ impl Oauth {
         let still_ours = current.is_some_and(|current| current.credential_id == row.credential_id)
             && sealed.is_some_and(|sealed| sealed.version == version);
         if still_ours {
-            store::connection_needs_reauth(&mut tx, row.connection(), reason).await?;
-            let event = Event::by(Actor::server(), "connection.needs_reauth")
-                .on("connection", row.connection())
-                .detail("reason", reason);
-            let now = self.clock.now();
-            audit::record(&mut tx, now, event)?;
-            tx.publish(DomainEvent::ConnectionNeedsReauth { connection: row.connection() }, now);
-            tx.wake(Topic::Credential, row.credential_id);
+            self.needs_owner(&mut tx, row, reason, &Actor::server()).await?;
             tx.commit().await?;
         }
         Ok(())
@@ -281,7 +277,7 @@ fn outcome_of<T>(answer: &Result<T, TokenRequestError>) -> &'static str {
     match answer {
         Ok(_) => "refreshed",
         Err(TokenRequestError::Transient { .. }) => "later",
-        Err(TokenRequestError::Permanent(code)) if rules::client_refused(code) => "client_refused",
-        Err(TokenRequestError::Permanent(_)) => "ended",
+        Err(TokenRequestError::ClientRefused(_)) => "client_refused",
+        Err(TokenRequestError::GrantRefused(_)) => "ended",
     }
 }

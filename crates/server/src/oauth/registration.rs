@@ -5,10 +5,10 @@
 //! row with another callback key, so that an old grant's tokens only ever go where they came from.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use thinkwork_database::{Tx, tenant_lookup};
-use thinkwork_outbound::{Purpose, Request};
-use thinkwork_primitives::{Actor, OauthClientId, Secret, TenantId, crypto};
+use thinkwork_outbound::{Purpose, Request, Response};
+use thinkwork_primitives::{Actor, GrantTarget, OauthClientId, Secret, TenantId, crypto};
 use uuid::Uuid;
 
 use super::rules::{self, REQUEST_DEADLINE};
@@ -19,6 +19,10 @@ use crate::credentials::Owner;
 
 /// The kind of route that leads from a callback key to its registration.
 pub(super) const CALLBACK_LOOKUP: &str = "callback";
+/// Why a grant needs its owner whose registration its issuer does not know any more.
+pub(super) const CLIENT_FORGOTTEN: &str = "client_forgotten";
+/// The scope of OpenID Connect for a refresh token.
+const OFFLINE_ACCESS: &str = "offline_access";
 /// How we introduce ourselves to authorization servers.
 const CLIENT_NAME: &str = "ThinkWork";
 /// Largest answer of a registration endpoint: real ones have a few kilobytes.
@@ -111,7 +115,9 @@ impl Oauth {
             self.credentials.rotate(tx, credential, secret, std::time::Duration::ZERO, by).await?;
         }
         let scopes = scopes(client).join(" ");
-        store::client_renew(tx, row.client(), &scopes, found.iss_required, &found.authorization_endpoint).await?;
+        let prompt = client.prompt.as_deref();
+        let endpoint = &found.authorization_endpoint;
+        store::client_renew(tx, row.client(), &scopes, prompt, found.iss_required, endpoint).await?;
         let event = Event::by(by.clone(), "oauth_client.renewed").on("oauth_client", row.client());
         audit::record(tx, self.clock.now(), event.detail("target", client.target.to_string()))?;
         Ok(())
@@ -122,7 +128,10 @@ impl Oauth {
             return Err(refused("The client id is empty; enter the one that the authorization server gave you."));
         }
         let secret = known.client_secret.as_ref().map(|secret| Secret::from_bytes(secret.expose().to_vec()));
-        let method = auth_method(&client.discovered.token_auth_methods, secret.is_some());
+        let method = match &client.token_auth_method {
+            Some(method) => method.clone(),
+            None => auth_method(&client.discovered.token_auth_methods, secret.is_some()),
+        };
         Ok(Registered { client_id: known.client_id.clone(), secret, method })
     }
 
@@ -130,33 +139,40 @@ impl Oauth {
     async fn register_dynamically(&self, client: &ClientSettings, key: &str) -> Result<Registered, Error> {
         let host = rules::host_of(&client.discovered.issuer);
         let Some(endpoint) = &client.discovered.registration_endpoint else {
-            return Err(refused(format!(
-                "{host} lets no client register itself; register ThinkWork there by hand and enter its client id."
-            )));
+            let takes_documents = client.discovered.takes_client_documents;
+            let cause = if takes_documents {
+                "accepts only clients that publish a metadata document"
+            } else {
+                "lets no client register itself"
+            };
+            return Err(refused(format!("{host} {cause}. Register ThinkWork there by hand and enter its client ID.")));
         };
         let methods = &client.discovered.token_auth_methods;
-        let method =
-            if methods.iter().any(|method| method == "none") { "none".to_owned() } else { auth_method(methods, true) };
+        let method = match &client.token_auth_method {
+            Some(method) => method.clone(),
+            None if methods.iter().any(|method| method == "none") => "none".to_owned(),
+            None => auth_method(methods, true),
+        };
         let redirect_uri = self.redirect_uri_of(key)?;
-        // No `scope`: servers refuse the names of a resource's scopes there, and each flow asks for its own.
-        let body = json!({
+        // Servers that follow OpenID Connect allow http for native clients alone.
+        let application_type = if self.public_url.scheme() == "https" { "web" } else { "native" };
+        let mut metadata = json!({
             "client_name": CLIENT_NAME,
+            "application_type": application_type,
             "redirect_uris": [redirect_uri],
             "grant_types": ["authorization_code", "refresh_token"],
             "response_types": ["code"],
             "token_endpoint_auth_method": method,
         });
-        let request = Request::post(endpoint.as_str())
-            .purpose(Purpose::Oauth)
-            .header("accept", "application/json")
-            .deadline(REQUEST_DEADLINE)
-            .body_bytes_max(ANSWER_BYTES_MAX)
-            .json(&body)
-            .map_err(|error| refused(error.to_string()))?;
-        let response = self.outbound.send(request).await.map_err(|error| match error.is_transient() {
-            true => Error::Unreachable(error.to_string()),
-            false => refused(error.to_string()),
-        })?;
+        let scopes = scopes(client).join(" ");
+        if !scopes.is_empty() {
+            metadata["scope"] = json!(scopes);
+        }
+        let mut response = self.send_registration(endpoint, &metadata).await?;
+        if response.status == 400 && metadata.as_object_mut().and_then(|all| all.remove("scope")).is_some() {
+            // Some servers know only their own scopes here, and take those of a resource with each flow.
+            response = self.send_registration(endpoint, &metadata).await?;
+        }
         if response.status == 429 || response.status >= 500 {
             return Err(Error::Unreachable(format!("{host} answered {}", response.status)));
         }
@@ -174,6 +190,45 @@ impl Oauth {
         let secret = answer.client_secret.filter(|secret| !secret.is_empty());
         let method = answer.token_endpoint_auth_method.unwrap_or(method);
         Ok(Registered { client_id: answer.client_id, secret: secret.filter(|_| method != "none"), method })
+    }
+
+    async fn send_registration(&self, endpoint: &str, metadata: &Value) -> Result<Response, Error> {
+        let request = Request::post(endpoint)
+            .purpose(Purpose::Oauth)
+            .header("accept", "application/json")
+            .deadline(REQUEST_DEADLINE)
+            .body_bytes_max(ANSWER_BYTES_MAX)
+            .json(metadata)
+            .map_err(|error| refused(error.to_string()))?;
+        self.outbound.send(request).await.map_err(|error| match error.is_transient() {
+            true => Error::Unreachable(error.to_string()),
+            false => refused(error.to_string()),
+        })
+    }
+
+    /// Whether the issuer forgot our registration for this target, so that nobody can connect before there is another.
+    pub async fn is_client_forgotten(&self, tx: &mut Tx, target: GrantTarget) -> Result<bool, Error> {
+        let current = store::client_current(tx, target).await?;
+        Ok(current.is_some_and(|client| client.is_dynamic() && client.refused_at.is_some()))
+    }
+
+    /// The issuer does not know a registration of ours any more: all its grants need their owners, and whoever connects
+    /// next, or approves again, makes another registration first (L90).
+    pub(super) async fn client_forgotten(&self, tenant: TenantId, client: &ClientRow, code: &str) -> Result<(), Error> {
+        tracing::warn!(client = %client.client(), %code, "an authorization server does not know our registration");
+        let now = self.clock.now();
+        let by = Actor::server();
+        let mut tx = self.db.write(tenant).await?;
+        if store::client_refused(&mut tx, client.client(), now).await? {
+            let event = Event::by(by.clone(), "oauth_client.forgotten").on("oauth_client", client.client());
+            audit::record(&mut tx, now, event.detail("code", code.to_owned()))?;
+        }
+        let rows = store::connections_of_client(&mut tx, client.client()).await?;
+        for row in rows.iter().filter(|row| row.ended_at.is_none() && row.dead().is_none()) {
+            self.needs_owner(&mut tx, row, CLIENT_FORGOTTEN, &by).await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     async fn registration_insert(
@@ -216,6 +271,8 @@ impl Oauth {
             iss_required: found.iss_required,
             scopes: scopes(client).join(" "),
             resource: resource(client),
+            prompt: client.prompt.clone(),
+            refused_at: None,
             created_at: now.micros(),
             replaced_at: None,
         };
@@ -254,9 +311,11 @@ fn fits(row: &ClientRow, client: &ClientSettings) -> bool {
                 && row.client_id == known.client_id
                 && row.secret().is_some() == known.client_secret.is_some()
         }
-        None => row.registration == "dynamic",
+        None => row.is_dynamic() && row.refused_at.is_none(),
     };
+    let same_method = client.token_auth_method.as_ref().is_none_or(|method| *method == row.token_auth_method);
     same_client
+        && same_method
         && row.issuer == found.issuer
         && row.token_endpoint == found.token_endpoint
         && row.revocation_endpoint == found.revocation_endpoint
@@ -267,8 +326,18 @@ fn offered(client: &ClientSettings) -> Option<&Secret> {
     client.pre_registered.as_ref().and_then(|known| known.client_secret.as_ref())
 }
 
+/// The scopes to ask for. Without `offline_access` some servers give no refresh token (OpenID Connect Core section 11):
+/// it is added where the server lists it, unless the operator chose the scopes or recorded that it is left out (L93).
 fn scopes(client: &ClientSettings) -> Vec<String> {
-    client.scopes.clone().unwrap_or_else(|| client.discovered.scopes.clone())
+    if let Some(chosen) = &client.scopes {
+        return chosen.clone();
+    }
+    let mut scopes = client.discovered.scopes.clone();
+    scopes.retain(|scope| scope != OFFLINE_ACCESS);
+    if client.discovered.offers_offline_access && !client.without_offline_access {
+        scopes.push(OFFLINE_ACCESS.to_owned());
+    }
+    scopes
 }
 
 /// RFC 8707: the resource to ask for, unless the operator recorded that it is left out.
@@ -276,12 +345,17 @@ fn resource(client: &ClientSettings) -> Option<String> {
     (!client.without_resource).then(|| client.discovered.resource.clone())
 }
 
-/// How a client with or without a secret proves itself; a server that says nothing means Basic (RFC 8414 section 2).
+/// How a client with or without a secret proves itself: the first that the server lists of what we can do; a server that
+/// lists nothing means Basic (RFC 8414 section 2).
 fn auth_method(offered: &[String], has_secret: bool) -> String {
-    let method = match (has_secret, offered.iter().any(|method| method == "client_secret_basic"), offered.is_empty()) {
-        (false, _, _) => "none",
-        (true, true, _) | (true, _, true) => "client_secret_basic",
-        (true, false, false) => "client_secret_post",
-    };
-    method.to_owned()
+    if !has_secret {
+        return "none".to_owned();
+    }
+    let known = ["client_secret_basic", "client_secret_post"];
+    let listed = offered.iter().find(|method| known.contains(&method.as_str()));
+    match listed {
+        Some(method) => method.clone(),
+        None if offered.is_empty() => "client_secret_basic".to_owned(),
+        None => "client_secret_post".to_owned(),
+    }
 }

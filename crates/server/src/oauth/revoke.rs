@@ -16,7 +16,7 @@ use thinkwork_primitives::{
 use super::authorize::ExpireFlow;
 use super::refresh::subject;
 use super::registration::CALLBACK_LOOKUP;
-use super::rules::{self, LEASE, TokenRequestError};
+use super::rules::{self, LEASE, TokenErrorResponse, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
 use super::tokens::{self, ClientCredentials, TokenSet};
 use super::{EndReason, Error, Oauth, Revocation, RevocationResult};
@@ -262,8 +262,9 @@ impl Oauth {
         }
         let body: Option<serde_json::Value> = response.json().ok();
         let code = body.as_ref().and_then(|body| body.get("error")).and_then(serde_json::Value::as_str);
-        match rules::failure(&rules::host_of(endpoint), response.status, code, None) {
-            TokenRequestError::Permanent(_) => RevocationResult::NotSupported,
+        let refused = TokenErrorResponse { status: response.status, code, description: None, retry_after: None };
+        match rules::failure(&rules::host_of(endpoint), &refused) {
+            TokenRequestError::ClientRefused(_) | TokenRequestError::GrantRefused(_) => RevocationResult::NotSupported,
             TokenRequestError::Transient { .. } => RevocationResult::PendingRetry,
         }
     }
@@ -382,13 +383,26 @@ impl Oauth {
         reason: &'static str,
         by: &Actor,
     ) -> Result<(), Error> {
-        let now = self.clock.now();
         for row in store::connections_at(tx, target).await? {
-            store::connection_needs_reauth(tx, row.connection(), reason).await?;
-            let event = Event::by(by.clone(), "connection.needs_reauth").on("connection", row.connection());
-            audit::record(tx, now, event.detail("reason", reason))?;
-            tx.publish(DomainEvent::ConnectionNeedsReauth { connection: row.connection() }, now);
+            self.needs_owner(tx, &row, reason, by).await?;
         }
+        Ok(())
+    }
+
+    /// From here on only its owner can mend this grant.
+    pub(super) async fn needs_owner(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        reason: &str,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        store::connection_needs_reauth(tx, row.connection(), reason).await?;
+        let event = Event::by(by.clone(), "connection.needs_reauth").on("connection", row.connection());
+        audit::record(tx, now, event.detail("reason", reason.to_owned()))?;
+        tx.publish(DomainEvent::ConnectionNeedsReauth { connection: row.connection() }, now);
+        tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
         Ok(())
     }
 }

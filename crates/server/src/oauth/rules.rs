@@ -22,6 +22,9 @@ pub(super) const LEASE_LEFT_MIN: Duration = Duration::from_secs(25);
 pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
 /// A resource's 401 forces at most one refresh in this time.
 pub(super) const FORCED_REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// A token is taken to live at least this long after it was given, and is not refreshed again before: no loop ends by
+/// what a server says of its tokens (L100).
+pub(super) const REFRESH_EVERY_MIN: Duration = Duration::from_secs(30);
 /// Pause after a refresh that failed for now, where the server names none.
 pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest pause taken from `Retry-After`: after a minute it is worth asking again.
@@ -160,6 +163,11 @@ pub(super) fn issuer_named(named: &str, asked: &str) -> bool {
     named == asked || with_slash(named, asked) || with_slash(asked, named)
 }
 
+/// Which of these scopes were not granted.
+pub(super) fn scopes_missing(required: &[String], granted: &[String]) -> Vec<String> {
+    required.iter().filter(|scope| !granted.contains(scope)).cloned().collect()
+}
+
 /// What a failed token request means for the grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TokenRequestError {
@@ -172,13 +180,25 @@ pub(super) enum TokenRequestError {
         /// For people: which server, what.
         what: String,
     },
-    /// The server said no, with this word.
-    Permanent(String),
+    /// The server does not accept our registration, with this word.
+    ClientRefused(String),
+    /// The server refused the grant, with this word.
+    GrantRefused(String),
 }
 
-/// Reads the status and OAuth error code of a failed token request (RFC 6749 section 5.2). Only a 4xx with a code is
-/// definite; a page of a proxy is not the authorization server's word.
-pub(super) fn failure(host: &str, status: u16, code: Option<&str>, retry_after: Option<&str>) -> TokenRequestError {
+/// What a failed token request came back with.
+pub(super) struct TokenErrorResponse<'a> {
+    pub status: u16,
+    /// The OAuth error code.
+    pub code: Option<&'a str>,
+    pub description: Option<&'a str>,
+    pub retry_after: Option<&'a str>,
+}
+
+/// Reads a failed token request (RFC 6749 section 5.2). Only a 4xx with a code is definite; a page of a proxy is not the
+/// authorization server's word.
+pub(super) fn failure(host: &str, response: &TokenErrorResponse<'_>) -> TokenRequestError {
+    let TokenErrorResponse { status, code, description, retry_after } = *response;
     let pause = retry_after
         .and_then(|text| text.trim().parse().ok())
         .map_or(PAUSE_DEFAULT, Duration::from_secs)
@@ -186,7 +206,11 @@ pub(super) fn failure(host: &str, status: u16, code: Option<&str>, retry_after: 
     let passing = ["temporarily_unavailable", "server_error", "slow_down", "too_many_requests"];
     match code {
         Some(code) if status != 429 && status < 500 && !passing.contains(&code) => {
-            TokenRequestError::Permanent(reason_code(code))
+            if refuses_client(code, description) {
+                TokenRequestError::ClientRefused(reason_code(code))
+            } else {
+                TokenRequestError::GrantRefused(reason_code(code))
+            }
         }
         _ => TokenRequestError::Transient {
             maybe_received: status != 429,
@@ -196,9 +220,11 @@ pub(super) fn failure(host: &str, status: u16, code: Option<&str>, retry_after: 
     }
 }
 
-/// Whether an error code is about our registration and not about the grant (RFC 6749 section 5.2).
-pub(super) fn client_refused(code: &str) -> bool {
-    matches!(code, "invalid_client" | "unauthorized_client")
+/// Whether an error is about our registration and not about the grant (RFC 6749 section 5.2). Atlassian says
+/// `unauthorized_client` of a dead refresh token, and that it is the token in its description.
+fn refuses_client(code: &str, description: Option<&str>) -> bool {
+    let names_token = description.is_some_and(|text| text.to_ascii_lowercase().contains("token"));
+    code == "invalid_client" || (code == "unauthorized_client" && !names_token)
 }
 
 /// What an account is called: the first usable text, else the issuer's host.
@@ -237,6 +263,8 @@ pub(super) struct Facts<'a> {
     pub dead: Option<&'a str>,
     pub version: i64,
     pub expires_at: Option<Timestamp>,
+    /// When the token was given.
+    pub given_at: Timestamp,
     pub has_refresh_token: bool,
     /// A refresh runs, or the pause after one.
     pub blocked_until: Option<Timestamp>,
@@ -274,7 +302,8 @@ pub(super) fn next_step(facts: &Facts<'_>, freshness: TokenFreshness, now: Times
     }
     let refused = matches!(freshness, TokenFreshness::NewerThan(version) if version == facts.version);
     let alive = facts.expires_at.is_none_or(|end| end > now);
-    let due = facts.expires_at.is_some_and(|end| end <= now.plus(REFRESH_AHEAD));
+    let is_new = alive && facts.given_at <= now && now.since(facts.given_at) < REFRESH_EVERY_MIN;
+    let due = !is_new && facts.expires_at.is_some_and(|end| end <= now.plus(REFRESH_AHEAD));
     if !due && !refused {
         return Step::Use;
     }

@@ -108,6 +108,7 @@ impl ConnectionRow {
             dead: self.dead(),
             version,
             expires_at: self.expires_at(),
+            given_at: Timestamp::from_micros(self.connected_at.max(self.refreshed_at.unwrap_or_default())),
             has_refresh_token: self.has_refresh_token,
             blocked_until: self.refresh_lease_until.map(Timestamp::from_micros),
             running: self.refresh_lease.is_some(),
@@ -243,6 +244,7 @@ pub(super) async fn connection_insert(
         scopes: Set(granted.scopes.join(" ")),
         status: Set("connected".to_owned()),
         status_reason: Set(None),
+        scopes_required: Set(String::new()),
         access_expires_at: Set(granted.expires_at.map(Timestamp::micros)),
         has_refresh_token: Set(granted.has_refresh_token),
         refresh_lease: Set(None),
@@ -306,6 +308,12 @@ pub(super) async fn connection_needs_reauth(tx: &mut Tx, id: ConnectionId, reaso
     Ok(())
 }
 
+/// Notes the scopes that the resource asked for, for the next consent.
+pub(super) async fn connection_requires(tx: &mut Tx, id: ConnectionId, scopes: &str) -> Result<(), Error> {
+    update(tx, id).col_expr(connection::Column::ScopesRequired, Expr::value(scopes)).exec(tx.orm()).await?;
+    Ok(())
+}
+
 /// Ends a live connection. False where it had ended.
 pub(super) async fn connection_end(tx: &mut Tx, id: ConnectionId, now: Timestamp) -> Result<bool, Error> {
     let ended = update(tx, id)
@@ -339,6 +347,7 @@ mod connection {
         pub scopes: String,
         pub status: String,
         pub status_reason: Option<String>,
+        pub scopes_required: String,
         pub access_expires_at: Option<i64>,
         pub has_refresh_token: bool,
         pub refresh_lease: Option<Uuid>,

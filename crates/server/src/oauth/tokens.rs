@@ -15,7 +15,7 @@ use thinkwork_primitives::{Secret, Timestamp};
 use zeroize::Zeroizing;
 
 use super::Error;
-use super::rules::{self, PAUSE_DEFAULT, REQUEST_DEADLINE, TokenRequestError};
+use super::rules::{self, PAUSE_DEFAULT, REFRESH_EVERY_MIN, REQUEST_DEADLINE, TokenErrorResponse, TokenRequestError};
 
 /// Largest token answer: a grant of that size could not be sealed.
 const ANSWER_BYTES_MAX: usize = 65_536;
@@ -91,8 +91,22 @@ fn damaged() -> Error {
     Error::Refused("The stored connection cannot be read. Reconnect the account.".to_owned())
 }
 
+/// Whether a client that proves itself with Basic also names itself in the form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientIdInForm {
+    /// As RFC 6749 section 2.3 has it.
+    No,
+    /// As some servers demand it, the official Python SDK's among them.
+    Yes,
+}
+
 /// Adds the client's proof to a form request. Basic is form-encoded first (RFC 6749 section 2.3.1).
-fn prove<'a>(proof: &'a ClientCredentials, request: Request, mut fields: Vec<(&'a str, Field<'a>)>) -> Request {
+fn prove<'a>(
+    proof: &'a ClientCredentials,
+    request: Request,
+    mut fields: Vec<(&'a str, Field<'a>)>,
+    client_id: ClientIdInForm,
+) -> Request {
     match (proof.method.as_str(), &proof.secret) {
         ("client_secret_basic", Some(secret)) => {
             let encode = |bytes: &[u8]| -> Zeroizing<String> {
@@ -102,6 +116,9 @@ fn prove<'a>(proof: &'a ClientCredentials, request: Request, mut fields: Vec<(&'
             let secret = encode(secret.expose());
             let pair = Zeroizing::new(format!("{}:{}", *id, *secret));
             let basic = Secret::from_text(STANDARD.encode(pair.as_bytes()));
+            if client_id == ClientIdInForm::Yes {
+                fields.push(("client_id", Field::Text(&proof.client_id)));
+            }
             request.secret_header("authorization", "Basic ", &basic).form(&fields)
         }
         (_, Some(secret)) => {
@@ -116,19 +133,42 @@ fn prove<'a>(proof: &'a ClientCredentials, request: Request, mut fields: Vec<(&'
     }
 }
 
-/// POSTs a form with the client's proof to a pinned endpoint.
+/// POSTs a form with the client's proof to a pinned endpoint. Where Basic alone is no proof to the server, it is sent once
+/// more with the client's id in the form: the first request was refused before anything was done.
 pub(super) async fn post(
     outbound: &Outbound,
     endpoint: &str,
     proof: &ClientCredentials,
     fields: Vec<(&str, Field<'_>)>,
 ) -> Result<Response, TokenRequestError> {
+    let response = post_once(outbound, endpoint, proof, fields.clone(), ClientIdInForm::No).await?;
+    let is_basic = proof.method == "client_secret_basic" && proof.secret.is_some();
+    if is_basic && matches!(response.status, 400 | 401) && lacks_client(&response.body) {
+        return post_once(outbound, endpoint, proof, fields, ClientIdInForm::Yes).await;
+    }
+    Ok(response)
+}
+
+/// Whether an error is about who asks.
+fn lacks_client(body: &[u8]) -> bool {
+    let parameters = parameters(body);
+    let code = parameters.as_ref().and_then(|answer| answer.get("error")).and_then(Value::as_str);
+    matches!(code, Some("invalid_client" | "invalid_request" | "unauthorized_client"))
+}
+
+async fn post_once(
+    outbound: &Outbound,
+    endpoint: &str,
+    proof: &ClientCredentials,
+    fields: Vec<(&str, Field<'_>)>,
+    client_id: ClientIdInForm,
+) -> Result<Response, TokenRequestError> {
     let request = Request::post(endpoint)
         .purpose(Purpose::Oauth)
         .header("accept", "application/json")
         .deadline(REQUEST_DEADLINE)
         .body_bytes_max(ANSWER_BYTES_MAX);
-    outbound.send(prove(proof, request, fields)).await.map_err(|error| TokenRequestError::Transient {
+    outbound.send(prove(proof, request, fields, client_id)).await.map_err(|error| TokenRequestError::Transient {
         maybe_received: !error.never_left(),
         pause: PAUSE_DEFAULT,
         what: error.to_string(),
@@ -166,14 +206,17 @@ fn parameters(body: &[u8]) -> Option<Value> {
 /// Reads a token answer. A 200 may carry an error, and an error any status (GitHub, Slack).
 pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Result<TokenResponse, TokenRequestError> {
     let status = response.status;
-    let retry_after = response.header("retry-after");
+    let failure = |code: Option<&str>, description: Option<&str>| {
+        let retry_after = response.header("retry-after");
+        rules::failure(host, &TokenErrorResponse { status, code, description, retry_after })
+    };
     let Some(Value::Object(mut answer)) = parameters(&response.body) else {
         // 200 without anything readable: the server may have done its part, so nothing is concluded.
-        return Err(rules::failure(host, status, None, retry_after));
+        return Err(failure(None, None));
     };
-    let error = answer.get("error").and_then(Value::as_str).map(str::to_owned);
-    if error.is_some() || !response.is_success() {
-        return Err(rules::failure(host, status, error.as_deref(), retry_after));
+    let text = |name: &str| answer.get(name).and_then(Value::as_str);
+    if text("error").is_some() || !response.is_success() {
+        return Err(failure(text("error"), text("error_description")));
     }
     let mut take = |key: &str| match answer.remove(key) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
@@ -188,14 +231,14 @@ pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Resu
         take("scope").map(|text| text.split(apart).filter(|part| !part.is_empty()).map(str::to_owned).collect());
     let account = take("account").or_else(|| take("sub"));
     let lifetime = answer.get("expires_in").and_then(seconds);
-    let Some(access_token) = access_token else { return Err(rules::failure(host, status, None, retry_after)) };
+    let Some(access_token) = access_token else { return Err(failure(None, None)) };
     if ![Some(&access_token), refresh_token.as_ref()].into_iter().flatten().all(is_sendable) {
-        return Err(TokenRequestError::Permanent("token_unusable".to_owned()));
+        return Err(TokenRequestError::GrantRefused("token_unusable".to_owned()));
     }
     if !bearer {
-        return Err(TokenRequestError::Permanent("token_type_not_supported".to_owned()));
+        return Err(TokenRequestError::GrantRefused("token_type_not_supported".to_owned()));
     }
-    let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.min(LIFETIME_MAX)));
+    let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.clamp(REFRESH_EVERY_MIN, LIFETIME_MAX)));
     Ok(TokenResponse { grant: TokenSet { access_token, refresh_token, expires_at }, scopes, account })
 }
 
@@ -204,12 +247,13 @@ fn is_sendable(token: &Secret) -> bool {
     token.expose().iter().all(u8::is_ascii_graphic)
 }
 
-/// `expires_in` as a number or a text, whole or not; anything else is as good as missing.
+/// `expires_in` as a number or a text, whole or not; anything else is as good as missing, and so is 0, with which some
+/// servers mean a token that does not expire: the resource will say so.
 fn seconds(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse::<f64>().ok()?,
         _ => return None,
     };
-    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LIFETIME_MAX))
+    (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LIFETIME_MAX))
 }

@@ -20,12 +20,56 @@ pub struct ProviderMetadata {
     pub revocation_endpoint: Option<String>,
     /// The scopes to ask for, by the challenge or the resource's metadata.
     pub scopes: Vec<String>,
+    /// Whether the server lists the scope `offline_access`.
+    #[serde(default)]
+    pub offers_offline_access: bool,
     /// Whether the server says that it supports PKCE with S256.
     pub pkce_s256: bool,
     /// Whether it declares `iss` in its answers (RFC 9207).
     pub iss_required: bool,
     /// How clients may prove themselves; empty where it says nothing.
     pub token_auth_methods: Vec<String>,
+    /// Whether it takes a client's metadata document instead of a registration.
+    #[serde(default)]
+    pub takes_client_documents: bool,
+    /// In what it differs from the specifications; an operator approves it with the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deviations: Vec<Deviation>,
+}
+
+/// A way in which a server differs from the specifications and can be used all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, IntoStaticStr, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Deviation {
+    /// It has no resource metadata (RFC 9728), so its own origin counts as its authorization server (MCP 2025-03-26).
+    NoResourceMetadata,
+    /// Its resource metadata names another resource, which an operator accepted.
+    OtherResource,
+    /// The authorization server's metadata names another issuer, which an operator accepted.
+    OtherIssuer,
+}
+
+impl Deviation {
+    /// What it means for whoever reviews the server.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NoResourceMetadata => {
+                "The server does not say which authorization server it uses (RFC 9728). Its own address is used."
+            }
+            Self::OtherResource => "The server's metadata names another resource, which an operator accepted.",
+            Self::OtherIssuer => "The authorization server names another issuer, which an operator accepted.",
+        }
+    }
+}
+
+/// Deviations that an operator accepted for a server, each with the very value that its metadata names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AcceptedDeviations<'a> {
+    /// The issuer that the authorization server's metadata names.
+    pub issuer: Option<&'a str>,
+    /// The resource that the server's metadata names.
+    pub resource: Option<&'a str>,
 }
 
 /// How we are authorised for a target, as its operator approved it.
@@ -41,6 +85,12 @@ pub struct ClientSettings {
     pub without_resource: bool,
     /// Scopes that the operator chose; else those that discovery found.
     pub scopes: Option<Vec<String>>,
+    /// The operator recorded that `offline_access` is not asked for.
+    pub without_offline_access: bool,
+    /// `prompt` of authorization requests (OpenID Connect Core section 3.1.2.1), if the operator wants one.
+    pub prompt: Option<String>,
+    /// How the operator wants us to prove ourselves; else as the server's metadata suggests.
+    pub token_auth_method: Option<String>,
 }
 
 /// A client that an operator registered by hand.

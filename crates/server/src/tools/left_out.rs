@@ -59,6 +59,11 @@ impl LeftOutReason {
         }
     }
 
+    /// Whether it may be over the next time.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Timeout)
+    }
+
     /// Whether connecting mends it.
     pub const fn is_mended_by_connecting(self) -> bool {
         matches!(self, Self::NeedsConnection | Self::Expired)

@@ -447,6 +447,7 @@ fn detail(answer: &Value) {
         ("Auth", "/auth/mode"),
         ("Secret ends with", "/auth/secret/last_four"),
         ("Issuer", "/issuer"),
+        ("Deviations", "/deviations"),
         ("Status", "/status"),
         ("Definition hash", "/definition_hash"),
         ("Last error", "/last_error"),

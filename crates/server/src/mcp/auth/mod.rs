@@ -21,7 +21,7 @@ use thinkwork_primitives::{GrantTarget, Secret};
 use super::Error;
 use super::upstream::Authorization;
 use crate::edge::InvalidField;
-use crate::oauth::{ClientSettings, ProviderMetadata};
+use crate::oauth::{AcceptedDeviations, ClientSettings, Deviation, ProviderMetadata};
 use crate::tools::CredentialRequirement;
 
 /// How a server is authorised: the word of a mode, and its settings where it has any.
@@ -90,7 +90,7 @@ impl Auth {
     }
 
     /// What an operator approves of it: every setting but those that say otherwise, and where grants come from.
-    pub fn definition(&self, issuer: Option<&str>) -> Map<String, Value> {
+    pub fn definition(&self, issuer: Option<&str>, deviations: &[Deviation]) -> Map<String, Value> {
         let mut json = self.to_json();
         for setting in self.description().settings.iter().filter(|setting| !setting.is_reviewed) {
             json.remove(setting.name);
@@ -102,6 +102,7 @@ impl Auth {
         }
         if self.uses_oauth() {
             json.insert("issuer".to_owned(), json!(issuer));
+            json.insert("deviations".to_owned(), json!(deviations));
         }
         json
     }
@@ -134,6 +135,16 @@ impl Auth {
     /// What the secret is called in JSON, where the mode has one.
     pub fn secret_name(&self) -> Option<&'static str> {
         self.description().secret().map(|secret| secret.name)
+    }
+
+    /// Deviations of the server and its authorization server from the specifications that the operator accepted.
+    pub(super) fn accepted_deviations(&self) -> AcceptedDeviations<'_> {
+        self.mode().accepted_deviations()
+    }
+
+    /// Whether the operator chose the scopes that people are asked for.
+    pub(super) fn has_chosen_scopes(&self) -> bool {
+        self.mode().has_chosen_scopes()
     }
 
     /// How a request presents the tenant's secret.
@@ -196,6 +207,16 @@ trait AuthMode {
     /// How a request presents the tenant's secret, where calls need one.
     fn authorization<'a>(&'a self, secret: &'a Secret) -> Authorization<'a> {
         Authorization::Bearer(secret)
+    }
+
+    /// Deviations from the specifications that the operator accepted.
+    fn accepted_deviations(&self) -> AcceptedDeviations<'_> {
+        AcceptedDeviations::default()
+    }
+
+    /// Whether the operator chose the scopes.
+    fn has_chosen_scopes(&self) -> bool {
+        false
     }
 
     /// The client that the operator registered by hand, where grants come from an authorization server.

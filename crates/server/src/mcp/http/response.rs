@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::auth::{ServerAuthResponse, ServerSecretResponse};
 use crate::credentials::CredentialInfo;
 use crate::mcp::{McpServer, ServerTool, TestResult, rules};
+use crate::oauth::Deviation;
 
 /// An MCP server.
 #[derive(Serialize, ToSchema)]
@@ -39,6 +40,9 @@ pub(super) struct ServerResponse {
     /// The issuer of its authorization server, if it has one.
     #[schema(example = "https://id.example.com")]
     issuer: Option<String>,
+    /// In what the server or its authorization server differs from the specifications; approved with the rest.
+    #[schema(example = json!([]))]
+    deviations: Vec<Deviation>,
     /// The upstream names of the tools that may be used; null for all.
     #[schema(example = json!(["search"]))]
     tool_allowlist: Option<Vec<String>>,
@@ -126,6 +130,7 @@ impl From<&ServerTool> for ServerToolResponse {
 impl From<McpServer> for ServerResponse {
     fn from(server: McpServer) -> Self {
         let auth = ServerAuthResponse::of(&server);
+        let deviations = server.deviations().to_vec();
         Self {
             id: server.id,
             name: server.name,
@@ -136,6 +141,7 @@ impl From<McpServer> for ServerResponse {
             status: server.status.as_str(),
             definition_hash: server.definition_hash,
             approved_hash: server.approved_hash,
+            deviations,
             issuer: server.issuer,
             tool_allowlist: server.tool_allowlist,
             tool_allowlist_missing: None,

@@ -163,6 +163,7 @@ fn facts(server: &McpServer) -> Vec<Fact> {
     let mut facts = vec![fact("URL", &server.url), fact("Authentication", server.auth.description().name)];
     if server.auth.uses_oauth() {
         facts.push(fact("Authorization server", server.issuer.as_deref().unwrap_or("Not found yet")));
+        facts.extend(server.deviations().iter().map(|deviation| fact("Deviation", deviation.sentence())));
     }
     for (setting, value) in server.auth.settings().filter(|(setting, _)| setting.is_reviewed) {
         let value = match value {

@@ -1,39 +1,50 @@
-//! One POST of streamable HTTP and its answer: JSON or a stream of events, scrubbed and matched to the request.
+//! Requests of streamable HTTP: what is sent, with which headers, and why an answer outside 200 to 299 is no result.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use futures_util::StreamExt as _;
-use serde_json::{Value, json};
-use sse_stream::SseStream;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
 use thinkwork_outbound::{Outbound, Purpose, Request, Scrubber, StreamResponse};
 
+use super::param_headers::{self, header_text};
 use super::{Authorization, Session, UpstreamError, UpstreamTarget};
 use crate::mcp::rules::plain;
+use crate::oauth;
 
 /// Headers that name what a request is about.
+#[derive(Default)]
 pub(super) struct RequestHeaders<'a> {
     version: Option<&'a str>,
     session: Option<&'a str>,
-    /// `Mcp-Method` and `Mcp-Name`, from protocol 2026-07-28 on.
-    method: Option<&'a str>,
-    name: Option<&'a str>,
+    /// `Mcp-Method`, `Mcp-Name` and `Mcp-Param-…`, from protocol 2026-07-28 on.
+    standard: Vec<(String, String)>,
 }
 
 impl<'a> RequestHeaders<'a> {
-    /// Before anything is agreed.
-    pub(super) const fn handshake() -> Self {
-        Self { version: None, session: None, method: None, name: None }
+    /// Of a message within a session.
+    pub(super) fn of(session: &'a Session) -> Self {
+        Self { version: Some(session.version.as_str()), session: session.id.as_deref(), standard: Vec::new() }
     }
 
-    /// Within a session.
-    pub(super) fn of(session: &'a Session, method: &'a str, name: Option<&'a str>) -> Self {
-        let stateless = session.is_stateless();
-        Self {
-            version: Some(session.version.as_str()),
-            session: session.id.as_deref(),
-            method: stateless.then_some(method),
-            name: name.filter(|_| stateless),
+    /// Of a request within a session. `schema` is that of the tool that is called.
+    pub(super) fn of_request(
+        session: &'a Session,
+        method: &str,
+        params: &Map<String, Value>,
+        schema: Option<&Map<String, Value>>,
+    ) -> Self {
+        let mut headers = Self::of(session);
+        if !session.is_stateless() {
+            return headers;
         }
+        headers.standard.push(("mcp-method".to_owned(), method.to_owned()));
+        if let Some(name) = params.get("name").and_then(Value::as_str) {
+            headers.standard.push(("mcp-name".to_owned(), header_text(name)));
+        }
+        let arguments = params.get("arguments").and_then(Value::as_object);
+        if let (Some(schema), Some(arguments)) = (schema, arguments) {
+            headers.standard.extend(param_headers::headers(schema, arguments));
+        }
+        headers
     }
 }
 
@@ -42,146 +53,106 @@ pub(super) fn request(id: u64, method: &str, params: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
 }
 
+/// A JSON-RPC notification.
+pub(super) fn notification(method: &str, params: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "method": method, "params": params })
+}
+
 /// Sends one message; the answer's headers are there, its body is not.
 pub(super) async fn post(
     outbound: &Outbound,
     target: &UpstreamTarget<'_>,
-    names: &RequestHeaders<'_>,
+    headers: &RequestHeaders<'_>,
     message: &Value,
+    deadline: Duration,
 ) -> Result<StreamResponse, UpstreamError> {
-    let mut request = Request::post(target.url)
+    let request = Request::post(target.url).json(message)?.header("accept", "application/json, text/event-stream");
+    Ok(outbound.stream(with_headers(request, target, headers, deadline)).await?)
+}
+
+/// Asks for the rest of a stream that ended early, from after the event with this id.
+pub(super) async fn resume(
+    outbound: &Outbound,
+    target: &UpstreamTarget<'_>,
+    headers: &RequestHeaders<'_>,
+    last_event_id: &str,
+    deadline: Duration,
+) -> Result<StreamResponse, UpstreamError> {
+    let request = Request::get(target.url).header("accept", "text/event-stream").header("last-event-id", last_event_id);
+    Ok(outbound.stream(with_headers(request, target, headers, deadline)).await?)
+}
+
+/// Tells the server that a session has ended.
+pub(super) async fn delete(
+    outbound: &Outbound,
+    target: &UpstreamTarget<'_>,
+    headers: &RequestHeaders<'_>,
+    deadline: Duration,
+) -> Result<(), UpstreamError> {
+    outbound.stream(with_headers(Request::delete(target.url), target, headers, deadline)).await?;
+    Ok(())
+}
+
+fn with_headers(
+    request: Request,
+    target: &UpstreamTarget<'_>,
+    headers: &RequestHeaders<'_>,
+    deadline: Duration,
+) -> Request {
+    let mut request = request
         .purpose(Purpose::Mcp)
-        .json(message)?
-        .header("accept", "application/json, text/event-stream")
-        .deadline(target.deadline)
-        .stream_idle(target.deadline)
-        .stream_lifetime(target.deadline);
-    let headers =
-        [("mcp-protocol-version", names.version), ("mcp-session-id", names.session), ("mcp-method", names.method)];
-    for (name, value) in headers {
+        .deadline(deadline)
+        .stream_idle(target.progress_deadline)
+        .stream_lifetime(target.progress_deadline);
+    for (name, value) in [("mcp-protocol-version", headers.version), ("mcp-session-id", headers.session)] {
         if let Some(value) = value {
             request = request.header(name, value);
         }
     }
+    for (name, value) in &headers.standard {
+        request = request.header(name, value);
+    }
     if let Some(trace) = target.trace {
         request = request.header("traceparent", trace.child().to_string());
     }
-    if let Some(name) = names.name {
-        request = request.header("mcp-name", header_text(name));
-    }
-    request = match target.authorization {
+    match target.authorization {
         Authorization::Nothing => request,
         Authorization::Bearer(secret) => request.secret_header("authorization", "Bearer ", secret),
         Authorization::Header(name, secret) => request.secret_header(name, "", secret),
-    };
-    Ok(outbound.stream(request).await?)
+    }
 }
 
-/// A name as a header can carry it; others in base64 within `=?base64?…?=` (MCP 2026-07-28, standard headers).
-fn header_text(name: &str) -> String {
-    let plain = name.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) && !name.starts_with("=?base64?");
-    if plain { name.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(name)) }
-}
-
-fn scrubber(target: &UpstreamTarget<'_>) -> Scrubber {
+pub(super) fn scrubber(target: &UpstreamTarget<'_>) -> Scrubber {
     match target.authorization {
         Authorization::Nothing => Scrubber::new(&[]),
         Authorization::Bearer(secret) | Authorization::Header(_, secret) => Scrubber::new(&[secret]),
     }
 }
 
-/// Reads the answer to a notification.
-pub(super) async fn accepted(response: StreamResponse, target: &UpstreamTarget<'_>) -> Result<(), UpstreamError> {
-    if response.is_success() { Ok(()) } else { Err(refusal(response, target, false).await) }
-}
-
-/// Reads the answer to the request `id`: its result, or why there is none.
-pub(super) async fn answer(
-    response: StreamResponse,
-    target: &UpstreamTarget<'_>,
-    id: u64,
-    in_session: bool,
-) -> Result<Value, UpstreamError> {
-    if !response.is_success() {
-        return Err(refusal(response, target, in_session).await);
-    }
-    let scrubber = scrubber(target);
-    match media_type(&response).as_str() {
-        "application/json" => {
-            let body = scrubber.scrub_body(response.collect().await?.body).await;
-            let message: Value = serde_json::from_slice(&body).map_err(|_| not_mcp())?;
-            outcome(&message, id).unwrap_or_else(|| Err(not_mcp()))
-        }
-        "text/event-stream" => {
-            let mut events = std::pin::pin!(SseStream::from_bytes_stream(response.into_stream()));
-            while let Some(event) = events.next().await {
-                let data = event.map_err(broken)?.data.unwrap_or_default();
-                let data = scrubber.scrub_body(data.into()).await;
-                let message = serde_json::from_slice(&data).unwrap_or(Value::Null);
-                if let Some(found) = outcome(&message, id) {
-                    return found;
-                }
-            }
-            Err(UpstreamError::Protocol("its stream ended without an answer".to_owned()))
-        }
-        _ => Err(not_mcp()),
-    }
-}
-
-/// Why a stream ended early: the network's own reason, or what came was no stream of events.
-fn broken(error: sse_stream::Error) -> UpstreamError {
-    match error {
-        sse_stream::Error::Body(error) => {
-            error.downcast().map_or_else(|_| not_mcp(), |error| UpstreamError::Outbound(*error))
-        }
-        _ => not_mcp(),
-    }
-}
-
-fn not_mcp() -> UpstreamError {
-    UpstreamError::Protocol("its answer is no JSON-RPC response; check the address".to_owned())
-}
-
-fn media_type(response: &StreamResponse) -> String {
+pub(super) fn media_type(response: &StreamResponse) -> String {
     let kind = response.header("content-type").unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// What the response with this id says; `None` for other messages. Old servers may answer in a batch.
-fn outcome(message: &Value, id: u64) -> Option<Result<Value, UpstreamError>> {
-    if let Some(batch) = message.as_array() {
-        return batch.iter().find_map(|message| outcome(message, id));
-    }
-    if let Some(error) = message.get("error") {
-        // An error about a request that could not be read has no id.
-        let about_this = message.get("id").is_none_or(|other| other.is_null() || is_id(other, id));
-        return about_this.then(|| Err(refused(error)));
-    }
-    let result = message.get("result")?;
-    is_id(message.get("id")?, id).then(|| Ok(result.clone()))
-}
-
-fn is_id(value: &Value, id: u64) -> bool {
-    value.as_u64() == Some(id)
-}
-
-fn refused(error: &Value) -> UpstreamError {
+/// A JSON-RPC error as it came with this status.
+pub(super) fn refused(status: u16, error: &Value) -> UpstreamError {
     let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-    UpstreamError::Refused { code: error.get("code").and_then(Value::as_i64).unwrap_or(0), message: plain(message) }
+    let code = error.get("code").and_then(Value::as_i64).unwrap_or(0);
+    UpstreamError::Refused { status, code, message: plain(message) }
 }
 
 /// Why an answer outside 200 to 299 is no result.
-async fn refusal(response: StreamResponse, target: &UpstreamTarget<'_>, in_session: bool) -> UpstreamError {
+pub(super) async fn refusal(response: StreamResponse, target: &UpstreamTarget<'_>) -> UpstreamError {
     let status = response.status;
-    match status {
-        401 => {
-            let challenge = response.header("www-authenticate").map(str::to_owned);
-            return UpstreamError::Unauthorized { challenge };
+    let challenge = oauth::bearer_challenge(&response.headers);
+    match (status, challenge) {
+        (401, challenge) => return UpstreamError::Unauthorized { challenge },
+        (403, Some(challenge)) if challenge.error.as_deref() == Some("insufficient_scope") => {
+            return UpstreamError::InsufficientScope { scopes: challenge.scopes.unwrap_or_default() };
         }
-        404 if in_session => return UpstreamError::SessionGone,
         _ => {}
     }
-    if media_type(&response) != "application/json" || status >= 500 {
+    if status >= 500 || media_type(&response) != "application/json" {
         return UpstreamError::Status(status);
     }
     let scrubber = scrubber(target);
@@ -191,7 +162,7 @@ async fn refusal(response: StreamResponse, target: &UpstreamTarget<'_>, in_sessi
     };
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     match message.get("error") {
-        Some(error) if error.get("code").is_some_and(Value::is_i64) => refused(error),
+        Some(error) if error.get("code").is_some_and(Value::is_i64) => refused(status, error),
         _ => UpstreamError::Status(status),
     }
 }

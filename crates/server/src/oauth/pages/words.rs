@@ -29,10 +29,14 @@ pub(crate) fn reason_sentence(reason: &str) -> String {
         "invalid_scope" => {
             "The provider does not support the requested permissions. Nothing was connected. Ask an operator to check the scopes of this server."
         }
-        "invalid_client" | "unauthorized_client" | "invalid_target" | "invalid_request" => {
+        "unauthorized_client" => "The provider no longer accepts this connection. Reconnect your account.",
+        "invalid_client" | "invalid_target" | "invalid_request" => {
             "The provider rejected the OAuth client. Nothing was connected. Ask an operator to check the settings of this server."
         }
         "invalid_grant" => "The provider has revoked access. Reconnect your account.",
+        "client_forgotten" => {
+            "The provider no longer knows ThinkWork as an OAuth client. ThinkWork registers again. Reconnect your account."
+        }
         "registration_replaced" => {
             "An operator changed this server while you were connecting. Nothing was connected. Try again."
         }

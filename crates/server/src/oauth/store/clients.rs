@@ -22,6 +22,11 @@ impl ClientRow {
         self.credential_id.map(CredentialId::from_uuid)
     }
 
+    /// Whether we registered it ourselves, and can again.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.registration == "dynamic"
+    }
+
     pub(crate) fn scope_list(&self) -> Vec<String> {
         scopes_from(&self.scopes)
     }
@@ -75,6 +80,8 @@ pub(crate) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Err
         iss_required: Set(row.iss_required),
         scopes: Set(row.scopes),
         resource: Set(row.resource),
+        prompt: Set(row.prompt),
+        refused_at: Set(row.refused_at),
         created_at: Set(row.created_at),
         replaced_at: Set(row.replaced_at),
     };
@@ -87,16 +94,28 @@ pub(crate) async fn client_renew(
     tx: &mut Tx,
     id: OauthClientId,
     scopes: &str,
+    prompt: Option<&str>,
     iss_required: bool,
     authorization_endpoint: &str,
 ) -> Result<(), Error> {
     update(tx, id)
         .col_expr(client::Column::Scopes, Expr::value(scopes))
+        .col_expr(client::Column::Prompt, Expr::value(prompt))
         .col_expr(client::Column::IssRequired, Expr::value(iss_required))
         .col_expr(client::Column::AuthorizationEndpoint, Expr::value(authorization_endpoint))
         .exec(tx.orm())
         .await?;
     Ok(())
+}
+
+/// The issuer does not know this registration any more. False where that was noted already.
+pub(crate) async fn client_refused(tx: &mut Tx, id: OauthClientId, now: Timestamp) -> Result<bool, Error> {
+    let noted = update(tx, id)
+        .col_expr(client::Column::RefusedAt, Expr::value(now.micros()))
+        .filter(client::Column::RefusedAt.is_null())
+        .exec(tx.orm())
+        .await?;
+    Ok(noted.rows_affected == 1)
 }
 
 /// New flows no longer use this registration; its grants go on with it.
@@ -132,6 +151,8 @@ mod client {
         pub iss_required: bool,
         pub scopes: String,
         pub resource: Option<String>,
+        pub prompt: Option<String>,
+        pub refused_at: Option<i64>,
         pub created_at: i64,
         pub replaced_at: Option<i64>,
     }

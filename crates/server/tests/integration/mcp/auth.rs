@@ -23,7 +23,13 @@ async fn the_form_reads_what_belongs_to_the_chosen_mode() {
     let none = registered(&fixture, &[("mode", "none"), ("tenant_key.header", "x-left-over")]).await;
     assert_eq!(
         none,
-        json!({ "mode": "none", "has_secret": false, "pkce_though_silent": false, "without_resource": false })
+        json!({
+            "mode": "none",
+            "has_secret": false,
+            "pkce_though_silent": false,
+            "without_offline_access": false,
+            "without_resource": false,
+        })
     );
     let fields = [("mode", "tenant_key"), ("tenant_key.secret", "the-key-of-the-form"), ("tenant_key.header", "X-Key")];
     let key = registered(&fixture, &fields).await;

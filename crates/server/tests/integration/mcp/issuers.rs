@@ -221,7 +221,9 @@ async fn a_client_secret_in_a_change_reaches_the_registration_as_the_put_does() 
 #[tokio::test]
 async fn a_refused_registration_is_told_to_the_operator_and_ends_nobodys_grant() {
     let fixture = McpFixture::new().await;
-    let id = fixture.personal("notes").await;
+    let id = fixture.usable("notes", json!({ "mode": "user_oauth", "client_id": "by-hand" })).await;
+    fixture.connect(&fixture.owner, &id).await;
+    refresh_and_decide(&fixture.owner, &id).await;
     let agent = fixture.agent(&fixture.owner).await;
     fixture.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
     fixture.app.clock.advance(std::time::Duration::from_secs(3_601));
@@ -233,6 +235,69 @@ async fn a_refused_registration_is_told_to_the_operator_and_ends_nobodys_grant()
     assert_eq!(fixture.owner.get("/v1/me/connections").await.json["items"][0]["status"], "connected");
     fixture.app.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done", "mended, it works again");
+}
+
+#[tokio::test]
+async fn l90_a_forgotten_client_is_told_and_registered_anew_when_somebody_connects() {
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let agent = fixture.agent(&fixture.owner).await;
+    fixture.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
+    fixture.app.clock.advance(std::time::Duration::from_secs(3_601));
+    let answer = fixture.call(&agent, "notes__echo").await;
+    assert!(said(&answer).contains(&format!("/me/mcp-servers/{id}/connect")), "{}", answer.text);
+    let shown = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    assert!(text(&shown, "last_error").contains("no longer knows ThinkWork"), "{shown}");
+    let connection = fixture.owner.get("/v1/me/connections").await.json["items"][0].clone();
+    assert_eq!(connection["status_reason"], "client_forgotten");
+    let before = fixture.issuer.look(|seen| seen.registrations.len());
+    fixture.connect(&fixture.owner, &id).await;
+    assert_eq!(fixture.issuer.look(|seen| seen.registrations.len()), before + 1);
+    assert_eq!(said(&fixture.call(&agent, "notes__echo").await), "done");
+}
+
+#[tokio::test]
+async fn l107_a_moved_issuer_is_noticed_at_a_401() {
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let agent = fixture.agent(&fixture.owner).await;
+    let other = move_to_another(&fixture).await;
+    fixture.upstream.set(|ways| ways.guarded = super::Guarded::CallsForGood);
+    let answer = fixture.call(&agent, "notes__echo").await;
+    assert_eq!(said(&answer), "notes is not available: an operator has not approved it yet.");
+    let shown = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    assert_eq!((&shown["status"], &shown["issuer"]), (&json!("pending"), &json!(other.base)));
+    let connection = fixture.owner.get("/v1/me/connections").await.json["items"][0].clone();
+    assert_eq!(connection["status_reason"], "issuer_changed");
+}
+
+#[tokio::test]
+async fn l93_l106_what_is_registered_and_asked_for_is_what_servers_demand() {
+    let fixture = McpFixture::new().await;
+    fixture.issuer.set(|ways| ways.metadata.push(("scopes_supported", json!(["notes:read", "offline_access"]))));
+    let authorized = async |settings: Value| {
+        let mut auth = json!({ "mode": "user_oauth" });
+        auth.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let id = fixture.usable("notes", auth).await;
+        let started = fixture.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+        fixture.owner.delete(&format!("/v1/mcp-servers/{id}")).await.expect(204);
+        let url = url::Url::parse(&started.text_of("authorize_url")).unwrap();
+        let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+        (query.get("scope").cloned().unwrap_or_default(), query.get("prompt").cloned())
+    };
+    assert_eq!(authorized(json!({})).await, ("notes:read offline_access".to_owned(), None));
+    let registered = fixture.issuer.look(|seen| seen.registrations.last().unwrap().clone());
+    assert_eq!(registered["scope"], "notes:read offline_access");
+    assert_eq!(registered["application_type"], "native", "the address here is http");
+    assert_eq!(registered["token_endpoint_auth_method"], "none");
+    let settings =
+        json!({ "without_offline_access": true, "prompt": "consent", "token_auth_method": "client_secret_post" });
+    assert_eq!(authorized(settings).await, ("notes:read".to_owned(), Some("consent".to_owned())));
+    let registered = fixture.issuer.look(|seen| seen.registrations.last().unwrap().clone());
+    assert_eq!(registered["token_endpoint_auth_method"], "client_secret_post");
+    let auth = json!({ "mode": "user_oauth", "prompt": "none" });
+    let body = json!({ "name": "n", "url": fixture.upstream.url(), "auth": auth });
+    fixture.owner.post("/v1/mcp-servers", body).await.expect(422);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod auth;
 mod calls;
 mod clients;
+mod foreign;
 mod gateway;
 mod issuers;
 mod offer;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Response, TestApp, approval};
 use crate::oauth::Issuer;
 
-pub use upstream::{Guarded, Upstream};
+pub use upstream::{Guarded, Upstream, tool};
 
 /// A deployment with one public Space, an upstream and its issuer.
 pub struct McpFixture {

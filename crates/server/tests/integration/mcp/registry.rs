@@ -28,7 +28,7 @@ async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_
     let nothing = async || {
         assert_eq!(fixture.listed(&agent).await, Vec::<String>::new());
         let answer = fixture.call(&agent, "notes__echo").await;
-        assert!(answer.json["error"].is_object(), "{}", answer.text);
+        assert_eq!(super::said(&answer), "notes is not available: an operator has not approved it yet.");
         let turn = fixture.turn(&fixture.owner, "/tool notes__echo {}").await;
         assert_eq!((&turn["status"], &turn["tools_offered"]), (&json!("failed"), &json!([])));
         assert_eq!(McpFixture::reason_of(&turn, "notes"), "pending");
@@ -51,7 +51,7 @@ async fn l40_a_pending_server_offers_nothing_and_calls_nothing_and_a_stale_hash_
     // Another definition is another decision.
     fixture.owner.patch(&path, json!({ "outside_spaces": true })).await.expect(200);
     assert_eq!(fixture.listed(&agent).await, Vec::<String>::new());
-    assert!(fixture.call(&agent, "notes__echo").await.json["error"].is_object());
+    assert!(super::said(&fixture.call(&agent, "notes__echo").await).starts_with("notes is not available: "));
     assert_eq!(fixture.upstream.calls().len(), 1);
 }
 
@@ -89,7 +89,7 @@ async fn l49_a_server_that_was_used_is_deleted_and_its_history_stays_readable() 
     // It is offered nowhere, its grant is ended, and its name is free.
     assert_eq!(fixture.listed(&agent).await, Vec::<String>::new());
     let calls = fixture.upstream.calls().len();
-    assert!(fixture.call(&agent, "notes__echo").await.json["error"].is_object());
+    assert!(super::said(&fixture.call(&agent, "notes__echo").await).starts_with("notes is not available: "));
     assert_eq!(fixture.upstream.calls().len(), calls);
     fixture.app.run_pending_jobs().await;
     assert!(fixture.issuer.look(|seen| seen.live_access.is_empty()));

@@ -44,6 +44,8 @@ pub struct Behavior {
     pub streams: bool,
     /// Whether calls are refused in the words of what they were sent, with a status beside the JSON-RPC error.
     pub refuses: bool,
+    /// A scope that calls lack, whatever token comes with them.
+    pub scope_missing: Option<&'static str>,
     /// The authorization server that it names now instead of its first one.
     pub moved_to: Option<Issuer>,
 }
@@ -114,6 +116,7 @@ impl Upstream {
                 broken: None,
                 streams: false,
                 refuses: false,
+                scope_missing: None,
                 moved_to: None,
             }),
             seen: Mutex::default(),
@@ -226,6 +229,10 @@ fn answer(inside: &Inside, request: &Request, message: &Value) -> Option<Respons
         let place = format!("{}/.well-known/oauth-protected-resource/mcp", inside.base);
         let challenge = format!("Bearer resource_metadata=\"{place}\"");
         return Some((StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response());
+    }
+    if let Some(scope) = ways.scope_missing.filter(|_| method == "tools/call") {
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+        return Some((StatusCode::FORBIDDEN, [(header::WWW_AUTHENTICATE, challenge)]).into_response());
     }
     let id = &message["id"];
     if ways.unknown_methods.contains(&method) {

@@ -286,7 +286,7 @@ async fn an_authorization_endpoint_that_sets_our_parameters_is_refused() {
         let fixture = OauthFixture::new().await;
         let endpoint = format!("{}/authorize{query}", fixture.issuer.base);
         fixture.issuer.set(|ways| ways.metadata.push(("authorization_endpoint", endpoint.into())));
-        let found = fixture.oauth.discover(&fixture.issuer.resource(), None).await;
+        let found = fixture.oauth.discover(&fixture.issuer.resource(), None, Default::default()).await;
         assert_eq!(found.is_err(), is_refused, "{query}: {:?}", found.err());
     }
 }

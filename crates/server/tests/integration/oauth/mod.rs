@@ -168,7 +168,7 @@ impl OauthFixture {
     }
 
     pub async fn client_settings(&self, target: GrantTarget) -> Result<ClientSettings, Error> {
-        let discovered = self.oauth.discover(&self.issuer.resource(), None).await?;
+        let discovered = self.oauth.discover(&self.issuer.resource(), None, Default::default()).await?;
         Ok(ClientSettings {
             target,
             discovered,
@@ -176,6 +176,9 @@ impl OauthFixture {
             pkce_though_silent: false,
             without_resource: false,
             scopes: None,
+            without_offline_access: false,
+            prompt: None,
+            token_auth_method: None,
         })
     }
 

@@ -93,7 +93,7 @@ async fn l37_a_grant_is_of_the_issuer_that_the_server_is_registered_at() {
     fixture.register_by_hand("by-hand", None).await.unwrap();
     assert!(fixture.token().await.is_ok());
     let other = Issuer::start().await;
-    let discovered = fixture.oauth.discover(&other.resource(), None).await.unwrap();
+    let discovered = fixture.oauth.discover(&other.resource(), None, Default::default()).await.unwrap();
     let client = ClientSettings { discovered, ..fixture.client_settings(fixture.target).await.unwrap() };
     fixture.register_client(fixture.tenant, client).await.unwrap();
     assert!(matches!(fixture.token().await, Err(Error::NeedsReauth(reason)) if reason == "issuer_changed"));

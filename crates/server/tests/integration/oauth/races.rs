@@ -72,7 +72,7 @@ async fn l37_a_consent_that_is_exchanged_while_the_issuer_moves_is_not_used() {
     fixture.issuer.gate.close();
     let finishing = finishing(&fixture).await;
     fixture.issuer.gate.reached.notified().await;
-    let discovered = fixture.oauth.discover(&other.resource(), None).await.unwrap();
+    let discovered = fixture.oauth.discover(&other.resource(), None, Default::default()).await.unwrap();
     let client = ClientSettings { discovered, ..fixture.client_settings(fixture.target).await.unwrap() };
     fixture.register_client(fixture.tenant, client).await.unwrap();
     fixture.issuer.gate.let_go();
@@ -87,7 +87,7 @@ async fn l37_a_live_grant_of_another_issuer_is_not_handed_out() {
     let fixture = OauthFixture::new().await;
     fixture.connect().await;
     let other = super::Issuer::start().await;
-    let discovered = fixture.oauth.discover(&other.resource(), None).await.unwrap();
+    let discovered = fixture.oauth.discover(&other.resource(), None, Default::default()).await.unwrap();
     let client = ClientSettings { discovered, ..fixture.client_settings(fixture.target).await.unwrap() };
     fixture.register_client(fixture.tenant, client).await.unwrap();
     let tx = fixture.db.write(fixture.tenant).await.unwrap();
@@ -210,7 +210,7 @@ async fn l13_the_database_takes_no_second_live_connection_of_a_person_at_a_serve
         format!("'{id}'::uuid")
     };
     let rest = "tenant_id, user_id, target_kind, target_id, oauth_client_id, credential_id, account, scopes, status, \
-                has_refresh_token, created_at, connected_at";
+                scopes_required, has_refresh_token, created_at, connected_at";
     let second = |ended_at: &str| {
         format!("INSERT INTO connection (id, {rest}, ended_at) SELECT {id}, {rest}, {ended_at} FROM connection")
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use thinkwork::oauth::{ConnectionStatus, Error};
+use thinkwork::oauth::{ClientSettings, ConnectionStatus, Error, PreRegistered};
 use tokio::task::JoinSet;
 
 use super::races::texts;
@@ -295,6 +295,10 @@ async fn l18_a_definite_refusal_is_final_and_keeps_the_providers_code() {
 async fn l18_a_refused_registration_ends_no_grant() {
     for code in ["invalid_client", "unauthorized_client"] {
         let fixture = OauthFixture::new().await;
+        let by_hand = PreRegistered { client_id: "by-hand".to_owned(), client_secret: None };
+        let client = fixture.client_settings(fixture.target).await.unwrap();
+        let client = ClientSettings { pre_registered: Some(by_hand), ..client };
+        fixture.register_client(fixture.tenant, client).await.unwrap();
         fixture.connect().await;
         let token = text(&fixture.token().await.unwrap());
         let refused = (401, format!(r#"{{"error":"{code}"}}"#));
@@ -307,6 +311,54 @@ async fn l18_a_refused_registration_ends_no_grant() {
         assert!(matches!(fixture.token().await, Err(Error::Unreachable(_))), "not asked again at once");
         fixture.advance(61);
         assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())), "mended by itself");
+    }
+}
+
+#[tokio::test]
+async fn l90_an_issuer_that_forgot_a_dynamic_client_ends_its_grants() {
+    let fixture = OauthFixture::new().await;
+    fixture.connect().await;
+    fixture.advance(3_590);
+    fixture.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
+    assert!(matches!(fixture.token().await, Err(Error::NeedsReauth(reason)) if reason == "client_forgotten"));
+    let connection = fixture.connection().await.unwrap();
+    assert_eq!(connection.status_reason.as_deref(), Some("client_forgotten"));
+    assert_eq!(refreshes(&fixture), 1, "not asked again");
+    let before = fixture.issuer.look(|seen| seen.registrations.len());
+    fixture.register(fixture.tenant, fixture.target).await.unwrap();
+    assert_eq!(fixture.issuer.look(|seen| seen.registrations.len()), before + 1, "registered anew");
+    fixture.connect().await;
+    assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())));
+}
+
+#[tokio::test]
+async fn l91_a_dead_grant_that_is_called_unauthorized_client_is_its_owners() {
+    let fixture = OauthFixture::new().await;
+    fixture.connect().await;
+    fixture.advance(3_590);
+    let body = r#"{"error":"unauthorized_client","error_description":"refresh_token is invalid"}"#;
+    fixture.issuer.set(|ways| ways.token_script.push_back((403, body.to_owned())));
+    assert!(matches!(fixture.token().await, Err(Error::NeedsReauth(reason)) if reason == "unauthorized_client"));
+    let before = fixture.issuer.look(|seen| seen.registrations.len());
+    fixture.register(fixture.tenant, fixture.target).await.unwrap();
+    assert_eq!(fixture.issuer.look(|seen| seen.registrations.len()), before, "the registration is well");
+}
+
+/// Whatever an issuer says of its tokens' lives, one call refreshes once at most, and a new token is tried.
+#[tokio::test]
+async fn l100_no_lifetime_makes_a_loop_of_refreshes() {
+    for lifetime in [json!(0), json!(1), json!(null), json!(-1), json!(""), json!("0"), json!(1e300)] {
+        let fixture = OauthFixture::new().await;
+        fixture.connect().await;
+        fixture.issuer.set(|ways| ways.expires_in = lifetime.clone());
+        fixture.advance(3_590);
+        for _ in 0..3 {
+            assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())), "{lifetime}");
+        }
+        assert_eq!(refreshes(&fixture), 1, "{lifetime}");
+        fixture.advance(20);
+        fixture.token().await.unwrap();
+        assert_eq!(refreshes(&fixture), 1, "{lifetime} a little later");
     }
 }
 

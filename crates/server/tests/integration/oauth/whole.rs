@@ -29,11 +29,14 @@ impl Whole {
         let oauth = &app.app.oauth;
         let client = ClientSettings {
             target,
-            discovered: oauth.discover(&issuer.resource(), None).await.unwrap(),
+            discovered: oauth.discover(&issuer.resource(), None, Default::default()).await.unwrap(),
             pre_registered: None,
             pkce_though_silent: false,
             without_resource: false,
             scopes: None,
+            without_offline_access: false,
+            prompt: None,
+            token_auth_method: None,
         };
         super::register(&app.app.db, oauth, app.tenant, client).await.unwrap();
         Self { app, issuer, target }

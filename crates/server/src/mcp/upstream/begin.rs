@@ -1,0 +1,122 @@
+//! Agreeing on a protocol: the newest revision first, and `initialize` where the server does not know it.
+//!
+//! What a server speaks is remembered per process, server and version of its registration, for a day; a look at the
+//! server, and any answer that contradicts it, ask again.
+
+use std::time::Duration;
+
+use rmcp::model::{ClientCapabilities, DiscoverResult, InitializeRequestParams, InitializeResult, ProtocolVersion};
+use serde_json::{Map, json};
+use thinkwork_primitives::{McpServerId, TenantId};
+use tokio::time::Instant;
+
+use super::wire::{self, RequestHeaders};
+use super::{Exchange, McpRequest, Session, UpstreamClient, UpstreamError, UpstreamTarget, client, within};
+
+/// Servers whose era is remembered at once.
+const ERAS_CACHED_MAX: u64 = 10_000;
+/// How long an era is remembered: after that a server that was brought up to date is noticed.
+const ERA_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// How long a server may think about a request that it may not know.
+const DISCOVER_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How a server wants to be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Era {
+    /// `initialize` first: 2025-11-25 and older.
+    Initialize,
+    /// Each request by itself: 2026-07-28.
+    Stateless,
+}
+
+/// What is remembered of each server.
+pub(super) type Eras = moka::sync::Cache<EraKey, Era>;
+type EraKey = (TenantId, McpServerId, i64);
+
+pub(super) fn eras() -> Eras {
+    moka::sync::Cache::builder().max_capacity(ERAS_CACHED_MAX).time_to_live(ERA_TTL).build()
+}
+
+pub(super) const fn era_key(target: &UpstreamTarget<'_>) -> EraKey {
+    (target.key.tenant, target.key.server, target.key.server_version)
+}
+
+impl UpstreamClient {
+    /// Begins a session, in the way that the server knows.
+    pub(super) async fn begin(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+        let key = era_key(target);
+        let session = match self.eras.get(&key) {
+            Some(Era::Stateless) => return Ok(Session::new(ProtocolVersion::NO_INITIALIZE, None)),
+            Some(Era::Initialize) => match self.initialize(target).await {
+                Err(failure) if failure.may_begin_otherwise() => {
+                    self.eras.invalidate(&key);
+                    self.discover(target).await.map_err(|other| reported(failure, other))?
+                }
+                other => other?,
+            },
+            None => match within(DISCOVER_DEADLINE.min(target.deadline / 2), self.discover(target)).await {
+                Err(failure) if failure.may_begin_otherwise() => {
+                    self.initialize(target).await.map_err(|other| reported(other, failure))?
+                }
+                other => other?,
+            },
+        };
+        let era = if session.is_stateless() { Era::Stateless } else { Era::Initialize };
+        self.eras.insert(key, era);
+        Ok(session)
+    }
+
+    async fn initialize(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+        let hello = InitializeRequestParams::new(ClientCapabilities::default(), client())
+            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE);
+        let params = serde_json::to_value(hello).ok();
+        let message = wire::request(0, "initialize", params.unwrap_or_default());
+        let headers = RequestHeaders::default();
+        let begun = Instant::now();
+        let response = wire::post(&self.outbound, target, &headers, &message, target.deadline).await?;
+        let id = response.header("mcp-session-id").map(str::to_owned);
+        let greeted = Session::new(ProtocolVersion::LATEST_WITH_INITIALIZE, id.clone());
+        let result = Exchange::new(&self.outbound, target, &greeted, 0, begun).answer(response).await?;
+        let result: InitializeResult = serde_json::from_value(result)
+            .map_err(|_| UpstreamError::Protocol("its answer to initialize is no initialize result".to_owned()))?;
+        if !ProtocolVersion::KNOWN_VERSIONS.contains(&result.protocol_version) {
+            return Err(UpstreamError::Version(crate::mcp::rules::plain(result.protocol_version.as_str())));
+        }
+        let session = Session::new(result.protocol_version, id);
+        if !session.is_stateless() {
+            let message = wire::notification("notifications/initialized", json!({}));
+            let headers = RequestHeaders::of(&session);
+            let response = wire::post(&self.outbound, target, &headers, &message, target.deadline).await?;
+            // Some servers refuse notifications and work all the same.
+            if response.status == 401 {
+                return Err(wire::refusal(response, target).await);
+            }
+        }
+        Ok(session)
+    }
+
+    async fn discover(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+        let session = Session::new(ProtocolVersion::NO_INITIALIZE, None);
+        let request = McpRequest { method: "server/discover", params: Map::new(), schema: None, begun: Instant::now() };
+        let result = self.request(target, &session, request).await?;
+        let result: DiscoverResult = serde_json::from_value(result)
+            .map_err(|_| UpstreamError::Protocol("its answer to server/discover is no discover result".to_owned()))?;
+        if result.supported_versions.contains(&session.version) {
+            Ok(session)
+        } else {
+            let versions: Vec<&str> = result.supported_versions.iter().map(ProtocolVersion::as_str).collect();
+            Err(UpstreamError::Version(crate::mcp::rules::plain(&versions.join(", "))))
+        }
+    }
+}
+
+/// Which of two failures tells more: that of `initialize`, unless the other named the versions or asked for
+/// authorization.
+fn reported(initialize: UpstreamError, discover: UpstreamError) -> UpstreamError {
+    match discover {
+        UpstreamError::Version(_) | UpstreamError::Unauthorized { .. } | UpstreamError::InsufficientScope { .. } => {
+            discover
+        }
+        _ => initialize,
+    }
+}

@@ -1,0 +1,218 @@
+//! One request and everything until its answer: JSON or a stream of events, scrubbed and matched to the request; a
+//! stream that ends early is resumed, and what the server asks meanwhile is answered at once.
+//!
+//! Invariant: no loop here ends by what the server says alone; each has a deadline and a number.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use sse_stream::{Sse, SseStream};
+use thinkwork_outbound::{Outbound, Scrubber, StreamResponse};
+use tokio::time::Instant;
+
+use super::wire::{self, RequestHeaders};
+use super::{Session, UpstreamError, UpstreamTarget};
+
+/// Pause before a stream is resumed where the server names none (WHATWG HTML section 9.2.3 leaves it to the client).
+const RESUME_AFTER_DEFAULT: Duration = Duration::from_millis(500);
+/// The shortest and the longest pause that is taken from the server.
+const RESUME_AFTER_MIN: Duration = Duration::from_millis(100);
+const RESUME_AFTER_MAX: Duration = Duration::from_secs(10);
+/// How often one answer is resumed.
+const RESUMES_MAX: usize = 200;
+/// How many requests of the server are answered during one of ours.
+const SERVER_REQUESTS_MAX: usize = 100;
+/// How long the server has to take such an answer.
+const REPLY_DEADLINE: Duration = Duration::from_secs(5);
+/// JSON-RPC: no such method.
+const METHOD_NOT_FOUND: i64 = -32_601;
+
+/// One request in a session.
+pub(super) struct Exchange<'a> {
+    outbound: &'a Outbound,
+    target: &'a UpstreamTarget<'a>,
+    session: &'a Session,
+    /// The id of the request.
+    id: u64,
+    scrubber: Scrubber,
+    deadline: Instant,
+    deadline_max: Instant,
+    last_event_id: Option<String>,
+    resume_after: Duration,
+    replies_left: usize,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        outbound: &'a Outbound,
+        target: &'a UpstreamTarget<'a>,
+        session: &'a Session,
+        id: u64,
+        begun: Instant,
+    ) -> Self {
+        Self {
+            outbound,
+            target,
+            session,
+            id,
+            scrubber: wire::scrubber(target),
+            deadline: begun + target.deadline,
+            deadline_max: begun + target.progress_deadline,
+            last_event_id: None,
+            resume_after: RESUME_AFTER_DEFAULT,
+            replies_left: SERVER_REQUESTS_MAX,
+        }
+    }
+
+    /// Sends the request and reads its answer: the result, or why there is none.
+    pub(super) async fn run(self, headers: &RequestHeaders<'_>, message: &Value) -> Result<Value, UpstreamError> {
+        let sent = wire::post(self.outbound, self.target, headers, message, self.time_left());
+        let response = self.in_time(sent).await?;
+        self.answer(response).await
+    }
+
+    /// Reads the answer.
+    pub(super) async fn answer(mut self, response: StreamResponse) -> Result<Value, UpstreamError> {
+        if !response.is_success() {
+            return Err(wire::refusal(response, self.target).await);
+        }
+        match wire::media_type(&response).as_str() {
+            "application/json" => {
+                let whole = self.in_time(async { Ok(response.collect().await?) }).await?;
+                let body = self.scrubber.scrub_body(whole.body).await;
+                let message: Value = serde_json::from_slice(&body).map_err(|_| not_mcp())?;
+                outcome(&message, self.id).unwrap_or_else(|| Err(not_mcp()))
+            }
+            "text/event-stream" => self.stream(response).await,
+            "text/html" => Err(UpstreamError::Protocol("its answer is a web page; check the address".to_owned())),
+            _ => Err(not_mcp()),
+        }
+    }
+
+    /// Reads a stream, and its continuations where it ends before the answer (MCP 2025-11-25, resumability).
+    async fn stream(&mut self, response: StreamResponse) -> Result<Value, UpstreamError> {
+        let mut response = response;
+        for _ in 0..RESUMES_MAX {
+            let ended = match self.events(response).await {
+                Ok(Some(result)) => return result,
+                Ok(None) => UpstreamError::Protocol("its stream ended without an answer".to_owned()),
+                Err(UpstreamError::Timeout) => return Err(UpstreamError::Timeout),
+                Err(failure) => failure,
+            };
+            let Some(last_event_id) = self.last_event_id.clone() else { return Err(ended) };
+            let pause = self.resume_after;
+            self.in_time(async {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            })
+            .await?;
+            let headers = RequestHeaders::of(self.session);
+            let asked = wire::resume(self.outbound, self.target, &headers, &last_event_id, self.time_left());
+            response = match self.in_time(asked).await {
+                Ok(next) if next.is_success() && wire::media_type(&next) == "text/event-stream" => next,
+                Err(UpstreamError::Timeout) => return Err(UpstreamError::Timeout),
+                _ => return Err(ended),
+            };
+        }
+        Err(UpstreamError::Protocol("its stream ended too often without an answer".to_owned()))
+    }
+
+    /// Reads events until the answer; `None` where the stream ends before it.
+    async fn events(
+        &mut self,
+        response: StreamResponse,
+    ) -> Result<Option<Result<Value, UpstreamError>>, UpstreamError> {
+        let mut events = std::pin::pin!(SseStream::from_bytes_stream(response.into_stream()));
+        loop {
+            let next = tokio::time::timeout_at(self.deadline, events.next());
+            let Some(event) = next.await.map_err(|_| UpstreamError::Timeout)? else { return Ok(None) };
+            let event = event.map_err(broken)?;
+            self.note(&event);
+            let data = self.scrubber.scrub_body(event.data.unwrap_or_default().into()).await;
+            let message = serde_json::from_slice(&data).unwrap_or(Value::Null);
+            if let Some(found) = outcome(&message, self.id) {
+                return Ok(Some(found));
+            }
+            self.heed(&message).await?;
+        }
+    }
+
+    /// Where and when to go on if the stream ends here.
+    fn note(&mut self, event: &Sse) {
+        if let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) {
+            self.last_event_id = Some(id.clone());
+        }
+        if let Some(retry) = event.retry {
+            self.resume_after = Duration::from_millis(retry).clamp(RESUME_AFTER_MIN, RESUME_AFTER_MAX);
+        }
+    }
+
+    /// What is no answer: progress gives more time, and a request of the server gets its answer.
+    async fn heed(&mut self, message: &Value) -> Result<(), UpstreamError> {
+        let Some(method) = message.get("method").and_then(Value::as_str) else { return Ok(()) };
+        let Some(id) = message.get("id").filter(|id| !id.is_null()) else {
+            if method == "notifications/progress" {
+                self.deadline = (Instant::now() + self.target.deadline).min(self.deadline_max);
+            }
+            return Ok(());
+        };
+        self.replies_left = self
+            .replies_left
+            .checked_sub(1)
+            .ok_or_else(|| UpstreamError::Protocol("it asks back without end".to_owned()))?;
+        let reply = match method {
+            "ping" => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
+            _ => json!({ "jsonrpc": "2.0", "id": id, "error": {
+                "code": METHOD_NOT_FOUND,
+                "message": "ThinkWork does not offer this to servers.",
+            } }),
+        };
+        let headers = RequestHeaders::of(self.session);
+        let sent = wire::post(self.outbound, self.target, &headers, &reply, REPLY_DEADLINE);
+        // A server that does not take it waits in vain; our own deadline ends that.
+        drop(tokio::time::timeout(REPLY_DEADLINE, sent).await);
+        Ok(())
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
+        tokio::time::timeout_at(self.deadline, work).await.unwrap_or(Err(UpstreamError::Timeout))
+    }
+}
+
+/// Why a stream ended early: the network's own reason, or what came was no stream of events.
+fn broken(error: sse_stream::Error) -> UpstreamError {
+    match error {
+        sse_stream::Error::Body(error) => {
+            error.downcast().map_or_else(|_| not_mcp(), |error| UpstreamError::Outbound(*error))
+        }
+        _ => not_mcp(),
+    }
+}
+
+fn not_mcp() -> UpstreamError {
+    UpstreamError::Protocol("its answer is no JSON-RPC response; check the address".to_owned())
+}
+
+/// What the response with this id says; `None` for other messages. Old servers may answer in a batch.
+fn outcome(message: &Value, id: u64) -> Option<Result<Value, UpstreamError>> {
+    if let Some(batch) = message.as_array() {
+        return batch.iter().find_map(|message| outcome(message, id));
+    }
+    if let Some(error) = message.get("error") {
+        // An error about a request that could not be read has no id.
+        let is_about_this = message.get("id").is_none_or(|other| other.is_null() || is_id(other, id));
+        return is_about_this.then(|| Err(wire::refused(200, error)));
+    }
+    let result = message.get("result")?;
+    is_id(message.get("id")?, id).then(|| Ok(result.clone()))
+}
+
+/// Whether this is our id; some servers send numbers back as text.
+fn is_id(value: &Value, id: u64) -> bool {
+    value.as_u64() == Some(id) || value.as_str().and_then(|text| text.parse().ok()) == Some(id)
+}
