@@ -10,7 +10,7 @@ use crate::guards::tables;
 use crate::harness::Client;
 
 /// Routes that are open to all, and why.
-const OPEN: [(&str, &str); 15] = [
+const OPEN: [(&str, &str); 16] = [
     ("/", "sends everyone to where they belong"),
     ("/sign-in", "the way in"),
     ("/setup", "the one-time code is the proof"),
@@ -23,6 +23,7 @@ const OPEN: [(&str, &str); 15] = [
     ("/assets/{name}", "our style sheet and icons"),
     ("/favicon.ico", "an icon"),
     ("/hooks/{webhook_id}", "the sender's signature is the proof"),
+    ("/hooks/{webhook_id}/", "the same endpoint: some senders end every URL with a slash"),
     ("/mcp", "a bearer is the proof: see the gateway's own tests"),
     ("/mcp/spaces/{space_id}", "a bearer is the proof: see the gateway's own tests"),
     ("/.well-known/oauth-protected-resource/mcp", "RFC 9728: public by its nature"),
