@@ -22,14 +22,15 @@ use sea_orm::{
 };
 use thinkwork_primitives::{DomainEvent, RecordKey, TenantId};
 
-use crate::jobs::NewJob;
+use crate::jobs::{self, NewJob};
 use crate::metrics::{Access, Metrics};
 use crate::roles;
+use crate::rota::Rota;
 use crate::sqlite::SqlitePool;
 use crate::statements::Statements;
 use crate::tenant_lookup::{self, RouteCache};
 use crate::wake::WakeUps;
-use crate::{Error, Tx};
+use crate::{Error, Tx, intake_log};
 
 /// How long a writer waits for another process's write on SQLite.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,10 +106,19 @@ pub struct Db {
     subscribers: Subscribers,
     writing: Arc<Mutex<HashSet<tokio::task::Id>>>,
     routes: RouteCache,
+    rotas: Rotas,
     /// How the owner of a PostgreSQL database logs in, where that was said.
     owner: Option<Arc<PgConnectOptions>>,
     /// With what events of the record are authenticated; none until the key file was opened.
     record_key: Option<RecordKey>,
+}
+
+/// Whose work this process claims next, in each line.
+#[derive(Clone, Default)]
+pub(crate) struct Rotas {
+    pub(crate) events: Rota,
+    pub(crate) people: Rota,
+    pub(crate) senders: Rota,
 }
 
 #[derive(Clone)]
@@ -163,6 +173,7 @@ impl Db {
             subscribers,
             writing: Arc::default(),
             routes: tenant_lookup::route_cache(),
+            rotas: Rotas::default(),
             owner: None,
             record_key: None,
         })
@@ -191,7 +202,8 @@ impl Db {
         let metrics = Metrics::new()?;
         let writing = Arc::default();
         let routes = tenant_lookup::route_cache();
-        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner, record_key: None })
+        let rotas = Rotas::default();
+        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes, rotas, owner, record_key: None })
     }
 
     /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
@@ -206,12 +218,17 @@ impl Db {
             open_postgres_read_only(options).await?
         };
         let Some(connections) = connections else { return Ok(None) };
-        let wake_ups = WakeUps::in_process();
-        let metrics = Metrics::new()?;
-        let subscribers = options.subscribers;
-        let writing = Arc::default();
-        let routes = tenant_lookup::route_cache();
-        Ok(Some(Self { connections, wake_ups, metrics, subscribers, writing, routes, owner: None, record_key: None }))
+        Ok(Some(Self {
+            connections,
+            wake_ups: WakeUps::in_process(),
+            metrics: Metrics::new()?,
+            subscribers: options.subscribers,
+            writing: Arc::default(),
+            routes: tenant_lookup::route_cache(),
+            rotas: Rotas::default(),
+            owner: None,
+            record_key: None,
+        }))
     }
 
     /// The same database, whose transactions can record events.
@@ -302,6 +319,18 @@ impl Db {
         }
     }
 
+    /// Gives back what a former process had claimed, at the start of one that nobody else runs beside: on SQLite, whose lock
+    /// its caller holds. On PostgreSQL others may be at work, and leases end with their time.
+    pub async fn release_former_leases(&self) -> Result<(), Error> {
+        if self.engine() == Engine::Postgres {
+            return Ok(());
+        }
+        let mut tx = self.write_shared().await?;
+        jobs::release_all(&mut tx).await?;
+        intake_log::release_all(&mut tx).await?;
+        tx.commit().await
+    }
+
     /// Writes the SQLite log back into the file and ends all connections.
     pub async fn close(&self) {
         self.wake_ups.close();
@@ -333,6 +362,10 @@ impl Db {
 
     pub(crate) const fn routes(&self) -> &RouteCache {
         &self.routes
+    }
+
+    pub(crate) const fn rotas(&self) -> &Rotas {
+        &self.rotas
     }
 
     pub(crate) const fn connections(&self) -> &Connections {

@@ -1,9 +1,10 @@
 //! The statements of the log of accepted inbound events that lies in the database. Used by the `intake` crate only.
 //!
 //! Invariants: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once. The
-//! database numbers events as they are stored: one that was stored before another was appended has the lower number,
-//! whatever the clocks of their processes say. Of the events that share an order key, a claim takes the lowest ones
-//! without a gap, and nobody else claims one of them until these are applied, given back or parked.
+//! database numbers the events of a source as they are stored: one that was stored before another was appended has the
+//! lower number, whatever the clocks of their processes say. Of the events that share an order key, a claim takes the
+//! lowest ones without a gap, and nobody else claims one of them until these are applied, given back or parked. A claim is
+//! shared among tenants and their sources (`rota`).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
 use thinkwork_primitives::{TenantId, Timestamp};
 use uuid::Uuid;
 
+use crate::rota::{Line, Party, ROUNDS_MAX};
 use crate::statements::Statements;
 use crate::wake::{Topic, WakeUp};
 use crate::{Counts, Db, Engine, Error, Tx};
@@ -50,7 +52,7 @@ impl Event {
 pub struct Claimed {
     /// The event.
     pub event: Event,
-    /// Its place among all that wait.
+    /// Its place among what waits of its source.
     number: i64,
     /// How often it was tried before.
     pub attempts: i64,
@@ -72,7 +74,7 @@ pub enum Accepted {
     },
 }
 
-/// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and nine a row leave room. PostgreSQL's
+/// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and eleven a row leave room. PostgreSQL's
 /// sequence goes on by as many at a time.
 pub const ROWS_MAX: usize = 512;
 
@@ -85,19 +87,30 @@ fn insert_sql(engine: Engine, rows: usize) -> String {
         if row > 0 {
             sql.push(',');
         }
-        let first = row.saturating_mul(9);
+        let first = row.saturating_mul(parameters_per_row(engine));
         let given = engine.parameters(first, 8);
-        let place = engine.parameter(first.saturating_add(8));
         let before = match (engine, row) {
             // What an INSERT reads of its own table is from before it. The numbers of what is applied may come again.
-            (Engine::Sqlite, _) => "(SELECT coalesce(max(number), 0) FROM intake_event WHERE body IS NOT NULL)",
+            (Engine::Sqlite, _) => {
+                "(SELECT coalesce(max(number), 0) FROM intake_event INDEXED BY intake_event_by_source
+                  WHERE tenant_id = ? AND source = ? AND body IS NOT NULL)"
+            }
             (Engine::Postgres, 0) => "nextval('intake_event_number')",
             (Engine::Postgres, _) => "currval('intake_event_number')",
         };
+        let place = engine.parameter(first.saturating_add(8));
         sql.push_str(&format!("({given},{before}+{place},0)"));
     }
     sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING");
     sql
+}
+
+/// SQLite's rows name their tenant and source a second time, to be numbered behind what waits of it.
+const fn parameters_per_row(engine: Engine) -> usize {
+    match engine {
+        Engine::Sqlite => 11,
+        Engine::Postgres => 9,
+    }
 }
 
 /// What tells a row apart once its content is handed to the statement.
@@ -126,7 +139,7 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
     let mut events: Vec<(usize, Event)> = events.into_iter().enumerate().collect();
     events.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
     let mut keys = Vec::with_capacity(events.len());
-    let mut values: Vec<Value> = Vec::with_capacity(events.len().saturating_mul(9));
+    let mut values: Vec<Value> = Vec::with_capacity(events.len().saturating_mul(parameters_per_row(db.engine())));
     for (asked, event) in events {
         let Event { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = event;
         values.push(id.into());
@@ -137,6 +150,10 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
         values.push(body.into());
         values.push(body_hash.to_vec().into());
         values.push(received_at.micros().into());
+        if db.engine() == Engine::Sqlite {
+            values.push(tenant.uuid().into());
+            values.push(source.clone().into());
+        }
         values.push(i64::try_from(asked).unwrap_or(i64::MAX).saturating_add(1).into());
         keys.push((asked, Key { id, tenant, source, dedupe_key, body_hash }));
     }
@@ -196,9 +213,22 @@ fn claimable(now: &str) -> String {
     )
 }
 
+const LINE: Line = Line {
+    table: "intake_event",
+    index: "intake_event_by_source",
+    party: "source",
+    order: "number",
+    condition: "body IS NOT NULL",
+};
+
+/// Claims what is claimable of one source. Parameters: the lease's end, now, tenant, source, how many.
 fn claim_sql(engine: Engine) -> String {
     let set = "SET lease_until = $1, attempts = attempts + 1";
-    let first = format!("SELECT id FROM intake_event AS event WHERE {} ORDER BY number LIMIT $3", claimable("$2"));
+    let source = LINE.source(engine, "event");
+    let claimable = claimable("$2");
+    let first = format!(
+        "SELECT id FROM {source} WHERE tenant_id = $3 AND source = $4 AND {claimable} ORDER BY number LIMIT $5"
+    );
     let columns = "id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, number, attempts";
     match engine {
         // There is one writer, so what is looked at cannot change before it is updated.
@@ -218,8 +248,8 @@ fn claim_sql(engine: Engine) -> String {
     }
 }
 
-/// Claims up to `count` events for `lease_for`, oldest first. Of those that share an order key it takes the oldest ones
-/// without a gap, and none while an older one is held.
+/// Claims up to `count` events for `lease_for`, shared among tenants and their sources, of each the oldest first. Of
+/// those that share an order key it takes the oldest ones without a gap, and none while an older one is held.
 pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<Claimed>, Error> {
     // Mostly nothing waits: then nobody's write waits for this one.
     let waiting = format!("SELECT id FROM intake_event AS event WHERE {} LIMIT 1", claimable("$1"));
@@ -228,11 +258,39 @@ pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> 
     }
     let leased_until = now.plus(lease_for);
     let mut tx = db.write_shared().await?;
-    let values =
-        vec![leased_until.micros().into(), now.micros().into(), i64::try_from(count).unwrap_or(i64::MAX).into()];
+    tx.keep_to_indexes().await?;
+    let mut claimed = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let mut round = db.rotas().events.round(&mut tx, &LINE, count).await?;
+        while let Some((source, share)) = round.next() {
+            let of_source = claim_of(&mut tx, &source, now, leased_until, share).await?;
+            round.took(of_source.len());
+            claimed.extend(of_source);
+        }
+        if round.is_last() || !claimed.is_empty() {
+            break;
+        }
+    }
+    tx.commit().await?;
+    Ok(claimed)
+}
+
+async fn claim_of(
+    tx: &mut Tx,
+    source: &Party,
+    now: Timestamp,
+    leased_until: Timestamp,
+    count: u64,
+) -> Result<Vec<Claimed>, Error> {
+    let values = vec![
+        leased_until.micros().into(),
+        now.micros().into(),
+        source.tenant().uuid().into(),
+        source.name().to_owned().into(),
+        i64::try_from(count).unwrap_or(i64::MAX).into(),
+    ];
     let rows = tx.query(&claim_sql(tx.engine()), values).await?;
     let mut claimed = rows.iter().map(|row| claimed(row, leased_until)).collect::<Result<Vec<_>, _>>()?;
-    tx.commit().await?;
     claimed.sort_by_key(|claimed| claimed.number);
     Ok(claimed)
 }
@@ -273,6 +331,13 @@ pub async fn applied(tx: &mut Tx, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> 
     );
     let rows = tx.query(&sql, ids.iter().map(|id| (*id).into()).collect()).await?;
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+/// Gives back everything that is claimed or pauses: nobody else runs, so whoever claimed it is gone.
+pub(crate) async fn release_all(tx: &mut Tx) -> Result<(), Error> {
+    let sql = "UPDATE intake_event SET lease_until = NULL WHERE body IS NOT NULL AND lease_until IS NOT NULL";
+    tx.execute(sql, Vec::new()).await?;
+    Ok(())
 }
 
 /// What happens next with an event that could not be applied.
@@ -406,7 +471,8 @@ pub async fn forget(db: &Db, tenant: TenantId, source: &str, before: Timestamp, 
 /// When the oldest event arrived that is not applied yet.
 pub async fn oldest(db: &Db) -> Result<Option<Timestamp>, Error> {
     let mut tx = db.read_shared().await?;
-    let sql = "SELECT received_at FROM intake_event WHERE body IS NOT NULL ORDER BY number LIMIT 1";
+    // Ids are made when events arrive.
+    let sql = "SELECT received_at FROM intake_event WHERE body IS NOT NULL ORDER BY id LIMIT 1";
     let rows = tx.query(sql, Vec::new()).await?;
     rows.first().map(|row| Ok(Timestamp::from_micros(row.try_get("", "received_at")?))).transpose()
 }

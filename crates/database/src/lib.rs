@@ -11,6 +11,7 @@ mod metrics;
 pub mod quota;
 pub mod ranges;
 mod roles;
+mod rota;
 pub mod schema;
 pub mod search;
 mod sqlite;

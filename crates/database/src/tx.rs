@@ -145,6 +145,17 @@ impl Tx {
         self.last.push(row);
     }
 
+    /// From here on PostgreSQL reads by indexes in their order, whatever it believes of its tables: a claim has to cost as
+    /// much with thousands waiting and no statistics. SQLite is told by each statement.
+    pub(crate) async fn keep_to_indexes(&mut self) -> Result<(), Error> {
+        if self.engine == Engine::Postgres {
+            let sql = "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan',
+                         'enable_sort', 'enable_incremental_sort']) AS name";
+            self.query(sql, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
     /// Raw SQL with `$1`-style parameters, which both engines read. This crate only.
     pub(crate) async fn execute(&mut self, sql: &str, values: Vec<Value>) -> Result<u64, Error> {
         let statement = Statement::from_sql_and_values(self.guarded.get_database_backend(), sql, values);

@@ -22,8 +22,9 @@ use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{Clock, Heartbeat, TenantId, Timestamp};
 use uuid::Uuid;
 
-/// How long a claimed event is the claimer's; applying a batch takes milliseconds, so this is a crash's cost.
-pub const LEASE: Duration = Duration::from_secs(30);
+/// How long a claimed event is the claimer's; applying a batch takes milliseconds, so this is a crash's cost. Whoever takes
+/// longer applies what another one applies as well, and the first to commit is the one that counts.
+pub const LEASE: Duration = Duration::from_secs(10);
 /// Tries before an event is parked where the operator sees it.
 pub const ATTEMPTS_MAX: i64 = 12;
 /// Longest pause between two tries.
@@ -50,7 +51,7 @@ pub trait Log: Send + Sync {
     /// A caller that gives up while it waits does not take its event back: it may be stored all the same.
     async fn append(&self, event: Event) -> Result<Accepted, Error>;
 
-    /// Claims up to `count` events to apply, oldest first. Of those that share an order key it takes the oldest ones
+    /// Claims up to `count` events to apply, shared among tenants and their sources, of each the oldest first. Of those that share an order key it takes the oldest ones
     /// without a gap, and none while an older one is claimed or pauses. What is neither applied nor failed within
     /// [`LEASE`] can be claimed again.
     async fn claim(&self, count: u64) -> Result<Vec<Claimed>, Error>;

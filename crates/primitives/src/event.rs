@@ -3,10 +3,10 @@
 //! Invariant: an event is published in the transaction of the change it tells of, so its subscribers' jobs exist
 //! exactly where the change does. It holds ids alone; a subscriber reads what is true when its job runs.
 
-use crate::{ConnectionId, SpaceId, ThreadId, TurnId, UserId};
+use crate::{ConnectionId, Requester, SpaceId, ThreadId, TurnId, UserId};
 
 /// A change that was made. Its subscribers are named in the server's `app` module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainEvent {
     /// A thread was created.
     ThreadCreated {
@@ -19,6 +19,8 @@ pub enum DomainEvent {
         thread: ThreadId,
         /// The turn.
         turn: TurnId,
+        /// On whose request it will run.
+        requester: Requester,
     },
     /// A turn ended by itself, well or badly.
     TurnFinished {
@@ -33,6 +35,8 @@ pub enum DomainEvent {
         thread: ThreadId,
         /// The turn.
         turn: TurnId,
+        /// On whose request it ran.
+        requester: Requester,
     },
     /// A person connected an account, for the first time or again.
     ConnectionConnected {

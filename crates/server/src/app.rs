@@ -239,11 +239,11 @@ const JOBS: &[JobEntry] = &[
 
 /// The jobs that each domain event leads to, enqueued in the transaction that publishes it.
 pub fn subscribers(event: &DomainEvent) -> Vec<NewJob> {
-    match *event {
-        DomainEvent::TurnQueued { thread, .. } | DomainEvent::TurnCancelled { thread, .. } => {
-            vec![NewJob::new::<RunThread>(thread)]
+    match event {
+        DomainEvent::TurnQueued { thread, requester, .. } | DomainEvent::TurnCancelled { thread, requester, .. } => {
+            vec![NewJob::new::<RunThread>(*thread).asked_by(requester)]
         }
-        DomainEvent::UserDisabled { user } => vec![NewJob::new::<EndUserConnections>(user)],
+        DomainEvent::UserDisabled { user } => vec![NewJob::new::<EndUserConnections>(*user)],
         DomainEvent::ThreadCreated { .. }
         | DomainEvent::TurnFinished { .. }
         | DomainEvent::ConnectionConnected { .. }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use thinkwork_database::jobs::{self, Job, JobType as _, Kinds};
+use thinkwork_database::jobs::{self, Job, Lane};
 use thinkwork_database::{Topic, WakeUp};
 use thinkwork_intake::{Claimed, Event};
 use thinkwork_primitives::{Chain, Heartbeat, TenantId};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,15 +20,17 @@ use tracing::Instrument as _;
 use crate::access;
 use crate::app::{App, JobError};
 use crate::audit::{self, Sealer};
-use crate::threads::{RunThread, Turn};
-use crate::turns::BeginOutcome;
+use crate::threads::Turn;
+use crate::turns::{self, BeginOutcome};
 use crate::webhooks;
 
 mod lease;
+mod places;
 mod supervise;
 mod sweep;
 
-use lease::{JOB_LEASE, with_lease};
+use lease::{HEARTBEAT, JOB_LEASE, Leases};
+use places::Places;
 pub use supervise::Panicked;
 use supervise::{catch_panic, run_supervised};
 pub use sweep::sweep;
@@ -37,46 +39,25 @@ pub use sweep::sweep;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what has ended is forgotten, and how often openings of webhook secrets are recorded.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Turns of this process at the same time: they mostly wait for others. So many are begun in one transaction.
-const CONCURRENT_TURNS_MAX: usize = 64;
-/// Other jobs at the same time. They have places of their own, so that long turns hold up no erasure and no refresh.
-const CONCURRENT_JOBS_MAX: usize = 8;
+/// Jobs of one claim, begun in one transaction.
+const JOBS_PER_CLAIM: u64 = 64;
+/// How often the threads of one claim are begun again that have more turns queued; then each goes on by itself, so that a
+/// busy one holds up no other.
+const ROUNDS_OF_BEGINNING: usize = 4;
 /// Events applied in one transaction.
 const EVENTS_PER_BATCH: u64 = 64;
 // The names under which `/readyz` names the loops.
 const EVENTS: &str = "events";
 const SEAL: &str = "seal";
+const LEASES: &str = "leases";
 const OPENINGS: &str = "openings";
 
-/// Which jobs a loop takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queue {
-    /// The turns of threads, begun together.
-    Turns,
-    Others,
-}
-
-impl Queue {
-    const fn kinds(self) -> Kinds<'static> {
-        match self {
-            Self::Turns => Kinds::Only(RunThread::NAME),
-            Self::Others => Kinds::AllBut(RunThread::NAME),
-        }
-    }
-
-    /// The name of the loop that takes them.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Turns => "turns",
-            Self::Others => "jobs",
-        }
-    }
-
-    const fn running_max(self) -> usize {
-        match self {
-            Self::Turns => CONCURRENT_TURNS_MAX,
-            Self::Others => CONCURRENT_JOBS_MAX,
-        }
+/// The name of the loop that takes the jobs of a lane.
+const fn loop_name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::People => "turns_of_people",
+        Lane::Senders => "turns",
+        Lane::Background => "jobs",
     }
 }
 
@@ -84,18 +65,31 @@ impl Queue {
 pub struct Worker {
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What goes on until the last job has ended.
+    ended: CancellationToken,
+    leases: TaskTracker,
 }
 
 impl Worker {
     /// Starts the loops: what a process owes for its own requests, and in the role of a worker everything else.
     pub fn start(app: &Arc<App>) -> Self {
-        let worker = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let worker = Self {
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            ended: CancellationToken::new(),
+            leases: TaskTracker::new(),
+        };
         worker.spawn_loop(app, OPENINGS, openings_loop);
         if app.config.worker {
-            for queue in [Queue::Turns, Queue::Others] {
+            let leases = Leases::default();
+            for lane in [Lane::People, Lane::Senders, Lane::Background] {
                 let tasks = worker.tasks.clone();
-                worker.spawn_loop(app, queue.name(), move |app, stop| jobs_loop(app, stop, tasks.clone(), queue));
+                let leases = leases.clone();
+                let run = move |app, stop| jobs_loop(app, stop, tasks.clone(), leases.clone(), lane);
+                worker.spawn_loop(app, loop_name(lane), run);
             }
+            let run = move |app, ended| leases_loop(app, ended, leases.clone());
+            spawn_loop_until(&worker.ended, &worker.leases, app, LEASES, run);
             worker.spawn_loop(app, EVENTS, events_loop);
             worker.spawn_loop(app, SEAL, seal_loop);
             worker.spawn_loop(app, sweep::LOOP, sweep_loop);
@@ -109,25 +103,39 @@ impl Worker {
         name: &'static str,
         run: impl Fn(Arc<App>, CancellationToken) -> R + Send + Sync + 'static,
     ) {
-        let app = Arc::clone(app);
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            let begin = || run(Arc::clone(&app), stop.clone());
-            let stopping = &stop;
-            let pause = |pause| async move { drop(timeout(pause, stopping.cancelled()).await) };
-            run_supervised(name, &app.loops.heartbeat(name), begin, pause).await;
-        });
+        spawn_loop_until(&self.stop, &self.tasks, app, name, run);
     }
 
-    /// Takes on nothing new and waits, at most `patience`, for what runs. What does not end keeps its lease and is
-    /// taken up again by the next process.
-    pub async fn drain(self, patience: Duration) {
+    /// Takes on nothing new, stops the calls that run, and waits, at most `patience`, for what is to be written down. What
+    /// does not end keeps its lease and is taken up again by the next process.
+    pub async fn drain(self, app: &App, patience: Duration) {
         self.stop.cancel();
+        app.turns.stop();
         self.tasks.close();
-        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
+        if timeout(patience, self.tasks.wait()).await.is_err() {
             tracing::warn!("work is left for the next start");
         }
+        self.ended.cancel();
+        self.leases.close();
+        self.leases.wait().await;
     }
+}
+
+fn spawn_loop_until<R: Future<Output = ()> + Send + 'static>(
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+    app: &Arc<App>,
+    name: &'static str,
+    run: impl Fn(Arc<App>, CancellationToken) -> R + Send + Sync + 'static,
+) {
+    let app = Arc::clone(app);
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let begin = || run(Arc::clone(&app), stop.clone());
+        let stopping = &stop;
+        let pause = |pause| async move { drop(timeout(pause, stopping.cancelled()).await) };
+        run_supervised(name, &app.loops.heartbeat(name), begin, pause).await;
+    });
 }
 
 /// Waits for a hint about `topic`, the sweep or the stop. False: stop.
@@ -139,36 +147,38 @@ async fn wait_for_work(wake_ups: &mut broadcast::Receiver<WakeUp>, topic: Topic,
     }
 }
 
-async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, queue: Queue) {
+async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, leases: Leases, lane: Lane) {
     let mut wake_ups = app.db.wake_ups().subscribe();
-    let room = Arc::new(Semaphore::new(queue.running_max()));
-    loop {
-        // Where as many run as may, the end of one is what to wait for.
-        tokio::select! {
-            () = stop.cancelled() => return,
-            permit = room.acquire() => drop(permit),
-        }
-        let begun = begin_jobs(&app, queue, u64::try_from(room.available_permits()).unwrap_or(1)).await;
+    let places = Places::of(lane);
+    while !stop.is_cancelled() {
+        let begun = begin_jobs(&app, lane, &places).await;
         let any = begun.is_some();
         for (job, turn) in begun.into_iter().flatten() {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let place = places.enter(&job);
             let app = Arc::clone(&app);
+            let leases = leases.clone();
             tasks.spawn(async move {
-                run_job(&app, job, turn).await;
-                drop(permit);
+                run_job(&app, &leases, job, turn).await;
+                drop(place);
             });
         }
-        if stop.is_cancelled() || (!any && !wait_for_work(&mut wake_ups, Topic::Job, &stop).await) {
-            return;
+        if !any {
+            tokio::select! {
+                () = places.freed() => {}
+                go_on = wait_for_work(&mut wake_ups, Topic::Job, &stop) => if !go_on { return },
+            }
         }
     }
 }
 
 /// Claims due jobs and begins those that are turns. Returns what is to go on; nothing where none is due.
-async fn begin_jobs(app: &App, queue: Queue, count: u64) -> Option<Vec<(Job, Option<Turn>)>> {
-    let heartbeat = app.loops.heartbeat(queue.name());
+async fn begin_jobs(app: &App, lane: Lane, places: &Places) -> Option<Vec<(Job, Option<Turn>)>> {
+    let heartbeat = app.loops.heartbeat(loop_name(lane));
     heartbeat.step();
-    let claimed = match jobs::claim_of(&app.db, queue.kinds(), app.clock.steady(), JOB_LEASE, count).await {
+    let now = app.clock.steady();
+    let count = places.free().min(JOBS_PER_CLAIM);
+    let room = |tenant, party: &str| places.room(tenant, party);
+    let claimed = match jobs::claim_within(&app.db, lane, now, JOB_LEASE, count, room).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "jobs cannot be claimed; trying again");
@@ -177,12 +187,27 @@ async fn begin_jobs(app: &App, queue: Queue, count: u64) -> Option<Vec<(Job, Opt
         }
     };
     let any = !claimed.is_empty();
-    let to_run = match queue {
-        Queue::Turns => begin_turns(app, claimed, &heartbeat).await,
-        Queue::Others => claimed.into_iter().map(|job| (job, None)).collect(),
+    let to_run = match lane {
+        Lane::People | Lane::Senders => begin_turns(app, claimed, &heartbeat).await,
+        Lane::Background => claimed.into_iter().map(|job| (job, None)).collect(),
     };
     heartbeat.idle();
     any.then_some(to_run)
+}
+
+/// Keeps the leases of what runs alive.
+async fn leases_loop(app: Arc<App>, ended: CancellationToken, leases: Leases) {
+    let heartbeat = app.loops.heartbeat(LEASES);
+    while timeout(HEARTBEAT, ended.cancelled()).await.is_err() {
+        heartbeat.step();
+        match leases.extend(&app.db, app.clock.steady()).await {
+            Ok(()) => heartbeat.idle(),
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "leases of jobs could not be extended; trying again");
+                heartbeat.failed();
+            }
+        }
+    }
 }
 
 /// Begins the turns of claimed jobs, those of a tenant in one transaction, and returns the jobs that are to go on. Where
@@ -194,7 +219,10 @@ async fn begin_turns(app: &App, claimed: Vec<Job>, heartbeat: &Heartbeat) -> Vec
     }
     let mut to_run = Vec::new();
     for mut jobs in of_tenant.into_values() {
-        while !jobs.is_empty() {
+        for _ in 0..ROUNDS_OF_BEGINNING {
+            if jobs.is_empty() {
+                break;
+            }
             heartbeat.step();
             let started = Instant::now();
             let begun = match catch_panic::<_, JobError>(async { Ok(app.turns.begin(&jobs).await?) }).await {
@@ -215,13 +243,14 @@ async fn begin_turns(app: &App, claimed: Vec<Job>, heartbeat: &Heartbeat) -> Vec
             }
             jobs = again;
         }
+        to_run.extend(jobs.into_iter().map(|job| (job, None)));
     }
     to_run
 }
 
 /// Runs one claimed job to its end, from the turn on that was begun for it, keeping its lease alive; a job whose lease was
 /// lost is dropped at once.
-async fn run_job(app: &App, job: Job, begun: Option<Turn>) {
+async fn run_job(app: &App, leases: &Leases, job: Job, begun: Option<Turn>) {
     let span = tracing::error_span!(
         "job",
         job = %job.id,
@@ -230,10 +259,10 @@ async fn run_job(app: &App, job: Job, begun: Option<Turn>) {
         tenant = %job.tenant,
         attempts = job.attempts
     );
-    execute(app, &job, begun).instrument(span).await;
+    execute(app, leases, &job, begun).instrument(span).await;
 }
 
-async fn execute(app: &App, job: &Job, begun: Option<Turn>) {
+async fn execute(app: &App, leases: &Leases, job: &Job, begun: Option<Turn>) {
     let started = Instant::now();
     let work = catch_panic(async {
         match begun {
@@ -241,9 +270,11 @@ async fn execute(app: &App, job: &Job, begun: Option<Turn>) {
             None => app.run_job(job).await,
         }
     });
-    let ended = with_lease(&app.db, &app.clock, job, lease::tick, work).await;
+    // On the heap: the state of a turn is large.
+    let ended = leases.keep(job, Box::pin(work)).await;
     let word = match &ended {
         Some(Ok(())) => "done",
+        Some(Err(JobError::Turns(turns::Error::Stopping))) => "stopped",
         Some(Err(_)) => "failed",
         None => "lease_lost",
     };
@@ -251,6 +282,7 @@ async fn execute(app: &App, job: &Job, begun: Option<Turn>) {
     let Some(outcome) = ended else { return };
     let written = match &outcome {
         Ok(()) => jobs::complete(&app.db, job).await,
+        Err(JobError::Turns(turns::Error::Stopping)) => jobs::give_back(&app.db, job).await,
         Err(error) => {
             let error = Chain(error).to_string();
             tracing::warn!(%error, "a job failed");
@@ -442,15 +474,19 @@ async fn minute_or_stop(stop: &CancellationToken) -> bool {
 
 /// Runs everything that is due until nothing is, in this task: for tests and the demonstration's checks.
 pub async fn run_until_idle(app: &App) {
+    let lanes = [Lane::People, Lane::Senders, Lane::Background].map(|lane| (lane, Places::of(lane)));
+    let leases = Leases::default();
     loop {
-        let applied = apply_events(app).await;
-        let turns = begin_jobs(app, Queue::Turns, EVENTS_PER_BATCH).await;
-        let others = begin_jobs(app, Queue::Others, EVENTS_PER_BATCH).await;
-        if !applied && turns.is_none() && others.is_none() {
-            return;
+        let mut any = apply_events(app).await;
+        for (lane, places) in &lanes {
+            let begun = Box::pin(begin_jobs(app, *lane, places)).await;
+            any |= begun.is_some();
+            for (job, turn) in begun.into_iter().flatten() {
+                Box::pin(run_job(app, &leases, job, turn)).await;
+            }
         }
-        for (job, turn) in turns.into_iter().chain(others).flatten() {
-            run_job(app, job, turn).await;
+        if !any {
+            return;
         }
     }
 }

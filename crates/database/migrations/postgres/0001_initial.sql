@@ -44,6 +44,10 @@ CREATE TABLE job (
   key TEXT NOT NULL,
   run_at BIGINT NOT NULL,
   attempts BIGINT NOT NULL,
+  -- Which loop of a worker takes it: people, senders or background.
+  lane TEXT NOT NULL,
+  -- In whose turn it is claimed: who asks for a turn; nobody in the background.
+  party TEXT NOT NULL,
   -- Counts up when the job is asked for again while it runs.
   generation BIGINT NOT NULL,
   lease UUID,
@@ -53,7 +57,8 @@ CREATE TABLE job (
   PRIMARY KEY (id)
 );
 CREATE UNIQUE INDEX job_unique_key ON job (tenant_id, kind, key);
-CREATE INDEX job_by_run_at ON job (run_at) WHERE parked_at IS NULL;
+CREATE INDEX job_by_run_at ON job (run_at) WHERE parked_at IS NULL AND lane = 'background';
+CREATE INDEX job_by_party ON job (lane, tenant_id, party, run_at) WHERE parked_at IS NULL AND lane <> 'background';
 CREATE INDEX job_parked ON job (tenant_id) WHERE parked_at IS NOT NULL;
 
 -- What is used up of a limit in a window of time.
@@ -73,7 +78,7 @@ CREATE TABLE intake_event (
   source TEXT NOT NULL,
   dedupe_key BYTEA NOT NULL,
   order_key TEXT NOT NULL,
-  -- The order in which events were stored, whatever clocks say.
+  -- The order in which the events of a source were stored, whatever clocks say.
   number BIGINT NOT NULL,
   -- NULL once the event is applied.
   body BYTEA,
@@ -86,7 +91,8 @@ CREATE TABLE intake_event (
   PRIMARY KEY (tenant_id, source, dedupe_key)
 );
 CREATE UNIQUE INDEX intake_event_unique_waiting ON intake_event (id) WHERE body IS NOT NULL;
-CREATE INDEX intake_event_by_number ON intake_event (number) WHERE body IS NOT NULL;
+-- What waits of each source, in its order; whose turn it is to be claimed is found by seeking in it.
+CREATE INDEX intake_event_by_source ON intake_event (tenant_id, source, number) WHERE body IS NOT NULL;
 -- What precedes an event in its order.
 CREATE INDEX intake_event_by_order ON intake_event (order_key, tenant_id, source, number)
   WHERE body IS NOT NULL AND order_key <> '';

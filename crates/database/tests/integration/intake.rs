@@ -1,11 +1,12 @@
 //! The log of accepted events.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait as _;
 use thinkwork_database::intake_log::{self, Accepted, Event};
 use thinkwork_database::schema::migrate;
-use thinkwork_database::{Counts, Error};
+use thinkwork_database::{Counts, Db, Error};
 use thinkwork_primitives::{Clock, TenantId, crypto::sha256};
 use uuid::Uuid;
 
@@ -172,6 +173,65 @@ async fn l122_a_claim_reads_no_more_for_all_that_waits_without_statistics() {
     assert!(rows < 6_000, "{rows} rows were read for 64 events");
 }
 
+/// So many events of a tenant's source.
+async fn append_of(db: &Db, tenant: TenantId, source: &str, count: usize, clock: &Clock) {
+    let events = (0..count).map(|number| Event {
+        source: source.to_owned(),
+        ..event(tenant, &format!("{source} {number}"), "body", clock)
+    });
+    for chunk in events.collect::<Vec<_>>().chunks(500) {
+        intake_log::append(db, chunk.to_vec()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn l124_a_claim_is_shared_among_tenants_and_their_webhooks() {
+    let (db, _folder) = fresh().await;
+    let clock = Clock::system();
+    let tenants = [TenantId::new(), TenantId::new()];
+    append_of(&db, tenants[0], "webhook:busy", 8_000, &clock).await;
+    append_of(&db, tenants[0], "webhook:calm", 2, &clock).await;
+    append_of(&db, tenants[1], "webhook:busy", 3, &clock).await;
+    let claim = async || {
+        let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 64).await.unwrap();
+        let of = |tenant, source: &str| {
+            claimed.iter().filter(|one| one.event.tenant == tenant && one.event.source == source).count()
+        };
+        let busy = of(tenants[0], "webhook:busy");
+        (busy, of(tenants[0], "webhook:calm"), of(tenants[1], "webhook:busy"))
+    };
+    let (busy, calm, other) = claim().await;
+    assert_eq!((calm, other), (2, 3), "nobody waits for 8,000 events of others");
+    assert!(busy >= 16, "{busy}");
+    assert_eq!(claim().await, (64, 0, 0));
+}
+
+#[tokio::test]
+async fn l124_many_webhooks_of_one_tenant_do_not_outweigh_another_tenant() {
+    let (db, _folder) = fresh().await;
+    let clock = Clock::system();
+    let tenants = [TenantId::new(), TenantId::new()];
+    for number in 0..20 {
+        append_of(&db, tenants[0], &format!("webhook:{number}"), 40, &clock).await;
+    }
+    append_of(&db, tenants[1], "webhook:x", 200, &clock).await;
+    let mut of_first = 0;
+    let mut of_second = 0;
+    let mut sources = HashSet::new();
+    for _ in 0..5 {
+        for claimed in intake_log::claim(&db, clock.now(), Duration::from_secs(30), 64).await.unwrap() {
+            if claimed.event.tenant == tenants[1] {
+                of_second += 1;
+            } else {
+                of_first += 1;
+                sources.insert(claimed.event.source);
+            }
+        }
+    }
+    assert_eq!((of_first, of_second), (160, 160));
+    assert_eq!(sources.len(), 20, "each in its turn");
+}
+
 /// The order of the rows of one statement is another one, so that processes do not wait in a ring.
 #[tokio::test]
 async fn l125_events_of_one_commit_are_in_the_order_in_which_they_were_given() {
@@ -185,6 +245,31 @@ async fn l125_events_of_one_commit_are_in_the_order_in_which_they_were_given() {
     let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 10).await.unwrap();
     let bodies: Vec<u8> = claimed.into_iter().flat_map(|claimed| claimed.event.body).collect();
     assert_eq!(String::from_utf8(bodies).unwrap(), "cabfed");
+}
+
+#[tokio::test]
+async fn l123_a_busy_order_is_applied_in_as_few_claims_as_any_other() {
+    let (db, _folder) = fresh().await;
+    let clock = Clock::system();
+    let tenant = TenantId::new();
+    let one = |number: usize| Event {
+        order_key: "busy".to_owned(),
+        ..event(tenant, &format!("{number:03}"), "body", &clock)
+    };
+    intake_log::append(&db, (0..200).map(one).collect()).await.unwrap();
+    let mut claims = Vec::new();
+    let mut keys = Vec::new();
+    while keys.len() < 200 {
+        let claimed = intake_log::claim(&db, clock.now(), Duration::from_secs(30), 64).await.unwrap();
+        claims.push(claimed.len());
+        let ids: Vec<Uuid> = claimed.iter().map(|claimed| claimed.event.id).collect();
+        let mut tx = db.write(tenant).await.unwrap();
+        assert_eq!(intake_log::applied(&mut tx, &ids).await.unwrap().len(), ids.len());
+        tx.commit().await.unwrap();
+        keys.extend(claimed.into_iter().map(|claimed| claimed.event.dedupe_key));
+    }
+    assert_eq!(claims, [64, 64, 64, 8]);
+    assert!(keys.is_sorted());
 }
 
 /// A claimer that stops in the middle of its work holds the first one locked, although its lease is over.

@@ -50,6 +50,8 @@ pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError
         None => None,
     };
     let app = App::build(config, Clock::system()).await.map_err(CommandError::failed)?;
+    // The lock says that nobody else runs.
+    app.db.release_former_leases().await.map_err(CommandError::failed)?;
     app.metrics.add(shared.logging.collectors()).map_err(CommandError::failed)?;
     first_start(&app).await?;
     // It answers until the end, so that whoever watches sees this process stop.
@@ -130,7 +132,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     if ended.is_err() {
         tracing::warn!("some requests did not end in time");
     }
-    worker.drain(SHUTDOWN_TIMEOUT).await;
+    worker.drain(&app, SHUTDOWN_TIMEOUT).await;
     // Tokens that an issuer is handing out at this moment exist nowhere else: they are stored first.
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, app.oauth.drain()).await.is_err() {
         tracing::warn!("some requests at authorization servers did not end in time");

@@ -119,7 +119,7 @@ impl<'a> Arrivals<'a> {
         if target.is_new {
             tx.publish(DomainEvent::ThreadCreated { thread }, now);
         }
-        tx.publish(DomainEvent::TurnQueued { thread, turn: id }, now);
+        tx.publish(DomainEvent::TurnQueued { thread, turn: id, requester: incoming.requester }, now);
         let thread = self.batch.thread(thread)?.clone();
         Ok(ReceivedMessage { thread, message: entry.id, turn: id, reopened: target.reopened, fresh: true })
     }

@@ -158,7 +158,8 @@ impl Threads {
         store::events_insert(tx, found.thread, &[ThreadEventKind::Turn(id)], now).await?;
         let event = Event::by(by.actor(), "turn.cancelled").on("turn", id).within(Some(found.thread), Some(id));
         audit::record(tx, now, event)?;
-        tx.publish(DomainEvent::TurnCancelled { thread: found.thread, turn: id }, now);
+        let requester = found.requester.clone();
+        tx.publish(DomainEvent::TurnCancelled { thread: found.thread, turn: id, requester }, now);
         found.status = TurnStatus::Cancelled;
         found.finished_at = Some(now);
         Ok(found)

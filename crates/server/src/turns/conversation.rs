@@ -106,7 +106,7 @@ impl Execution<'_> {
         };
         let key = key.as_ref().map(|key| &key.secret);
         let asked = model::complete(&self.turns.outbound, model, key, self.trace, request);
-        let end = match asked.instrument(step_span(step)).await {
+        let end = match self.turns.unless_stopping(asked.instrument(step_span(step))).await? {
             Ok(answer) => model_answered(&answer),
             Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
                 return Err(Error::ModelUnavailable(failure.text));

@@ -95,7 +95,7 @@ impl<'a> Execution<'a> {
 
     /// Reads what the turn begins with and stores which tools it gets. Nothing where the turn ended here.
     async fn prepare(&self) -> Result<Option<TurnInput>, Error> {
-        let offered = match self.turns.tools.assemble(&self.context).await {
+        let offered = match self.turns.unless_stopping(self.turns.tools.assemble(&self.context)).await? {
             Ok(offered) => offered,
             Err(tools::Error::NotAdmitted) => {
                 let TurnEnd { status, failure, messages } = no_access();

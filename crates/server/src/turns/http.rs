@@ -103,6 +103,7 @@ impl From<Error> for ApiError {
             Error::Credentials(crate::credentials::Error::Refused(problem)) => Self::invalid("api_key", problem),
             Error::Access(error) => error.into(),
             Error::TakenOver
+            | Error::Stopping
             | Error::ModelUnavailable(_)
             | Error::Record(_)
             | Error::Database(_)

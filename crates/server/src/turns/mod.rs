@@ -24,11 +24,13 @@ mod tool_step;
 use thinkwork_database::{Db, jobs, jobs::Job};
 use thinkwork_outbound::Outbound;
 use thinkwork_primitives::{Chain, Clock};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::edge::InvalidField;
+use crate::edge::caller::BoxFuture;
 use crate::spaces::Spaces;
 use crate::threads::{Threads, Turn};
 use crate::tools::Tools;
@@ -48,6 +50,9 @@ pub enum Error {
     /// The model does not answer now; the turn goes on with the job's next try.
     #[error("the model does not answer now: {0}")]
     ModelUnavailable(String),
+    /// This process stops; another one, or the next, goes on with the turn.
+    #[error("this process stops, and another one goes on")]
+    Stopping,
     /// The record and the turn do not fit together.
     #[error("the turn's record is incomplete: {0}")]
     Record(&'static str),
@@ -81,6 +86,7 @@ pub struct Turns {
     threads: Threads,
     tools: Tools,
     running: running::ThreadLocks,
+    stopping: CancellationToken,
 }
 
 impl Turns {
@@ -106,7 +112,28 @@ impl Turns {
             threads,
             tools,
             running: running::ThreadLocks::default(),
+            stopping: CancellationToken::new(),
         }
+    }
+
+    /// Ends the calls that run now, and begins no other: what they leave is told in their threads or goes on elsewhere.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// A call to an upstream, dropped when this process stops. It lies on the heap: a call's state is large.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`], also where it has not begun.
+    fn unless_stopping<'a, T>(&'a self, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, Result<T, Error>> {
+        let call = Box::pin(call);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => Err(Error::Stopping),
+                outcome = call => Ok(outcome),
+            }
+        })
     }
 
     /// Does the job [`RunThread`](crate::threads::RunThread): runs the queued turns of one thread, one after another.
@@ -151,7 +178,7 @@ impl Turns {
 async fn run_to_its_end(execution: &Execution<'_>) -> Result<(), Error> {
     let Err(error) = execution.run().await else { return Ok(()) };
     let is_last_try = execution.job.attempts.saturating_add(1) >= jobs::ATTEMPTS_MAX;
-    if !is_last_try || matches!(error, Error::TakenOver) {
+    if !is_last_try || matches!(error, Error::TakenOver | Error::Stopping) {
         return Err(error);
     }
     tracing::error!(error = %Chain(&error), "a turn is given up");

@@ -158,7 +158,16 @@ impl Execution<'_> {
         let receipt = Receipt::Step(step);
         let context = ToolContext { client: self.client(typed), ..self.context.clone() };
         let call = self.turns.tools.call(&context, &tool.name, arguments, marks, typed, receipt);
-        let result = call.instrument(step_span(step)).await;
+        let result = match self.turns.unless_stopping(call.instrument(step_span(step))).await {
+            Ok(result) => result,
+            // Whoever goes on makes it again.
+            Err(stopping) if tool.effect == Effect::Read || tool.idempotent => return Err(stopping),
+            Err(_) => {
+                let answer = stopped();
+                self.step_end(step, end(&answer), marks).await?;
+                return Ok(answer);
+            }
+        };
         let (answer, marks) = match result {
             Ok(outcome) => {
                 let read = Marks::of_answer(outcome.used.subject);
@@ -221,6 +230,13 @@ fn refused(error: tools::Error) -> Result<ToolAnswer, Error> {
         }
         error => return Err(error.into()),
     })
+}
+
+/// A call that was under way when this process was stopped.
+fn stopped() -> ToolAnswer {
+    let text = "The server was stopped while this call was under way. It is not known whether it was carried out, and it is \
+                not repeated.";
+    ToolAnswer { status: StepStatus::Unknown, failure: Some("interrupted"), text: text.to_owned() }
 }
 
 fn upstream_failed(tool: &Tool, message: String, unknown_outcome: bool) -> ToolAnswer {

@@ -163,6 +163,15 @@ pub fn prompt_of(message: &threads::Message) -> Option<&str> {
     if ours { message.data.as_ref()?.get("prompt")?.as_str() } else { None }
 }
 
+/// What is said of a delivery that nothing went wrong with.
+fn note(envelope: &Envelope) -> Option<String> {
+    match (envelope.replay_of, &envelope.note) {
+        (Some(first), Some(note)) => Some(format!("replay of {first}; {note}")),
+        (Some(first), None) => Some(format!("replay of {first}")),
+        (None, note) => note.clone(),
+    }
+}
+
 /// A delivery that is accepted and not applied.
 pub(super) fn accepted(event: &Event, webhook: WebhookId, envelope: &Envelope) -> Delivery {
     Delivery {
@@ -171,7 +180,7 @@ pub(super) fn accepted(event: &Event, webhook: WebhookId, envelope: &Envelope) -
         received_at: event.received_at,
         is_verified: true,
         result: DeliveryResult::Accepted,
-        reason: envelope.replay_of.map(|first| format!("replay of {first}")),
+        reason: note(envelope),
         thread: None,
         turn: None,
         duplicate_of: None,

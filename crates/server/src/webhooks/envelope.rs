@@ -1,5 +1,5 @@
-//! How an accepted request is written into the intake log: a format byte, the length of a JSON head, the head, the raw
-//! body.
+//! How an accepted request is written into the intake log: a format byte, the length of a JSON head, the head, the
+//! decoded body.
 //!
 //! Invariant: a format that was ever written stays readable; what cannot be read is an error, not a panic.
 
@@ -29,7 +29,10 @@ pub(super) struct Envelope {
     /// The delivery it repeats, when an operator replays one.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<DeliveryId>,
-    /// What was sent.
+    /// What the operator should know of it.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// What was sent, as text: decompressed, in UTF-8. In events of earlier versions, the bytes as sent.
     #[serde(skip)]
     pub body: Bytes,
 }

@@ -223,7 +223,7 @@ pub struct Delivery {
     pub is_verified: bool,
     /// What became of it.
     pub result: DeliveryResult,
-    /// Why, where that is not plain.
+    /// Why, where that is not plain, or what the operator should know of it.
     pub reason: Option<String>,
     /// The thread it became part of.
     pub thread: Option<ThreadId>,
@@ -235,9 +235,9 @@ pub struct Delivery {
     pub headers: Vec<(String, String)>,
     /// The begin of its body, escaped.
     pub body_preview: String,
-    /// The size of its body.
+    /// The size of its body as text; of a refused one, as sent.
     pub body_bytes: i64,
-    /// SHA-256 of its body.
+    /// SHA-256 of the same bytes.
     pub body_hash: Vec<u8>,
     /// The sender's id of the event.
     pub event_id: Option<String>,

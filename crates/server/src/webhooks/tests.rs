@@ -223,7 +223,7 @@ fn a_form_gives_the_chosen_scheme_its_own_fields_alone() {
 #[test]
 fn l62_a_key_is_the_decoded_value_and_not_its_spelling() {
     let place = Locator::parse("/data/id");
-    let find = |body: &str| place.find(&HeaderMap::new(), &Body::new(body.as_bytes()));
+    let find = |body: &str| place.find(&HeaderMap::new(), &Body::new("application/json", body.as_bytes()));
     assert_eq!(find(r#"{"data":{"id":"abc"}}"#).as_deref(), Some("abc"));
     assert_eq!(find(r#"{ "data" : {"id":"\u0061bc"}}"#).as_deref(), Some("abc"));
     assert_eq!(find(r#"{"data":{"id":7}}"#).as_deref(), Some("7"));
@@ -267,20 +267,6 @@ fn l67_what_is_shown_is_bounded_escaped_and_without_secrets() {
 }
 
 #[test]
-fn a_media_type_is_json_a_form_or_text_and_named_once() {
-    let taken = |value: &str| rules::media_type(&headers(&[("content-type", value)])).is_some();
-    for right in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json", "text/plain"] {
-        assert!(taken(right), "{right}");
-    }
-    for wrong in ["", "application/octet-stream", "image/png", "multipart/form-data; boundary=x", "json"] {
-        assert!(!taken(wrong), "{wrong}");
-    }
-    assert!(rules::media_type(&HeaderMap::new()).is_none());
-    let twice = headers(&[("content-type", "text/plain"), ("content-type", "application/json")]);
-    assert!(rules::media_type(&twice).is_none());
-}
-
-#[test]
 fn a_wait_is_read_from_prefer_and_bounded() {
     let wait = |value: &str| rules::wait_seconds(&headers(&[("prefer", value)]));
     assert_eq!(wait("wait=10"), Some(10));
@@ -306,7 +292,7 @@ proptest! {
             prop_assert!(scheme.verifier().verify(&given, &body, &[secret(SECRET)], NOW).is_err());
         }
         for place in ["/a/b", "/", "x-event"] {
-            Locator::parse(place).find(&given, &Body::new(&body));
+            Locator::parse(place).find(&given, &Body::new("application/json", &body));
         }
         rules::shown_headers(&given, &[]);
         rules::preview(&body);

@@ -243,7 +243,7 @@ async fn a_sender_that_prefers_to_wait_is_told_the_thread() {
     assert_eq!((answer.header("preference-applied"), answer.json["status"].as_str()), ("wait", Some("accepted")));
     let thread = answer.text_of("thread_id");
     fixture.owner.get(&format!("/v1/threads/{thread}")).await.expect(200);
-    worker.drain(Duration::from_secs(10)).await;
+    worker.drain(&fixture.app.app, Duration::from_secs(10)).await;
     assert!(fixture.send(json!({ "n": 2 })).await.json.get("thread_id").is_none(), "who does not ask does not wait");
 }
 

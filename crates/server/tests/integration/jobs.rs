@@ -3,7 +3,7 @@
 use thinkwork::app::subscribers;
 use thinkwork::threads::RunThread;
 use thinkwork_database::jobs::{self, JobType, NewJob};
-use thinkwork_primitives::{Channel, DomainEvent, ThreadId, TurnId};
+use thinkwork_primitives::{Channel, DomainEvent, Requester, ThreadId, TurnId};
 
 use crate::harness::{TestApp, execute_sql};
 
@@ -60,11 +60,12 @@ async fn an_event_whose_transaction_is_dropped_leads_to_nothing() {
     let app = TestApp::new().await;
     let thread = ThreadId::new(Channel::Chat);
     let turn = TurnId::new();
-    let event = DomainEvent::TurnQueued { thread, turn };
-    assert_eq!(subscribers(&event), [NewJob::new::<RunThread>(thread)]);
+    let requester = Requester::server();
+    let event = DomainEvent::TurnQueued { thread, turn, requester: requester.clone() };
+    assert_eq!(subscribers(&event), [NewJob::new::<RunThread>(thread).asked_by(&requester)]);
     let waiting = async || jobs::counts(&mut app.slices().db.read_shared().await.unwrap()).await.unwrap().waiting;
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();
-    tx.publish(event, app.clock.now());
+    tx.publish(event.clone(), app.clock.now());
     drop(tx);
     assert_eq!(waiting().await, 0);
     let mut tx = app.slices().db.write(app.tenant).await.unwrap();

@@ -408,7 +408,7 @@ pub(super) struct DeliveryResponse {
     /// How it went: `accepted`, `applied`, `duplicate`, `conflict`, `refused` or `failed`.
     #[schema(example = "applied")]
     result: &'static str,
-    /// Why it was refused or failed; null otherwise.
+    /// Why it was refused or failed, or what is worth knowing of it; else null.
     #[schema(example = "the signature does not match")]
     reason: Option<String>,
     /// When it was received, RFC 3339.
@@ -431,13 +431,13 @@ pub(super) struct DeliveryResponse {
     event_id: Option<String>,
     /// The request's headers, without those that carry secrets.
     headers: Vec<HeaderResponse>,
-    /// The beginning of the body, as text.
+    /// The beginning of the body as text, after decompression.
     #[schema(example = "{\"invoice\":\"2026-17\"}")]
     body_preview: String,
-    /// The length of the body in bytes.
+    /// The length of the body in bytes, as UTF-8 text; of a refused one, as sent.
     #[schema(example = 21)]
     body_bytes: i64,
-    /// The SHA-256 of the body in hexadecimal.
+    /// The SHA-256 of the same bytes in hexadecimal.
     #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     body_hash: String,
     /// How many requests this entry stands for.

@@ -12,8 +12,9 @@ use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 use super::cache::Endpoint;
 use super::limit::{seconds_left, window};
 use crate::webhooks::envelope::Envelope;
+use crate::webhooks::rules::{Content, Format, Unreadable, Unsupported};
 use crate::webhooks::schemes::Unverified;
-use crate::webhooks::{Delivery, DeliveryResult, Error, Webhooks, rules, store};
+use crate::webhooks::{Delivery, DeliveryResult, Error, Locator, Webhooks, rules, store};
 
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy)]
@@ -48,7 +49,9 @@ pub(crate) enum Taken {
 pub(crate) enum Rejection {
     TooLarge,
     BrokenOff,
-    MediaType,
+    Unsupported(Unsupported),
+    /// Verified, and cannot be read.
+    Unreadable(Unreadable),
     /// The webhook's own limit; the request was verified.
     TooMany {
         retry_after_seconds: u64,
@@ -68,7 +71,8 @@ impl Rejection {
         Some(match self {
             Self::TooLarge => "the body is larger than 1,048,576 bytes".to_owned(),
             Self::BrokenOff => "the body broke off".to_owned(),
-            Self::MediaType => "its Content-Type is none that is taken".to_owned(),
+            Self::Unsupported(what) => what.to_string(),
+            Self::Unreadable(why) => format!("the body cannot be read: {why}"),
             Self::TooMany { .. } => "the rate limit of the minute was reached".to_owned(),
             Self::TooManyUnverified { .. } => "its address sent too many requests that were not verified".to_owned(),
             Self::Address => "it came from an address that is not allowed".to_owned(),
@@ -107,7 +111,7 @@ pub(crate) async fn accept(
     if let Err(rejection) = &outcome
         && let Some(reason) = rejection.reason()
     {
-        let is_verified = matches!(rejection, Rejection::TooMany { .. });
+        let is_verified = matches!(rejection, Rejection::TooMany { .. } | Rejection::Unreadable(_));
         // Kept by the service that verifies. Where they cannot be opened, no header is shown that might be one of them.
         let credentials = &webhooks.inner.credentials;
         let secrets = credentials.open_for_verification(endpoint.tenant, endpoint.webhook.credential).await;
@@ -135,7 +139,7 @@ async fn take(
     if announced.is_some_and(|length| length > limits::WEBHOOK_BODY_BYTES_MAX) {
         return Err(Rejection::TooLarge);
     }
-    let media_type = rules::media_type(headers).ok_or(Rejection::MediaType)?;
+    let format = Format::announced(headers).map_err(Rejection::Unsupported)?;
     if !allowed(endpoint, incoming.peer) {
         return Err(Rejection::Address);
     }
@@ -148,17 +152,20 @@ async fn take(
     if let Err(seconds) = endpoint.limit.take(&inner.db, &endpoint.source, limit, incoming.counted_at).await? {
         return Err(Rejection::TooMany { retry_after_seconds: seconds });
     }
-    let content = rules::Body::new(bytes);
-    let event_id =
-        verified.signed_event_id.or_else(|| webhook.event_id.as_ref().and_then(|place| place.find(headers, &content)));
-    let correlation = webhook.correlation.as_ref().and_then(|place| place.find(headers, &content));
+    let content = content(format, bytes.clone()).await?;
+    let body = rules::Body::new(&content.media_type, &content.text);
+    let locate = |place: &Option<Locator>| place.as_ref().and_then(|place| place.find(headers, &body));
+    let event_id = verified.signed_event_id.or_else(|| locate(&webhook.event_id));
+    let correlation = locate(&webhook.correlation);
+    let note = rules::not_found(webhook, event_id.as_deref(), correlation.as_deref());
     let envelope = Envelope {
         headers: rules::shown_headers(headers, &secrets),
-        media_type,
+        media_type: content.media_type,
         event_id,
         correlation,
         replay_of: None,
-        body: bytes.clone(),
+        note,
+        body: content.text,
     };
     let (event, body_hash) = event(endpoint, &envelope, incoming);
     let delivery = DeliveryId::from_uuid(event.id);
@@ -220,6 +227,16 @@ fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
                 || address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
         }
     }
+}
+
+/// What was verified as text. Decompressing has a thread of its own, since a small body can become a large one.
+async fn content(format: Format, sent: Bytes) -> Result<Content, Rejection> {
+    let read = if format.is_compressed() {
+        tokio::task::spawn_blocking(move || format.read(&sent)).await.map_err(|_| Rejection::BrokenOff)?
+    } else {
+        format.read(&sent)
+    };
+    read.map_err(Rejection::Unreadable)
 }
 
 /// Reads the body. One that came in one piece is not copied; others are gathered in a buffer as large as was announced,

@@ -2,7 +2,7 @@
 //!
 //! Invariants: the order is fixed: known and enabled (404), small enough (413), of a known type (415), from an allowed
 //! address (403), proved (401, or 429 for an address that proves nothing again and again), within the webhook's limit
-//! (429), stored (503), and only then 202; nothing of the body is parsed before it is proved; a request that is not taken leaves a row too. On this path the database is written once, in a
+//! (429), readable (400), stored (503), and only then 202; nothing of the body is decoded or parsed before it is proved; a request that is not taken leaves a row too. On this path the database is written once, in a
 //! commit that is shared with whoever else waits, and read not at all.
 
 mod accept;
@@ -23,6 +23,7 @@ use serde::Serialize;
 use thinkwork_primitives::{Chain, DeliveryId, ThreadId, WebhookId};
 
 use super::Webhooks;
+use super::rules::{Unreadable, Unsupported};
 use crate::edge::{ApiError, Path};
 
 use accept::Rejection;
@@ -32,7 +33,11 @@ pub(super) use limit::window;
 
 /// The one route. It needs `ConnectInfo` for webhooks that are limited to addresses; without it those refuse.
 pub fn routes(webhooks: &Webhooks) -> Router {
-    Router::new().route("/hooks/{webhook_id}", post(hook)).with_state(webhooks.clone())
+    // Some senders end every URL with a slash.
+    Router::new()
+        .route("/hooks/{webhook_id}", post(hook))
+        .route("/hooks/{webhook_id}/", post(hook))
+        .with_state(webhooks.clone())
 }
 
 #[derive(Serialize)]
@@ -99,10 +104,28 @@ impl From<Rejection> for ApiError {
                 "body_broken_off",
                 "The request body was incomplete. Send the request again.",
             ),
-            Rejection::MediaType => Self::new(
+            Rejection::Unsupported(what) => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "Send the body as application/json, application/x-www-form-urlencoded or text/plain.",
+                match what {
+                    Unsupported::MediaType(_) => {
+                        "Send the body as application/json, application/xml, application/x-www-form-urlencoded or text/plain."
+                    }
+                    Unsupported::Compression(_) => {
+                        "Send the body with Content-Encoding gzip or deflate, or uncompressed."
+                    }
+                    Unsupported::Charset(_) => "Send the body in UTF-8, UTF-16 or ISO-8859-1.",
+                },
+            ),
+            Rejection::Unreadable(Unreadable::TooLarge) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The request body is larger than 1,048,576 bytes when decompressed.",
+            ),
+            Rejection::Unreadable(why) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "body_unreadable",
+                format!("The request body cannot be read: {why}."),
             ),
             Rejection::TooMany { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,

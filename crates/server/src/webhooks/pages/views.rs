@@ -204,6 +204,7 @@ pub(super) struct DeliveryPage {
     id: String,
     result: &'static str,
     reason: String,
+    reason_label: &'static str,
     asker: String,
     webhook_href: String,
     received: DisplayTime,
@@ -221,6 +222,7 @@ pub(super) struct DeliveryPage {
 impl DeliveryPage {
     pub(super) fn new(layout: Layout, delivery: Delivery, webhook: Option<Webhook>, now: Timestamp) -> Self {
         let ended = matches!(delivery.result, DeliveryResult::Applied | DeliveryResult::Failed);
+        let is_taken = matches!(delivery.result, DeliveryResult::Applied | DeliveryResult::Accepted);
         let (asker, webhook_href) = match &webhook {
             _ if delivery.requester().is_none() => ("not verified".to_owned(), String::new()),
             Some(webhook) => (format!("webhook {}", webhook.name), format!("/admin/webhooks/{}", webhook.id)),
@@ -231,6 +233,7 @@ impl DeliveryPage {
             id: delivery.id.to_string(),
             result: delivery.result.as_str(),
             reason: delivery.reason.unwrap_or_default(),
+            reason_label: if is_taken { "Note" } else { "Reason" },
             asker,
             webhook_href,
             received: DisplayTime::of(delivery.received_at, now),

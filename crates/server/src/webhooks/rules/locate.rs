@@ -1,8 +1,9 @@
 //! Where an operator says an id or key is found: a JSON pointer into the body (RFC 6901) or a header.
 
 use axum::http::{HeaderMap, HeaderName};
-use serde_json::Value;
 use thinkwork_primitives::crypto;
+
+use super::{decode, pointer};
 
 /// Longest key kept as it is; a longer one is kept as its digest.
 const KEY_BYTES_MAX: usize = 200;
@@ -53,16 +54,11 @@ impl Locator {
         }
     }
 
-    /// The text found there: a string, a number or a truth value; from a header only where it came once. Bounded, and
-    /// a digest in place of what is long or holds control characters.
+    /// The text found there: a string, a number as it is written, or a truth value; from a header or a form's field only
+    /// where it came once. Bounded, and a digest in place of what is long or holds control characters.
     pub(crate) fn find(&self, headers: &HeaderMap, body: &Body<'_>) -> Option<String> {
         let text = match self {
-            Self::Pointer(pointer) => match body.json()?.pointer(pointer)? {
-                Value::String(text) => text.clone(),
-                Value::Number(number) => number.to_string(),
-                Value::Bool(truth) => truth.to_string(),
-                Value::Null | Value::Array(_) | Value::Object(_) => return None,
-            },
+            Self::Pointer(pointer) => body.find(pointer)?,
             Self::Header(name) => {
                 let mut values = headers.get_all(name.as_str()).iter();
                 let value = values.next()?.to_str().ok()?.to_owned();
@@ -80,18 +76,25 @@ impl Locator {
     }
 }
 
-/// A body that is parsed at most once, and only if somebody points into it.
+/// A decoded body, for whoever points into it.
 pub(crate) struct Body<'a> {
-    bytes: &'a [u8],
-    parsed: std::cell::OnceCell<Option<Value>>,
+    media_type: &'a str,
+    text: &'a [u8],
 }
 
 impl<'a> Body<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, parsed: std::cell::OnceCell::new() }
+    pub(crate) const fn new(media_type: &'a str, text: &'a [u8]) -> Self {
+        Self { media_type, text }
     }
 
-    fn json(&self) -> Option<&Value> {
-        self.parsed.get_or_init(|| serde_json::from_slice(self.bytes).ok()).as_ref()
+    /// What is there in a JSON document, of whatever type it calls itself; in a form, the field of this name.
+    fn find(&self, pointer: &str) -> Option<String> {
+        if self.media_type != decode::FORM {
+            return pointer::find(std::str::from_utf8(self.text).ok()?, pointer);
+        }
+        let field = pointer.strip_prefix('/')?.replace("~1", "/").replace("~0", "~");
+        let mut values = url::form_urlencoded::parse(self.text).filter(|(name, _)| *name == field);
+        let (_, value) = values.next()?;
+        values.next().is_none().then(|| value.into_owned())
     }
 }

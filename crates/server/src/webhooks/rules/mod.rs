@@ -1,16 +1,20 @@
 //! Pure decisions: what a webhook may look like, where ids and keys are found, which addresses and types are taken.
 
+mod decode;
 mod locate;
+mod pointer;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use axum::http::HeaderMap;
-use axum::http::header;
 use thinkwork_primitives::{Network, Secret, crypto};
 
 use super::schemes::Scheme;
-use super::{Error, NewWebhook, RATE_LIMIT_MAX, WebhookUpdate};
+use super::{Error, NewWebhook, RATE_LIMIT_MAX, Webhook, WebhookUpdate};
 
 use crate::edge::{InvalidField, validation};
+pub(super) use decode::{Content, Format, Unreadable, Unsupported};
 pub(super) use locate::Body;
 pub use locate::Locator;
 pub(super) use show::{preview, shown_headers, text_of};
@@ -101,16 +105,6 @@ fn check_locators(scheme: &Scheme, event_id: Option<&Locator>, correlation: Opti
     Ok(())
 }
 
-/// The media type of a request if it is one that is taken: JSON, a form, text.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let value = values.next()?.to_str().ok()?;
-    let kind = value.split(';').next()?.trim().to_ascii_lowercase();
-    let json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
-    let taken = json || kind == "application/x-www-form-urlencoded" || kind.starts_with("text/");
-    (taken && values.next().is_none() && kind.len() <= 100).then_some(kind)
-}
-
 /// The key that makes two events one: the sender's id under its kind of proof, else the delivery itself. A short id
 /// stays as it is: ids of most senders grow with time, so the keys of one moment lie side by side on disk.
 pub(super) fn dedupe_key(scheme: &Scheme, event_id: Option<&str>, own: uuid::Uuid) -> Vec<u8> {
@@ -119,6 +113,18 @@ pub(super) fn dedupe_key(scheme: &Scheme, event_id: Option<&str>, own: uuid::Uui
         Some(id) => format!("{}#\n{}", scheme.as_str(), crypto::hex(&crypto::sha256(id.as_bytes()))).into_bytes(),
         None => own.as_bytes().to_vec(),
     }
+}
+
+/// Which of the places that the operator named hold nothing, and what follows from it.
+pub(super) fn not_found(webhook: &Webhook, event_id: Option<&str>, correlation: Option<&str>) -> Option<String> {
+    let missing = |place: &Option<Locator>, found: Option<&str>| place.clone().filter(|_| found.is_none());
+    let of_id = missing(&webhook.event_id, event_id).map(|place| {
+        format!("no event ID was found at {}, so this event is not recognized when it is sent again", place.text())
+    });
+    let of_key = missing(&webhook.correlation, correlation)
+        .map(|place| format!("no correlation key was found at {}, so it has a thread of its own", place.text()));
+    let notes: Vec<String> = of_id.into_iter().chain(of_key).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// Events with one key are applied in order; without one each stands alone. Digested: the key is the sender's text.

@@ -14,7 +14,7 @@ const SECRET_WORDS: [&str; 8] =
     ["authorization", "cookie", "signature", "secret", "token", "password", "api-key", "apikey"];
 
 /// At most `chars_max` characters of hostile bytes as text in which every hidden character is spelled out.
-fn escaped(bytes: &[u8], chars_max: usize) -> String {
+pub(super) fn escaped(bytes: &[u8], chars_max: usize) -> String {
     // Four bytes a character at most: nothing behind that can be in the result.
     let begin = bytes.get(..chars_max.saturating_mul(4)).unwrap_or(bytes);
     let text = String::from_utf8_lossy(begin);

@@ -29,7 +29,7 @@ const LARGE: [&str; 10] = [
 ];
 
 /// Indexes of what waits and of nothing else.
-const INTAKE_WAITING: [&str; 3] = ["intake_event_unique_waiting", "intake_event_by_number", "intake_event_parked"];
+const INTAKE_WAITING: [&str; 3] = ["intake_event_unique_waiting", "intake_event_by_source", "intake_event_parked"];
 
 /// Lists that have no end, or give everything.
 const NOT_A_LIST: [&str; 2] = ["/v1/threads/{id}/stream", "/v1/audit/export"];

@@ -256,7 +256,15 @@ impl OauthFixture {
         let mut results = Vec::new();
         loop {
             let now = self.clock.now();
-            let jobs = thinkwork_database::jobs::claim(&self.db, now, Duration::from_secs(60), 10).await.unwrap();
+            let jobs = thinkwork_database::jobs::claim(
+                &self.db,
+                thinkwork_database::jobs::Lane::Background,
+                now,
+                Duration::from_secs(60),
+                10,
+            )
+            .await
+            .unwrap();
             if jobs.is_empty() {
                 return results;
             }

@@ -139,7 +139,7 @@ impl Deployment {
 
     /// Waits for what runs; what is under way at a test's end would fail against a closed database.
     async fn end(self) {
-        self.worker.drain(Duration::from_secs(10)).await;
+        self.worker.drain(&self.app.app, Duration::from_secs(10)).await;
     }
 
     /// Registers a server, approves it with these effects, and lets it serve the Space.

@@ -92,6 +92,20 @@ async fn a_kill_during_a_sending_call_leaves_its_outcome_unknown_and_repeats_not
 }
 
 #[tokio::test]
+async fn a_stop_ends_a_sending_call_and_its_thread_says_so() {
+    let (fixture, upstream, ana) = fixture().await;
+    let thread = fixture.thread(&ana, "/tool notes__send {\"text\":\"hello\"}").await;
+    let work = begin(&fixture.app.app, &upstream).await;
+    fixture.app.app.turns.stop();
+    tokio::time::timeout(PAST_THE_LEASE, work).await.expect("the call is waited for").unwrap();
+    assert_eq!(words(&steps(&fixture, &ana, &thread).await, "status"), ["unknown"]);
+    let turns = fixture.turns(&ana, &thread).await;
+    assert_eq!((&turns[0]["status"], &turns[0]["failure"]), (&json!("failed"), &json!("outcome_unknown")));
+    let said = fixture.messages(&ana, &thread).await;
+    assert!(said.last().unwrap()["text"].as_str().unwrap().contains("not known whether notes__send"), "{said:?}");
+}
+
+#[tokio::test]
 async fn l83_a_worker_that_lost_its_lease_writes_nothing_of_the_turn() {
     let (fixture, upstream, ana) = fixture().await;
     let thread = fixture.thread(&ana, "What is there?").await;

@@ -132,8 +132,9 @@ async fn a_turn_that_calls_nothing_takes_few_statements() {
     assert_eq!(fixture.turns(&ana, &thread).await[0]["status"], "succeeded");
     // The worker made two rounds. Each looks for events, turns and other jobs; one of these looks found the turn.
     let statements = work.statements - 2.0 * idle.statements + 1.0;
-    // On PostgreSQL the transaction also says whose it is, and its hints are a statement.
-    let most = if fixture.app.slices().config.database_url.starts_with("postgres") { 17.0 } else { 15.0 };
+    // Whose turn it is to be claimed takes three seeks. On PostgreSQL the claim also says that it keeps to indexes, the
+    // transaction whose it is, and its hints are a statement.
+    let most = if fixture.app.slices().config.database_url.starts_with("postgres") { 21.0 } else { 18.0 };
     assert!(statements <= most, "{statements} statements");
     assert!(work.writes <= 3.0, "{} writing transactions", work.writes);
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod apply;
+mod bodies;
 mod clock;
 mod manage;
 mod proxy;
@@ -107,8 +108,8 @@ impl Fixture {
     }
 }
 
-fn signature(secret: &str, id: &str, time: i64, body: &str) -> String {
+fn signature(secret: &str, id: &str, time: i64, body: impl AsRef<[u8]>) -> String {
     let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-    let mac = crypto::hmac_sha256(&key, &[format!("{id}.{time}.{body}").as_bytes()]);
+    let mac = crypto::hmac_sha256(&key, &[format!("{id}.{time}.").as_bytes(), body.as_ref()]);
     format!("v1,{}", STANDARD.encode(mac))
 }

@@ -23,6 +23,7 @@ const OPEN: [(&str, &str); 16] = [
     ("/assets/{name}", "our style sheet and icons"),
     ("/favicon.ico", "an icon"),
     ("/hooks/{webhook_id}", "the sender's signature is the proof"),
+    ("/hooks/{webhook_id}/", "the same endpoint: some senders end every URL with a slash"),
     ("/mcp", "a bearer is the proof: see the gateway's own tests"),
     ("/mcp/spaces/{space_id}", "a bearer is the proof: see the gateway's own tests"),
     ("/.well-known/oauth-protected-resource/mcp", "RFC 9728: public by its nature"),

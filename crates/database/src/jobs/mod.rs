@@ -2,19 +2,25 @@
 //! where an operator sees them.
 //!
 //! Invariant: one row per (kind, key); enqueueing a key that is there makes it run once more. A job holds ids only.
-//! Jobs are stored with the commit, all of a transaction by one statement.
+//! Jobs are stored with the commit, all of a transaction by one statement. What somebody asked for is claimed in turn
+//! (`rota`), people's apart from what software sends; what the server owes itself oldest first.
 
-use std::collections::BTreeMap;
+mod claim;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sea_orm::{QueryResult, Statement};
-use thinkwork_primitives::{JobId, TenantId, Timestamp};
+use sea_orm::Statement;
+use strum::{EnumString, IntoStaticStr};
+use thinkwork_primitives::{JobId, Requester, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::wake::Topic;
 use crate::{Counts, Db, Engine, Error, StoredRow, Tx};
+
+pub use claim::{claim, claim_within};
 
 /// A claimed job.
 #[derive(Clone, Debug)]
@@ -29,12 +35,17 @@ pub struct Job {
     pub key: String,
     /// How often it was tried before.
     pub attempts: i64,
+    /// Who asked for it; nobody in the background.
+    pub party: String,
     generation: i64,
     lease: Uuid,
 }
 
 /// Tries before a job is parked, where its type says nothing else.
 pub const ATTEMPTS_MAX: i64 = 12;
+
+/// Leases that one statement extends.
+const EXTENDED_MAX: usize = 256;
 
 /// How often a failing job is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,21 +66,57 @@ pub trait JobType {
     type Payload: Display + FromStr;
 }
 
+/// Which jobs wait in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Lane {
+    /// What a person asked for and may be waiting for.
+    People,
+    /// What webhooks, services and the like asked for.
+    Senders,
+    /// What the server owes itself.
+    Background,
+}
+
+impl Lane {
+    /// The stored word.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// A job to be enqueued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
     kind: &'static str,
     key: String,
+    lane: Lane,
+    party: String,
 }
 
 impl NewJob {
-    /// A job of type `J`.
+    /// A job of type `J` in the background.
     pub fn new<J: JobType>(payload: J::Payload) -> Self {
-        Self { kind: J::NAME, key: payload.to_string() }
+        Self { kind: J::NAME, key: payload.to_string(), lane: Lane::Background, party: String::new() }
+    }
+
+    /// The same as somebody's, who takes turns with others.
+    #[must_use]
+    pub fn asked_by(self, requester: &Requester) -> Self {
+        let lane = if requester.user().is_some() { Lane::People } else { Lane::Senders };
+        Self { lane, party: format!("{}:{}", requester.kind(), requester.id()), ..self }
     }
 }
 
+/// What tells one claim of a job from every other.
+pub type ClaimId = (JobId, Uuid);
+
 impl Job {
+    /// This claim of it.
+    pub fn claim_id(&self) -> ClaimId {
+        (self.id, self.lease)
+    }
+
     /// What the job is about.
     pub fn payload<J: JobType>(&self) -> Result<J::Payload, Error> {
         StoredRow::new("job", self.id.uuid()).parse("key", &self.key)
@@ -82,37 +129,60 @@ pub fn enqueue<J: JobType>(tx: &mut Tx, payload: J::Payload, run_at: Timestamp) 
     add(tx, NewJob::new::<J>(payload), run_at);
 }
 
-pub(crate) fn add(tx: &mut Tx, job: NewJob, run_at: Timestamp) {
+/// Enqueues this job; see [`enqueue`].
+pub fn add(tx: &mut Tx, job: NewJob, run_at: Timestamp) {
+    let NewJob { kind, key, lane, party } = job;
     let tenant = tx.tenant();
-    let due = tx.jobs.0.entry((tenant.uuid(), job.kind, job.key)).or_insert(run_at);
-    *due = run_at.min(*due);
+    let new = PendingJob { run_at, lane, party };
+    let pending = tx.jobs.0.entry((tenant.uuid(), kind, key)).or_insert_with(|| new.clone());
+    pending.run_at = run_at.min(pending.run_at);
+    if lane == Lane::People {
+        *pending = PendingJob { run_at: pending.run_at, ..new };
+    }
     tx.wake(Topic::Job, Uuid::nil());
 }
 
-/// Jobs that a transaction enqueues with its commit: when each is due, by tenant, kind and key. In order, so that two
-/// transactions that enqueue the same jobs do not wait for each other in a ring.
+#[derive(Clone)]
+struct PendingJob {
+    run_at: Timestamp,
+    lane: Lane,
+    party: String,
+}
+
+/// Jobs that a transaction enqueues with its commit, by tenant, kind and key. In order, so that two transactions that
+/// enqueue the same jobs do not wait for each other in a ring.
 #[derive(Default)]
-pub(crate) struct PendingJobs(BTreeMap<(Uuid, &'static str, String), Timestamp>);
+pub(crate) struct PendingJobs(BTreeMap<(Uuid, &'static str, String), PendingJob>);
 
 impl PendingJobs {
-    /// The statement that stores them; `None` where there are none.
+    /// The statement that stores them; `None` where there are none. A job that is there goes to a person who asks for it,
+    /// too.
     pub(crate) fn into_statement(self, engine: Engine) -> Option<Statement> {
         if self.0.is_empty() {
             return None;
         }
-        let mut values: Vec<sea_orm::Value> = Vec::with_capacity(self.0.len().saturating_mul(5));
+        let mut values: Vec<sea_orm::Value> = Vec::with_capacity(self.0.len().saturating_mul(7));
         let mut rows = Vec::with_capacity(self.0.len());
-        for ((tenant, kind, key), run_at) in self.0 {
-            rows.push(format!("({}, 0, 0)", engine.parameters(values.len(), 5)));
-            let row: [sea_orm::Value; 5] =
-                [JobId::new().uuid().into(), tenant.into(), kind.into(), key.into(), run_at.micros().into()];
+        for ((tenant, kind, key), PendingJob { run_at, lane, party }) in self.0 {
+            rows.push(format!("({}, 0, 0)", engine.parameters(values.len(), 7)));
+            let row: [sea_orm::Value; 7] = [
+                JobId::new().uuid().into(),
+                tenant.into(),
+                kind.into(),
+                key.into(),
+                run_at.micros().into(),
+                lane.as_str().into(),
+                party.into(),
+            ];
             values.extend(row);
         }
         let sql = format!(
-            "INSERT INTO job (id, tenant_id, kind, key, run_at, attempts, generation) VALUES {}
+            "INSERT INTO job (id, tenant_id, kind, key, run_at, lane, party, attempts, generation) VALUES {}
              ON CONFLICT (tenant_id, kind, key) DO UPDATE SET
                generation = job.generation + 1, attempts = 0, parked_at = NULL, last_error = NULL,
-               run_at = CASE WHEN job.run_at < excluded.run_at THEN job.run_at ELSE excluded.run_at END",
+               run_at = CASE WHEN job.run_at < excluded.run_at THEN job.run_at ELSE excluded.run_at END,
+               lane = CASE WHEN excluded.lane = 'people' THEN excluded.lane ELSE job.lane END,
+               party = CASE WHEN excluded.lane = 'people' THEN excluded.party ELSE job.party END",
             rows.join(", ")
         );
         Some(Statement::from_sql_and_values(engine.backend(), sql, values))
@@ -121,7 +191,7 @@ impl PendingJobs {
 
 /// Takes back a job that has become needless. One that runs already goes on.
 pub async fn cancel<J: JobType>(tx: &mut Tx, payload: J::Payload) -> Result<(), Error> {
-    let NewJob { kind, key } = NewJob::new::<J>(payload);
+    let NewJob { kind, key, .. } = NewJob::new::<J>(payload);
     let tenant = tx.tenant().uuid();
     tx.jobs.0.remove(&(tenant, kind, key.clone()));
     tx.execute(
@@ -132,106 +202,35 @@ pub async fn cancel<J: JobType>(tx: &mut Tx, payload: J::Payload) -> Result<(), 
     Ok(())
 }
 
-/// Which kinds a claimer takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Kinds<'a> {
-    /// All.
-    All,
-    /// This one.
-    Only(&'a str),
-    /// All others.
-    AllBut(&'a str),
-}
-
-impl Kinds<'_> {
-    /// The condition, with the kind as the parameter of this number, and its value.
-    fn condition(self, number: u8) -> (String, Option<sea_orm::Value>) {
-        match self {
-            Self::All => (String::new(), None),
-            Self::Only(kind) => (format!("AND kind = ${number}"), Some(kind.into())),
-            Self::AllBut(kind) => (format!("AND kind <> ${number}"), Some(kind.into())),
-        }
+/// Keeps the leases of running jobs alive, by one statement for each few hundred. Returns those that were lost: stop them.
+pub async fn extend_leases(db: &Db, jobs: &[Job], now: Timestamp, lease_for: Duration) -> Result<Vec<ClaimId>, Error> {
+    let mut lost = Vec::new();
+    for chunk in jobs.chunks(EXTENDED_MAX) {
+        let mut tx = db.write_shared().await?;
+        let engine = tx.engine();
+        let until = engine.parameter(0);
+        let places: Vec<String> = (0..chunk.len())
+            .map(|number| format!("({})", engine.parameters(number.saturating_mul(2).saturating_add(1), 2)))
+            .collect();
+        let sql = format!(
+            "UPDATE job SET lease_until = {until} WHERE (id, lease) IN (VALUES {}) RETURNING id, lease",
+            places.join(", ")
+        );
+        let mut values: Vec<sea_orm::Value> = vec![now.plus(lease_for).micros().into()];
+        values.extend(chunk.iter().flat_map(|job| [job.id.uuid().into(), job.lease.into()]));
+        let rows = tx.query(&sql, values).await?;
+        tx.commit().await?;
+        let kept = rows.iter().map(|row| Ok((row.try_get("", "id")?, row.try_get("", "lease")?)));
+        let kept = kept.collect::<Result<HashSet<(Uuid, Uuid)>, Error>>()?;
+        lost.extend(chunk.iter().map(Job::claim_id).filter(|(id, lease)| !kept.contains(&(id.uuid(), *lease))));
     }
+    Ok(lost)
 }
 
-/// Claims up to `count` due jobs of all kinds; see [`claim_of`].
-pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> Result<Vec<Job>, Error> {
-    claim_of(db, Kinds::All, now, lease_for, count).await
-}
-
-/// Claims up to `count` due jobs of these kinds for `lease_for`, those whose lease ran out included.
-pub async fn claim_of(
-    db: &Db,
-    kinds: Kinds<'_>,
-    now: Timestamp,
-    lease_for: Duration,
-    count: u64,
-) -> Result<Vec<Job>, Error> {
-    // Mostly nothing is due: then nobody's write waits for this one.
-    if due_first(db, kinds, now).await?.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut tx = db.write_shared().await?;
-    let lease = Uuid::now_v7();
-    let (of_kinds, kind) = kinds.condition(5);
-    let first = format!(
-        "SELECT id FROM job WHERE run_at <= $3 AND parked_at IS NULL AND (lease_until IS NULL OR lease_until < $3) {of_kinds}
-         ORDER BY run_at LIMIT $4"
-    );
-    let chosen = match tx.engine() {
-        Engine::Sqlite => format!("IN ({first})"),
-        // An array is computed once: as the inner side of a join, the limited query would run again for every row where
-        // statistics say that the table is small, and lock other jobs each time.
-        Engine::Postgres => format!("= ANY (ARRAY({first} FOR UPDATE SKIP LOCKED))"),
-    };
-    let sql = format!(
-        "UPDATE job SET lease = $1, lease_until = $2, attempts = attempts + 1 WHERE id {chosen}
-         RETURNING id, tenant_id, kind, key, attempts, generation"
-    );
-    let mut values = vec![
-        lease.into(),
-        now.plus(lease_for).micros().into(),
-        now.micros().into(),
-        i64::try_from(count).unwrap_or(i64::MAX).into(),
-    ];
-    values.extend(kind);
-    let jobs = tx.query(&sql, values).await?.iter().map(|row| job(row, lease)).collect::<Result<_, _>>()?;
-    tx.commit().await?;
-    Ok(jobs)
-}
-
-async fn due_first(db: &Db, kinds: Kinds<'_>, now: Timestamp) -> Result<Vec<QueryResult>, Error> {
-    let (of_kinds, kind) = kinds.condition(2);
-    let sql = format!(
-        "SELECT id FROM job WHERE run_at <= $1 AND parked_at IS NULL
-           AND (lease_until IS NULL OR lease_until < $1) {of_kinds} LIMIT 1"
-    );
-    db.read_shared().await?.query(&sql, std::iter::once(now.micros().into()).chain(kind).collect()).await
-}
-
-fn job(row: &QueryResult, lease: Uuid) -> Result<Job, Error> {
-    Ok(Job {
-        id: JobId::from_uuid(row.try_get("", "id")?),
-        tenant: TenantId::from_uuid(row.try_get("", "tenant_id")?),
-        kind: row.try_get("", "kind")?,
-        key: row.try_get("", "key")?,
-        attempts: row.try_get::<i64>("", "attempts")?.saturating_sub(1),
-        generation: row.try_get("", "generation")?,
-        lease,
-    })
-}
-
-/// Keeps a running job's lease alive. False when the lease was lost: then stop.
-pub async fn extend_lease(db: &Db, job: &Job, now: Timestamp, lease_for: Duration) -> Result<bool, Error> {
-    let mut tx = db.write_shared().await?;
-    let changed = tx
-        .execute(
-            "UPDATE job SET lease_until = $3 WHERE id = $1 AND lease = $2",
-            vec![job.id.uuid().into(), job.lease.into(), now.plus(lease_for).micros().into()],
-        )
-        .await?;
-    tx.commit().await?;
-    Ok(changed == 1)
+/// Gives back everything that is claimed: nobody else runs, so whoever claimed it is gone.
+pub(crate) async fn release_all(tx: &mut Tx) -> Result<(), Error> {
+    tx.execute("UPDATE job SET lease = NULL, lease_until = NULL WHERE lease IS NOT NULL", Vec::new()).await?;
+    Ok(())
 }
 
 /// Whether a running job is still ours, and keeps it so until this transaction ends: a process that was paused past
@@ -302,6 +301,18 @@ async fn release(tx: &mut Tx, job: &Job) -> Result<bool, Error> {
         .await?;
     tx.wake(Topic::Job, Uuid::nil());
     Ok(released == 1)
+}
+
+/// Gives a job back that was stopped with its process: it is due, and the try does not count.
+pub async fn give_back(db: &Db, job: &Job) -> Result<(), Error> {
+    let mut tx = db.write_shared().await?;
+    tx.execute(
+        "UPDATE job SET lease = NULL, lease_until = NULL, attempts = attempts - 1 WHERE id = $1 AND lease = $2",
+        vec![job.id.uuid().into(), job.lease.into()],
+    )
+    .await?;
+    tx.wake(Topic::Job, Uuid::nil());
+    tx.commit().await
 }
 
 /// Puts a failed job back with growing pauses, or parks it after its last try; one that was enqueued again meanwhile is
