@@ -74,7 +74,7 @@ fn every_described_setting_is_one_of_its_mode() {
             assert_eq!(read.is_err(), is_secret, "{}.{}", auth.as_str(), setting.name);
             if let Ok(read) = read {
                 assert!(read.settings().any(|(found, kept)| found.name == setting.name && kept == value));
-                let changes_the_definition = read.definition(None) != auth.definition(None);
+                let changes_the_definition = read.definition(None, &[]) != auth.definition(None, &[]);
                 assert_eq!(changes_the_definition, setting.is_reviewed, "{}.{}", auth.as_str(), setting.name);
             }
         }

@@ -51,6 +51,9 @@ fn discovered() -> crate::oauth::ProviderMetadata {
         scopes: vec!["notes:read".to_owned()],
         pkce_s256: true,
         iss_required: true,
+        offers_offline_access: false,
+        takes_client_documents: false,
+        deviations: Vec::new(),
         token_auth_methods: vec!["none".to_owned()],
     }
 }

@@ -10,7 +10,7 @@ use crate::guards::tables;
 use crate::harness::Client;
 
 /// Routes that are open to all, and why.
-const OPEN: [(&str, &str); 16] = [
+const OPEN: [(&str, &str); 17] = [
     ("/", "sends everyone to where they belong"),
     ("/sign-in", "the way in"),
     ("/setup", "the one-time code is the proof"),
