@@ -165,8 +165,8 @@ impl Oauth {
             "token_endpoint_auth_method": method,
         });
         let scopes = scopes(client).join(" ");
-        if !scopes.is_empty() {
-            metadata["scope"] = json!(scopes);
+        if let Some(metadata) = metadata.as_object_mut().filter(|_| !scopes.is_empty()) {
+            metadata.insert("scope".to_owned(), json!(scopes));
         }
         let mut response = self.send_registration(endpoint, &metadata).await?;
         if response.status == 400 && metadata.as_object_mut().and_then(|all| all.remove("scope")).is_some() {

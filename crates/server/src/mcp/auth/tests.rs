@@ -26,8 +26,8 @@ fn a_mode_is_stored_as_the_api_reads_it() {
         json!({ "mode": "none" }),
         json!({ "mode": "tenant_key" }),
         json!({ "mode": "tenant_key", "header": "x-api-key" }),
-        json!({ "mode": "user_oauth", "pkce_though_silent": false, "without_resource": true, "scopes": ["b", "a"] }),
-        json!({ "mode": "user_oauth", "pkce_though_silent": true, "without_resource": false, "client_id": "x" }),
+        json!({ "mode": "user_oauth", "pkce_though_silent": false, "without_offline_access": true, "without_resource": true, "scopes": ["b", "a"] }),
+        json!({ "mode": "user_oauth", "pkce_though_silent": true, "without_offline_access": false, "without_resource": false, "client_id": "x" }),
     ] {
         let auth = sent(json.clone(), None).unwrap().auth;
         assert_eq!(Value::from(auth.to_json()), json);
