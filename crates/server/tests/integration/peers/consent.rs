@@ -20,7 +20,7 @@ impl Notes {
         let issuer = Peer::start("oidc.mjs", environment).await;
         let notes = Peer::start("notes_server.py", &[("ISSUER", &issuer.url)]).await;
         let place = Deployment::new().await;
-        let body = json!({ "name": "Notes", "slug": "notes", "url": notes.url, "auth": { "mode": "user_oauth" } });
+        let body = json!({ "name": "Notes", "slug": "notes", "url": notes.url, "auth": { "mode": "user_oauth", "prompt": "consent" } });
         let server = place.server(body, json!({})).await;
         Self { place, issuer, server, _notes: notes }
     }

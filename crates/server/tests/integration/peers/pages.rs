@@ -20,7 +20,7 @@ async fn every_page_is_whole_at_each_size_and_its_main_act_works() {
     let tools = Peer::start("everything.mjs", &[]).await;
     let model = Peer::start("model.py", &[]).await;
     let place = Deployment::new().await;
-    let body = json!({ "name": "Notes", "slug": "notes", "url": notes.url, "auth": { "mode": "user_oauth" } });
+    let body = json!({ "name": "Notes", "slug": "notes", "url": notes.url, "auth": { "mode": "user_oauth", "prompt": "consent" } });
     let server = place.server(body, json!({})).await;
     let waiting = json!({ "name": "Parcels", "slug": "parcels", "url": tools.url, "auth": { "mode": "none" } });
     place.operator.post("/v1/mcp-servers", waiting).await.expect(201);
