@@ -74,7 +74,8 @@ async fn each_member_connects_uses_and_ends_their_own_grant_at_a_foreign_provide
     let granted = issuer.events("grant.success");
     let by = |kind: &str| granted.iter().filter(|event| event["grant_type"] == kind).count();
     assert_eq!(by("authorization_code"), 1, "{granted:?}");
-    assert!(by("refresh_token") >= 3, "each use renewed the token: {granted:?}");
+    // A new token is used for half a minute however short its life is (L100).
+    assert!(by("refresh_token") <= 2, "at most one renewal in half a minute: {granted:#?}");
     assert!(
         granted.iter().all(|event| event["resource"].as_str().unwrap_or_default().ends_with("/mcp")),
         "{granted:?}"
