@@ -25,7 +25,7 @@ use thinkwork_primitives::{DomainEvent, RecordKey, TenantId};
 use crate::jobs::{self, NewJob};
 use crate::metrics::{Access, Metrics};
 use crate::roles;
-use crate::rota::Rota;
+use crate::round_robin::RoundRobin;
 use crate::sqlite::SqlitePool;
 use crate::statements::Statements;
 use crate::tenant_lookup::{self, RouteCache};
@@ -106,7 +106,7 @@ pub struct Db {
     subscribers: Subscribers,
     writing: Arc<Mutex<HashSet<tokio::task::Id>>>,
     routes: RouteCache,
-    rotas: Rotas,
+    round_robins: RoundRobins,
     /// How the owner of a PostgreSQL database logs in, where that was said.
     owner: Option<Arc<PgConnectOptions>>,
     /// With what events of the record are authenticated; none until the key file was opened.
@@ -115,10 +115,10 @@ pub struct Db {
 
 /// Whose work this process claims next, in each line.
 #[derive(Clone, Default)]
-pub(crate) struct Rotas {
-    pub(crate) events: Rota,
-    pub(crate) people: Rota,
-    pub(crate) senders: Rota,
+pub(crate) struct RoundRobins {
+    pub(crate) events: RoundRobin,
+    pub(crate) people: RoundRobin,
+    pub(crate) senders: RoundRobin,
 }
 
 #[derive(Clone)]
@@ -173,7 +173,7 @@ impl Db {
             subscribers,
             writing: Arc::default(),
             routes: tenant_lookup::route_cache(),
-            rotas: Rotas::default(),
+            round_robins: RoundRobins::default(),
             owner: None,
             record_key: None,
         })
@@ -202,8 +202,8 @@ impl Db {
         let metrics = Metrics::new()?;
         let writing = Arc::default();
         let routes = tenant_lookup::route_cache();
-        let rotas = Rotas::default();
-        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes, rotas, owner, record_key: None })
+        let round_robins = RoundRobins::default();
+        Ok(Self { connections, wake_ups, metrics, subscribers, writing, routes, round_robins, owner, record_key: None })
     }
 
     /// Opens a database that is there, to look at it: nothing is made, migrated or written. None where there is none,
@@ -225,7 +225,7 @@ impl Db {
             subscribers: options.subscribers,
             writing: Arc::default(),
             routes: tenant_lookup::route_cache(),
-            rotas: Rotas::default(),
+            round_robins: RoundRobins::default(),
             owner: None,
             record_key: None,
         }))
@@ -364,8 +364,8 @@ impl Db {
         &self.routes
     }
 
-    pub(crate) const fn rotas(&self) -> &Rotas {
-        &self.rotas
+    pub(crate) const fn round_robins(&self) -> &RoundRobins {
+        &self.round_robins
     }
 
     pub(crate) const fn connections(&self) -> &Connections {

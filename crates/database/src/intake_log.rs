@@ -4,7 +4,7 @@
 //! database numbers the events of a source as they are stored: one that was stored before another was appended has the
 //! lower number, whatever the clocks of their processes say. Of the events that share an order key, a claim takes the
 //! lowest ones without a gap, and nobody else claims one of them until these are applied, given back or parked. A claim is
-//! shared among tenants and their sources (`rota`).
+//! shared among tenants and their sources (`round_robin`).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
 use thinkwork_primitives::{TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::rota::{Line, Party, ROUNDS_MAX};
+use crate::round_robin::{FairnessKey, Queue, ROUNDS_MAX};
 use crate::statements::Statements;
 use crate::wake::{Topic, WakeUp};
 use crate::{Counts, Db, Engine, Error, Tx};
@@ -213,10 +213,10 @@ fn claimable(now: &str) -> String {
     )
 }
 
-const LINE: Line = Line {
+const QUEUE: Queue = Queue {
     table: "intake_event",
     index: "intake_event_by_source",
-    party: "source",
+    key_column: "source",
     order: "number",
     condition: "body IS NOT NULL",
 };
@@ -224,7 +224,7 @@ const LINE: Line = Line {
 /// Claims what is claimable of one source. Parameters: the lease's end, now, tenant, source, how many.
 fn claim_sql(engine: Engine) -> String {
     let set = "SET lease_until = $1, attempts = attempts + 1";
-    let source = LINE.source(engine, "event");
+    let source = QUEUE.source(engine, "event");
     let claimable = claimable("$2");
     let first = format!(
         "SELECT id FROM {source} WHERE tenant_id = $3 AND source = $4 AND {claimable} ORDER BY number LIMIT $5"
@@ -261,7 +261,7 @@ pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> 
     tx.keep_to_indexes().await?;
     let mut claimed = Vec::new();
     for _ in 0..ROUNDS_MAX {
-        let mut round = db.rotas().events.round(&mut tx, &LINE, count).await?;
+        let mut round = db.round_robins().events.round(&mut tx, &QUEUE, count).await?;
         while let Some((source, share)) = round.next() {
             let of_source = claim_of(&mut tx, &source, now, leased_until, share).await?;
             round.took(of_source.len());
@@ -277,7 +277,7 @@ pub async fn claim(db: &Db, now: Timestamp, lease_for: Duration, count: u64) -> 
 
 async fn claim_of(
     tx: &mut Tx,
-    source: &Party,
+    source: &FairnessKey,
     now: Timestamp,
     leased_until: Timestamp,
     count: u64,

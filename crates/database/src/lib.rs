@@ -11,7 +11,7 @@ mod metrics;
 pub mod quota;
 pub mod ranges;
 mod roles;
-mod rota;
+mod round_robin;
 pub mod schema;
 pub mod search;
 mod sqlite;

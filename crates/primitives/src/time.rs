@@ -11,6 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::Notify;
 
 /// Microseconds since 1970-01-01T00:00:00Z; stored as BIGINT, printed as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +89,8 @@ pub struct Clock {
     set_back_micros: Arc<AtomicI64>,
     /// The most by which the time of day was ever ahead of the uptime.
     ahead_micros: Arc<AtomicI64>,
+    /// Wakes whoever waits when time is moved.
+    moved: Arc<Notify>,
 }
 
 impl Clock {
@@ -98,6 +101,7 @@ impl Clock {
             moved_micros: Arc::default(),
             set_back_micros: Arc::default(),
             ahead_micros: Arc::new(AtomicI64::new(i64::MIN)),
+            moved: Arc::default(),
         }
     }
 
@@ -130,6 +134,22 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.moved_micros.fetch_add(micros, Ordering::Relaxed);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until this much time has passed, by [`Clock::uptime`].
+    pub async fn pause(&self, duration: Duration) {
+        let until = self.uptime().saturating_add(duration);
+        loop {
+            // Before the look, so that no move falls between look and wait.
+            let moved = self.moved.notified();
+            let left = until.saturating_sub(self.uptime());
+            if left.is_zero() {
+                return;
+            }
+            // Whether the time passed or was moved: the clock says how much is left.
+            drop(tokio::time::timeout(left, moved).await);
+        }
     }
 
     /// Sets the time of day back for every holder, as somebody who sets the machine's clock does. No time passes.
@@ -158,6 +178,19 @@ mod tests {
         let before = other.now();
         clock.advance(Duration::from_secs(3_600));
         assert!(other.now().since(before) >= Duration::from_secs(3_600));
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_when_the_clock_is_moved() {
+        let clock = Clock::system();
+        let other = clock.clone();
+        let moved = async {
+            tokio::task::yield_now().await;
+            other.advance(Duration::from_secs(3_600));
+        };
+        tokio::join!(clock.pause(Duration::from_secs(3_600)), moved);
+        assert!(clock.uptime() >= Duration::from_secs(3_600));
+        clock.pause(Duration::ZERO).await;
     }
 
     #[test]

@@ -25,12 +25,12 @@ use crate::turns::{self, BeginOutcome};
 use crate::webhooks;
 
 mod lease;
-mod places;
+mod slots;
 mod supervise;
 mod sweep;
 
 use lease::{HEARTBEAT, JOB_LEASE, Leases};
-use places::Places;
+use slots::Slots;
 pub use supervise::Panicked;
 use supervise::{catch_panic, run_supervised};
 pub use sweep::sweep;
@@ -149,22 +149,22 @@ async fn wait_for_work(wake_ups: &mut broadcast::Receiver<WakeUp>, topic: Topic,
 
 async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, leases: Leases, lane: Lane) {
     let mut wake_ups = app.db.wake_ups().subscribe();
-    let places = Places::of(lane);
+    let slots = Slots::of(lane);
     while !stop.is_cancelled() {
-        let begun = begin_jobs(&app, lane, &places).await;
+        let begun = begin_jobs(&app, lane, &slots).await;
         let any = begun.is_some();
         for (job, turn) in begun.into_iter().flatten() {
-            let place = places.enter(&job);
+            let slot = slots.acquire(&job);
             let app = Arc::clone(&app);
             let leases = leases.clone();
             tasks.spawn(async move {
                 run_job(&app, &leases, job, turn).await;
-                drop(place);
+                drop(slot);
             });
         }
         if !any {
             tokio::select! {
-                () = places.freed() => {}
+                () = slots.freed() => {}
                 go_on = wait_for_work(&mut wake_ups, Topic::Job, &stop) => if !go_on { return },
             }
         }
@@ -172,13 +172,13 @@ async fn jobs_loop(app: Arc<App>, stop: CancellationToken, tasks: TaskTracker, l
 }
 
 /// Claims due jobs and begins those that are turns. Returns what is to go on; nothing where none is due.
-async fn begin_jobs(app: &App, lane: Lane, places: &Places) -> Option<Vec<(Job, Option<Turn>)>> {
+async fn begin_jobs(app: &App, lane: Lane, slots: &Slots) -> Option<Vec<(Job, Option<Turn>)>> {
     let heartbeat = app.loops.heartbeat(loop_name(lane));
     heartbeat.step();
     let now = app.clock.steady();
-    let count = places.free().min(JOBS_PER_CLAIM);
-    let room = |tenant, party: &str| places.room(tenant, party);
-    let claimed = match jobs::claim_within(&app.db, lane, now, JOB_LEASE, count, room).await {
+    let count = slots.available().min(JOBS_PER_CLAIM);
+    let available = |tenant, fairness_key: &str| slots.available_for(tenant, fairness_key);
+    let claimed = match jobs::claim_within(&app.db, lane, now, JOB_LEASE, count, available).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "jobs cannot be claimed; trying again");
@@ -474,12 +474,12 @@ async fn minute_or_stop(stop: &CancellationToken) -> bool {
 
 /// Runs everything that is due until nothing is, in this task: for tests and the demonstration's checks.
 pub async fn run_until_idle(app: &App) {
-    let lanes = [Lane::People, Lane::Senders, Lane::Background].map(|lane| (lane, Places::of(lane)));
+    let lanes = [Lane::People, Lane::Senders, Lane::Background].map(|lane| (lane, Slots::of(lane)));
     let leases = Leases::default();
     loop {
         let mut any = apply_events(app).await;
-        for (lane, places) in &lanes {
-            let begun = Box::pin(begin_jobs(app, *lane, places)).await;
+        for (lane, slots) in &lanes {
+            let begun = Box::pin(begin_jobs(app, *lane, slots)).await;
             any |= begun.is_some();
             for (job, turn) in begun.into_iter().flatten() {
                 Box::pin(run_job(app, &leases, job, turn)).await;

@@ -42,7 +42,7 @@ CREATE TABLE job (
   -- Which loop of a worker takes it: people, senders or background.
   lane TEXT NOT NULL,
   -- In whose turn it is claimed: who asks for a turn; nobody in the background.
-  party TEXT NOT NULL,
+  fairness_key TEXT NOT NULL,
   -- Counts up when the job is asked for again while it runs.
   generation BIGINT NOT NULL,
   lease BLOB,
@@ -53,7 +53,7 @@ CREATE TABLE job (
 );
 CREATE UNIQUE INDEX job_unique_key ON job (tenant_id, kind, key);
 CREATE INDEX job_by_run_at ON job (run_at) WHERE parked_at IS NULL AND lane = 'background';
-CREATE INDEX job_by_party ON job (lane, tenant_id, party, run_at) WHERE parked_at IS NULL AND lane <> 'background';
+CREATE INDEX job_by_fairness_key ON job (lane, tenant_id, fairness_key, run_at) WHERE parked_at IS NULL AND lane <> 'background';
 CREATE INDEX job_parked ON job (tenant_id) WHERE parked_at IS NOT NULL;
 
 -- What is used up of a limit in a window of time.

@@ -3,7 +3,7 @@
 //!
 //! Invariant: one row per (kind, key); enqueueing a key that is there makes it run once more. A job holds ids only.
 //! Jobs are stored with the commit, all of a transaction by one statement. What somebody asked for is claimed in turn
-//! (`rota`), people's apart from what software sends; what the server owes itself oldest first.
+//! (`round_robin`), people's apart from what software sends; what the server owes itself oldest first.
 
 mod claim;
 
@@ -36,7 +36,7 @@ pub struct Job {
     /// How often it was tried before.
     pub attempts: i64,
     /// Who asked for it; nobody in the background.
-    pub party: String,
+    pub fairness_key: String,
     generation: i64,
     lease: Uuid,
 }
@@ -91,20 +91,20 @@ pub struct NewJob {
     kind: &'static str,
     key: String,
     lane: Lane,
-    party: String,
+    fairness_key: String,
 }
 
 impl NewJob {
     /// A job of type `J` in the background.
     pub fn new<J: JobType>(payload: J::Payload) -> Self {
-        Self { kind: J::NAME, key: payload.to_string(), lane: Lane::Background, party: String::new() }
+        Self { kind: J::NAME, key: payload.to_string(), lane: Lane::Background, fairness_key: String::new() }
     }
 
     /// The same as somebody's, who takes turns with others.
     #[must_use]
     pub fn asked_by(self, requester: &Requester) -> Self {
         let lane = if requester.user().is_some() { Lane::People } else { Lane::Senders };
-        Self { lane, party: format!("{}:{}", requester.kind(), requester.id()), ..self }
+        Self { lane, fairness_key: format!("{}:{}", requester.kind(), requester.id()), ..self }
     }
 }
 
@@ -131,9 +131,9 @@ pub fn enqueue<J: JobType>(tx: &mut Tx, payload: J::Payload, run_at: Timestamp) 
 
 /// Enqueues this job; see [`enqueue`].
 pub fn add(tx: &mut Tx, job: NewJob, run_at: Timestamp) {
-    let NewJob { kind, key, lane, party } = job;
+    let NewJob { kind, key, lane, fairness_key } = job;
     let tenant = tx.tenant();
-    let new = PendingJob { run_at, lane, party };
+    let new = PendingJob { run_at, lane, fairness_key };
     let pending = tx.jobs.0.entry((tenant.uuid(), kind, key)).or_insert_with(|| new.clone());
     pending.run_at = run_at.min(pending.run_at);
     if lane == Lane::People {
@@ -146,7 +146,7 @@ pub fn add(tx: &mut Tx, job: NewJob, run_at: Timestamp) {
 struct PendingJob {
     run_at: Timestamp,
     lane: Lane,
-    party: String,
+    fairness_key: String,
 }
 
 /// Jobs that a transaction enqueues with its commit, by tenant, kind and key. In order, so that two transactions that
@@ -163,7 +163,7 @@ impl PendingJobs {
         }
         let mut values: Vec<sea_orm::Value> = Vec::with_capacity(self.0.len().saturating_mul(7));
         let mut rows = Vec::with_capacity(self.0.len());
-        for ((tenant, kind, key), PendingJob { run_at, lane, party }) in self.0 {
+        for ((tenant, kind, key), PendingJob { run_at, lane, fairness_key }) in self.0 {
             rows.push(format!("({}, 0, 0)", engine.parameters(values.len(), 7)));
             let row: [sea_orm::Value; 7] = [
                 JobId::new().uuid().into(),
@@ -172,17 +172,17 @@ impl PendingJobs {
                 key.into(),
                 run_at.micros().into(),
                 lane.as_str().into(),
-                party.into(),
+                fairness_key.into(),
             ];
             values.extend(row);
         }
         let sql = format!(
-            "INSERT INTO job (id, tenant_id, kind, key, run_at, lane, party, attempts, generation) VALUES {}
+            "INSERT INTO job (id, tenant_id, kind, key, run_at, lane, fairness_key, attempts, generation) VALUES {}
              ON CONFLICT (tenant_id, kind, key) DO UPDATE SET
                generation = job.generation + 1, attempts = 0, parked_at = NULL, last_error = NULL,
                run_at = CASE WHEN job.run_at < excluded.run_at THEN job.run_at ELSE excluded.run_at END,
                lane = CASE WHEN excluded.lane = 'people' THEN excluded.lane ELSE job.lane END,
-               party = CASE WHEN excluded.lane = 'people' THEN excluded.party ELSE job.party END",
+               fairness_key = CASE WHEN excluded.lane = 'people' THEN excluded.fairness_key ELSE job.fairness_key END",
             rows.join(", ")
         );
         Some(Statement::from_sql_and_values(engine.backend(), sql, values))

@@ -173,7 +173,7 @@ async fn enqueue_turns(db: &Db, tenant: TenantId, requester: &Requester, count: 
 
 /// How many of these jobs each of the requesters asked for.
 fn of_each(claimed: &[jobs::Job], requesters: &[&Requester]) -> Vec<usize> {
-    let of = |requester: &Requester| claimed.iter().filter(|job| job.party.ends_with(&requester.id())).count();
+    let of = |requester: &Requester| claimed.iter().filter(|job| job.fairness_key.ends_with(&requester.id())).count();
     requesters.iter().map(|requester| of(requester)).collect()
 }
 
@@ -254,7 +254,7 @@ async fn l124_a_requester_beyond_the_limit_of_a_round_has_its_turn_in_the_next()
     let mut seen = HashSet::new();
     for _ in 0..3 {
         let claimed = jobs::claim(&db, Lane::Senders, clock.now(), LEASE, 8).await.unwrap();
-        seen.extend(claimed.into_iter().map(|job| job.party));
+        seen.extend(claimed.into_iter().map(|job| job.fairness_key));
     }
     assert_eq!(seen.len(), 10);
 }

@@ -274,7 +274,7 @@ impl Mcp {
         spaces: Spaces,
         public_url: Url,
     ) -> Self {
-        let upstreams = upstream::UpstreamClient::new(outbound.clone());
+        let upstreams = upstream::UpstreamClient::new(outbound.clone(), clock.clone());
         let silent =
             moka::sync::Cache::builder().max_capacity(TIMEOUTS_CACHED_MAX).time_to_live(TIMEOUT_CACHE_TTL).build();
         Self {

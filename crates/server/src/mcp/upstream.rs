@@ -18,7 +18,7 @@ use std::time::Duration;
 use rmcp::model::{ClientCapabilities, Implementation, ProtocolVersion, RequestMetaObject, Tool};
 use serde_json::{Map, Value, json};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
+use thinkwork_primitives::{Clock, CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
 use tokio::time::Instant;
 
 use begin::Eras;
@@ -148,14 +148,15 @@ struct Lease {
 #[derive(Clone)]
 pub(super) struct UpstreamClient {
     outbound: Outbound,
+    clock: Clock,
     sessions: moka::sync::Cache<SessionKey, Arc<Session>>,
     eras: Eras,
 }
 
 impl UpstreamClient {
-    pub(super) fn new(outbound: Outbound) -> Self {
+    pub(super) fn new(outbound: Outbound, clock: Clock) -> Self {
         let sessions = moka::sync::Cache::builder().max_capacity(SESSIONS_MAX).time_to_idle(SESSION_IDLE).build();
-        Self { outbound, sessions, eras: begin::eras() }
+        Self { outbound, clock, sessions, eras: begin::eras() }
     }
 
     /// Every tool the upstream has for this peer.
@@ -311,7 +312,7 @@ impl UpstreamClient {
         }
         let message = wire::request(id, method, Value::Object(params));
         // On the heap: what is asked of it stands deep in the stack of others.
-        Box::pin(Exchange::new(&self.outbound, target, session, id, begun).run(&headers, &message)).await
+        Box::pin(Exchange::new(self, target, session, id, begun).run(&headers, &message)).await
     }
 }
 

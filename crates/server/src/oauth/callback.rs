@@ -255,7 +255,7 @@ impl Oauth {
         let mut tries = StoreRetry::new();
         loop {
             match self.connect_once(tenant, &issued).await {
-                Err(error) => tries.after(error).await?,
+                Err(error) => tries.after(&self.clock, error).await?,
                 Ok(id) => return Ok(id),
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thinkwork_database::Topic;
 use thinkwork_outbound::Field;
-use thinkwork_primitives::{Actor, Chain, CredentialSubject, Surface, TenantId, Timestamp};
+use thinkwork_primitives::{Actor, Chain, Clock, CredentialSubject, Surface, TenantId, Timestamp};
 use uuid::Uuid;
 
 use super::rules::{self, LEASE, LEASE_LEFT_MIN, TokenRequestError};
@@ -36,13 +36,13 @@ impl StoreRetry {
     }
 
     /// Waits for the next try; the error itself where none is left.
-    pub(super) async fn after(&mut self, error: Error) -> Result<(), Error> {
+    pub(super) async fn after(&mut self, clock: &Clock, error: Error) -> Result<(), Error> {
         self.left = match self.left.checked_sub(1) {
             Some(left) => left,
             None => return Err(error),
         };
         tracing::warn!(error = %Chain(&error), left = self.left, "new tokens could not be stored; trying again");
-        tokio::time::sleep(self.pause).await;
+        clock.pause(self.pause).await;
         self.pause = self.pause.saturating_mul(2);
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Oauth {
                 .refresh_store_once(started.tenant, &started.row, started.version, &grant, &granted, &started.context)
                 .await
             {
-                Err(error) => tries.after(error).await?,
+                Err(error) => tries.after(&self.clock, error).await?,
                 Ok(()) => return Ok(()),
             }
         }

@@ -27,7 +27,7 @@ pub(super) async fn catch_panic<T, E: From<Panicked>>(work: impl Future<Output =
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(Panicked.into()))
 }
 
-/// The work panicked; the log has the place.
+/// The work panicked; the log has the slot.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its run panicked; the log says where: report it")]
 pub struct Panicked;

@@ -76,7 +76,7 @@ impl UpstreamClient {
         let response = wire::post(&self.outbound, target, &headers, &message, target.deadline).await?;
         let id = response.header("mcp-session-id").map(str::to_owned);
         let greeted = Session::new(ProtocolVersion::LATEST_WITH_INITIALIZE, id.clone());
-        let result = Exchange::new(&self.outbound, target, &greeted, 0, begun).answer(response).await?;
+        let result = Exchange::new(self, target, &greeted, 0, begun).answer(response).await?;
         let result: InitializeResult = serde_json::from_value(result)
             .map_err(|_| UpstreamError::Protocol("its answer to initialize is no initialize result".to_owned()))?;
         if !ProtocolVersion::KNOWN_VERSIONS.contains(&result.protocol_version) {

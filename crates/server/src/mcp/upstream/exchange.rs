@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use sse_stream::{Sse, SseStream};
-use thinkwork_outbound::{Outbound, Scrubber, StreamResponse};
+use thinkwork_outbound::{Scrubber, StreamResponse};
 use tokio::time::Instant;
 
 use super::wire::{self, RequestHeaders};
-use super::{Session, UpstreamError, UpstreamTarget};
+use super::{Session, UpstreamClient, UpstreamError, UpstreamTarget};
 
 /// Pause before a stream is resumed where the server names none (WHATWG HTML section 9.2.3 leaves it to the client).
 const RESUME_AFTER_DEFAULT: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ const METHOD_NOT_FOUND: i64 = -32_601;
 
 /// One request in a session.
 pub(super) struct Exchange<'a> {
-    outbound: &'a Outbound,
+    client: &'a UpstreamClient,
     target: &'a UpstreamTarget<'a>,
     session: &'a Session,
     /// The id of the request.
@@ -45,14 +45,14 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
-        outbound: &'a Outbound,
+        client: &'a UpstreamClient,
         target: &'a UpstreamTarget<'a>,
         session: &'a Session,
         id: u64,
         begun: Instant,
     ) -> Self {
         Self {
-            outbound,
+            client,
             target,
             session,
             id,
@@ -67,7 +67,7 @@ impl<'a> Exchange<'a> {
 
     /// Sends the request and reads its answer: the result, or why there is none.
     pub(super) async fn run(self, headers: &RequestHeaders<'_>, message: &Value) -> Result<Value, UpstreamError> {
-        let sent = wire::post(self.outbound, self.target, headers, message, self.time_left());
+        let sent = wire::post(&self.client.outbound, self.target, headers, message, self.time_left());
         let response = self.in_time(sent).await?;
         self.answer(response).await
     }
@@ -103,12 +103,12 @@ impl<'a> Exchange<'a> {
             let Some(last_event_id) = self.last_event_id.clone() else { return Err(ended) };
             let pause = self.resume_after;
             self.in_time(async {
-                tokio::time::sleep(pause).await;
+                self.client.clock.pause(pause).await;
                 Ok(())
             })
             .await?;
             let headers = RequestHeaders::of(self.session);
-            let asked = wire::resume(self.outbound, self.target, &headers, &last_event_id, self.time_left());
+            let asked = wire::resume(&self.client.outbound, self.target, &headers, &last_event_id, self.time_left());
             response = match self.in_time(asked).await {
                 Ok(next) if next.is_success() && wire::media_type(&next) == "text/event-stream" => next,
                 Err(UpstreamError::Timeout) => return Err(UpstreamError::Timeout),
@@ -169,7 +169,7 @@ impl<'a> Exchange<'a> {
             } }),
         };
         let headers = RequestHeaders::of(self.session);
-        let sent = wire::post(self.outbound, self.target, &headers, &reply, REPLY_DEADLINE);
+        let sent = wire::post(&self.client.outbound, self.target, &headers, &reply, REPLY_DEADLINE);
         // A server that does not take it waits in vain; our own deadline ends that.
         drop(tokio::time::timeout(REPLY_DEADLINE, sent).await);
         Ok(())

@@ -67,7 +67,7 @@ pub(super) async fn post(
     deadline: Duration,
 ) -> Result<StreamResponse, UpstreamError> {
     let request = Request::post(target.url).json(message)?.header("accept", "application/json, text/event-stream");
-    Ok(outbound.stream(with_headers(request, target, headers, deadline)).await?)
+    send(outbound, request, target, headers, deadline).await
 }
 
 /// Asks for the rest of a stream that ended early, from after the event with this id.
@@ -79,7 +79,7 @@ pub(super) async fn resume(
     deadline: Duration,
 ) -> Result<StreamResponse, UpstreamError> {
     let request = Request::get(target.url).header("accept", "text/event-stream").header("last-event-id", last_event_id);
-    Ok(outbound.stream(with_headers(request, target, headers, deadline)).await?)
+    send(outbound, request, target, headers, deadline).await
 }
 
 /// Tells the server that a session has ended.
@@ -89,16 +89,16 @@ pub(super) async fn delete(
     headers: &RequestHeaders<'_>,
     deadline: Duration,
 ) -> Result<(), UpstreamError> {
-    outbound.stream(with_headers(Request::delete(target.url), target, headers, deadline)).await?;
-    Ok(())
+    send(outbound, Request::delete(target.url), target, headers, deadline).await.map(drop)
 }
 
-fn with_headers(
+async fn send(
+    outbound: &Outbound,
     request: Request,
     target: &UpstreamTarget<'_>,
     headers: &RequestHeaders<'_>,
     deadline: Duration,
-) -> Request {
+) -> Result<StreamResponse, UpstreamError> {
     let mut request = request
         .purpose(Purpose::Mcp)
         .deadline(deadline)
@@ -115,11 +115,12 @@ fn with_headers(
     if let Some(trace) = target.trace {
         request = request.header("traceparent", trace.child().to_string());
     }
-    match target.authorization {
+    request = match target.authorization {
         Authorization::Nothing => request,
         Authorization::Bearer(secret) => request.secret_header("authorization", "Bearer ", secret),
         Authorization::Header(name, secret) => request.secret_header(name, "", secret),
-    }
+    };
+    Ok(outbound.stream(request).await?)
 }
 
 pub(super) fn scrubber(target: &UpstreamTarget<'_>) -> Scrubber {

@@ -1,7 +1,7 @@
 //! How many jobs of a lane run at once in this process: in all, for one tenant, and for one of those who ask.
 //!
-//! A turn that waits for an upstream costs memory and nothing else, so there are many places; what they bound is what one
-//! tenant or one person can take of them.
+//! A turn that waits for an upstream costs memory and nothing else, so there are many slots; the limits are on what one
+//! tenant or one requester can take of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,16 +14,16 @@ use tokio::sync::Notify;
 struct Limits {
     total: u64,
     of_tenant: u64,
-    of_party: u64,
+    of_key: u64,
 }
 
 impl Limits {
     const fn of(lane: Lane) -> Self {
         match lane {
             // Turns, which mostly wait for others.
-            Lane::People | Lane::Senders => Self { total: 512, of_tenant: 256, of_party: 64 },
+            Lane::People | Lane::Senders => Self { total: 512, of_tenant: 256, of_key: 64 },
             // Work of the server itself, in the order in which it is due.
-            Lane::Background => Self { total: 8, of_tenant: 8, of_party: 8 },
+            Lane::Background => Self { total: 8, of_tenant: 8, of_key: 8 },
         }
     }
 }
@@ -32,52 +32,52 @@ impl Limits {
 struct Taken {
     total: u64,
     of_tenants: HashMap<TenantId, u64>,
-    of_parties: HashMap<(TenantId, String), u64>,
+    of_keys: HashMap<(TenantId, String), u64>,
 }
 
-/// The places of one lane.
-pub(super) struct Places {
+/// The slots of one lane.
+pub(super) struct Slots {
     limits: Limits,
     taken: Mutex<Taken>,
     freed: Notify,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn of(lane: Lane) -> Arc<Self> {
         Arc::new(Self { limits: Limits::of(lane), taken: Mutex::default(), freed: Notify::new() })
     }
 
     /// How many more may begin.
-    pub(super) fn free(&self) -> u64 {
+    pub(super) fn available(&self) -> u64 {
         self.limits.total.saturating_sub(self.taken().total)
     }
 
-    /// How many more of this tenant and party may begin.
-    pub(super) fn room(&self, tenant: TenantId, party: &str) -> u64 {
+    /// How many more of this tenant and fairness_key may begin.
+    pub(super) fn available_for(&self, tenant: TenantId, fairness_key: &str) -> u64 {
         let taken = self.taken();
         let of_tenant = taken.of_tenants.get(&tenant).copied().unwrap_or(0);
-        let of_party = taken.of_parties.get(&(tenant, party.to_owned())).copied().unwrap_or(0);
+        let of_key = taken.of_keys.get(&(tenant, fairness_key.to_owned())).copied().unwrap_or(0);
         let of_tenant = self.limits.of_tenant.saturating_sub(of_tenant);
-        of_tenant.min(self.limits.of_party.saturating_sub(of_party))
+        of_tenant.min(self.limits.of_key.saturating_sub(of_key))
     }
 
-    /// Waits until somebody leaves a place who kept others from beginning.
+    /// Waits until somebody leaves a slot who kept others from beginning.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// Takes a place for a job until it is dropped.
-    pub(super) fn enter(self: &Arc<Self>, job: &Job) -> Place {
-        self.take((job.tenant, job.party.clone()))
+    /// Takes a slot for a job until it is dropped.
+    pub(super) fn acquire(self: &Arc<Self>, job: &Job) -> Slot {
+        self.take((job.tenant, job.fairness_key.clone()))
     }
 
-    fn take(self: &Arc<Self>, key: (TenantId, String)) -> Place {
+    fn take(self: &Arc<Self>, key: (TenantId, String)) -> Slot {
         let mut taken = self.taken();
         taken.total = taken.total.saturating_add(1);
         count_up(&mut taken.of_tenants, &key.0);
-        count_up(&mut taken.of_parties, &key);
+        count_up(&mut taken.of_keys, &key);
         drop(taken);
-        Place { places: Arc::clone(self), key }
+        Slot { slots: Arc::clone(self), key }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -85,24 +85,24 @@ impl Places {
     }
 }
 
-/// A place that is taken.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// A slot that is taken.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     key: (TenantId, String),
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let limits = &self.places.limits;
-        let mut taken = self.places.taken();
+        let limits = &self.slots.limits;
+        let mut taken = self.slots.taken();
         let total = taken.total;
         let of_tenant = count_down(&mut taken.of_tenants, &self.key.0);
-        let of_party = count_down(&mut taken.of_parties, &self.key);
+        let of_key = count_down(&mut taken.of_keys, &self.key);
         taken.total = total.saturating_sub(1);
-        let was_full = total >= limits.total || of_tenant >= limits.of_tenant || of_party >= limits.of_party;
+        let was_full = total >= limits.total || of_tenant >= limits.of_tenant || of_key >= limits.of_key;
         drop(taken);
         if was_full {
-            self.places.freed.notify_one();
+            self.slots.freed.notify_one();
         }
     }
 }
@@ -129,20 +129,20 @@ mod tests {
 
     #[test]
     fn l124_one_requester_and_one_tenant_leave_room_for_others() {
-        let places = Places::of(Lane::People);
+        let slots = Slots::of(Lane::People);
         let tenant = TenantId::new();
         let key = |name: u64| (tenant, format!("user:{name}"));
         let mut taken = Vec::new();
         for number in 0..256 {
-            taken.push(places.take(key(number / 64)));
+            taken.push(slots.take(key(number / 64)));
         }
-        assert_eq!(places.room(tenant, "user:0"), 0);
-        assert_eq!(places.room(tenant, "user:9"), 0, "the tenant has what it may have");
-        assert_eq!((places.room(TenantId::new(), "user:0"), places.free()), (64, 256));
+        assert_eq!(slots.available_for(tenant, "user:0"), 0);
+        assert_eq!(slots.available_for(tenant, "user:9"), 0, "the tenant has what it may have");
+        assert_eq!((slots.available_for(TenantId::new(), "user:0"), slots.available()), (64, 256));
         taken.truncate(100);
-        assert_eq!((places.room(tenant, "user:0"), places.room(tenant, "user:1")), (0, 28));
+        assert_eq!((slots.available_for(tenant, "user:0"), slots.available_for(tenant, "user:1")), (0, 28));
         taken.clear();
-        assert_eq!((places.room(tenant, "user:0"), places.free()), (64, 512));
-        assert!(places.taken().of_tenants.is_empty() && places.taken().of_parties.is_empty());
+        assert_eq!((slots.available_for(tenant, "user:0"), slots.available()), (64, 512));
+        assert!(slots.taken().of_tenants.is_empty() && slots.taken().of_keys.is_empty());
     }
 }
