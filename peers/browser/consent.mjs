@@ -1,5 +1,6 @@
 // The per-user flow as two people have it: connect at a foreign provider, use, renew, disconnect.
-// INPUT: base, issuer, server, space, ana and ben {invitation, password}. Prints what was seen.
+// INPUT: base, issuer, server, space, ana and ben {invitation, password}, later: a POST there lets half a minute pass.
+// Prints what was seen.
 
 import assert from 'node:assert/strict';
 import { drive } from './browser.mjs';
@@ -7,6 +8,12 @@ import { INPUT, at, begin, connect, join, problems, row, turn, write } from './p
 
 const SEARCH = '/tool notes__search {"query": "invoice"}';
 const seen = {};
+
+// Long enough for a short-lived token to be renewed with its next use.
+async function halfAMinuteLater() {
+  const passed = await fetch(INPUT.later, { method: 'POST' });
+  assert.equal(passed.status, 200);
+}
 
 await drive(async (browser) => {
   const { server, space } = INPUT;
@@ -18,6 +25,7 @@ await drive(async (browser) => {
   seen.after = await row(ana, server);
 
   // The first use; from here on another window of hers watches, and is never loaded again.
+  await halfAMinuteLater();
   await begin(ana, space, SEARCH);
   const first = await turn(ana, 1);
   seen.attribution = await first.locator('.attribution').innerText();
@@ -27,8 +35,10 @@ await drive(async (browser) => {
   await watch.goto(thread);
   await watch.locator('[data-live][data-state="live"]').waitFor();
   await watch.evaluate(() => { window.notReloaded = true; });
+  await halfAMinuteLater();
   await write(ana, '/tool notes__add {"text": "Book the hall"}');
   await turn(watch, 2);
+  await halfAMinuteLater();
   await write(ana, '/tool notes__search {"query": "hall"}');
   await turn(watch, 3);
   await watch.getByText('Book the hall').last().waitFor();
