@@ -84,9 +84,9 @@ fn measured(session: &mut Session) -> Result<Vec<&'static str>, Failure> {
 
 /// Builds as the README does and empties the folder.
 fn prepare(session: &mut Session) -> Result<Bench<'_>, Failure> {
-    for package in ["thinkwork", "thinkwork-bench"] {
-        command::run(&mut command::cargo(&["build", "--release", "--package", package], session.root()))?;
-    }
+    // Together, so that what both stand on is compiled once.
+    let packages = ["build", "--release", "--package", "thinkwork", "--package", "thinkwork-bench"];
+    command::run(&mut command::cargo(&packages, session.root()))?;
     let folder = session.target().join("bench");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(Failure::file(&folder))?;

@@ -11,7 +11,7 @@ use thinkwork_primitives::{McpServerId, Surface};
 
 use super::grant::{CallError, Grant};
 use super::list::into_tools_error;
-use super::upstream::{SessionUse, ToolCall, UpstreamTarget};
+use super::upstream::{Deadlines, SessionUse, ToolCall, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
@@ -19,12 +19,11 @@ use crate::credentials::UseRecorder;
 use crate::threads::StepUseRecorder;
 use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Receipt, ToolResult};
 
-/// How long a tool of a turn may work without a report of progress.
-const TURN_CALL_DEADLINE: Duration = Duration::from_secs(120);
-/// How long it may work whatever it reports.
-const TURN_PROGRESS_DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// How long a tool of a turn may work.
+const TURN_CALL_DEADLINES: Deadlines =
+    Deadlines { without_progress: Duration::from_secs(120), total: Duration::from_secs(15 * 60) };
 /// How long a tool of a gateway call may work: a little less than the gateway's own request may take.
-const GATEWAY_CALL_DEADLINE: Duration = Duration::from_secs(27);
+const GATEWAY_CALL_DEADLINES: Deadlines = Deadlines::fixed(Duration::from_secs(27));
 
 impl Mcp {
     /// Calls one tool that the assembly has checked.
@@ -37,7 +36,9 @@ impl Mcp {
             Err(UpstreamError::Unauthorized { challenge }) => {
                 let again = Box::pin(self.run_refused(call, &server, grant)).await;
                 let actor = call.context.actor();
-                if again.is_err() && self.has_moved(call.context.tenant, &server, challenge, &actor).await {
+                if again.is_err()
+                    && self.authorization_server_moved(call.context.tenant, &server, challenge, &actor).await
+                {
                     return Err(self.error(call, CallError::Unavailable(LeftOutReason::Pending)));
                 }
                 again
@@ -71,13 +72,12 @@ impl Mcp {
 
     async fn send(&self, call: &Call, server: &McpServer, grant: &Grant) -> Result<Value, UpstreamError> {
         let deadlines = match call.receipt {
-            Receipt::Step(_) => (TURN_CALL_DEADLINE, TURN_PROGRESS_DEADLINE),
-            Receipt::Gateway => (GATEWAY_CALL_DEADLINE, GATEWAY_CALL_DEADLINE),
+            Receipt::Step(_) => TURN_CALL_DEADLINES,
+            Receipt::Gateway => GATEWAY_CALL_DEADLINES,
         };
         let target = UpstreamTarget {
             trace: call.context.trace,
-            progress_deadline: deadlines.1,
-            ..grant.target(call.context.tenant, server, SessionUse::Kept, deadlines.0)
+            ..grant.target(call.context.tenant, server, SessionUse::Kept, deadlines)
         };
         let request = ToolCall {
             name: &call.tool.upstream_name,

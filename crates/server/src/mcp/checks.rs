@@ -6,7 +6,7 @@ use strum::IntoEnumIterator as _;
 use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
 use super::grant::CallError;
-use super::upstream::{LIST_DEADLINE, SessionUse};
+use super::upstream::{LIST_DEADLINES, SessionUse};
 use super::{Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
@@ -156,9 +156,9 @@ impl Mcp {
         Box::pin(self.discover_from(tenant, server, challenge, by)).await
     }
 
-    /// Whether the server is no longer the one that was approved, now that its authorization server was looked for again:
-    /// after a 401 that no fresh token mends, at most once a minute. What goes wrong with that look changes nothing.
-    pub(super) async fn has_moved(
+    /// Discovers the authorization server again after a 401 that no fresh token mends, at most once a minute. Returns whether
+    /// the server is no longer as approved. A discovery that fails changes nothing.
+    pub(super) async fn authorization_server_moved(
         &self,
         tenant: TenantId,
         server: &McpServer,
@@ -219,7 +219,7 @@ impl Mcp {
     /// The `WWW-Authenticate` of the server's 401 to somebody who presents nothing, if it answers so.
     async fn challenge(&self, tenant: TenantId, server: &McpServer) -> Option<BearerChallenge> {
         let grant = super::grant::Grant::Nothing;
-        let target = grant.target(tenant, server, SessionUse::New, LIST_DEADLINE);
+        let target = grant.target(tenant, server, SessionUse::New, LIST_DEADLINES);
         match self.upstreams.tools(&target).await {
             Err(UpstreamError::Unauthorized { challenge }) => challenge,
             _ => None,

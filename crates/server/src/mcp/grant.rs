@@ -3,11 +3,9 @@
 //! Invariants: a token is looked up by (tenant, user, server) through `oauth`, which binds the issuer; there is no
 //! fallback to another person or to the tenant; every opening is recorded and committed before it is used.
 
-use std::time::Duration;
-
 use thinkwork_primitives::{CredentialSubject, McpServerId, Surface, TenantId, UserId};
 
-use super::upstream::{Authorization, SessionKey, SessionUse, UpstreamTarget};
+use super::upstream::{Authorization, Deadlines, SessionKey, SessionUse, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError};
 use crate::credentials::{OpenedCredential, UseContext, UseRecorder};
 use crate::oauth::{AccessToken, AccessTokenQuery, Error as OauthError};
@@ -30,7 +28,7 @@ impl Grant {
         tenant: TenantId,
         server: &'a McpServer,
         session: SessionUse,
-        deadline: Duration,
+        deadlines: Deadlines,
     ) -> UpstreamTarget<'a> {
         let (authorization, user, credential): (Authorization<'a>, _, _) = match self {
             Self::Nothing => (Authorization::Nothing, None, None),
@@ -42,15 +40,7 @@ impl Grant {
             }
         };
         let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
-        UpstreamTarget {
-            key,
-            url: &server.url,
-            authorization,
-            session,
-            deadline,
-            progress_deadline: deadline,
-            trace: None,
-        }
+        UpstreamTarget { key, url: &server.url, authorization, session, deadlines, trace: None }
     }
 
     pub(super) fn used(&self) -> UsedCredential {

@@ -48,7 +48,7 @@ const TIMEOUTS_CACHED_MAX: u64 = 2_000;
 /// How long they are remembered at most.
 const TIMEOUT_CACHE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// How often a 401 makes us look for a server's authorization server again.
+/// How often a 401 may cause discovery of a server's authorization server.
 const REDISCOVERY_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What can go wrong here.
@@ -239,7 +239,7 @@ pub struct Mcp {
     /// At which uptime a server, in which version, did not answer whose first question; a hint of this process only.
     silent: moka::sync::Cache<(McpServerId, i64, Option<UserId>), std::time::Duration>,
     stored_tools: list::ToolCache,
-    /// Servers whose authorization server was looked for again just now, after a 401.
+    /// Servers whose authorization server was discovered again a moment ago, after a 401.
     rediscovered: moka::sync::Cache<McpServerId, ()>,
 }
 

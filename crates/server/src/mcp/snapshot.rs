@@ -3,7 +3,7 @@
 use thinkwork_primitives::{Actor, TenantId, UserId};
 
 use super::grant::{CallError, Grant};
-use super::upstream::{LIST_DEADLINE, SessionUse, ToolList};
+use super::upstream::{LIST_DEADLINES, SessionUse, ToolList};
 use super::{Error, Mcp, McpServer, ServerTool, UpstreamError, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
@@ -21,19 +21,21 @@ impl Mcp {
         context: &UseContext,
     ) -> Result<ToolList, CallError> {
         let grant = self.grant_for_discovery(tenant, server, user, context).await?;
-        let asked = self.upstreams.tools(&grant.target(tenant, server, session, LIST_DEADLINE)).await;
+        let asked = self.upstreams.tools(&grant.target(tenant, server, session, LIST_DEADLINES)).await;
         match (asked, &grant) {
             (Err(UpstreamError::Unauthorized { challenge }), Grant::Token(user, token)) => {
                 let again = async {
                     let grant = self.person_token(tenant, server, *user, Some(token.version), context, None).await?;
-                    match self.upstreams.tools(&grant.target(tenant, server, session, LIST_DEADLINE)).await {
+                    match self.upstreams.tools(&grant.target(tenant, server, session, LIST_DEADLINES)).await {
                         Err(UpstreamError::Unauthorized { .. }) => Err(CallError::Unavailable(LeftOutReason::Expired)),
                         other => other.map_err(CallError::Upstream),
                     }
                 };
                 let listed = again.await;
                 match listed {
-                    Err(problem) if self.has_moved(tenant, server, challenge, &context.actor).await => {
+                    Err(problem)
+                        if self.authorization_server_moved(tenant, server, challenge, &context.actor).await =>
+                    {
                         tracing::debug!(server = %server.id, ?problem, "the authorization server moved");
                         Err(CallError::Unavailable(LeftOutReason::Pending))
                     }

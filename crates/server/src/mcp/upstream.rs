@@ -21,7 +21,7 @@ use thinkwork_outbound::Outbound;
 use thinkwork_primitives::{Clock, CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
 use tokio::time::Instant;
 
-use begin::Eras;
+use begin::Lifecycles;
 use exchange::Exchange;
 use wire::RequestHeaders;
 
@@ -32,12 +32,12 @@ const SESSIONS_MAX: u64 = 2_000;
 /// How long an unused session is kept: below the half hour after which common servers drop theirs.
 const SESSION_IDLE: Duration = Duration::from_secs(10 * 60);
 /// How long listing a server's tools may take, its first greeting included.
-pub(super) const LIST_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const LIST_DEADLINES: Deadlines = Deadlines::fixed(Duration::from_secs(10));
 /// Tools taken of one server: more help no model.
 const TOOLS_MAX: usize = 500;
 /// Pages of a tool list that are asked for.
 const PAGES_MAX: usize = 250;
-/// How long a server has to take the news that a session ended.
+/// How long a server may take to answer the end of a session.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a session belongs to; nobody else may use it.
@@ -67,20 +67,33 @@ pub(super) struct UpstreamTarget<'a> {
     pub authorization: Authorization<'a>,
     /// Whether an earlier session may serve.
     pub session: SessionUse,
-    /// For everything until the answer, as long as the server reports no progress.
-    pub deadline: Duration,
-    /// For everything until the answer, whatever it reports.
-    pub progress_deadline: Duration,
+    pub deadlines: Deadlines,
     /// Which trace the requests belong to.
     pub trace: Option<TraceContext>,
+}
+
+/// How long everything until the answer may take.
+#[derive(Clone, Copy)]
+pub(super) struct Deadlines {
+    /// Since the request, or the server's last report of progress.
+    pub without_progress: Duration,
+    /// Since the request.
+    pub total: Duration,
+}
+
+impl Deadlines {
+    /// One that no progress extends.
+    pub(super) const fn fixed(total: Duration) -> Self {
+        Self { without_progress: total, total }
+    }
 }
 
 /// Whether an earlier session may serve a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionUse {
-    /// The one that is kept, or one that is kept from now on.
+    /// A cached session, or a new one that is cached.
     Kept,
-    /// A new one that ends with the request, its protocol agreed anew: what a look at the server tells is true now.
+    /// A new session, ended with the request, with its protocol negotiated again: for an operator's test or refresh.
     New,
 }
 
@@ -108,7 +121,7 @@ pub(super) struct ToolList {
     pub tools: Vec<Tool>,
     /// Definitions that cannot be used.
     pub skipped: Vec<SkippedTool>,
-    /// What of the list was not taken, as a sentence, if it is too long.
+    /// Which part of the list was left out because it is too long, as a sentence.
     pub truncated: Option<String>,
 }
 
@@ -133,14 +146,14 @@ struct McpRequest<'a> {
     params: Map<String, Value>,
     /// That of the tool that is called.
     schema: Option<&'a Map<String, Value>>,
-    /// From when its deadlines count.
+    /// When its deadlines start.
     begun: Instant,
 }
 
 /// A session in use.
-struct Lease {
+struct OpenSession {
     session: Arc<Session>,
-    /// Whether it is from an earlier request, so that the server may have forgotten it.
+    /// Whether it was cached, so that the server may have forgotten it.
     was_kept: bool,
 }
 
@@ -150,31 +163,31 @@ pub(super) struct UpstreamClient {
     outbound: Outbound,
     clock: Clock,
     sessions: moka::sync::Cache<SessionKey, Arc<Session>>,
-    eras: Eras,
+    lifecycles: Lifecycles,
 }
 
 impl UpstreamClient {
     pub(super) fn new(outbound: Outbound, clock: Clock) -> Self {
         let sessions = moka::sync::Cache::builder().max_capacity(SESSIONS_MAX).time_to_idle(SESSION_IDLE).build();
-        Self { outbound, clock, sessions, eras: begin::eras() }
+        Self { outbound, clock, sessions, lifecycles: begin::lifecycles() }
     }
 
     /// Every tool the upstream has for this peer.
     pub(super) async fn tools(&self, target: &UpstreamTarget<'_>) -> Result<ToolList, UpstreamError> {
         let begun = Instant::now();
         let work = async {
-            let mut lease = self.open(target).await?;
-            let listed = self.tool_pages(target, &mut lease, begun).await;
-            self.close(target, lease, listed.as_ref().err()).await;
+            let mut opened = self.open(target).await?;
+            let listed = self.tool_pages(target, &mut opened, begun).await;
+            self.close(target, opened, listed.as_ref().err()).await;
             listed
         };
-        within(target.deadline, Box::pin(work)).await
+        within(target.deadlines.total, Box::pin(work)).await
     }
 
     async fn tool_pages(
         &self,
         target: &UpstreamTarget<'_>,
-        lease: &mut Lease,
+        opened: &mut OpenSession,
         begun: Instant,
     ) -> Result<ToolList, UpstreamError> {
         let mut list =
@@ -183,10 +196,10 @@ impl UpstreamClient {
         let mut params = Map::new();
         loop {
             let request = McpRequest { method: "tools/list", params, schema: None, begun };
-            let page = self.ask(target, lease, request).await?;
-            list.protocol_version = lease.session.version.to_string();
+            let page = self.ask(target, opened, request).await?;
+            list.protocol_version = opened.session.version.to_string();
             for definition in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
-                match read_tool(definition, &lease.session) {
+                match read_tool(definition, &opened.session) {
                     Ok(_) if list.tools.len() == TOOLS_MAX => {
                         list.truncated = Some(format!("It offers more than {TOOLS_MAX} tools; the rest are left out."));
                         return Ok(list);
@@ -212,12 +225,12 @@ impl UpstreamClient {
         params.insert("arguments".to_owned(), Value::Object(call.arguments.clone()));
         let request = McpRequest { method: "tools/call", params, schema: Some(call.input_schema), begun };
         let work = async {
-            let mut lease = self.open(target).await?;
-            let result = self.ask(target, &mut lease, request).await;
-            self.close(target, lease, result.as_ref().err()).await;
+            let mut opened = self.open(target).await?;
+            let result = self.ask(target, &mut opened, request).await;
+            self.close(target, opened, result.as_ref().err()).await;
             result
         };
-        let result = within(target.progress_deadline, Box::pin(work)).await?;
+        let result = within(target.deadlines.total, Box::pin(work)).await?;
         match result.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => Ok(result),
             Some(_) => {
@@ -226,49 +239,49 @@ impl UpstreamClient {
         }
     }
 
-    /// A session for this peer: one that is kept, where that may serve, else a new one.
-    async fn open(&self, target: &UpstreamTarget<'_>) -> Result<Lease, UpstreamError> {
+    /// A session for this peer: the cached one, where that may serve, else a new one.
+    async fn open(&self, target: &UpstreamTarget<'_>) -> Result<OpenSession, UpstreamError> {
         match target.session {
             SessionUse::Kept => {
                 if let Some(session) = self.sessions.get(&target.key) {
-                    return Ok(Lease { session, was_kept: true });
+                    return Ok(OpenSession { session, was_kept: true });
                 }
             }
-            SessionUse::New => self.eras.invalidate(&begin::era_key(target)),
+            SessionUse::New => self.lifecycles.invalidate(&begin::lifecycle_key(target)),
         }
-        Ok(Lease { session: Arc::new(Box::pin(self.begin(target)).await?), was_kept: false })
+        Ok(OpenSession { session: Arc::new(Box::pin(self.begin(target)).await?), was_kept: false })
     }
 
     /// One request. Where the server no longer knows a kept session, another is begun, once, and the request sent again.
     async fn ask(
         &self,
         target: &UpstreamTarget<'_>,
-        lease: &mut Lease,
+        opened: &mut OpenSession,
         request: McpRequest<'_>,
     ) -> Result<Value, UpstreamError> {
-        match self.request(target, &lease.session, request.clone()).await {
-            Err(failure) if lease.was_kept && failure.may_refuse_session() => {
+        match self.request(target, &opened.session, request.clone()).await {
+            Err(failure) if opened.was_kept && failure.may_refuse_session() => {
                 tracing::debug!(server = %target.key.server, error = %failure, "an upstream session is begun anew");
                 self.sessions.invalidate(&target.key);
-                if lease.session.is_stateless() {
-                    self.eras.invalidate(&begin::era_key(target));
+                if opened.session.is_stateless() {
+                    self.lifecycles.invalidate(&begin::lifecycle_key(target));
                 }
-                *lease = Lease { session: Arc::new(Box::pin(self.begin(target)).await?), was_kept: false };
-                self.request(target, &lease.session, request).await
+                *opened = OpenSession { session: Arc::new(Box::pin(self.begin(target)).await?), was_kept: false };
+                self.request(target, &opened.session, request).await
             }
             other => other,
         }
     }
 
-    /// Keeps the session for later requests, unless it is spoiled, or was for this one alone.
-    async fn close(&self, target: &UpstreamTarget<'_>, lease: Lease, failure: Option<&UpstreamError>) {
+    /// Caches the session for later requests, unless it can no longer be used or was for this one alone.
+    async fn close(&self, target: &UpstreamTarget<'_>, opened: OpenSession, failure: Option<&UpstreamError>) {
         if target.session == SessionUse::New {
-            return self.end(target, &lease.session).await;
+            return self.end(target, &opened.session).await;
         }
         if failure.is_some_and(|failure| failure.ends_session() || failure.may_refuse_session()) {
             self.sessions.invalidate(&target.key);
-        } else if !lease.was_kept {
-            self.sessions.insert(target.key.clone(), lease.session);
+        } else if !opened.was_kept {
+            self.sessions.insert(target.key.clone(), opened.session);
         }
     }
 
@@ -304,7 +317,7 @@ impl UpstreamClient {
                 meta = context;
             }
         }
-        if target.progress_deadline > target.deadline {
+        if target.deadlines.total > target.deadlines.without_progress {
             meta.insert("progressToken".to_owned(), json!(id));
         }
         if !meta.is_empty() {
@@ -316,7 +329,7 @@ impl UpstreamClient {
     }
 }
 
-/// A definition as it came; text where a flag belongs is read as what it says.
+/// Reads one definition of a tool.
 fn read_tool(definition: &Value, session: &Session) -> Result<Tool, SkippedTool> {
     let name = definition.get("name").and_then(Value::as_str).unwrap_or("(no name)");
     let skipped = |reason: String| SkippedTool { name: super::rules::plain(name), reason };

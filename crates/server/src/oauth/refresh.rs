@@ -196,7 +196,7 @@ impl Oauth {
         let still_ours = current.is_some_and(|current| current.credential_id == row.credential_id)
             && sealed.is_some_and(|sealed| sealed.version == version);
         if still_ours {
-            self.needs_owner(&mut tx, row, reason, &Actor::server()).await?;
+            self.require_reauth(&mut tx, row, reason, &Actor::server()).await?;
             tx.commit().await?;
         }
         Ok(())

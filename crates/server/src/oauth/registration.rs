@@ -19,7 +19,7 @@ use crate::credentials::Owner;
 
 /// The kind of route that leads from a callback key to its registration.
 pub(super) const CALLBACK_LOOKUP: &str = "callback";
-/// Why a grant needs its owner whose registration its issuer does not know any more.
+/// The reason of grants whose client registration the issuer no longer knows.
 pub(super) const CLIENT_FORGOTTEN: &str = "client_forgotten";
 /// The scope of OpenID Connect for a refresh token.
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -206,14 +206,14 @@ impl Oauth {
         })
     }
 
-    /// Whether the issuer forgot our registration for this target, so that nobody can connect before there is another.
+    /// Whether the issuer no longer knows our registration for this target: nobody can connect before it is renewed.
     pub async fn is_client_forgotten(&self, tx: &mut Tx, target: GrantTarget) -> Result<bool, Error> {
         let current = store::client_current(tx, target).await?;
         Ok(current.is_some_and(|client| client.is_dynamic() && client.refused_at.is_some()))
     }
 
-    /// The issuer does not know a registration of ours any more: all its grants need their owners, and whoever connects
-    /// next, or approves again, makes another registration first (L90).
+    /// The issuer no longer knows a registration of ours: the owners of its grants have to connect again, and the next
+    /// connect or approval registers anew first (L90).
     pub(super) async fn client_forgotten(&self, tenant: TenantId, client: &ClientRow, code: &str) -> Result<(), Error> {
         tracing::warn!(client = %client.client(), %code, "an authorization server does not know our registration");
         let now = self.clock.now();
@@ -225,7 +225,7 @@ impl Oauth {
         }
         let rows = store::connections_of_client(&mut tx, client.client()).await?;
         for row in rows.iter().filter(|row| row.ended_at.is_none() && row.dead().is_none()) {
-            self.needs_owner(&mut tx, row, CLIENT_FORGOTTEN, &by).await?;
+            self.require_reauth(&mut tx, row, CLIENT_FORGOTTEN, &by).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -345,8 +345,7 @@ fn resource(client: &ClientSettings) -> Option<String> {
     (!client.without_resource).then(|| client.discovered.resource.clone())
 }
 
-/// How a client with or without a secret proves itself: the first that the server lists of what we can do; a server that
-/// lists nothing means Basic (RFC 8414 section 2).
+/// How a client authenticates: the first supported method in the server's list; no list means Basic (RFC 8414 section 2).
 fn auth_method(offered: &[String], has_secret: bool) -> String {
     if !has_secret {
         return "none".to_owned();

@@ -384,13 +384,13 @@ impl Oauth {
         by: &Actor,
     ) -> Result<(), Error> {
         for row in store::connections_at(tx, target).await? {
-            self.needs_owner(tx, &row, reason, by).await?;
+            self.require_reauth(tx, &row, reason, by).await?;
         }
         Ok(())
     }
 
-    /// From here on only its owner can mend this grant.
-    pub(super) async fn needs_owner(
+    /// Marks a grant so that its owner has to connect again, records it and tells those who watch.
+    pub(super) async fn require_reauth(
         &self,
         tx: &mut Tx,
         row: &ConnectionRow,

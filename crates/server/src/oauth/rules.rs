@@ -22,9 +22,9 @@ pub(super) const LEASE_LEFT_MIN: Duration = Duration::from_secs(25);
 pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
 /// A resource's 401 forces at most one refresh in this time.
 pub(super) const FORCED_REFRESH_EVERY: Duration = Duration::from_secs(60);
-/// A token is taken to live at least this long after it was given, and is not refreshed again before: no loop ends by
-/// what a server says of its tokens (L100).
-pub(super) const REFRESH_EVERY_MIN: Duration = Duration::from_secs(30);
+/// The shortest time between two refreshes of a grant; a new token is used for this long whatever its lifetime, so that no
+/// lifetime causes a refresh loop (L100).
+pub(super) const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(30);
 /// Pause after a refresh that failed for now, where the server names none.
 pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest pause taken from `Retry-After`: after a minute it is worth asking again.
@@ -263,8 +263,8 @@ pub(super) struct Facts<'a> {
     pub dead: Option<&'a str>,
     pub version: i64,
     pub expires_at: Option<Timestamp>,
-    /// When the token was given.
-    pub given_at: Timestamp,
+    /// When the token was obtained.
+    pub obtained_at: Timestamp,
     pub has_refresh_token: bool,
     /// A refresh runs, or the pause after one.
     pub blocked_until: Option<Timestamp>,
@@ -302,7 +302,7 @@ pub(super) fn next_step(facts: &Facts<'_>, freshness: TokenFreshness, now: Times
     }
     let refused = matches!(freshness, TokenFreshness::NewerThan(version) if version == facts.version);
     let alive = facts.expires_at.is_none_or(|end| end > now);
-    let is_new = alive && facts.given_at <= now && now.since(facts.given_at) < REFRESH_EVERY_MIN;
+    let is_new = alive && facts.obtained_at <= now && now.since(facts.obtained_at) < REFRESH_INTERVAL_MIN;
     let due = !is_new && facts.expires_at.is_some_and(|end| end <= now.plus(REFRESH_AHEAD));
     if !due && !refused {
         return Step::Use;

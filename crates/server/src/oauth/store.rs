@@ -108,7 +108,7 @@ impl ConnectionRow {
             dead: self.dead(),
             version,
             expires_at: self.expires_at(),
-            given_at: Timestamp::from_micros(self.connected_at.max(self.refreshed_at.unwrap_or_default())),
+            obtained_at: Timestamp::from_micros(self.connected_at.max(self.refreshed_at.unwrap_or_default())),
             has_refresh_token: self.has_refresh_token,
             blocked_until: self.refresh_lease_until.map(Timestamp::from_micros),
             running: self.refresh_lease.is_some(),

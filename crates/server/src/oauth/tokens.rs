@@ -15,7 +15,9 @@ use thinkwork_primitives::{Secret, Timestamp};
 use zeroize::Zeroizing;
 
 use super::Error;
-use super::rules::{self, PAUSE_DEFAULT, REFRESH_EVERY_MIN, REQUEST_DEADLINE, TokenErrorResponse, TokenRequestError};
+use super::rules::{
+    self, PAUSE_DEFAULT, REFRESH_INTERVAL_MIN, REQUEST_DEADLINE, TokenErrorResponse, TokenRequestError,
+};
 
 /// Largest token answer: a grant of that size could not be sealed.
 const ANSWER_BYTES_MAX: usize = 65_536;
@@ -91,7 +93,7 @@ fn damaged() -> Error {
     Error::Refused("The stored connection cannot be read. Reconnect the account.".to_owned())
 }
 
-/// Whether a client that proves itself with Basic also names itself in the form.
+/// Whether the form carries the client's id beside Basic authentication.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ClientIdInForm {
     /// As RFC 6749 section 2.3 has it.
@@ -133,8 +135,8 @@ fn prove<'a>(
     }
 }
 
-/// POSTs a form with the client's proof to a pinned endpoint. Where Basic alone is no proof to the server, it is sent once
-/// more with the client's id in the form: the first request was refused before anything was done.
+/// POSTs a form with the client's proof to a pinned endpoint. Where the server rejects Basic alone, the request is sent once
+/// more with the client's id in the form; a rejected client means that nothing was done.
 pub(super) async fn post(
     outbound: &Outbound,
     endpoint: &str,
@@ -143,14 +145,14 @@ pub(super) async fn post(
 ) -> Result<Response, TokenRequestError> {
     let response = post_once(outbound, endpoint, proof, fields.clone(), ClientIdInForm::No).await?;
     let is_basic = proof.method == "client_secret_basic" && proof.secret.is_some();
-    if is_basic && matches!(response.status, 400 | 401) && lacks_client(&response.body) {
+    if is_basic && matches!(response.status, 400 | 401) && is_client_error(&response.body) {
         return post_once(outbound, endpoint, proof, fields, ClientIdInForm::Yes).await;
     }
     Ok(response)
 }
 
-/// Whether an error is about who asks.
-fn lacks_client(body: &[u8]) -> bool {
+/// Whether an error response may be about the client's authentication.
+fn is_client_error(body: &[u8]) -> bool {
     let parameters = parameters(body);
     let code = parameters.as_ref().and_then(|answer| answer.get("error")).and_then(Value::as_str);
     matches!(code, Some("invalid_client" | "invalid_request" | "unauthorized_client"))
@@ -238,7 +240,7 @@ pub(super) fn read(host: &str, response: &Response, asked_at: Timestamp) -> Resu
     if !bearer {
         return Err(TokenRequestError::GrantRefused("token_type_not_supported".to_owned()));
     }
-    let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.clamp(REFRESH_EVERY_MIN, LIFETIME_MAX)));
+    let expires_at = lifetime.map(|lifetime| asked_at.plus(lifetime.clamp(REFRESH_INTERVAL_MIN, LIFETIME_MAX)));
     Ok(TokenResponse { grant: TokenSet { access_token, refresh_token, expires_at }, scopes, account })
 }
 

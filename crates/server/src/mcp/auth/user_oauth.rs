@@ -41,10 +41,10 @@ pub struct UserOauth {
 
 /// The values of `prompt` (OpenID Connect Core section 3.1.2.1) that make sense for a person who connects.
 const PROMPTS: [&str; 3] = ["consent", "login", "select_account"];
-/// The methods that are spoken here (RFC 7591 section 2).
+/// The supported methods (RFC 7591 section 2).
 const TOKEN_AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
 
-/// Leaves out an empty text, and refuses one that is none of `words`.
+/// Drops an empty value; rejects one that is not in `words`.
 fn one_of(field: &'static str, value: &mut Option<String>, words: &[&str]) -> Result<(), Error> {
     *value = value.take().filter(|value| !value.is_empty());
     match value {
@@ -125,7 +125,7 @@ impl AuthMode for UserOauth {
                     label: "Client authentication",
                     help: "How the client authenticates at the token endpoint: none, client_secret_basic or \
                            client_secret_post. Leave it out to use what the server's metadata lists first.",
-                    unset: "As the server's metadata lists",
+                    unset: "",
                     is_reviewed: true,
                 },
                 Setting {

@@ -1,7 +1,7 @@
 //! Agreeing on a protocol: the newest revision first, and `initialize` where the server does not know it.
 //!
-//! What a server speaks is remembered per process, server and version of its registration, for a day; a look at the
-//! server, and any answer that contradicts it, ask again.
+//! The result is remembered per process, server and version of its registration, for a day. An operator's test or refresh,
+//! and any answer that contradicts it, negotiate again.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use super::wire::{self, RequestHeaders};
 use super::{Exchange, McpRequest, Session, UpstreamClient, UpstreamError, UpstreamTarget, client, within};
 
-/// Servers whose era is remembered at once.
-const ERAS_CACHED_MAX: u64 = 10_000;
-/// How long an era is remembered: after that a server that was brought up to date is noticed.
-const ERA_TTL: Duration = Duration::from_secs(24 * 3_600);
-/// How long a server may think about a request that it may not know.
+/// Servers whose lifecycle is remembered at once, beyond that the least used is forgotten.
+const LIFECYCLES_CACHED_MAX: u64 = 10_000;
+/// How long it is remembered, so that an upgraded server is noticed.
+const LIFECYCLE_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// How long a server may take to answer a request that it may not know.
 const DISCOVER_DEADLINE: Duration = Duration::from_secs(4);
 
-/// How a server wants to be spoken to.
+/// How a client begins at a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Era {
+pub(super) enum Lifecycle {
     /// `initialize` first: 2025-11-25 and older.
     Initialize,
     /// Each request by itself: 2026-07-28.
@@ -30,39 +30,41 @@ pub(super) enum Era {
 }
 
 /// What is remembered of each server.
-pub(super) type Eras = moka::sync::Cache<EraKey, Era>;
-type EraKey = (TenantId, McpServerId, i64);
+pub(super) type Lifecycles = moka::sync::Cache<LifecycleKey, Lifecycle>;
+type LifecycleKey = (TenantId, McpServerId, i64);
 
-pub(super) fn eras() -> Eras {
-    moka::sync::Cache::builder().max_capacity(ERAS_CACHED_MAX).time_to_live(ERA_TTL).build()
+pub(super) fn lifecycles() -> Lifecycles {
+    moka::sync::Cache::builder().max_capacity(LIFECYCLES_CACHED_MAX).time_to_live(LIFECYCLE_TTL).build()
 }
 
-pub(super) const fn era_key(target: &UpstreamTarget<'_>) -> EraKey {
+pub(super) const fn lifecycle_key(target: &UpstreamTarget<'_>) -> LifecycleKey {
     (target.key.tenant, target.key.server, target.key.server_version)
 }
 
 impl UpstreamClient {
     /// Begins a session, in the way that the server knows.
     pub(super) async fn begin(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
-        let key = era_key(target);
-        let session = match self.eras.get(&key) {
-            Some(Era::Stateless) => return Ok(Session::new(ProtocolVersion::NO_INITIALIZE, None)),
-            Some(Era::Initialize) => match self.initialize(target).await {
+        let key = lifecycle_key(target);
+        let session = match self.lifecycles.get(&key) {
+            Some(Lifecycle::Stateless) => return Ok(Session::new(ProtocolVersion::NO_INITIALIZE, None)),
+            Some(Lifecycle::Initialize) => match self.initialize(target).await {
                 Err(failure) if failure.may_begin_otherwise() => {
-                    self.eras.invalidate(&key);
-                    self.discover(target).await.map_err(|other| reported(failure, other))?
+                    self.lifecycles.invalidate(&key);
+                    self.discover(target).await.map_err(|other| more_informative(failure, other))?
                 }
                 other => other?,
             },
-            None => match within(DISCOVER_DEADLINE.min(target.deadline / 2), self.discover(target)).await {
+            None => match within(DISCOVER_DEADLINE.min(target.deadlines.without_progress / 2), self.discover(target))
+                .await
+            {
                 Err(failure) if failure.may_begin_otherwise() => {
-                    self.initialize(target).await.map_err(|other| reported(other, failure))?
+                    self.initialize(target).await.map_err(|other| more_informative(other, failure))?
                 }
                 other => other?,
             },
         };
-        let era = if session.is_stateless() { Era::Stateless } else { Era::Initialize };
-        self.eras.insert(key, era);
+        let lifecycle = if session.is_stateless() { Lifecycle::Stateless } else { Lifecycle::Initialize };
+        self.lifecycles.insert(key, lifecycle);
         Ok(session)
     }
 
@@ -73,7 +75,8 @@ impl UpstreamClient {
         let message = wire::request(0, "initialize", params.unwrap_or_default());
         let headers = RequestHeaders::default();
         let begun = Instant::now();
-        let response = wire::post(&self.outbound, target, &headers, &message, target.deadline).await?;
+        let response =
+            wire::post(&self.outbound, target, &headers, &message, target.deadlines.without_progress).await?;
         let id = response.header("mcp-session-id").map(str::to_owned);
         let greeted = Session::new(ProtocolVersion::LATEST_WITH_INITIALIZE, id.clone());
         let result = Exchange::new(self, target, &greeted, 0, begun).answer(response).await?;
@@ -86,7 +89,8 @@ impl UpstreamClient {
         if !session.is_stateless() {
             let message = wire::notification("notifications/initialized", json!({}));
             let headers = RequestHeaders::of(&session);
-            let response = wire::post(&self.outbound, target, &headers, &message, target.deadline).await?;
+            let response =
+                wire::post(&self.outbound, target, &headers, &message, target.deadlines.without_progress).await?;
             // Some servers refuse notifications and work all the same.
             if response.status == 401 {
                 return Err(wire::refusal(response, target).await);
@@ -110,9 +114,9 @@ impl UpstreamClient {
     }
 }
 
-/// Which of two failures tells more: that of `initialize`, unless the other named the versions or asked for
-/// authorization.
-fn reported(initialize: UpstreamError, discover: UpstreamError) -> UpstreamError {
+/// The failure to report where both ways failed: that of `initialize`, unless the other names the supported versions or
+/// asks for authorization.
+fn more_informative(initialize: UpstreamError, discover: UpstreamError) -> UpstreamError {
     match discover {
         UpstreamError::Version(_) | UpstreamError::Unauthorized { .. } | UpstreamError::InsufficientScope { .. } => {
             discover

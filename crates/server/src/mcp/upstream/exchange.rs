@@ -1,7 +1,7 @@
 //! One request and everything until its answer: JSON or a stream of events, scrubbed and matched to the request; a
 //! stream that ends early is resumed, and what the server asks meanwhile is answered at once.
 //!
-//! Invariant: no loop here ends by what the server says alone; each has a deadline and a number.
+//! Invariant: every loop here is bounded by a deadline and a count, whatever the server sends.
 
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ impl<'a> Exchange<'a> {
             session,
             id,
             scrubber: wire::scrubber(target),
-            deadline: begun + target.deadline,
-            deadline_max: begun + target.progress_deadline,
+            deadline: begun + target.deadlines.without_progress,
+            deadline_max: begun + target.deadlines.total,
             last_event_id: None,
             resume_after: RESUME_AFTER_DEFAULT,
             replies_left: SERVER_REQUESTS_MAX,
@@ -68,7 +68,7 @@ impl<'a> Exchange<'a> {
     /// Sends the request and reads its answer: the result, or why there is none.
     pub(super) async fn run(self, headers: &RequestHeaders<'_>, message: &Value) -> Result<Value, UpstreamError> {
         let sent = wire::post(&self.client.outbound, self.target, headers, message, self.time_left());
-        let response = self.in_time(sent).await?;
+        let response = self.before_deadline(sent).await?;
         self.answer(response).await
     }
 
@@ -79,7 +79,7 @@ impl<'a> Exchange<'a> {
         }
         match wire::media_type(&response).as_str() {
             "application/json" => {
-                let whole = self.in_time(async { Ok(response.collect().await?) }).await?;
+                let whole = self.before_deadline(async { Ok(response.collect().await?) }).await?;
                 let body = self.scrubber.scrub_body(whole.body).await;
                 let message: Value = serde_json::from_slice(&body).map_err(|_| not_mcp())?;
                 outcome(&message, self.id).unwrap_or_else(|| Err(not_mcp()))
@@ -102,14 +102,14 @@ impl<'a> Exchange<'a> {
             };
             let Some(last_event_id) = self.last_event_id.clone() else { return Err(ended) };
             let pause = self.resume_after;
-            self.in_time(async {
+            self.before_deadline(async {
                 self.client.clock.pause(pause).await;
                 Ok(())
             })
             .await?;
             let headers = RequestHeaders::of(self.session);
             let asked = wire::resume(&self.client.outbound, self.target, &headers, &last_event_id, self.time_left());
-            response = match self.in_time(asked).await {
+            response = match self.before_deadline(asked).await {
                 Ok(next) if next.is_success() && wire::media_type(&next) == "text/event-stream" => next,
                 Err(UpstreamError::Timeout) => return Err(UpstreamError::Timeout),
                 _ => return Err(ended),
@@ -128,18 +128,18 @@ impl<'a> Exchange<'a> {
             let next = tokio::time::timeout_at(self.deadline, events.next());
             let Some(event) = next.await.map_err(|_| UpstreamError::Timeout)? else { return Ok(None) };
             let event = event.map_err(broken)?;
-            self.note(&event);
+            self.record_position(&event);
             let data = self.scrubber.scrub_body(event.data.unwrap_or_default().into()).await;
             let message = serde_json::from_slice(&data).unwrap_or(Value::Null);
             if let Some(found) = outcome(&message, self.id) {
                 return Ok(Some(found));
             }
-            self.heed(&message).await?;
+            self.handle_server_message(&message).await?;
         }
     }
 
-    /// Where and when to go on if the stream ends here.
-    fn note(&mut self, event: &Sse) {
+    /// Records where and when to resume if the stream ends here.
+    fn record_position(&mut self, event: &Sse) {
         if let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) {
             self.last_event_id = Some(id.clone());
         }
@@ -148,12 +148,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// What is no answer: progress gives more time, and a request of the server gets its answer.
-    async fn heed(&mut self, message: &Value) -> Result<(), UpstreamError> {
+    /// Handles a message that is not the answer: progress extends the deadline, a request of the server is answered.
+    async fn handle_server_message(&mut self, message: &Value) -> Result<(), UpstreamError> {
         let Some(method) = message.get("method").and_then(Value::as_str) else { return Ok(()) };
         let Some(id) = message.get("id").filter(|id| !id.is_null()) else {
             if method == "notifications/progress" {
-                self.deadline = (Instant::now() + self.target.deadline).min(self.deadline_max);
+                self.deadline = (Instant::now() + self.target.deadlines.without_progress).min(self.deadline_max);
             }
             return Ok(());
         };
@@ -179,7 +179,10 @@ impl<'a> Exchange<'a> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
+    async fn before_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
         tokio::time::timeout_at(self.deadline, work).await.unwrap_or(Err(UpstreamError::Timeout))
     }
 }

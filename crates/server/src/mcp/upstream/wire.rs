@@ -102,8 +102,8 @@ async fn send(
     let mut request = request
         .purpose(Purpose::Mcp)
         .deadline(deadline)
-        .stream_idle(target.progress_deadline)
-        .stream_lifetime(target.progress_deadline);
+        .stream_idle(target.deadlines.total)
+        .stream_lifetime(target.deadlines.total);
     for (name, value) in [("mcp-protocol-version", headers.version), ("mcp-session-id", headers.session)] {
         if let Some(value) = value {
             request = request.header(name, value);
