@@ -30,6 +30,8 @@ pub enum Topic {
     Intake,
     /// A thread has new events; the id is the thread.
     Thread,
+    /// A turn was cancelled; the id is the turn.
+    Turn,
     /// Events of a webhook were applied; the id is the webhook.
     Webhook,
     /// A credential changed; the id is the credential.

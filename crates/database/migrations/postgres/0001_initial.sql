@@ -789,7 +789,7 @@ CREATE TABLE mcp_tool (
   name TEXT NOT NULL,
   description TEXT NOT NULL,
   input_schema TEXT NOT NULL,
-  annotations TEXT NOT NULL,
+  details TEXT NOT NULL,
   definition_hash TEXT NOT NULL,
   approved_hash TEXT,
   effect TEXT,

@@ -130,6 +130,9 @@ fn field(name: &str) -> Option<(&'static str, Value)> {
         "limit" => ("How many items the page has at most.", json!(50)),
         "marks" => ("What it holds: `private`, `untrusted`, both or none.", json!(["private"])),
         "mcp_server_id" => text("The MCP server.", id!("mcp_")),
+        "icons" => without("Its icons as in MCP: a list of `src`, `mimeType` and `sizes`."),
+        "meta" => without("MCP's `_meta`, as the server sent it."),
+        "output_schema" => without("The JSON Schema of its structured result; null if it has none."),
         "input_schema" => (
             "The JSON Schema of its arguments.",
             json!({ "type": "object", "properties": { "query": { "type": "string" } } }),

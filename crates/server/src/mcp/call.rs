@@ -77,6 +77,7 @@ impl Mcp {
         };
         let target = UpstreamTarget {
             trace: call.context.trace,
+            cancellation: call.context.cancellation.clone(),
             ..grant.target(call.context.tenant, server, SessionUse::Kept, deadlines)
         };
         let request = ToolCall {
@@ -169,6 +170,7 @@ impl Mcp {
         Ok(ToolResult {
             content,
             structured: result.get("structuredContent").cloned(),
+            meta: result.get("_meta").and_then(Value::as_object).cloned(),
             is_error: result.get("isError").and_then(Value::as_bool).unwrap_or(false),
             used: grant.used(),
         })

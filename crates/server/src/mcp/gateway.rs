@@ -5,6 +5,10 @@
 //! afresh, so any process serves it; tools come from the one assembly; a foreign client's context is unknown, so it
 //! counts as carrying both marks; nothing is approved here; a token with scope `read` gets tools that read alone.
 
+mod cancellation;
+mod shapes;
+
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -15,22 +19,24 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode, ErrorData, Implementation,
-    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as McpTool,
+    CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode, ErrorData, Implementation,
+    ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool as McpTool,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use thinkwork_primitives::{
     AuthMethod, Chain, CredentialSubject, Marks, Principal, Scope, SpaceId, TraceContext, limits,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::Mcp;
 use crate::edge::{ApiError, McpCaller, Path, Public, RequestId};
-use crate::tools::{CallOrigin, Error as ToolsError, LeftOut, LeftOutReason, Receipt, ToolContext, ToolResult, Tools};
+use crate::tools::{CallOrigin, Error as ToolsError, Receipt, ToolContext, Tools};
+use cancellation::{RunningCalls, SESSION_HEADER, SessionKey, SessionMessage};
 
 /// Where a client learns how to be authorised (RFC 9728 section 3.1); the path of the resource follows.
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
@@ -38,24 +44,20 @@ const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 /// What is in the context of a client that we do not see: anything.
 const MARKS_UNKNOWN: Marks = Marks { private: true, untrusted: true, private_to: None };
 
-/// What a call of a tool that does more answers to a token with scope `read`.
-const READS_ONLY: &str = "Nothing was sent: this tool does more than read, and your token has the scope read. Make a \
-     token with the scope write for it.";
-
 /// What a client tells its model about these tools.
 const INSTRUCTIONS: &str = "Tools of this company. Tools that send something outside need a person's approval. If no tools \
      are listed, no server is available here: use the address of a Space (/mcp/spaces/{space_id}, shown on the Space's \
      page), or ask an operator to make a server available outside of Spaces.";
 
-/// The upstream name of the hint that stands for a server which its user has not connected.
-const CONNECT_HINT: &str = "connect";
-
 /// How the SDK's text begins where a body cannot be read as a message.
 const SDK_UNREADABLE: &str = "fail to deserialize";
 /// Longest text of the SDK that is passed on.
 const SDK_TEXT_BYTES_MAX: usize = 4_096;
+/// The protocol versions that are offered. 2025-03-26 is left out for its batches.
+const VERSIONS: [ProtocolVersion; 3] =
+    [ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
 /// Added where the SDK refuses a header.
-const VERSIONS: &str = "MCP-Protocol-Version is one of 2025-06-18, 2025-11-25 and 2026-07-28.";
+const VERSIONS_TEXT: &str = "MCP-Protocol-Version is one of 2025-06-18, 2025-11-25 and 2026-07-28.";
 
 type Service = StreamableHttpService<Handler, NeverSessionManager>;
 
@@ -63,13 +65,16 @@ type Service = StreamableHttpService<Handler, NeverSessionManager>;
 struct Gateway {
     mcp: Mcp,
     service: Service,
+    running: RunningCalls,
     /// Where this deployment is, without a slash at the end.
     base: String,
 }
 
 pub fn routes(mcp: &Mcp, tools: &Tools) -> Router {
     let base = mcp.public_url.as_str().trim_end_matches('/').to_owned();
-    let gateway = Gateway { mcp: mcp.clone(), service: service(tools, &mcp.public_url, &base), base };
+    let running = RunningCalls::default();
+    let service = service(tools, &mcp.public_url, &base, &running);
+    let gateway = Gateway { mcp: mcp.clone(), service, running, base };
     Router::new()
         .route("/mcp", any(serve_outside))
         .route("/mcp/spaces/{space_id}", any(serve))
@@ -107,9 +112,8 @@ impl Gateway {
     }
 }
 
-fn service(tools: &Tools, public_url: &Url, base: &str) -> Service {
-    let tools = tools.clone();
-    let base = base.to_owned();
+fn service(tools: &Tools, public_url: &Url, base: &str, running: &RunningCalls) -> Service {
+    let handler = Handler { tools: tools.clone(), base: base.to_owned(), running: running.clone() };
     // Host and Origin are checked for every route before this; here they are checked once more, as the SDK advises.
     let mut hosts: Vec<String> = public_url.host_str().map(str::to_owned).into_iter().collect();
     if matches!(public_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
@@ -122,8 +126,7 @@ fn service(tools: &Tools, public_url: &Url, base: &str) -> Service {
         .with_allowed_origins([public_url.origin().ascii_serialization()])
         .enforce_origin_validation()
         .with_max_request_body_bytes(limits::API_BODY_BYTES_MAX);
-    let factory = move || Ok(Handler { tools: tools.clone(), base: base.clone() });
-    StreamableHttpService::new(factory, Arc::new(NeverSessionManager::default()), config)
+    StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(NeverSessionManager::default()), config)
 }
 
 async fn serve(
@@ -161,8 +164,14 @@ async fn handle(
         Ok(tool_context) => tool_context,
         Err(error) => return refused(error, gateway, space),
     };
-    let entry =
-        Entry { tool_context, admitted: Arc::default(), span: Span::current(), request_id: RequestId::current() };
+    let session = SessionKey::of(principal.client(), request.headers());
+    let entry = Entry {
+        tool_context,
+        session: session.clone(),
+        admitted: Arc::default(),
+        span: Span::current(),
+        request_id: RequestId::current(),
+    };
     let (parts, body) = request.into_parts();
     let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
         Ok(body) => body,
@@ -177,7 +186,15 @@ async fn handle(
     {
         return refused(error, gateway, space);
     }
-    let answer = gateway.service.handle(request).await;
+    let message = SessionMessage::read(&body);
+    let mut answer = gateway.service.handle(request).await;
+    match (message, session) {
+        (SessionMessage::Initialize, _) if answer.status().is_success() => {
+            answer.headers_mut().extend(cancellation::session_id().map(|id| (SESSION_HEADER, id)));
+        }
+        (SessionMessage::Cancelled(request), Some(session)) => gateway.running.cancel(session, request),
+        _ => {}
+    }
     let seen = match entry.admitted.get() {
         Some(true) => Ok(()),
         Some(false) => Err(ApiError::not_found()),
@@ -206,7 +223,7 @@ async fn understood(answer: Response, body: &[u8]) -> Response {
     let (code, message) = if !text.starts_with(SDK_UNREADABLE) {
         match status {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => return ApiError::not_json_type().into_response(),
-            _ => (ErrorCode::INVALID_REQUEST, format!("{text}. {VERSIONS}")),
+            _ => (ErrorCode::INVALID_REQUEST, format!("{text}. {VERSIONS_TEXT}")),
         }
     } else if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
         (
@@ -224,6 +241,8 @@ async fn understood(answer: Response, body: &[u8]) -> Response {
 #[derive(Clone)]
 struct Entry {
     tool_context: ToolContext,
+    /// The session of the client, if it names one.
+    session: Option<SessionKey>,
     /// Whether the assembly let a person in, where it was asked: it decides, and spares a look of its own here.
     admitted: Arc<OnceLock<bool>>,
     /// The span of the request: the SDK answers in a task of its own.
@@ -288,40 +307,36 @@ fn tool_context(
         thread: None,
         turn: None,
         trace,
+        cancellation: CancellationToken::new(),
     })
 }
 
 /// One request's MCP server.
+#[derive(Clone)]
 struct Handler {
     tools: Tools,
+    running: RunningCalls,
     /// Where this deployment is, without a slash at the end.
     base: String,
 }
 
-impl Handler {
-    /// The answer to a call that a person has to approve: nothing was sent, and where that person can make it.
-    fn approval_required(&self, space: Option<SpaceId>, name: &str) -> CallToolResult {
-        let url = match space {
-            Some(space) => format!("{}/me/spaces/{space}", self.base),
-            None => format!("{}/me", self.base),
-        };
-        let message = format!(
-            "This call needs a person's approval, so nothing was sent. Open {url} , write a message that begins with \
-             /tool {} and its arguments: typed there by the person, it is the approval of that call.",
-            super::rules::plain(name)
-        );
-        let mut result = error_result(&message);
-        result.structured_content =
-            Some(json!({ "error": { "code": "approval_required", "message": message, "url": url } }));
-        result
-    }
-}
-
 impl ServerHandler for Handler {
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(&VERSIONS)
+    }
+
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("thinkwork", env!("CARGO_PKG_VERSION")))
             .with_instructions(INSTRUCTIONS)
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        Err(unreadable(&request.method, request.params.unwrap_or_default()))
     }
 
     async fn list_tools(
@@ -333,12 +348,8 @@ impl ServerHandler for Handler {
         let offered = self.tools.assemble(&entry.tool_context).instrument(entry.span.clone()).await;
         entry.note(&offered);
         let offered = offered.map_err(|error| entry.failed(&error))?;
-        let mut tools: Vec<McpTool> = offered
-            .tools
-            .into_iter()
-            .map(|tool| McpTool::new(tool.name, tool.description, tool.input_schema))
-            .collect();
-        tools.extend(offered.left_out.iter().filter_map(hint));
+        let mut tools: Vec<McpTool> = offered.tools.iter().map(shapes::tool).collect();
+        tools.extend(offered.left_out.iter().filter_map(shapes::connect_tool));
         Ok(ListToolsResult::with_all_items(tools))
     }
 
@@ -349,8 +360,11 @@ impl ServerHandler for Handler {
     ) -> Result<CallToolResponse, ErrorData> {
         let entry = entry_of(&context)?;
         let arguments = request.arguments.unwrap_or_default();
+        // The SDK cancels this when the client closes the request.
+        let tool_context = ToolContext { cancellation: context.ct.clone(), ..entry.tool_context.clone() };
+        let _running = entry.session.clone().map(|session| self.running.insert(session, context.id, context.ct));
         let call = self.tools.call(
-            &entry.tool_context,
+            &tool_context,
             &request.name,
             arguments,
             MARKS_UNKNOWN,
@@ -360,21 +374,38 @@ impl ServerHandler for Handler {
         let called = call.instrument(entry.span.clone()).await;
         entry.note(&called);
         match called {
-            Ok(outcome) => Ok(result(outcome).into()),
+            Ok(outcome) => Ok(shapes::result(outcome).into()),
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
-            Err(ToolsError::LeftOut(left_out)) => Ok(left_out_result(&left_out, &request.name).into()),
+            Err(ToolsError::LeftOut(left_out)) => Ok(shapes::left_out(&left_out, &request.name).into()),
             Err(ToolsError::ApprovalRequired) => {
-                Ok(self.approval_required(entry.tool_context.space, &request.name).into())
+                Ok(shapes::approval_required(&self.base, tool_context.space, &request.name).into())
             }
-            Err(ToolsError::ReadsOnly) => Ok(error_result(READS_ONLY).into()),
-            Err(ToolsError::Arguments(problem)) => {
-                Ok(error_result(&format!("The arguments are not valid: {problem}")).into())
-            }
+            Err(ToolsError::ReadsOnly) => Ok(shapes::reads_only().into()),
+            Err(ToolsError::Arguments(problem)) => Ok(shapes::bad_arguments(&problem).into()),
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
-                let unknown = if unknown_outcome { " It is not known whether the action was completed." } else { "" };
-                Ok(error_result(&format!("{message}.{unknown}")).into())
+                Ok(shapes::upstream_failed(&message, unknown_outcome).into())
             }
             Err(error @ (ToolsError::Database(_) | ToolsError::Other(_))) => Err(entry.failed(&error)),
+        }
+    }
+}
+
+/// What the SDK could not read as one of its own requests: bad parameters of a known method, or a method that is not here.
+fn unreadable(method: &str, params: Value) -> ErrorData {
+    let problem = match method {
+        "tools/call" => serde_json::from_value::<CallToolRequestParams>(params).err(),
+        "tools/list" => serde_json::from_value::<Option<PaginatedRequestParams>>(params).err(),
+        _ => None,
+    };
+    match problem {
+        Some(problem) => {
+            let problem = super::rules::plain(&problem.to_string());
+            ErrorData::invalid_params(format!("The parameters of {method} are not valid: {problem}."), None)
+        }
+        None => {
+            let method = super::rules::plain(method);
+            let message = format!("There is no method {method} here. There are tools/list and tools/call.");
+            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
         }
     }
 }
@@ -388,59 +419,4 @@ fn entry_of(context: &RequestContext<RoleServer>) -> Result<Entry, ErrorData> {
 
 fn unknown(name: &str) -> ErrorData {
     ErrorData::invalid_params(format!("Unknown tool: {}", super::rules::plain(name)), None)
-}
-
-fn hint_name(left_out: &LeftOut) -> Option<String> {
-    left_out.connect_url.as_ref()?;
-    let mends = matches!(left_out.reason, LeftOutReason::NeedsConnection | LeftOutReason::Expired);
-    mends.then(|| format!("{}__{CONNECT_HINT}", left_out.server))
-}
-
-/// The one tool of a server that its user has not connected: it says where to.
-fn hint(left_out: &LeftOut) -> Option<McpTool> {
-    let description =
-        format!("{} is not connected for you. Call this for the link where you connect it.", left_out.server);
-    let schema = Map::from_iter([
-        ("type".to_owned(), json!("object")),
-        ("properties".to_owned(), json!({})),
-        ("additionalProperties".to_owned(), json!(false)),
-    ]);
-    Some(McpTool::new(hint_name(left_out)?, description, schema))
-}
-
-/// A call of a server that is left out: the hint answers with its link, any other name says why there is no tool.
-fn left_out_result(left_out: &LeftOut, name: &str) -> CallToolResult {
-    let server = &left_out.server;
-    match (&left_out.connect_url, hint_name(left_out)) {
-        (Some(url), Some(hint)) if hint == name => {
-            let text = format!("Open {url} in a browser, sign in and connect {server}. Then try again.");
-            CallToolResult::success(vec![ContentBlock::text(text)])
-        }
-        (Some(url), _) => {
-            error_result(&format!("{server} is not available: {}. Connect it at {url}", left_out.reason.plain()))
-        }
-        (None, _) => {
-            let next = if left_out.reason.is_passing() { " Try again in a minute." } else { "" };
-            error_result(&format!("{server} is not available: {}.{next}", left_out.reason.plain()))
-        }
-    }
-}
-
-fn error_result(text: &str) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(text)])
-}
-
-/// What the tool answered; a block that is no known content is shown as its JSON.
-fn result(outcome: ToolResult) -> CallToolResult {
-    let blocks = outcome.content.into_iter().map(|block| {
-        let text = block.to_string();
-        serde_json::from_value(block).unwrap_or_else(|_| ContentBlock::text(text))
-    });
-    let mut result = if outcome.is_error {
-        CallToolResult::error(blocks.collect())
-    } else {
-        CallToolResult::success(blocks.collect())
-    };
-    result.structured_content = outcome.structured;
-    result
 }

@@ -4,6 +4,7 @@
 //! fallback to another person or to the tenant; every opening is recorded and committed before it is used.
 
 use thinkwork_primitives::{CredentialSubject, McpServerId, Surface, TenantId, UserId};
+use tokio_util::sync::CancellationToken;
 
 use super::upstream::{Authorization, Deadlines, SessionKey, SessionUse, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError};
@@ -40,7 +41,15 @@ impl Grant {
             }
         };
         let key = SessionKey { tenant, server: server.id, server_version: server.version, user, credential };
-        UpstreamTarget { key, url: &server.url, authorization, session, deadlines, trace: None }
+        UpstreamTarget {
+            key,
+            url: &server.url,
+            authorization,
+            session,
+            deadlines,
+            trace: None,
+            cancellation: CancellationToken::new(),
+        }
     }
 
     pub(super) fn used(&self) -> UsedCredential {

@@ -52,7 +52,10 @@ impl StoredTools {
         let usable = usable(tools);
         let size = |tool: &Arc<ApprovedTool>| {
             let schema = serde_json::to_string(&*tool.input_schema).map_or(0, |schema| schema.len());
-            schema.saturating_add(tool.description.len()).saturating_add(tool.upstream_name.len())
+            let details = serde_json::to_string(&*tool.details).map_or(0, |details| details.len());
+            [schema, details, tool.description.len(), tool.upstream_name.len()]
+                .into_iter()
+                .fold(0, usize::saturating_add)
         };
         let bytes = usable.iter().map(size).sum();
         Self { usable, is_empty, is_undiscovered, bytes }
@@ -206,6 +209,7 @@ fn usable(tools: Vec<ServerTool>) -> Vec<Arc<ApprovedTool>> {
             upstream_name: tool.name,
             description: tool.description,
             input_schema: tool.input_schema,
+            details: tool.details,
             effect: tool.effect.unwrap_or_default(),
             idempotent: tool.idempotent,
             definition_hash: tool.definition_hash,

@@ -34,7 +34,7 @@ use crate::edge::caller::BoxFuture;
 use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
 use crate::oauth::{ConnectionStatus, Deviation, Oauth, ProviderMetadata};
 use crate::spaces::{SpaceSource, Spaces};
-use crate::tools::facts::{ApprovedTool, SourceFacts};
+use crate::tools::facts::{ApprovedTool, SourceFacts, ToolDetails};
 use crate::tools::{Call, LeftOutReason, ToolContext, ToolResult, ToolSource};
 
 pub use auth::{Auth, NewAuth};
@@ -187,8 +187,8 @@ pub struct ServerTool {
     pub description: String,
     /// JSON Schema of its arguments.
     pub input_schema: Arc<serde_json::Map<String, serde_json::Value>>,
-    /// The server's own hints; never trusted.
-    pub annotations: serde_json::Value,
+    /// What else the server says of it; never trusted.
+    pub details: Arc<ToolDetails>,
     /// SHA-256 in hex over the whole definition.
     pub definition_hash: String,
     /// The definition that was approved.

@@ -7,6 +7,7 @@ use thinkwork_primitives::{Effect, Timestamp, crypto};
 
 use super::{Error, McpServer, ServerTool};
 use crate::edge::{InvalidField, validation};
+use crate::tools::facts::ToolDetails;
 
 /// A slug at most: leaves 38 characters of a full tool name for the tool.
 const SLUG_CHARS_MAX: usize = 24;
@@ -121,15 +122,21 @@ fn is_upstream_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= UPSTREAM_NAME_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
-/// A tool as an upstream described it just now; `None` where it is no usable definition.
+/// A tool as an upstream described it just now; `None` where it is no usable definition. Its hash covers everything that
+/// is kept, so that nothing is passed on which was not approved.
 pub(super) fn tool_from(definition: &rmcp::model::Tool, now: Timestamp) -> Option<ServerTool> {
+    let details = ToolDetails {
+        title: definition.title.clone(),
+        output_schema: definition.output_schema.clone(),
+        annotations: serde_json::to_value(&definition.annotations).unwrap_or_default(),
+        icons: definition.icons.as_ref().and_then(|icons| serde_json::to_value(icons).ok()),
+        meta: definition.meta.clone().map(|meta| meta.0),
+    };
     let whole = json!({
         "name": definition.name,
-        "title": definition.title,
         "description": definition.description,
         "input_schema": *definition.input_schema,
-        "output_schema": definition.output_schema.as_deref(),
-        "annotations": definition.annotations,
+        "details": details,
     });
     let text = canonical(&whole);
     if !is_upstream_name(&definition.name) || text.len() > TOOL_DEFINITION_BYTES_MAX {
@@ -140,7 +147,7 @@ pub(super) fn tool_from(definition: &rmcp::model::Tool, now: Timestamp) -> Optio
         // PostgreSQL takes no zero character.
         description: definition.description.as_deref().unwrap_or_default().replace('\0', "\u{FFFD}"),
         input_schema: Arc::clone(&definition.input_schema),
-        annotations: serde_json::to_value(&definition.annotations).unwrap_or_default(),
+        details: Arc::new(details),
         definition_hash: crypto::hex(&crypto::sha256(text.as_bytes())),
         approved_hash: None,
         effect: None,

@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{ClientCapabilities, Implementation, ProtocolVersion, RequestMetaObject, Tool};
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 use thinkwork_outbound::Outbound;
 use thinkwork_primitives::{Clock, CredentialId, McpServerId, Secret, TenantId, TraceContext, UserId};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use begin::Lifecycles;
 use exchange::Exchange;
@@ -39,6 +41,8 @@ const TOOLS_MAX: usize = 500;
 const PAGES_MAX: usize = 250;
 /// How long a server may take to answer the end of a session.
 const END_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a server may take to be told that a request is cancelled.
+pub(super) const CANCEL_DEADLINE: Duration = Duration::from_millis(500);
 
 /// What a session belongs to; nobody else may use it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +74,8 @@ pub(super) struct UpstreamTarget<'a> {
     pub deadlines: Deadlines,
     /// Which trace the requests belong to.
     pub trace: Option<TraceContext>,
+    /// Ends the work when its result is no longer wanted.
+    pub cancellation: CancellationToken,
 }
 
 /// How long everything until the answer may take.
@@ -230,13 +236,33 @@ impl UpstreamClient {
             self.close(target, opened, result.as_ref().err()).await;
             result
         };
-        let result = within(target.deadlines.total, Box::pin(work)).await?;
+        let result = self.unless_cancelled(target, Box::pin(work)).await?;
         match result.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => Ok(result),
             Some(_) => {
                 Err(UpstreamError::Protocol("it asks back for more input, which cannot be given here".to_owned()))
             }
         }
+    }
+
+    /// Work that ends at its deadline or when it is cancelled, after the server was told so.
+    async fn unless_cancelled<T>(
+        &self,
+        target: &UpstreamTarget<'_>,
+        work: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        let cancelled = async {
+            target.cancellation.cancelled().await;
+            self.clock.pause(CANCEL_DEADLINE).await;
+        };
+        let work = async {
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = cancelled => Err(UpstreamError::Cancelled),
+            }
+        };
+        within(target.deadlines.total.saturating_add(CANCEL_DEADLINE), work).await
     }
 
     /// A session for this peer: the cached one, where that may serve, else a new one.
@@ -325,20 +351,68 @@ impl UpstreamClient {
         }
         let message = wire::request(id, method, Value::Object(params));
         // On the heap: what is asked of it stands deep in the stack of others.
-        Box::pin(Exchange::new(self, target, session, id, begun).run(&headers, &message)).await
+        let exchange = Box::pin(Exchange::new(self, target, session, id, begun).run(&headers, &message));
+        let result = tokio::select! {
+            biased;
+            result = exchange => result,
+            () = target.cancellation.cancelled() => Err(UpstreamError::Cancelled),
+        };
+        if matches!(result, Err(UpstreamError::Cancelled | UpstreamError::Timeout)) {
+            self.cancel(target, session, id).await;
+        }
+        result
+    }
+
+    /// Tells the server that the answer to a request is no longer wanted; what it answers changes nothing. From 2026-07-28
+    /// on the closed request says so by itself.
+    async fn cancel(&self, target: &UpstreamTarget<'_>, session: &Session, request: u64) {
+        if session.is_stateless() {
+            return;
+        }
+        let params = json!({ "requestId": request, "reason": "The result is no longer needed." });
+        let message = wire::notification("notifications/cancelled", params);
+        let headers = RequestHeaders::of(session);
+        let told = wire::post(&self.outbound, target, &headers, &message, CANCEL_DEADLINE);
+        if let Err(error) = within(CANCEL_DEADLINE, told).await {
+            tracing::debug!(server = %target.key.server, %error, "an upstream was not told of a cancelled request");
+        }
     }
 }
 
-/// Reads one definition of a tool.
+/// What a tool can do without.
+const TOOL_OPTIONAL: [&str; 6] = ["title", "description", "outputSchema", "annotations", "icons", "_meta"];
+
+/// Reads one definition of a tool. An optional part that is malformed is left out: living servers write hints as text, and
+/// a hint decides nothing.
 fn read_tool(definition: &Value, session: &Session) -> Result<Tool, SkippedTool> {
     let name = definition.get("name").and_then(Value::as_str).unwrap_or("(no name)");
     let skipped = |reason: String| SkippedTool { name: super::rules::plain(name), reason };
-    let tool: Tool = serde_json::from_value(definition.clone())
-        .map_err(|error| skipped(format!("is malformed ({})", super::rules::plain(&error.to_string()))))?;
+    let tool = Tool::deserialize(definition).or_else(|_| Tool::deserialize(without_malformed(definition)));
+    let tool = tool.map_err(|error| skipped(format!("is malformed ({})", super::rules::plain(&error.to_string()))))?;
     match param_headers::problem(&tool.input_schema).filter(|_| session.is_stateless()) {
         Some(problem) => Err(skipped(format!("has invalid annotations: {problem}"))),
         None => Ok(tool),
     }
+}
+
+/// A definition without the optional parts that cannot be read.
+fn without_malformed(definition: &Value) -> Value {
+    let Some(definition) = definition.as_object() else { return Value::Null };
+    let is_required = |key: &str| !TOOL_OPTIONAL.contains(&key);
+    let required: Map<String, Value> = definition
+        .iter()
+        .filter(|(key, _)| is_required(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let mut readable = required.clone();
+    for (key, value) in definition.iter().filter(|(key, _)| !is_required(key)) {
+        let mut alone = required.clone();
+        alone.insert(key.clone(), value.clone());
+        if Tool::deserialize(Value::Object(alone)).is_ok() {
+            readable.insert(key.clone(), value.clone());
+        }
+    }
+    Value::Object(readable)
 }
 
 fn client() -> Implementation {

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use thinkwork_database::Tx;
+use thinkwork_database::{Topic, Tx};
 use thinkwork_primitives::{ActingClient, Actor, DomainEvent, Marks, MessageId, Principal, StepId, ThreadId, TurnId};
 
 use super::batch::ThreadBatch;
@@ -158,6 +158,7 @@ impl Threads {
         store::events_insert(tx, found.thread, &[ThreadEventKind::Turn(id)], now).await?;
         let event = Event::by(by.actor(), "turn.cancelled").on("turn", id).within(Some(found.thread), Some(id));
         audit::record(tx, now, event)?;
+        tx.wake(Topic::Turn, id.uuid());
         let requester = found.requester.clone();
         tx.publish(DomainEvent::TurnCancelled { thread: found.thread, turn: id, requester }, now);
         found.status = TurnStatus::Cancelled;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thinkwork_primitives::{ConnectionId, Effect, Requester, Timestamp, ToolSourceId};
 
@@ -61,6 +62,21 @@ pub enum KnownTools {
     Failed(LeftOutReason),
 }
 
+/// What a source says of its tool beside what a model needs. It is shown and passed on, and decides nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ToolDetails {
+    /// A name for people.
+    pub title: Option<String>,
+    /// JSON Schema of the structured result.
+    pub output_schema: Option<Arc<Map<String, Value>>>,
+    /// Hints about what it does, as in MCP; null where there are none.
+    pub annotations: Value,
+    /// Pictures for it, as in MCP.
+    pub icons: Option<Value>,
+    /// `_meta` as in MCP.
+    pub meta: Option<Map<String, Value>>,
+}
+
 #[derive(Clone, Debug)]
 pub struct ApprovedTool {
     /// The upstream's own name.
@@ -69,6 +85,7 @@ pub struct ApprovedTool {
     pub description: String,
     /// JSON Schema of the arguments.
     pub input_schema: Arc<Map<String, Value>>,
+    pub details: Arc<ToolDetails>,
     /// What it does to the world, as the operator recorded it; `Send` where unset.
     pub effect: Effect,
     /// Whether a second call with the same arguments changes nothing more, as the operator recorded it.

@@ -190,6 +190,7 @@ impl Tools {
             thread: None,
             turn: None,
             trace: None,
+            cancellation: tokio_util::sync::CancellationToken::new(),
         })
     }
 }

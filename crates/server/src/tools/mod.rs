@@ -22,12 +22,13 @@ use thinkwork_primitives::{
     ActingClient, Actor, CredentialId, CredentialSubject, Effect, Marks, Requester, SpaceId, StepId, TenantId,
     ThreadId, ToolSourceId, TraceContext, TurnId,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::edge::caller::BoxFuture;
 use crate::spaces::{Approval, SpaceSource, Spaces};
 use assembly::Undiscovered;
-use facts::{ApprovedTool, SourceFacts};
+use facts::{ApprovedTool, SourceFacts, ToolDetails};
 
 pub use left_out::{LeftOut, LeftOutReason};
 pub use provenance::{GrantAct, GrantedBy, Narrowing, OfferedSource, OfferedTool, Provenance};
@@ -49,6 +50,8 @@ pub struct ToolContext {
     pub turn: Option<TurnId>,
     /// Which trace the calls belong to.
     pub trace: Option<TraceContext>,
+    /// Ends its calls when their results are no longer wanted: the turn was cancelled, or the client is gone.
+    pub cancellation: CancellationToken,
 }
 
 impl ToolContext {
@@ -84,6 +87,8 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema of the arguments, as approved.
     pub input_schema: Arc<Map<String, Value>>,
+    /// What the upstream says of it besides, as approved.
+    pub details: Arc<ToolDetails>,
     /// What it does to the world, as the operator recorded it; `Send` where unset.
     pub effect: Effect,
     /// Whether a second call with the same arguments changes nothing more, as the operator recorded it.
@@ -132,6 +137,8 @@ pub struct ToolResult {
     pub content: Vec<Value>,
     /// MCP structured content, scrubbed.
     pub structured: Option<Value>,
+    /// MCP `_meta`, scrubbed.
+    pub meta: Option<Map<String, Value>>,
     /// Whether the tool says that it failed.
     pub is_error: bool,
     /// Whose credential was opened.

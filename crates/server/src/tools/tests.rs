@@ -87,6 +87,7 @@ fn tools() -> impl Strategy<Value = Vec<Arc<ApprovedTool>>> {
                 upstream_name: name.to_owned(),
                 description: String::new(),
                 input_schema: Arc::default(),
+                details: Arc::default(),
                 effect,
                 idempotent: false,
                 definition_hash: format!("hash of {name}"),
@@ -183,6 +184,7 @@ fn context() -> impl Strategy<Value = ToolContext> {
             thread: None,
             turn: None,
             trace: None,
+            cancellation: tokio_util::sync::CancellationToken::new(),
         },
     )
 }

@@ -11,6 +11,7 @@ use thinkwork_primitives::{ActingClient, CredentialSubject, StepId, Surface};
 use tracing::Instrument as _;
 
 use super::agent::Model;
+use super::cancellation::Interruption;
 use super::execution::{Execution, TurnInput, TurnProgress};
 use super::rules::{AssistantMessage, Next, ToolCall, next};
 use super::tool_step::{ToolRequest, step_span};
@@ -106,7 +107,15 @@ impl Execution<'_> {
         };
         let key = key.as_ref().map(|key| &key.secret);
         let asked = model::complete(&self.turns.outbound, model, key, self.trace, request);
-        let end = match self.turns.unless_stopping(asked.instrument(step_span(step))).await? {
+        let asked = match self.unless_interrupted(asked.instrument(step_span(step))).await {
+            Ok(asked) => asked,
+            Err(Interruption::Cancelled) => {
+                self.step_end(step, model_cancelled(), progress.marks).await?;
+                return Ok(ControlFlow::Break(()));
+            }
+            Err(Interruption::Stopping) => return Err(Error::Stopping),
+        };
+        let end = match asked {
             Ok(answer) => model_answered(&answer),
             Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
                 return Err(Error::ModelUnavailable(failure.text));
@@ -191,6 +200,17 @@ fn model_answered(answer: &AssistantMessage) -> StepEnd {
         output: Some(json!(answer).to_string()),
         output_preview: Some(super::rules::preview(&about)),
         failure: None,
+    }
+}
+
+/// A call that a person's cancellation ended.
+fn model_cancelled() -> StepEnd {
+    let text = "The turn was cancelled before the model answered.".to_owned();
+    StepEnd {
+        status: StepStatus::Failed,
+        output_preview: Some(text.clone()),
+        output: Some(text),
+        failure: Some("cancelled".to_owned()),
     }
 }
 

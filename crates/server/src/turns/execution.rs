@@ -4,10 +4,11 @@
 
 use thinkwork_database::jobs::{self, Job};
 use thinkwork_primitives::{ActingClient, Effect, Marks, TenantId, Timestamp, TraceContext};
-
+use tokio_util::sync::CancellationToken;
 use tracing::{Span, field};
 
 use super::agent::Agent;
+use super::cancellation::Interruption;
 use super::rules::{self, turn_marks};
 use super::{Error, Turns, context, store};
 use crate::threads::{Message, MessageRole, NewReply, Step, StepEnd, StepKind, StepStatus, Turn, TurnEnd, TurnStatus};
@@ -95,7 +96,12 @@ impl<'a> Execution<'a> {
 
     /// Reads what the turn begins with and stores which tools it gets. Nothing where the turn ended here.
     async fn prepare(&self) -> Result<Option<TurnInput>, Error> {
-        let offered = match self.turns.unless_stopping(self.turns.tools.assemble(&self.context)).await? {
+        let assembled = match self.unless_interrupted(self.turns.tools.assemble(&self.context)).await {
+            Ok(assembled) => assembled,
+            Err(Interruption::Cancelled) => return Ok(None),
+            Err(Interruption::Stopping) => return Err(Error::Stopping),
+        };
+        let offered = match assembled {
             Ok(offered) => offered,
             Err(tools::Error::NotAdmitted) => {
                 let TurnEnd { status, failure, messages } = no_access();
@@ -199,6 +205,7 @@ pub(super) fn tool_context(tenant: TenantId, turn: &Turn, trace: Option<TraceCon
         thread: Some(turn.thread),
         turn: Some(turn.id),
         trace,
+        cancellation: CancellationToken::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod agent;
 mod begin;
+mod cancellation;
 mod command;
 mod context;
 mod conversation;
@@ -30,7 +31,6 @@ use tracing::Instrument as _;
 use crate::access::Access;
 use crate::credentials::Credentials;
 use crate::edge::InvalidField;
-use crate::edge::caller::BoxFuture;
 use crate::spaces::Spaces;
 use crate::threads::{Threads, Turn};
 use crate::tools::Tools;
@@ -119,21 +119,6 @@ impl Turns {
     /// Ends the calls that run now, and begins no other: what they leave is told in their threads or goes on elsewhere.
     pub fn stop(&self) {
         self.stopping.cancel();
-    }
-
-    /// A call to an upstream, dropped when this process stops. It lies on the heap: a call's state is large.
-    ///
-    /// # Errors
-    /// [`Error::Stopping`], also where it has not begun.
-    fn unless_stopping<'a, T>(&'a self, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, Result<T, Error>> {
-        let call = Box::pin(call);
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                () = self.stopping.cancelled() => Err(Error::Stopping),
-                outcome = call => Ok(outcome),
-            }
-        })
     }
 
     /// Does the job [`RunThread`](crate::threads::RunThread): runs the queued turns of one thread, one after another.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use thinkwork_primitives::{ActingClient, CredentialSubject, Effect, Marks, StepId};
 use tracing::Instrument as _;
 
+use super::cancellation::Interruption;
 use super::execution::{Execution, TurnProgress, interrupted, left_out_sentence};
 use super::{Error, context, rules};
 use crate::threads::{NewStep, Step, StepEnd, StepKind, StepStatus};
@@ -158,12 +159,13 @@ impl Execution<'_> {
         let receipt = Receipt::Step(step);
         let context = ToolContext { client: self.client(typed), ..self.context.clone() };
         let call = self.turns.tools.call(&context, &tool.name, arguments, marks, typed, receipt);
-        let result = match self.turns.unless_stopping(call.instrument(step_span(step))).await {
+        let is_repeatable = tool.effect == Effect::Read || tool.idempotent;
+        let result = match self.tool_outcome(call.instrument(step_span(step))).await {
             Ok(result) => result,
             // Whoever goes on makes it again.
-            Err(stopping) if tool.effect == Effect::Read || tool.idempotent => return Err(stopping),
-            Err(_) => {
-                let answer = stopped();
+            Err(Interruption::Stopping) if is_repeatable => return Err(Error::Stopping),
+            Err(interruption) => {
+                let answer = interrupted_call(tool, interruption);
                 self.step_end(step, end(&answer), marks).await?;
                 return Ok(answer);
             }
@@ -232,11 +234,19 @@ fn refused(error: tools::Error) -> Result<ToolAnswer, Error> {
     })
 }
 
-/// A call that was under way when this process was stopped.
-fn stopped() -> ToolAnswer {
-    let text = "The server was stopped while this call was under way. It is not known whether it was carried out, and it is \
-                not repeated.";
-    ToolAnswer { status: StepStatus::Unknown, failure: Some("interrupted"), text: text.to_owned() }
+/// A call that was under way when its turn was cancelled or this process was stopped.
+fn interrupted_call(tool: &Tool, interruption: Interruption) -> ToolAnswer {
+    let (subject, failure) = match interruption {
+        Interruption::Cancelled => ("The turn was cancelled", "cancelled"),
+        Interruption::Stopping => ("The server was stopped", "interrupted"),
+    };
+    if tool.effect == Effect::Read {
+        return ToolAnswer::failed(failure, format!("{subject} before this call was answered."));
+    }
+    let text = format!(
+        "{subject} while this call was under way. It is not known whether it was carried out, and it is not repeated."
+    );
+    ToolAnswer { status: StepStatus::Unknown, failure: Some(failure), text }
 }
 
 fn upstream_failed(tool: &Tool, message: String, unknown_outcome: bool) -> ToolAnswer {

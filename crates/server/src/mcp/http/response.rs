@@ -88,9 +88,21 @@ pub(super) struct ServerToolResponse {
     /// The JSON Schema of its arguments.
     #[schema(value_type = Object)]
     input_schema: Map<String, Value>,
+    /// Its name for people, as the server claims; not trusted.
+    #[schema(example = "Search notes")]
+    title: Option<String>,
+    /// The JSON Schema of its structured result, if it has one.
+    #[schema(value_type = Option<Object>)]
+    output_schema: Option<Map<String, Value>>,
     /// Its hints, as the server claims; not trusted.
     #[schema(value_type = Object)]
     annotations: Value,
+    /// Its icons, as the server claims: MCP's list of `src`, `mimeType` and `sizes`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    icons: Option<Value>,
+    /// MCP's `_meta`, as the server claims.
+    #[schema(value_type = Option<Object>)]
+    meta: Option<Map<String, Value>>,
     /// The hash of its present definition.
     definition_hash: String,
     /// What it does, as an operator decided: `read`, `write` or `send`; null counts as `send`.
@@ -116,10 +128,14 @@ impl From<&ServerTool> for ServerToolResponse {
             name: tool.name.clone(),
             description: tool.description.clone(),
             input_schema: (*tool.input_schema).clone(),
-            annotations: tool.annotations.clone(),
+            title: tool.details.title.clone(),
+            output_schema: tool.details.output_schema.as_deref().cloned(),
+            annotations: tool.details.annotations.clone(),
+            icons: tool.details.icons.clone(),
+            meta: tool.details.meta.clone(),
             definition_hash: tool.definition_hash.clone(),
             effect: tool.effect,
-            effect_suggested: rules::effect_suggested(&tool.annotations),
+            effect_suggested: rules::effect_suggested(&tool.details.annotations),
             idempotent: tool.idempotent,
             on_hold: tool.is_held(),
             gone: tool.gone_at.is_some(),

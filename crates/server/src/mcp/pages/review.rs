@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thinkwork_primitives::McpServerId;
 
 use super::Done;
@@ -13,6 +13,7 @@ use crate::edge::{
     DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
 };
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
+use crate::tools::facts::ToolDetails;
 
 /// Spaces offered in the choice: more than one operator sees at once.
 const SPACES_MAX: u64 = 200;
@@ -32,8 +33,12 @@ struct ToolRow {
     /// As the server spells it, for the form.
     name: String,
     shown_name: String,
+    title: String,
     description: String,
     schema: String,
+    /// The schema of its result; empty where it has none.
+    output_schema: String,
+    /// What else the server says of it; empty where it says nothing.
     claims: String,
     hash: String,
     status: &'static str,
@@ -187,19 +192,37 @@ fn pretty(value: &impl Serialize) -> String {
 }
 
 fn tool_row(tool: &ServerTool) -> ToolRow {
-    let effect = tool.effect.unwrap_or_else(|| rules::effect_suggested(&tool.annotations));
+    let effect = tool.effect.unwrap_or_else(|| rules::effect_suggested(&tool.details.annotations));
     ToolRow {
         name: tool.name.clone(),
         shown_name: visible(&tool.name),
+        title: visible(tool.details.title.as_deref().unwrap_or_default()),
         description: visible(&tool.description),
         schema: visible(&pretty(&*tool.input_schema)),
-        claims: if tool.annotations.is_null() { String::new() } else { visible(&pretty(&tool.annotations)) },
+        output_schema: tool
+            .details
+            .output_schema
+            .as_deref()
+            .map_or_else(String::new, |schema| visible(&pretty(schema))),
+        claims: claims(&tool.details),
         hash: tool.definition_hash.clone(),
         status: if tool.is_held() { "on_hold" } else { "approved" },
         effect: effect.as_str(),
         decided: tool.effect.is_some(),
         idempotent: tool.idempotent,
     }
+}
+
+/// The hints, icons and `_meta` that a server claims of its tool.
+fn claims(details: &ToolDetails) -> String {
+    let said = [
+        ("annotations", details.annotations.clone()),
+        ("icons", details.icons.clone().unwrap_or_default()),
+        ("_meta", details.meta.clone().map_or(Value::Null, Value::Object)),
+    ];
+    let said: Map<String, Value> =
+        said.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect();
+    if said.is_empty() { String::new() } else { visible(&pretty(&said)) }
 }
 
 fn test_row(test: TestResult) -> TestRow {

@@ -16,6 +16,9 @@ pub enum UpstreamError {
     /// The deadline passed.
     #[error("the server did not answer in time; try again later")]
     Timeout,
+    /// Whoever asked no longer wants the answer.
+    #[error("the call was cancelled before the server answered")]
+    Cancelled,
     /// 401.
     #[error("the server asks for authorization")]
     Unauthorized {
@@ -84,7 +87,7 @@ impl UpstreamError {
     /// Whether the server may have done what was asked although no answer says so.
     pub fn may_have_acted(&self) -> bool {
         match self {
-            Self::Timeout => true,
+            Self::Timeout | Self::Cancelled => true,
             Self::Outbound(error) => matches!(
                 error,
                 OutboundError::Timeout { .. } | OutboundError::Broken { .. } | OutboundError::TooLarge { .. }
@@ -103,15 +106,20 @@ impl UpstreamError {
             Self::Timeout | Self::Outbound(OutboundError::Timeout { .. }) => LeftOutReason::Timeout,
             Self::Unauthorized { .. } => LeftOutReason::NeedsConnection,
             Self::Version(_) | Self::Protocol(_) => LeftOutReason::NotSupported,
-            Self::Outbound(_) | Self::Status(_) | Self::Refused { .. } | Self::InsufficientScope { .. } => {
-                LeftOutReason::Unreachable
-            }
+            Self::Outbound(_)
+            | Self::Cancelled
+            | Self::Status(_)
+            | Self::Refused { .. }
+            | Self::InsufficientScope { .. } => LeftOutReason::Unreachable,
         }
     }
 
-    /// Whether the session is not to be used again. A refusal is an answer: the session is well.
+    /// Whether the session is not to be used again. A refusal is an answer, and a cancelled call is our own doing.
     pub(super) fn ends_session(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::Unauthorized { .. } | Self::InsufficientScope { .. })
+        !matches!(
+            self,
+            Self::Cancelled | Self::Refused { .. } | Self::Unauthorized { .. } | Self::InsufficientScope { .. }
+        )
     }
 
     /// Whether the server may refuse the session and not the request: servers say it with 400, 404 or 410, with several
@@ -136,7 +144,7 @@ impl UpstreamError {
         match self {
             Self::Refused { .. } | Self::Protocol(_) | Self::Version(_) | Self::Timeout => true,
             Self::Status(status) => !matches!(*status, 403 | 429),
-            Self::Outbound(_) | Self::Unauthorized { .. } | Self::InsufficientScope { .. } => false,
+            Self::Outbound(_) | Self::Cancelled | Self::Unauthorized { .. } | Self::InsufficientScope { .. } => false,
         }
     }
 }

@@ -11,6 +11,7 @@ pub(super) fn failure_sentence(failure: &str) -> String {
         "arguments" => "The arguments are not valid for this tool.",
         "command_malformed" => "The command could not be read.",
         "outcome_unknown" => "It is not known whether this action was completed. Check before you retry.",
+        "cancelled" => "It was cancelled.",
         "interrupted" => "It was interrupted.",
         "approval_required" => "This call needs a person's approval first.",
         "too_many_model_calls" => "The agent reached the limit of steps for one request and was stopped.",

@@ -144,6 +144,7 @@ fn tools_of(context: &ToolContext, admission: Admission<'_>, facts: SourceFacts)
         upstream_name: tool.upstream_name.clone(),
         description: tool.description.clone(),
         input_schema: Arc::clone(&tool.input_schema),
+        details: Arc::clone(&tool.details),
         effect: tool.effect,
         idempotent: tool.idempotent,
         definition_hash: tool.definition_hash.clone(),

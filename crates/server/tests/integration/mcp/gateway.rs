@@ -251,3 +251,96 @@ async fn a_page_says_no_reason_that_is_not_ours() {
     let page = fixture.owner.get("/me/mcp-servers?status=error&reason=access_denied").await.expect(200).text;
     assert!(page.contains("Access was denied"), "{page}");
 }
+
+#[tokio::test]
+async fn l98_what_a_tool_says_of_itself_reaches_the_client() {
+    let fixture = McpFixture::new().await;
+    let schema = json!({ "type": "object", "properties": { "authorization": { "type": "string" } } });
+    let told = json!({
+        "name": "whoami", "title": "Who am I?", "description": "Says it.", "inputSchema": { "type": "object" },
+        "outputSchema": schema,
+        "annotations": { "title": "Who", "readOnlyHint": false, "destructiveHint": true, "openWorldHint": false },
+        "icons": [{ "src": "https://example.com/i.png", "mimeType": "image/png", "sizes": ["48x48"] }],
+        "_meta": { "ui": { "resourceUri": "ui://who" }, "io.modelcontextprotocol/x": 1 },
+    });
+    // Its hints are text, which is not MCP, and its icons are no list.
+    let odd = json!({
+        "name": "odd", "title": "Odd", "inputSchema": { "type": "object" },
+        "annotations": { "readOnlyHint": "true" }, "icons": "none",
+    });
+    fixture.upstream.set(|ways| ways.tools = vec![told.clone(), odd]);
+    let auth = json!({ "mode": "tenant_key", "header": "x-key", "secret": "a-key-of-the-company" });
+    let id = fixture.usable("open", auth).await;
+    let agent = fixture.agent(&fixture.owner).await;
+    let listed = rpc(&agent, &fixture.gateway(), "tools/list", json!({})).await.expect(200).json;
+    let tools = listed["result"]["tools"].as_array().unwrap();
+    let of = |name: &str| tools.iter().find(|tool| tool["name"] == name).unwrap_or_else(|| panic!("{listed}"));
+    let whoami = of("open__whoami");
+    for field in ["title", "outputSchema", "icons"] {
+        assert_eq!(whoami[field], told[field], "{field}");
+    }
+    assert_eq!(whoami["_meta"], json!({ "ui": { "resourceUri": "ui://who" } }));
+    // The operator recorded `read`, whatever the server says.
+    let hints = json!({
+        "title": "Who", "readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": false,
+    });
+    assert_eq!(whoami["annotations"], hints);
+    assert_eq!((&of("open__odd")["title"], &of("open__odd")["icons"]), (&json!("Odd"), &Value::Null));
+    let answer = call(&agent, &fixture.gateway(), "open__whoami", json!({})).await.json;
+    assert!(answer["result"]["structuredContent"]["authorization"].is_string(), "{answer}");
+    assert!(answer["result"]["_meta"]["seen"].is_string(), "{answer}");
+    assert!(!answer.to_string().contains("a-key-of-the-company"), "{answer}");
+    // With another effect the hints change, and so does the review with the server's word.
+    let shown = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
+    let found = shown["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "whoami").unwrap();
+    assert_eq!((&found["title"], &found["output_schema"], &found["icons"]), (&told["title"], &schema, &told["icons"]));
+    let body = approval(&shown, &json!({ "whoami": { "effect": "send" }, "odd": { "effect": "read" } }));
+    fixture.owner.post(&format!("/v1/mcp-servers/{id}/approve"), body).await.expect(200);
+    let listed = rpc(&agent, &fixture.gateway(), "tools/list", json!({})).await.expect(200).json;
+    let hints = json!({
+        "title": "Who", "readOnlyHint": false, "destructiveHint": true, "idempotentHint": false, "openWorldHint": true,
+    });
+    assert_eq!(
+        listed["result"]["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "open__whoami").unwrap()["annotations"],
+        hints
+    );
+    let page = fixture.owner.get(&format!("/admin/mcp-servers/{id}")).await.expect(200).text;
+    for words in ["Who am I?", "ui://who", "authorization"] {
+        assert!(page.contains(words), "{words}");
+    }
+    // Another title is another definition: held until it is approved.
+    fixture.upstream.set(|ways| ways.tools[0]["title"] = json!("Who are you?"));
+    fixture.owner.post(&format!("/v1/mcp-servers/{id}/tools/refresh"), json!({})).await.expect(200);
+    assert_eq!(fixture.listed(&agent).await, ["open__odd"]);
+}
+
+#[tokio::test]
+async fn the_gateway_offers_the_versions_it_speaks_and_names_bad_parameters() {
+    let fixture = McpFixture::new().await;
+    fixture.usable("open", json!({ "mode": "none" })).await;
+    let agent = fixture.agent(&fixture.owner).await;
+    for (asked, offered) in [
+        ("2024-11-05", "2025-11-25"),
+        ("2025-03-26", "2025-11-25"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+    ] {
+        let hello =
+            json!({ "protocolVersion": asked, "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } });
+        let request = agent
+            .request("POST", &fixture.gateway())
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello }).to_string());
+        let greeted = agent.send(request).await.expect(200);
+        assert_eq!(greeted.json["result"]["protocolVersion"], offered, "{asked}: {}", greeted.text);
+    }
+    let bad =
+        [json!({}), json!({ "name": 5 }), json!({ "name": "open__echo", "arguments": [] }), json!({ "name": "none" })];
+    for params in bad {
+        let answer = rpc(&agent, &fixture.gateway(), "tools/call", params.clone()).await;
+        assert_eq!(answer.json["error"]["code"], -32_602, "{params}: {} {}", answer.status, answer.text);
+    }
+    let answer = rpc(&agent, &fixture.gateway(), "tools/none", json!({})).await;
+    assert_eq!(answer.json["error"]["code"], -32_601, "{}", answer.text);
+}

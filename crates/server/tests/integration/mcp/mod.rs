@@ -2,6 +2,7 @@
 
 mod auth;
 mod calls;
+mod cancellation;
 mod clients;
 mod foreign;
 mod gateway;

@@ -135,6 +135,7 @@ async fn l40_l49_what_was_offered_before_a_decision_is_not_called_after_it() {
         thread: None,
         turn: None,
         trace: None,
+        cancellation: tokio_util::sync::CancellationToken::new(),
     };
     for decision in ["nothing", "change", "reject", "delete"] {
         let id = fixture.usable(decision, json!({ "mode": "none" })).await;

@@ -74,6 +74,10 @@ struct Inside {
     held: AtomicBool,
     reached: Notify,
     open: Notify,
+    /// Something came, or a held call was given up.
+    changed: Notify,
+    /// Held calls whose connection was closed before the answer.
+    abandoned: AtomicU64,
 }
 
 /// The server. Cheap to clone; it ends with its last clone.
@@ -124,6 +128,8 @@ impl Upstream {
             held: AtomicBool::new(true),
             reached: Notify::new(),
             open: Notify::new(),
+            changed: Notify::new(),
+            abandoned: AtomicU64::new(0),
         });
         let routes = Router::new()
             .route("/mcp", post(message))
@@ -160,6 +166,34 @@ impl Upstream {
         self.inside.reached.notified().await;
     }
 
+    /// Waits until a held call was given up, and returns how many were.
+    pub async fn abandoned(&self) -> u64 {
+        self.until(|inside| Some(inside.abandoned.load(Ordering::SeqCst)).filter(|count| *count > 0)).await
+    }
+
+    /// Waits for the notification that a request is cancelled.
+    pub async fn told_of_cancellation(&self) -> Value {
+        let cancelled = |inside: &Inside| {
+            let seen = inside.seen.lock().unwrap();
+            let found = seen.iter().find(|request| request.method == "notifications/cancelled");
+            found.map(|request| serde_json::from_str(&request.body).unwrap())
+        };
+        self.until(cancelled).await
+    }
+
+    async fn until<T>(&self, look: impl Fn(&Inside) -> Option<T>) -> T {
+        let changes = async {
+            loop {
+                let changed = self.inside.changed.notified();
+                if let Some(found) = look(&self.inside) {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), changes).await.expect("it never came")
+    }
+
     /// Lets the call of `wait` go on.
     pub fn let_go(&self) {
         self.inside.held.store(false, Ordering::SeqCst);
@@ -183,6 +217,7 @@ async fn message(State(inside): State<Arc<Inside>>, headers: HeaderMap, body: By
     let tool = message["params"]["name"].as_str().unwrap_or_default().to_owned();
     let request = Request { method, tool, headers, body: String::from_utf8(body.to_vec()).unwrap() };
     inside.seen.lock().unwrap().push(request.clone());
+    inside.changed.notify_waiters();
     let answer = answer(&inside, &request, &message);
     match answer {
         Some(answer) => answer,
@@ -190,6 +225,16 @@ async fn message(State(inside): State<Arc<Inside>>, headers: HeaderMap, body: By
     }
     .hold(&inside, &request)
     .await
+}
+
+/// Counts a call that is dropped before it is answered.
+struct Abandoned<'a>(&'a Inside);
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        self.0.abandoned.fetch_add(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
+    }
 }
 
 trait Hold {
@@ -200,8 +245,10 @@ impl Hold for Response {
     /// `wait` is answered when the test says so.
     async fn hold(self, inside: &Inside, request: &Request) -> Self {
         if request.method == "tools/call" && request.tool == "wait" && inside.held.load(Ordering::SeqCst) {
+            let abandoned = Abandoned(inside);
             inside.reached.notify_one();
             inside.open.notified().await;
+            std::mem::forget(abandoned);
         }
         self
     }
