@@ -74,43 +74,41 @@ pub enum Accepted {
     },
 }
 
-/// The most rows of one [`append`]: SQLite takes 32,766 parameters a statement, and eleven a row leave room. PostgreSQL's
-/// sequence goes on by as many at a time.
+/// The most rows of one [`append`]: a power of two, as far as PostgreSQL's sequence goes on at a time.
 pub const ROWS_MAX: usize = 512;
+/// What is given of a row: the event, and its place among those of the statement, which SQLite does not look at.
+const PARAMETERS_PER_ROW: usize = 9;
 
+/// The statement that stores up to `rows` events. There is one for each power of two, so that the driver finds it prepared
+/// whatever the number of events; rows that are left are given as NULL.
 fn insert_sql(engine: Engine, rows: usize) -> String {
-    let mut sql = String::from(
-        "INSERT INTO intake_event (id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at, number, \
-         attempts) VALUES ",
-    );
+    let mut given = String::new();
     for row in 0..rows {
+        let first = row.saturating_mul(PARAMETERS_PER_ROW);
         if row > 0 {
-            sql.push(',');
+            given.push(',');
         }
-        let first = row.saturating_mul(parameters_per_row(engine));
-        let given = engine.parameters(first, 8);
-        let before = match (engine, row) {
-            // What an INSERT reads of its own table is from before it. The numbers of what is applied may come again.
-            (Engine::Sqlite, _) => {
-                "(SELECT coalesce(max(number), 0) FROM intake_event INDEXED BY intake_event_by_source
-                  WHERE tenant_id = ? AND source = ? AND body IS NOT NULL)"
-            }
-            (Engine::Postgres, 0) => "nextval('intake_event_number')",
-            (Engine::Postgres, _) => "currval('intake_event_number')",
-        };
-        let place = engine.parameter(first.saturating_add(8));
-        sql.push_str(&format!("({given},{before}+{place},0)"));
+        match (engine, row) {
+            // The first row says of which types the columns are.
+            (Engine::Postgres, 0) => given.push_str(
+                "($1::uuid, $2::uuid, $3::text, $4::bytea, $5::text, $6::bytea, $7::bytea, $8::bigint, $9::bigint)",
+            ),
+            _ => given.push_str(&format!("({})", engine.parameters(first, PARAMETERS_PER_ROW))),
+        }
     }
-    sql.push_str(" ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING");
-    sql
-}
-
-/// SQLite's rows name their tenant and source a second time, to be numbered behind what waits of it.
-const fn parameters_per_row(engine: Engine) -> usize {
-    match engine {
-        Engine::Sqlite => 11,
-        Engine::Postgres => 9,
-    }
+    let columns = "id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at";
+    let values = "column1, column2, column3, column4, column5, column6, column7, column8";
+    let insert = match engine {
+        // The number is the row's own, one more than the highest. Numbers of what is forgotten come again.
+        Engine::Sqlite => {
+            format!("INSERT INTO intake_event ({columns}, attempts) SELECT {values}, 0 FROM (VALUES {given})")
+        }
+        Engine::Postgres => format!(
+            "INSERT INTO intake_event ({columns}, number, attempts) SELECT {values}, before.number + column9, 0
+             FROM (VALUES {given}) AS given, (SELECT nextval('intake_event_number') AS number) AS before"
+        ),
+    };
+    format!("{insert} WHERE column1 IS NOT NULL ON CONFLICT (tenant_id, source, dedupe_key) DO NOTHING")
 }
 
 /// What tells a row apart once its content is handed to the statement.
@@ -134,12 +132,15 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    // In one order everywhere: two processes that insert the same keys at once must not wait for each other in a ring. The
-    // numbers are in the order in which they were given.
     let mut events: Vec<(usize, Event)> = events.into_iter().enumerate().collect();
-    events.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
+    if db.engine() == Engine::Postgres {
+        // In one order everywhere: two processes that insert the same keys at once must not wait for each other in a ring.
+        // The numbers are in the order in which they were given.
+        events.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
+    }
+    let rows = events.len().next_power_of_two();
     let mut keys = Vec::with_capacity(events.len());
-    let mut values: Vec<Value> = Vec::with_capacity(events.len().saturating_mul(parameters_per_row(db.engine())));
+    let mut values: Vec<Value> = Vec::with_capacity(rows.saturating_mul(PARAMETERS_PER_ROW));
     for (asked, event) in events {
         let Event { id, tenant, source, dedupe_key, order_key, body, body_hash, received_at } = event;
         values.push(id.into());
@@ -150,15 +151,14 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
         values.push(body.into());
         values.push(body_hash.to_vec().into());
         values.push(received_at.micros().into());
-        if db.engine() == Engine::Sqlite {
-            values.push(tenant.uuid().into());
-            values.push(source.clone().into());
-        }
         values.push(i64::try_from(asked).unwrap_or(i64::MAX).saturating_add(1).into());
         keys.push((asked, Key { id, tenant, source, dedupe_key, body_hash }));
     }
+    for _ in keys.len()..rows {
+        values.extend(left_row());
+    }
     let connection = db.statements().await?;
-    let sql = insert_sql(db.engine(), keys.len());
+    let sql = insert_sql(db.engine(), rows);
     let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
     let stored = connection.execute_raw(statement).await?.rows_affected();
     let all_new = usize::try_from(stored).is_ok_and(|stored| stored == keys.len());
@@ -170,6 +170,15 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
     // On PostgreSQL other processes find new events by their sweep; this one needs no round trip for the hint.
     db.wake_ups().send(WakeUp { topic: Topic::Intake, id: Uuid::nil() });
     Ok(outcome.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// The parameters of a row that is left.
+fn left_row() -> [Value; PARAMETERS_PER_ROW] {
+    let uuid = Value::Uuid(None);
+    let text = Value::String(None);
+    let bytes = Value::Bytes(None);
+    let number = Value::BigInt(None);
+    [uuid.clone(), uuid, text.clone(), bytes.clone(), text, bytes.clone(), bytes, number.clone(), number]
 }
 
 /// Where a row stands in a statement; of equal ones the first that was given stays the first.

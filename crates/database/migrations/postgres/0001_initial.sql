@@ -73,13 +73,13 @@ CREATE TABLE quota (
 -- no key to its tenant: storing events is what has to be fastest, and whoever stores one has just found the tenant by
 -- its route.
 CREATE TABLE intake_event (
+  -- The order in which events were stored, whatever clocks say.
+  number BIGINT PRIMARY KEY,
   id UUID NOT NULL,
   tenant_id UUID NOT NULL,
   source TEXT NOT NULL,
   dedupe_key BYTEA NOT NULL,
   order_key TEXT NOT NULL,
-  -- The order in which the events of a source were stored, whatever clocks say.
-  number BIGINT NOT NULL,
   -- NULL once the event is applied.
   body BYTEA,
   body_hash BYTEA NOT NULL,
@@ -88,7 +88,7 @@ CREATE TABLE intake_event (
   lease_until BIGINT,
   parked_at BIGINT,
   last_error TEXT,
-  PRIMARY KEY (tenant_id, source, dedupe_key)
+  UNIQUE (tenant_id, source, dedupe_key)
 );
 CREATE UNIQUE INDEX intake_event_unique_waiting ON intake_event (id) WHERE body IS NOT NULL;
 -- What waits of each source, in its order; whose turn it is to be claimed is found by seeking in it.

@@ -126,12 +126,14 @@ impl Stage {
     /// A row for this tenant, every id in it being the tenant's own, so that it refers to the others of the tenant.
     async fn insert(&self, table: &Columns, tenant: Uuid, with_optional: bool) {
         let hex = tenant.simple().to_string();
+        // As different as the tenants: some are keys.
+        let number = tenant.as_u128() % 1_000_000;
         let value = |(_, kind, filled): &(String, String, bool)| match kind.as_str() {
             _ if !filled && !with_optional => "NULL".to_owned(),
             "BLOB" => format!("x'{hex}'"),
             "bytea" => format!(r"'\x{hex}'"),
             "uuid" | "TEXT" | "text" => format!("'{hex}'"),
-            "BIGINT" | "bigint" => "1".to_owned(),
+            "BIGINT" | "INTEGER" | "bigint" => number.to_string(),
             "BOOLEAN" | "boolean" => "true".to_owned(),
             other => panic!("what is a {other}?"),
         };

@@ -123,7 +123,8 @@ impl Catalogue {
                 // SQLite has one type for both.
                 "BLOB" | "uuid" | "bytea" => "bytes",
                 "TEXT" | "text" => "text",
-                "BIGINT" | "bigint" => "integer",
+                // The second is how SQLite spells the key that is the row's own number.
+                "BIGINT" | "INTEGER" | "bigint" => "integer",
                 "BOOLEAN" | "boolean" => "boolean",
                 other => other,
             };
@@ -133,6 +134,16 @@ impl Catalogue {
             format!("{} {class}{or_null}{fallback}", get::<String>(row, "name"))
         };
         rows.await.iter().map(line).collect()
+    }
+
+    /// The column that is SQLite's own number of a row: a primary key that needs no index.
+    async fn row_number(&self, table: &str) -> String {
+        if self.is_postgres() {
+            return String::new();
+        }
+        let sql = "SELECT name FROM pragma_table_info($table) WHERE pk = 1 AND type = 'INTEGER'";
+        let rows = self.rows(sql, "", table).await;
+        rows.first().map(|row| get(row, "name")).unwrap_or_default()
     }
 
     /// The columns of the primary key, and the other indexes.
@@ -151,7 +162,7 @@ impl Catalogue {
              FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = $table::regclass"#,
             table,
         );
-        let mut primary_key = String::new();
+        let mut primary_key = self.row_number(table).await;
         let mut rules = Vec::new();
         for row in &rows.await {
             let name: String = get(row, "name");
