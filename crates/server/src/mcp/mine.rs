@@ -50,9 +50,9 @@ impl Mcp {
             ));
         }
         let mut tx = self.db.read(consent.principal.tenant).await?;
-        let is_forgotten = self.oauth.is_client_forgotten(&mut tx, id.into()).await?;
+        let may_be_forgotten = self.oauth.may_be_forgotten(&mut tx, id.into(), consent.user).await?;
         drop(tx);
-        if is_forgotten {
+        if may_be_forgotten {
             self.client_register(&server, &consent.principal).await?;
         }
         Ok(self.oauth.start(consent, id.into(), return_to.unwrap_or("/me/mcp-servers")).await?)

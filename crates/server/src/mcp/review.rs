@@ -114,7 +114,7 @@ impl Mcp {
             None => None,
         };
         let Some(client) = server.auth.client(server.id.into(), discovered, client_secret) else { return Ok(()) };
-        let made = self.oauth.prepare_registration(by.tenant, client).await?;
+        let made = self.oauth.prepare_registration(by.tenant, client, &by.actor()).await?;
         let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.
         let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;

@@ -7,15 +7,15 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thinkwork_database::{Tx, tenant_lookup};
-use thinkwork_outbound::{Purpose, Request, Response};
-use thinkwork_primitives::{Actor, GrantTarget, OauthClientId, Secret, TenantId, crypto};
+use thinkwork_outbound::{Field, Purpose, Request, Response};
+use thinkwork_primitives::{Actor, GrantTarget, OauthClientId, Secret, TenantId, UserId, crypto};
 use uuid::Uuid;
 
-use super::rules::{self, REQUEST_DEADLINE};
+use super::rules::{self, REQUEST_DEADLINE, TokenRequestError};
 use super::store::{self, ClientRow};
-use super::{ClientSettings, Error, Oauth, discovery};
+use super::{ClientSettings, Error, Oauth, discovery, tokens};
 use crate::audit::{self, Event};
-use crate::credentials::Owner;
+use crate::credentials::{Owner, UseContext};
 
 /// The kind of route that leads from a callback key to its registration.
 pub(super) const CALLBACK_LOOKUP: &str = "callback";
@@ -25,6 +25,8 @@ pub(super) const CLIENT_FORGOTTEN: &str = "client_forgotten";
 const OFFLINE_ACCESS: &str = "offline_access";
 /// How we introduce ourselves to authorization servers.
 const CLIENT_NAME: &str = "ThinkWork";
+/// A refresh token that no server gives.
+const NOBODYS_TOKEN: &str = "thinkwork-registration-check";
 /// Largest answer of a registration endpoint: real ones have a few kilobytes.
 const ANSWER_BYTES_MAX: usize = 65_536;
 
@@ -66,7 +68,12 @@ impl Oauth {
     ///
     /// # Errors
     /// [`Error::Refused`] with a sentence for the operator, [`Error::Unreachable`].
-    pub async fn prepare_registration(&self, tenant: TenantId, client: ClientSettings) -> Result<Registration, Error> {
+    pub async fn prepare_registration(
+        &self,
+        tenant: TenantId,
+        client: ClientSettings,
+        by: &Actor,
+    ) -> Result<Registration, Error> {
         let found = &client.discovered;
         if !found.pkce_s256 && !client.pkce_though_silent {
             return Err(refused(format!(
@@ -82,7 +89,9 @@ impl Oauth {
             discovery::check_endpoint(&self.outbound, endpoint).await?;
         }
         let current = store::client_current(&mut self.db.read(tenant).await?, client.target).await?;
-        if current.is_some_and(|row| fits(&row, &client)) {
+        if let Some(row) = current.filter(|row| fits(row, &client))
+            && self.is_still_registered(tenant, &row, by).await?
+        {
             return Ok(Registration { client, fresh: None });
         }
         let key = crypto::base64url(&crypto::random::<32>().map_err(|error| refused(error.to_string()))?);
@@ -206,10 +215,36 @@ impl Oauth {
         })
     }
 
-    /// Whether the issuer no longer knows our registration for this target: nobody can connect before it is renewed.
-    pub async fn is_client_forgotten(&self, tx: &mut Tx, target: GrantTarget) -> Result<bool, Error> {
-        let current = store::client_current(tx, target).await?;
-        Ok(current.is_some_and(|client| client.is_dynamic() && client.refused_at.is_some()))
+    /// Whether the issuer may no longer know our registration for this target: it has said so, or a flow of this person did
+    /// not come back. An issuer that does not know a client tells the person and not us (RFC 6749 section 4.1.2.1).
+    pub async fn may_be_forgotten(&self, tx: &mut Tx, target: GrantTarget, user: UserId) -> Result<bool, Error> {
+        let Some(client) = store::client_current(tx, target).await?.filter(ClientRow::is_dynamic) else {
+            return Ok(false);
+        };
+        let flows = store::flows_open(tx, user).await?;
+        Ok(client.refused_at.is_some() || flows.iter().any(|flow| flow.client() == client.client()))
+    }
+
+    /// Whether the issuer still knows a registration of ours. A dynamic one is tried: a refresh with a token that nobody was
+    /// given is refused with `invalid_client` only where the client is unknown (RFC 6749 section 5.2). No other answer, and
+    /// no silence, means that it is.
+    async fn is_still_registered(&self, tenant: TenantId, client: &ClientRow, by: &Actor) -> Result<bool, Error> {
+        if !client.is_dynamic() {
+            return Ok(true);
+        }
+        let mut tx = self.db.write(tenant).await?;
+        let proof = self.proof(&mut tx, client, &UseContext::by(by.clone())).await?;
+        tx.commit().await?;
+        let nobodys = Secret::from_text(NOBODYS_TOKEN.to_owned());
+        let fields = vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(&nobodys))];
+        let now = || self.clock.now();
+        match tokens::request(&self.outbound, &client.token_endpoint, &proof, fields, now).await {
+            Err(TokenRequestError::ClientRefused(code)) if code == "invalid_client" => {
+                self.client_forgotten(tenant, client, &code).await?;
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
     }
 
     /// The issuer no longer knows a registration of ours: the owners of its grants have to connect again, and the next

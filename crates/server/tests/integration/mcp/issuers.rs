@@ -257,6 +257,32 @@ async fn l90_a_forgotten_client_is_told_and_registered_anew_when_somebody_connec
 }
 
 #[tokio::test]
+async fn l90_a_client_that_the_issuer_lost_in_silence_is_registered_anew() {
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let registrations = || fixture.issuer.look(|seen| seen.registrations.len());
+    let forget =
+        || fixture.issuer.set(|ways| ways.token_script.push_back((401, r#"{"error":"invalid_client"}"#.to_owned())));
+    // A person whom the issuer sent nowhere tries again.
+    let start = format!("/v1/me/mcp-servers/{id}/connect");
+    fixture.owner.post(&start, json!({})).await.expect(200);
+    assert_eq!(registrations(), 1, "there was no sign of it");
+    forget();
+    fixture.connect(&fixture.owner, &id).await;
+    assert_eq!(registrations(), 2);
+    // An operator approves again.
+    forget();
+    decide(&fixture.owner, &id).await;
+    assert_eq!(registrations(), 3);
+    fixture.connect(&fixture.owner, &id).await;
+    // One that is known stays.
+    decide(&fixture.owner, &id).await;
+    fixture.owner.post(&start, json!({})).await.expect(200);
+    fixture.owner.post(&start, json!({})).await.expect(200);
+    assert_eq!(registrations(), 3);
+}
+
+#[tokio::test]
 async fn l107_a_moved_issuer_is_noticed_at_a_401() {
     let fixture = McpFixture::new().await;
     let id = fixture.personal("notes").await;

@@ -86,8 +86,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Refreshes with a token that looks like one of this issuer.
     pub fn refreshes(&self) -> usize {
-        self.token_requests.iter().filter(|request| request["grant_type"] == "refresh_token").count()
+        let is_refresh = |request: &&HashMap<String, String>| {
+            request["grant_type"] == "refresh_token" && request["refresh_token"] != "thinkwork-registration-check"
+        };
+        self.token_requests.iter().filter(is_refresh).count()
     }
 }
 

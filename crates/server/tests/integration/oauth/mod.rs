@@ -300,7 +300,7 @@ impl OauthFixture {
 }
 
 pub async fn register(db: &Db, oauth: &Oauth, tenant: TenantId, client: ClientSettings) -> Result<(), Error> {
-    let made = oauth.prepare_registration(tenant, client).await?;
+    let made = oauth.prepare_registration(tenant, client, &by()).await?;
     let mut tx = db.write(tenant).await.unwrap();
     oauth.store_registration(&mut tx, made, &by()).await?;
     tx.commit().await.unwrap();
