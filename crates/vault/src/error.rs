@@ -17,7 +17,9 @@ pub enum Error {
         credential: CredentialId,
     },
     /// The stored bytes are short, changed, or were sealed in another place than they were read from.
-    #[error("credential {credential} does not open: it is damaged, or was not sealed for this owner, kind and version")]
+    #[error(
+        "credential {credential} does not open: it is damaged, or was sealed for another owner, use or version than the database now says"
+    )]
     Damaged {
         /// The credential as it was asked for.
         credential: CredentialId,

@@ -1,8 +1,8 @@
 //! Seals secrets for storage and opens them again: envelope encryption under a ring of key-encryption keys (KEKs).
 //!
 //! Each seal makes a fresh data key. The data key encrypts the secret; the ring's active KEK wraps the data key; both
-//! with AES-256-GCM and a random 96-bit nonce. The associated data says whose secret it is, so a row that is moved to
-//! another place does not open.
+//! with AES-256-GCM and a random 96-bit nonce. The associated data says whose secret it is and what it is for, so a row
+//! that is moved to another place, or beside which that was changed, does not open.
 //!
 //! Architecture Invariant: no clear-text mode, no database, no async, no network, no log. The only I/O is the key file and
 //! the file of signed heads beside it.
@@ -17,7 +17,7 @@ mod ring;
 mod root;
 mod vault;
 
-pub use context::Context;
+pub use context::{Context, Meaning};
 pub use error::{Error, Problem};
 pub use file::MissingKeyFile;
 pub use vault::{Sealed, Vault};

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::blob::{BlobKey, KEY_BYTES, Refused};
 use crate::ring::{Kek, Ring, fresh_text, shown_kek_id};
-use crate::{Context, Error, MissingKeyFile, file, heads};
+use crate::{Context, Error, Meaning, MissingKeyFile, file, heads};
 
 /// A secret as it is stored. Each blob is a format byte (1), a 12-byte nonce, the ciphertext and a 16-byte tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,30 +73,31 @@ impl Vault {
         Some(fresh)
     }
 
-    /// Seals the secret for this place under a fresh data key and the active KEK.
+    /// Seals the secret for this place and meaning under a fresh data key and the active KEK.
     ///
     /// # Errors
     /// [`Error::Random`], or [`Error::Seal`] when the cipher refuses.
-    pub fn seal(&self, context: &Context, secret: &Secret) -> Result<Sealed, Error> {
+    pub fn seal(&self, context: &Context, meaning: &Meaning, secret: &Secret) -> Result<Sealed, Error> {
         let refused = |Refused| Error::Seal { credential: context.credential };
         let data_key = Zeroizing::new(random::<KEY_BYTES>()?);
-        let ciphertext =
-            BlobKey::new(&data_key).and_then(|key| key.seal(&context.for_data(), secret.expose())).map_err(refused)?;
+        let ciphertext = BlobKey::new(&data_key)
+            .and_then(|key| key.seal(&context.for_data(meaning), secret.expose()))
+            .map_err(refused)?;
         let ring = self.ring();
         let kek = &ring.active;
         let wrapped_key = kek.wrap.seal(&context.for_wrap(&kek.id), &*data_key).map_err(refused)?;
         Ok(Sealed { kek_id: kek.id.clone(), wrapped_key, ciphertext })
     }
 
-    /// Opens what was sealed for exactly this place.
+    /// Opens what was sealed for exactly this place and meaning.
     ///
     /// # Errors
     /// [`Error::UnknownKey`] when the ring lacks the KEK; [`Error::Damaged`] for everything else, be it short,
     /// changed, or another row's.
-    pub fn open(&self, context: &Context, sealed: &Sealed) -> Result<Secret, Error> {
+    pub fn open(&self, context: &Context, meaning: &Meaning, sealed: &Sealed) -> Result<Secret, Error> {
         let data_key = self.unwrap_key(context, sealed)?;
         let mut plain = BlobKey::new(&data_key)
-            .and_then(|key| key.open(&context.for_data(), &sealed.ciphertext))
+            .and_then(|key| key.open(&context.for_data(meaning), &sealed.ciphertext))
             .map_err(|Refused| Error::Damaged { credential: context.credential })?;
         Ok(Secret::from_bytes(std::mem::take(&mut *plain)))
     }
@@ -254,7 +255,8 @@ mod tests {
             kind: "access_token",
             version: 1,
         };
-        let sealed = vault.seal(&here, &Secret::from_text("s".to_owned()))?;
+        let meaning = Meaning::new("access_token").field("user", "usr_1");
+        let sealed = vault.seal(&here, &meaning, &Secret::from_text("s".to_owned()))?;
         let data_key = vault.unwrap_key(&here, &sealed)?;
         let ring = vault.ring();
         let kek = &ring.active;
@@ -270,7 +272,7 @@ mod tests {
             let wrapped_key = wrapped.map_err(|Refused| Error::Seal { credential: there.credential })?;
             let moved = Sealed { wrapped_key, ..sealed.clone() };
             assert!(vault.unwrap_key(&there, &moved).is_ok());
-            assert!(matches!(vault.open(&there, &moved), Err(Error::Damaged { .. })), "{there:?}");
+            assert!(matches!(vault.open(&there, &meaning, &moved), Err(Error::Damaged { .. })), "{there:?}");
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use thinkwork_primitives::crypto::hex;
 use thinkwork_primitives::{CredentialId, Secret, TenantId, UserId};
-use thinkwork_vault::{Context, Error, MissingKeyFile, Sealed, Vault};
+use thinkwork_vault::{Context, Error, Meaning, MissingKeyFile, Sealed, Vault};
 
 type Outcome = Result<(), Box<dyn StdError>>;
 
@@ -24,17 +24,21 @@ fn context() -> Context {
     }
 }
 
+fn meaning() -> Meaning {
+    Meaning::new("access_token").field("user", "usr_1").optional("resource", None::<&str>)
+}
+
 fn secret() -> Secret {
     Secret::from_text("canary-9f31-never-shown".to_owned())
 }
 
 fn opens(vault: &Vault, context: &Context, sealed: &Sealed) -> bool {
-    vault.open(context, sealed).is_ok_and(|opened| opened.equals(secret().expose()))
+    vault.open(context, &meaning(), sealed).is_ok_and(|opened| opened.equals(secret().expose()))
 }
 
 /// Refused as damaged, in a sentence that names the credential and shows nothing else.
 fn refused(vault: &Vault, context: &Context, sealed: &Sealed) -> bool {
-    match vault.open(context, sealed) {
+    match vault.open(context, &meaning(), sealed) {
         Err(error @ Error::Damaged { .. }) => {
             let text = format!("{error} {error:?}");
             text.contains(&context.credential.to_string()) && !text.contains("canary")
@@ -47,8 +51,8 @@ fn refused(vault: &Vault, context: &Context, sealed: &Sealed) -> bool {
 fn what_is_sealed_opens_again_and_never_seals_to_the_same_bytes() -> Outcome {
     let vault = Vault::in_memory()?;
     let context = context();
-    let one = vault.seal(&context, &secret())?;
-    let two = vault.seal(&context, &secret())?;
+    let one = vault.seal(&context, &meaning(), &secret())?;
+    let two = vault.seal(&context, &meaning(), &secret())?;
     assert!(opens(&vault, &context, &one) && opens(&vault.clone(), &context, &two));
     assert_eq!((one.wrapped_key.len(), one.ciphertext.len()), (61, 29 + secret().expose().len()));
     assert_ne!(one.wrapped_key, two.wrapped_key);
@@ -61,7 +65,7 @@ fn what_is_sealed_opens_again_and_never_seals_to_the_same_bytes() -> Outcome {
 fn s25_a_row_with_any_field_swapped_does_not_open() -> Outcome {
     let vault = Vault::in_memory()?;
     let right = context();
-    let sealed = vault.seal(&right, &secret())?;
+    let sealed = vault.seal(&right, &meaning(), &secret())?;
     let wrongs = [
         ("tenant", Context { tenant: TenantId::new(), ..right.clone() }),
         ("owner kind", Context { owner_kind: "mcp_server", ..right.clone() }),
@@ -79,13 +83,30 @@ fn s25_a_row_with_any_field_swapped_does_not_open() -> Outcome {
 }
 
 #[test]
+fn l112_what_is_sealed_for_one_meaning_opens_for_no_other() -> Outcome {
+    let vault = Vault::in_memory()?;
+    let context = context();
+    let sealed = vault.seal(&context, &meaning(), &secret())?;
+    for other in [
+        Meaning::new("access_token"),
+        Meaning::new("access_token").field("user", "usr_2").optional("resource", None::<&str>),
+        Meaning::new("access_token").field("user", "usr_1").field("resource", ""),
+        Meaning::new("access_token").field("user", "usr_1"),
+    ] {
+        assert!(matches!(vault.open(&context, &other, &sealed), Err(Error::Damaged { .. })), "{other:?}");
+    }
+    assert!(opens(&vault, &context, &sealed));
+    Ok(())
+}
+
+#[test]
 fn s25_halves_of_two_rows_do_not_open_together() -> Outcome {
     let vault = Vault::in_memory()?;
     let other = context();
     let context = context();
-    let here = vault.seal(&context, &secret())?;
-    let there = vault.seal(&other, &secret())?;
-    let again = vault.seal(&context, &secret())?;
+    let here = vault.seal(&context, &meaning(), &secret())?;
+    let there = vault.seal(&other, &meaning(), &secret())?;
+    let again = vault.seal(&context, &meaning(), &secret())?;
     for from in [&there, &again] {
         let key_moved = Sealed { wrapped_key: from.wrapped_key.clone(), ..here.clone() };
         let data_moved = Sealed { ciphertext: from.ciphertext.clone(), ..here.clone() };
@@ -102,7 +123,7 @@ fn s25_halves_of_two_rows_do_not_open_together() -> Outcome {
 fn l32_every_shorter_row_is_an_error_with_the_credential() -> Outcome {
     let vault = Vault::in_memory()?;
     let context = context();
-    let sealed = vault.seal(&context, &secret())?;
+    let sealed = vault.seal(&context, &meaning(), &secret())?;
     for length in 0..sealed.wrapped_key.len() {
         let wrapped_key = sealed.wrapped_key.iter().take(length).copied().collect();
         assert!(refused(&vault, &context, &Sealed { wrapped_key, ..sealed.clone() }), "{length}");
@@ -118,7 +139,7 @@ fn l32_every_shorter_row_is_an_error_with_the_credential() -> Outcome {
 fn l32_every_changed_bit_and_every_longer_row_is_an_error_with_the_credential() -> Outcome {
     let vault = Vault::in_memory()?;
     let context = context();
-    let sealed = vault.seal(&context, &secret())?;
+    let sealed = vault.seal(&context, &meaning(), &secret())?;
     let changed = |bytes: &[u8], place: usize, bit: u8| -> Vec<u8> {
         let flip = |(at, byte): (usize, &u8)| if at == place { byte ^ (1 << bit) } else { *byte };
         bytes.iter().enumerate().map(flip).collect()
@@ -148,14 +169,14 @@ fn s25_another_ring_says_which_key_it_lacks_and_shows_no_other_text() -> Outcome
     let vault = Vault::in_memory()?;
     let other = Vault::in_memory()?;
     let context = context();
-    let sealed = vault.seal(&context, &secret())?;
-    let error = other.open(&context, &sealed).err().ok_or("it opened")?;
+    let sealed = vault.seal(&context, &meaning(), &secret())?;
+    let error = other.open(&context, &meaning(), &sealed).err().ok_or("it opened")?;
     assert!(matches!(&error, Error::UnknownKey { credential, kek_id }
         if *credential == context.credential && *kek_id == vault.active_key_id()));
     let error = other.rewrap(&context, &sealed).err().ok_or("it was re-wrapped")?;
     assert!(matches!(error, Error::UnknownKey { .. }));
     let strange = Sealed { kek_id: "canary key\n".to_owned(), ..sealed };
-    let error = other.open(&context, &strange).err().ok_or("it opened")?;
+    let error = other.open(&context, &meaning(), &strange).err().ok_or("it opened")?;
     assert!(!format!("{error} {error:?}").contains("canary"));
     Ok(())
 }
@@ -165,7 +186,7 @@ fn s25_a_row_that_names_another_live_key_does_not_open() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("k");
     let context = context();
-    let sealed = Vault::open_key_file(&path, MissingKeyFile::Create)?.seal(&context, &secret())?;
+    let sealed = Vault::open_key_file(&path, MissingKeyFile::Create)?.seal(&context, &meaning(), &secret())?;
     let kek_id = Vault::add_key(&path)?;
     let vault = Vault::open_key_file(&path, MissingKeyFile::Refuse)?;
     assert!(opens(&vault, &context, &sealed));
@@ -179,7 +200,7 @@ fn rotation_rewraps_the_data_key_only_and_the_old_key_is_then_needless() -> Outc
     let path = folder.path().join("k");
     let context = context();
     let before = Vault::open_key_file(&path, MissingKeyFile::Create)?;
-    let old = before.seal(&context, &secret())?;
+    let old = before.seal(&context, &meaning(), &secret())?;
     assert_eq!(before.rewrap(&context, &old)?, None);
 
     let added = Vault::add_key(&path)?;
@@ -240,7 +261,7 @@ fn a_row_of_the_first_format_opens_and_derived_keys_stay() -> Outcome {
         kek_id: "kek_a".to_owned(),
         wrapped_key: STANDARD
             .decode("AQABAgMEBQYHCAkKC2+bRR3KWJQsMArdSb0v2RJn8J2hWvczmH/AowfvpsGHdWFrPL+F9/ViIS3JR86hog==")?,
-        ciphertext: STANDARD.decode("AQwNDg8QERITFBUWF6ghpHDoFzGO+T86Q1oeLGZbt9Vy3amiT/7LUyCr2YNqPbCavVMiRA==")?,
+        ciphertext: STANDARD.decode("AQwNDg8QERITFBUWF6ghpHDoFzGO+T86Q1oeLGZbt9Vy3amiAz7uU2fW7CUj8HQMRwrJkg==")?,
     };
     assert!(opens(&vault, &context, &sealed));
     assert_eq!(vault.fingerprint("kek_a").as_deref(), Some("2e5c6ee6a45eb2ff46ca0d482802455c"));
@@ -263,8 +284,8 @@ proptest! {
     fn any_secret_of_any_owner_opens_to_itself(bytes: Vec<u8>, owner_id: String, version: i32) {
         let vault = Vault::in_memory()?;
         let context = Context { owner_id, version, ..context() };
-        let sealed = vault.seal(&context, &Secret::from_bytes(bytes.clone()))?;
-        prop_assert!(vault.open(&context, &sealed)?.equals(&bytes));
+        let sealed = vault.seal(&context, &meaning(), &Secret::from_bytes(bytes.clone()))?;
+        prop_assert!(vault.open(&context, &meaning(), &sealed)?.equals(&bytes));
     }
 
     #[test]
@@ -272,7 +293,7 @@ proptest! {
         let vault = Vault::in_memory()?;
         let context = context();
         let kek_id = vault.active_key_id().to_owned();
-        let real = vault.seal(&context, &secret())?;
+        let real = vault.seal(&context, &meaning(), &secret())?;
         let sealed = Sealed { kek_id: kek_id.clone(), wrapped_key, ciphertext: ciphertext.clone() };
         prop_assert!(refused(&vault, &context, &sealed));
         let sealed = Sealed { kek_id, wrapped_key: real.wrapped_key, ciphertext };

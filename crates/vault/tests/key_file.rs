@@ -9,7 +9,7 @@ use std::thread;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use thinkwork_vault::{Context, Error, MissingKeyFile, Problem, Vault};
+use thinkwork_vault::{Context, Error, Meaning, MissingKeyFile, Problem, Vault};
 
 type Outcome = Result<(), Box<dyn StdError>>;
 
@@ -236,14 +236,22 @@ fn an_open_ring_takes_up_a_key_that_another_process_added() -> Result<(), Error>
         kind: "webhook_secret",
         version: 1,
     };
-    let sealed = command.seal(&context, &thinkwork_primitives::Secret::from_text("secret".to_owned()))?;
+    let sealed = command.seal(
+        &context,
+        &Meaning::new("token"),
+        &thinkwork_primitives::Secret::from_text("secret".to_owned()),
+    )?;
     assert_ne!(sealed.kek_id, first);
-    assert_eq!(server.open(&context, &sealed)?.expose(), b"secret");
+    assert_eq!(server.open(&context, &Meaning::new("token"), &sealed)?.expose(), b"secret");
     assert_eq!(server.active_key_id(), sealed.kek_id);
     // Another file in its place is not ours.
     std::fs::remove_file(&path).map_err(|_| Error::Random)?;
     let stranger = Vault::open_key_file(&path, MissingKeyFile::Create)?;
-    let foreign = stranger.seal(&context, &thinkwork_primitives::Secret::from_text("secret".to_owned()))?;
-    assert!(matches!(server.open(&context, &foreign), Err(Error::UnknownKey { .. })));
+    let foreign = stranger.seal(
+        &context,
+        &Meaning::new("token"),
+        &thinkwork_primitives::Secret::from_text("secret".to_owned()),
+    )?;
+    assert!(matches!(server.open(&context, &Meaning::new("token"), &foreign), Err(Error::UnknownKey { .. })));
     Ok(())
 }

@@ -355,6 +355,7 @@ CREATE TABLE oauth_client (
   iss_required BOOLEAN NOT NULL,
   scopes TEXT NOT NULL,
   resource TEXT,
+  audience TEXT NOT NULL,
   prompt TEXT,
   refused_at BIGINT,
   created_at BIGINT NOT NULL,

@@ -1,14 +1,17 @@
 //! Sealed secrets: one way in ([`Credentials::create`], [`Credentials::rotate`]), one way out ([`Credentials::open`]).
 //!
 //! Invariants: no secret is opened without an audit event in the same transaction, committed before the secret is
-//! used; a revoked or replaced version is erased, not flagged. Callers of `open` are listed in the architecture test.
+//! used; a secret opens only for the [`CredentialMeaning`] that it was sealed for; a revoked or replaced version is
+//! erased, not flagged. Callers of `open` are listed in the architecture test.
 
 mod counted;
 mod jobs;
+mod meaning;
 mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +20,18 @@ use thinkwork_database::jobs as queue;
 use thinkwork_database::schema::table_names;
 use thinkwork_database::{Db, Topic, Tx};
 use thinkwork_primitives::{
-    ActingClient, Actor, Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, OauthClientId, Requester,
-    Secret, Surface, TenantId, ThreadId, Timestamp, ToolSourceId, TurnId, WebhookId, limits,
+    Actor, Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, OauthClientId, Secret, Surface, TenantId,
+    ThreadId, Timestamp, ToolSourceId, TurnId, WebhookId, limits,
 };
 use thinkwork_vault::{Context, Vault};
 
 use crate::audit::{self, Event};
 use crate::edge::caller::BoxFuture;
 
-use counted::{OpeningCount, OpeningKey, Openings};
+use counted::Openings;
 pub use jobs::{CredentialVersion, EraseVersion};
+pub use meaning::{ClientRegistration, CredentialMeaning, FlowBinding};
+use verification::VerificationSecrets;
 
 /// The name under which the ring's root is checked.
 const ROOT_KEY: &str = "root";
@@ -160,19 +165,6 @@ pub struct Credentials {
     openings: Openings,
 }
 
-/// The live versions of a webhook's secret in memory, and what counts their openings.
-struct VerificationSecrets {
-    secrets: Arc<Vec<Secret>>,
-    counts: Vec<OpeningCount>,
-}
-
-impl VerificationSecrets {
-    fn open(&self) -> Arc<Vec<Secret>> {
-        self.counts.iter().for_each(|count| count.add(1));
-        Arc::clone(&self.secrets)
-    }
-}
-
 impl Credentials {
     /// Over this database and these keys.
     pub fn new(db: Db, clock: Clock, vault: Vault) -> Self {
@@ -229,39 +221,44 @@ impl Credentials {
         Ok(())
     }
 
-    /// Seals a new credential of `owner`. `kind` is a fixed word like `webhook_secret`.
+    /// Seals a new credential of this meaning.
     ///
     /// # Errors
     /// [`Error::Refused`] for an empty or oversized secret.
     pub async fn create(
         &self,
         tx: &mut Tx,
-        owner: Owner,
-        kind: &'static str,
+        meaning: &CredentialMeaning,
         secret: &Secret,
         by: &Actor,
     ) -> Result<CredentialId, Error> {
         rules::check_secret(secret)?;
         let id = CredentialId::new();
         let now = self.clock.now();
-        store::credential_insert(tx, id, owner, kind, now).await?;
-        self.seal_version(tx, id, owner, kind, 1, secret, now).await?;
+        let row = store::Credential { id, owner: meaning.owner(), kind: meaning.kind(), version: 1 };
+        store::credential_insert(tx, &row, now).await?;
+        self.seal_version(tx, &row, meaning, secret, now).await?;
         let event = Event::by(by.clone(), "credential.created").on("credential", id);
-        audit::record(tx, now, rules::describe_owner(event, owner))?;
+        audit::record(tx, now, rules::describe_owner(event, row.owner))?;
         Ok(id)
     }
 
-    /// Puts a new version in place. The one before ends after `overlap`; with none it is erased at once.
+    /// Puts a new version in place, for what the credential means now. The one before ends after `overlap`; with none it
+    /// is erased at once.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Refused`]; [`Error::Vault`] where the credential has another owner or kind.
     pub async fn rotate(
         &self,
         tx: &mut Tx,
         id: CredentialId,
+        meaning: &CredentialMeaning,
         secret: &Secret,
         overlap: Duration,
         by: &Actor,
     ) -> Result<i64, Error> {
         let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
-        self.replace(tx, &row, secret, overlap, by).await
+        self.replace(tx, &row, meaning, secret, overlap, by).await
     }
 
     /// Puts a new version in place only if `expected` is still the current one: the compare-and-set of a refresh.
@@ -270,6 +267,7 @@ impl Credentials {
         &self,
         tx: &mut Tx,
         id: CredentialId,
+        meaning: &CredentialMeaning,
         expected: i64,
         secret: &Secret,
         by: &Actor,
@@ -278,23 +276,47 @@ impl Credentials {
         if row.version != expected {
             return Ok(false);
         }
-        self.replace(tx, &row, secret, Duration::ZERO, by).await.map(|_| true)
+        self.replace(tx, &row, meaning, secret, Duration::ZERO, by).await.map(|_| true)
+    }
+
+    /// Seals the current version anew, in the transaction that changes what it means: the one way to keep a secret over
+    /// such a change. The secret does not leave.
+    ///
+    /// # Errors
+    /// As [`Credentials::open`], for what it meant `before`.
+    pub async fn reseal(
+        &self,
+        tx: &mut Tx,
+        id: CredentialId,
+        before: &CredentialMeaning,
+        after: &CredentialMeaning,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
+        let secret = self.unseal(tx, &row, before).await?;
+        self.replace(tx, &row, after, &secret, Duration::ZERO, by).await?;
+        let event = Event::by(by.clone(), "credential.resealed").on("credential", id);
+        audit::record(tx, self.clock.now(), rules::describe_owner(event, row.owner))?;
+        Ok(())
     }
 
     async fn replace(
         &self,
         tx: &mut Tx,
         row: &store::Credential,
+        meaning: &CredentialMeaning,
         secret: &Secret,
         overlap: Duration,
         by: &Actor,
     ) -> Result<i64, Error> {
         rules::check_secret(secret)?;
+        rules::check_row(row, meaning)?;
         let now = self.clock.now();
         let version = row.version.saturating_add(1);
         store::versions_end(tx, row.id, row.version, now, overlap).await?;
         store::credential_set_version(tx, row.id, version, now).await?;
-        self.seal_version(tx, row.id, row.owner, row.kind, version, secret, now).await?;
+        let next = store::Credential { version, ..*row };
+        self.seal_version(tx, &next, meaning, secret, now).await?;
         if !overlap.is_zero() {
             // The end of the overlap is a job: nobody has to come by for the old secret to be erased.
             let ended = CredentialVersion { credential: row.id, version: row.version };
@@ -326,23 +348,27 @@ impl Credentials {
         store::credential_describe(tx, id, self.clock.now()).await
     }
 
-    /// Opens the current version and records it. `tx` is a write transaction; commit it before using the secret.
+    /// Opens the current version for this meaning and records it. `tx` is a write transaction; commit it before using the
+    /// secret.
     ///
     /// # Errors
-    /// [`Error::Gone`] where it was revoked; [`Error::Vault`] where the material does not open.
+    /// [`Error::Gone`] where it was revoked; [`Error::Vault`] where the material does not open, or was sealed for another
+    /// meaning; [`Error::Refused`] where it is another subject's.
     pub async fn open(
         &self,
         tx: &mut Tx,
         id: CredentialId,
+        meaning: &CredentialMeaning,
         opening: OpenRequest<'_>,
     ) -> Result<OpenedCredential, Error> {
         let now = self.clock.now();
+        if !meaning.is_subject(opening.subject) {
+            return Err(Error::Refused("This credential belongs to somebody else than it is opened for."));
+        }
         let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
-        let material = store::version_find(tx, id, row.version).await?.ok_or(Error::Gone(id))?;
-        let secret = self.vault.open(&context(tx.tenant(), &row, row.version), &material)?;
+        let secret = self.unseal(tx, &row, meaning).await?;
         store::credential_used(tx, id, now).await?;
         if let Some(recorder) = opening.recorder {
-            rules::check_subject(row.owner, opening.subject)?;
             let used = CredentialUse { subject: opening.subject, credential: row.id, version: row.version };
             recorder.record_use(tx, used).await?;
         }
@@ -358,60 +384,11 @@ impl Credentials {
         Ok(OpenedCredential { secret, credential: id, version: row.version })
     }
 
-    /// The live versions of a webhook's secret, newest first, for checking a signature and nothing else. Served from
-    /// memory for at most 60 s; the delivery row is the record, and [`Credentials::record_openings`] tells how often.
-    pub async fn open_for_verification(&self, tenant: TenantId, id: CredentialId) -> Result<Arc<Vec<Secret>>, Error> {
-        if let Some(verifying) = self.verification.get(&id) {
-            return Ok(verifying.open());
-        }
-        let mut tx = self.db.read(tenant).await?;
-        let row = store::credential_find(&mut tx, id).await?.ok_or(Error::Gone(id))?;
-        let Owner::Webhook(webhook) = row.owner else { return Err(Error::Gone(id)) };
-        let mut secrets = Vec::new();
-        let mut counts = Vec::new();
-        for (version, material) in store::versions_live(&mut tx, id, self.clock.now()).await? {
-            secrets.push(self.vault.open(&context(tenant, &row, version), &material)?);
-            counts.push(self.openings.of(OpeningKey { tenant, webhook, credential: id, version }));
-        }
-        let verifying = Arc::new(VerificationSecrets { secrets: Arc::new(secrets), counts });
-        self.verification.insert(id, Arc::clone(&verifying));
-        Ok(verifying.open())
-    }
-
-    /// Tells the record what was opened for verification since the last time: one event per webhook and version, with
-    /// the count. The supervisor calls it each minute and at the end.
-    ///
-    /// # Errors
-    /// The database's; what could not be recorded is recorded the next time.
-    pub async fn record_openings(&self) -> Result<(), Error> {
-        let mut failed = None;
-        for (counted, opened) in self.openings.take() {
-            if let Err(error) = self.record_opening(counted, opened).await {
-                self.openings.of(counted).add(opened);
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    async fn record_opening(&self, counted: OpeningKey, opened: i64) -> Result<(), Error> {
-        let now = self.clock.now();
-        let mut tx = self.db.write(counted.tenant).await?;
-        store::credential_used(&mut tx, counted.credential, now).await?;
-        let by = Actor { requester: Requester::Webhook(counted.webhook), client: ActingClient::System };
-        let event = Event::by(by, "credential.opened")
-            .on("credential", counted.credential)
-            .using(CredentialSubject::Tenant, Surface::WebhookVerification)
-            .detail("version", counted.version)
-            .detail("count", opened);
-        audit::record(&mut tx, now, rules::describe_owner(event, Owner::Webhook(counted.webhook)))?;
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Forgets what is in memory of this credential; called for each hint that it changed.
-    pub fn forget(&self, id: CredentialId) {
-        self.verification.invalidate(&id);
+    /// The current version's secret.
+    async fn unseal(&self, tx: &mut Tx, row: &store::Credential, meaning: &CredentialMeaning) -> Result<Secret, Error> {
+        rules::check_row(row, meaning)?;
+        let material = store::version_find(tx, row.id, row.version).await?.ok_or(Error::Gone(row.id))?;
+        Ok(self.vault.open(&context(tx.tenant(), row, row.version), &meaning.encode(), &material)?)
     }
 
     /// Re-wraps up to `count` versions of a tenant that an older key wraps. Returns how many; zero when all is done.
@@ -432,20 +409,16 @@ impl Credentials {
         Ok(done)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each part of the associated data stands for itself")]
     async fn seal_version(
         &self,
         tx: &mut Tx,
-        id: CredentialId,
-        owner: Owner,
-        kind: &'static str,
-        version: i64,
+        row: &store::Credential,
+        meaning: &CredentialMeaning,
         secret: &Secret,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let row = store::Credential { id, owner, kind, version };
-        let sealed = self.vault.seal(&context(tx.tenant(), &row, version), secret)?;
-        store::version_insert(tx, id, version, &sealed, secret.last_four(), now).await
+        let sealed = self.vault.seal(&context(tx.tenant(), row, row.version), &meaning.encode(), secret)?;
+        store::version_insert(tx, row.id, row.version, &sealed, secret.last_four(), now).await
     }
 }
 

@@ -2,9 +2,9 @@
 
 use thinkwork_primitives::{Secret, limits};
 
-use super::{Error, Owner};
+use super::store::Credential;
+use super::{CredentialMeaning, Error, Owner};
 use crate::audit::Event;
-use thinkwork_primitives::CredentialSubject;
 
 /// The kinds of secret there are; a stored word outside this list does not open.
 pub(super) const KINDS: [&str; 7] =
@@ -52,13 +52,11 @@ pub(super) fn describe_owner(event: Event, owner: Owner) -> Event {
     event.detail("owner_kind", kind).detail("owner_id", id)
 }
 
-/// For work, a person's grant is opened as that grant and nothing else, and nothing else as a person's.
-pub(super) fn check_subject(owner: Owner, subject: CredentialSubject) -> Result<(), Error> {
-    match (owner, subject) {
-        (Owner::Connection(grant), CredentialSubject::User { connection: Some(named), .. }) if named == grant => Ok(()),
-        (Owner::Connection(_), _) | (_, CredentialSubject::User { .. }) => {
-            Err(Error::Refused("This credential belongs to somebody else than it is opened for."))
-        }
-        _ => Ok(()),
+/// The row must be of the meaning's owner and kind.
+pub(super) fn check_row(row: &Credential, meaning: &CredentialMeaning) -> Result<(), Error> {
+    if row.owner == meaning.owner() && row.kind == meaning.kind() {
+        Ok(())
+    } else {
+        Err(thinkwork_vault::Error::Damaged { credential: row.id }.into())
     }
 }

@@ -15,6 +15,7 @@ use super::rules::{self, KINDS};
 use super::{CredentialInfo, Error, Owner};
 
 /// A live credential.
+#[derive(Clone, Copy)]
 pub(super) struct Credential {
     pub id: CredentialId,
     pub owner: Owner,
@@ -28,21 +29,15 @@ impl From<DbErr> for Error {
     }
 }
 
-pub(super) async fn credential_insert(
-    tx: &mut Tx,
-    id: CredentialId,
-    owner: Owner,
-    kind: &'static str,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let (owner_kind, owner_id) = rules::owner_columns(owner);
+pub(super) async fn credential_insert(tx: &mut Tx, new: &Credential, now: Timestamp) -> Result<(), Error> {
+    let (owner_kind, owner_id) = rules::owner_columns(new.owner);
     let row = credential::ActiveModel {
-        id: Set(id.uuid()),
+        id: Set(new.id.uuid()),
         tenant_id: Set(tx.tenant().uuid()),
         owner_kind: Set(owner_kind.to_owned()),
         owner_id: Set(owner_id),
-        kind: Set(kind.to_owned()),
-        version: Set(1),
+        kind: Set(new.kind.to_owned()),
+        version: Set(new.version),
         created_at: Set(now.micros()),
         rotated_at: Set(now.micros()),
         revoked_at: Set(None),

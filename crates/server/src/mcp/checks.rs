@@ -188,7 +188,8 @@ impl Mcp {
         let accepted = server.auth.accepted_deviations();
         let discovered = self.oauth.discover(&server.url, challenge.as_ref(), accepted).await?;
         let mut tx = self.db.write(tenant).await?;
-        let mut current = registry::find(&mut tx, server.id).await?;
+        let before = registry::find(&mut tx, server.id).await?;
+        let mut current = before.clone();
         if current.url != server.url || !current.auth.uses_oauth() {
             return Err(Error::NotNow("The server was changed in the meantime. Reload and try again.".to_owned()));
         }
@@ -206,6 +207,7 @@ impl Mcp {
             // A client secret goes only to the issuer it was entered for.
             self.credentials.revoke(&mut tx, secret, by).await?;
         }
+        self.secret_reseal(&mut tx, &before, &current, by).await?;
         store::server_update(&mut tx, &current).await?;
         let event = Event::by(by.clone(), "mcp_server.discovered").on("mcp_server", server.id).detail("moved", moved);
         audit::record(&mut tx, self.clock.now(), event)?;

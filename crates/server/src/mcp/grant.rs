@@ -136,7 +136,8 @@ impl Mcp {
         context: &UseContext,
         recorder: Option<&dyn UseRecorder>,
     ) -> Result<Grant, CallError> {
-        let request = AccessTokenQuery { tenant, user, target: server.id.into(), context, recorder };
+        let request =
+            AccessTokenQuery { tenant, user, target: server.id.into(), audience: &server.url, context, recorder };
         let token = match refused {
             None => self.oauth.access_token(request).await,
             Some(version) => self.oauth.access_token_after_refusal(request, version).await,
@@ -160,7 +161,8 @@ impl Mcp {
     ) -> Result<OpenedCredential, Error> {
         let missing = || Error::NotNow("No secret is stored for this server. Ask an operator to add one.".to_owned());
         let opening = context.request(Surface::ToolCall, CredentialSubject::Tenant).recorded_by(recorder);
-        Ok(self.credentials.open(tx, server.credential.ok_or_else(missing)?, opening).await?)
+        let (credential, meaning) = server.credential.zip(server.secret_meaning()).ok_or_else(missing)?;
+        Ok(self.credentials.open(tx, credential, &meaning, opening).await?)
     }
 
     /// The left-out entry of a server, with the page that mends it where connecting does.

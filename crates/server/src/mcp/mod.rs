@@ -29,7 +29,7 @@ use thinkwork_primitives::{Clock, CredentialId, Effect, McpServerId, Timestamp, 
 use url::Url;
 
 use crate::access::Access;
-use crate::credentials::Credentials;
+use crate::credentials::{CredentialMeaning, Credentials};
 use crate::edge::caller::BoxFuture;
 use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
 use crate::oauth::{ConnectionStatus, Deviation, Oauth, ProviderMetadata};
@@ -37,6 +37,7 @@ use crate::spaces::{SpaceSource, Spaces};
 use crate::tools::facts::{ApprovedTool, SourceFacts, ToolDetails};
 use crate::tools::{Call, LeftOutReason, ToolContext, ToolResult, ToolSource};
 
+use auth::SecretHolder;
 pub use auth::{Auth, NewAuth};
 pub use checks::{TestResult, TestedTool};
 pub use registry::{NewServer, ServerUpdate};
@@ -170,6 +171,16 @@ impl McpServer {
     /// Whether its tools may be offered: approved, and still what was approved.
     pub fn is_usable(&self) -> bool {
         self.status == McpServerStatus::Approved && self.approved_hash.as_deref() == Some(self.definition_hash.as_str())
+    }
+
+    /// What its secret is for, where it takes one.
+    pub(crate) fn secret_meaning(&self) -> Option<CredentialMeaning> {
+        self.auth.secret_meaning(&SecretHolder {
+            source: self.id.into(),
+            url: &self.url,
+            issuer: self.issuer.as_deref(),
+            token_endpoint: self.discovered.as_ref().map(|found| found.token_endpoint.as_str()),
+        })
     }
 
     /// In what it differs from the specifications of authorization.

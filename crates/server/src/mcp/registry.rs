@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use thinkwork_database::Tx;
-use thinkwork_primitives::{Actor, CredentialId, McpServerId, Principal, Secret, TenantId};
+use thinkwork_primitives::{Actor, Chain, CredentialId, McpServerId, Principal, Secret, TenantId};
 
 use super::auth::{NewAuth, check_secret};
 use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, rules, store};
 use crate::audit::{self, Event};
-use crate::credentials::{CredentialInfo, Owner};
+use crate::credentials::{self, CredentialInfo};
 use crate::edge::{Idempotency, InvalidField};
 
 /// Slugs that are tried for a name before the operator is asked for one.
@@ -230,8 +230,40 @@ impl Mcp {
             self.credentials.revoke(tx, old, by).await?;
             server.credential = None;
         }
-        server.credential = self.secret_keep(tx, server, secret, by).await?;
+        match secret {
+            Some(_) => server.credential = self.secret_keep(tx, server, secret, by).await?,
+            None => self.secret_reseal(tx, before, server, by).await?,
+        }
         Ok(())
+    }
+
+    /// Seals a secret that stays for what the server is after a change, in the change's transaction.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it was sealed for something else than the database says.
+    pub(super) async fn secret_reseal(
+        &self,
+        tx: &mut Tx,
+        before: &McpServer,
+        after: &McpServer,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let (Some(credential), Some(was), Some(is)) =
+            (after.credential, before.secret_meaning(), after.secret_meaning())
+        else {
+            return Ok(());
+        };
+        if was == is {
+            return Ok(());
+        }
+        match self.credentials.reseal(tx, credential, &was, &is, by).await {
+            Err(credentials::Error::Vault(error)) => {
+                tracing::error!(server = %after.id, error = %Chain(&error), "a stored secret cannot be kept");
+                let problem = "enter the secret again: the stored one was entered for other settings.";
+                Err(InvalidField::new("auth.secret", problem).into())
+            }
+            resealed => Ok(resealed?),
+        }
     }
 
     /// Puts a secret in place: the tenant's key, or that of a client registered by hand.
@@ -285,14 +317,13 @@ impl Mcp {
         secret: Option<&Secret>,
         by: &Actor,
     ) -> Result<Option<CredentialId>, Error> {
-        let Some(secret) = secret else { return Ok(server.credential) };
+        let Some((secret, meaning)) = secret.zip(server.secret_meaning()) else { return Ok(server.credential) };
         check_secret(secret)?;
         if let Some(known) = server.credential {
-            self.credentials.rotate(tx, known, secret, Duration::ZERO, by).await?;
+            self.credentials.rotate(tx, known, &meaning, secret, Duration::ZERO, by).await?;
             return Ok(Some(known));
         }
-        let kind = if server.auth.uses_oauth() { "client_secret" } else { "tenant_key" };
-        Ok(Some(self.credentials.create(tx, Owner::ToolSource(server.id.into()), kind, secret, by).await?))
+        Ok(Some(self.credentials.create(tx, &meaning, secret, by).await?))
     }
 
     /// What was approved of the tools at the old address says nothing about the new one.

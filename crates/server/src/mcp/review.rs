@@ -103,17 +103,18 @@ impl Mcp {
     /// Registers us as a client at the reviewed authorization server.
     pub(super) async fn client_register(&self, server: &McpServer, by: &Principal) -> Result<(), Error> {
         let Some(discovered) = &server.discovered else { return Ok(()) };
-        let client_secret = match server.credential {
-            Some(credential) => {
+        let client_secret = match server.credential.zip(server.secret_meaning()) {
+            Some((credential, meaning)) => {
                 let opening = UseContext::by(by.actor()).request(Surface::Oauth, CredentialSubject::Tenant);
                 let mut tx = self.access.write_as(by).await?;
-                let opened = self.credentials.open(&mut tx, credential, opening).await?;
+                let opened = self.credentials.open(&mut tx, credential, &meaning, opening).await?;
                 tx.commit().await?;
                 Some(opened.secret)
             }
             None => None,
         };
-        let Some(client) = server.auth.client(server.id.into(), discovered, client_secret) else { return Ok(()) };
+        let client = server.auth.client(server.id.into(), &server.url, discovered, client_secret);
+        let Some(client) = client else { return Ok(()) };
         let made = self.oauth.prepare_registration(by.tenant, client, &by.actor()).await?;
         let mut tx = self.access.write_as(by).await?;
         // It may have been moved or deleted while its authorization server was asked; from here on it waits for us.

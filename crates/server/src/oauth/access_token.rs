@@ -11,7 +11,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::refresh::{Refreshed, gone_as_not_connected, subject};
 use super::rules::{self, Step, TokenFreshness};
-use super::store::{self, ConnectionRow};
+use super::store::{self, ClientRow, ConnectionRow};
 use super::tokens::TokenSet;
 use super::{AccessToken, Error, Oauth};
 use crate::credentials::{UseContext, UseRecorder};
@@ -27,6 +27,8 @@ pub struct AccessTokenQuery<'a> {
     pub tenant: TenantId,
     pub user: UserId,
     pub target: GrantTarget,
+    /// Where the token will be presented. It opens for no other address than the one it was given for.
+    pub audience: &'a str,
     pub context: &'a UseContext,
     pub recorder: Option<&'a dyn UseRecorder>,
 }
@@ -148,32 +150,38 @@ impl Oauth {
         Ok(())
     }
 
-    /// A grant is its issuer's: it serves the target only while we are registered there for it (L37).
-    async fn check_issuer(&self, tx: &mut Tx, row: &ConnectionRow, target: GrantTarget) -> Result<(), Error> {
+    /// The registration that a grant stands on. A grant is its issuer's: it serves the target only while we are registered
+    /// there for it (L37).
+    async fn client_of(&self, tx: &mut Tx, row: &ConnectionRow, target: GrantTarget) -> Result<ClientRow, Error> {
         let current = store::client_current(tx, target).await?.ok_or(Error::NotConnected)?;
         if current.client() == row.client() {
-            return Ok(());
+            return Ok(current);
         }
         match store::client_find(tx, row.client()).await? {
-            Some(own) if own.issuer == current.issuer => Ok(()),
+            Some(own) if own.issuer == current.issuer => Ok(own),
             _ => Err(Error::NeedsReauth("issuer_changed".to_owned())),
         }
     }
 
     /// Opens the token in the transaction that also reads the grant's state; never one that has ended (L20).
     async fn token_open(&self, request: AccessTokenQuery<'_>, freshness: TokenFreshness) -> Result<AccessToken, Error> {
-        let AccessTokenQuery { tenant, user, target, context, recorder } = request;
+        let AccessTokenQuery { tenant, user, target, audience, context, recorder } = request;
         let now = self.clock.now();
         let mut tx = self.db.write(tenant).await?;
         let row = store::connection_at_lock(&mut tx, user, target).await?.ok_or(Error::NotConnected)?;
         if let Some(reason) = row.dead() {
             return Err(Error::NeedsReauth(reason.to_owned()));
         }
-        self.check_issuer(&mut tx, &row, target).await?;
+        let client = self.client_of(&mut tx, &row, target).await?;
+        if client.audience != audience {
+            return Err(Error::Refused("the grant was given for another address than this server's".to_owned()));
+        }
+        let meaning = row.meaning(&client)?;
         // The connection's row before the credential's, as in a refresh: two orders would wait for each other.
         store::connection_used(&mut tx, row.connection(), now).await?;
         let opening = context.request(Surface::ToolCall, subject(&row)).recorded_by(recorder);
-        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_as_not_connected)?;
+        let opened = self.credentials.open(&mut tx, row.credential(), &meaning, opening).await;
+        let opened = opened.map_err(gone_as_not_connected)?;
         let grant = TokenSet::from_secret(&opened.secret)?;
         if grant.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::NeedsReauth("expired".to_owned()));

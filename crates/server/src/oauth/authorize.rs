@@ -7,12 +7,12 @@ use thinkwork_database::jobs::JobType;
 use thinkwork_database::{Tx, jobs};
 use thinkwork_primitives::{Actor, FlowId, GrantTarget, Secret, TenantId, UserId, crypto, limits};
 use url::Url;
+use uuid::Uuid;
 
 use super::rules;
 use super::store::{self, ClientRow, FlowRow};
 use super::{Error, Oauth, StartedFlow};
 use crate::audit::{self, Event};
-use crate::credentials::Owner;
 use crate::edge::caller::SessionUser;
 
 /// Erases what a flow that nobody finished left.
@@ -72,8 +72,7 @@ impl Oauth {
             challenge: &crypto::base64url(&challenge),
         };
         let authorize_url = self.authorize_url(&request)?;
-        let sealed = self.credentials.create(&mut tx, Owner::OauthFlow(flow), "pkce_verifier", &verifier, &by).await?;
-        let row = FlowRow {
+        let mut row = FlowRow {
             id: flow.uuid(),
             tenant_id: tx.tenant().uuid(),
             user_id: caller.user.uuid(),
@@ -87,13 +86,16 @@ impl Oauth {
             resource: client.resource.clone(),
             scopes,
             return_to: return_to.to_owned(),
-            verifier_credential_id: sealed.uuid(),
+            // Below: what the verifier is sealed for is what this row says.
+            verifier_credential_id: Uuid::nil(),
             cookie_hash: cookie_hash.to_vec(),
             created_at: now.micros(),
             expires_at: expires_at.micros(),
             consumed_at: None,
             outcome: None,
         };
+        row.verifier_credential_id =
+            self.credentials.create(&mut tx, &row.meaning(&client)?, &verifier, &by).await?.uuid();
         store::flow_insert(&mut tx, row).await?;
         // A minute later, so that it never meets an exchange that began at the last moment.
         let end_at = expires_at.plus(rules::LEASE);

@@ -20,7 +20,7 @@ use super::store::{self, ClientRow, ConnectionRow, FlowRow, Granted, NewConnecti
 use super::tokens::{self, TokenResponse};
 use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
-use crate::credentials::{Owner, UseContext};
+use crate::credentials::{CredentialMeaning, UseContext};
 use crate::edge::caller::cookie;
 
 /// Who sits at the browser that came back.
@@ -217,7 +217,7 @@ impl Oauth {
         let mut tx = self.db.write(tenant).await?;
         let starter = CredentialSubject::User { user: flow.starter(), connection: None };
         let opening = context.request(Surface::Oauth, starter);
-        let verifier = self.credentials.open(&mut tx, flow.verifier(), opening).await?.secret;
+        let verifier = self.credentials.open(&mut tx, flow.verifier(), &flow.meaning(client)?, opening).await?.secret;
         let proof = self.proof(&mut tx, client, &context).await?;
         tx.commit().await?;
         let mut fields = vec![
@@ -284,8 +284,7 @@ impl Oauth {
         match &before {
             Some(row) => self.replace(&mut tx, row, issued, &by, now).await?,
             None => {
-                let credential =
-                    self.credentials.create(&mut tx, Owner::Connection(id), "oauth_grant", &issued.secret, &by).await?;
+                let credential = self.credentials.create(&mut tx, &issued.meaning(id)?, &issued.secret, &by).await?;
                 store::connection_insert(&mut tx, &issued.row(id, credential, None)?, &issued.granted, now).await?;
             }
         }
@@ -310,17 +309,18 @@ impl Oauth {
         let id = row.connection();
         let client = issued.client;
         if row.client() != client.client() {
-            let owner = Owner::Connection(id);
-            let credential = self.credentials.create(tx, owner, "oauth_grant", &issued.secret, by).await?;
+            let credential = self.credentials.create(tx, &issued.meaning(id)?, &issued.secret, by).await?;
             store::connection_reconnect(tx, id, client.client(), credential, &issued.granted, now).await?;
-            return revoke::leave_to_revoke(tx, row, row.credential(), now).await;
+            self.keep_replaced(tx, row, by).await?;
+            return Ok(self.credentials.revoke(tx, row.credential(), by).await?);
         }
         // The connection's row before the credential's, as when a token is handed out.
         store::connection_reconnect(tx, id, client.client(), row.credential(), &issued.granted, now).await?;
         if rules::another_account(&row.account, issued.account.as_deref(), &client.issuer) {
-            self.keep_replaced(tx, row, by, now).await?;
+            self.keep_replaced(tx, row, by).await?;
         }
-        self.credentials.rotate(tx, row.credential(), &issued.secret, std::time::Duration::ZERO, by).await?;
+        let meaning = issued.meaning(id)?;
+        self.credentials.rotate(tx, row.credential(), &meaning, &issued.secret, std::time::Duration::ZERO, by).await?;
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl Oauth {
         now: Timestamp,
     ) -> Result<(), Error> {
         let id = ConnectionId::new();
-        let credential = self.credentials.create(tx, Owner::Connection(id), "oauth_grant", &issued.secret, by).await?;
+        let credential = self.credentials.create(tx, &issued.meaning(id)?, &issued.secret, by).await?;
         revoke::insert_to_revoke(tx, &issued.row(id, credential, Some(now))?, &issued.granted, now).await?;
         self.flow_close(tx, issued.flow, outcome, by).await
     }
@@ -353,6 +353,11 @@ struct IssuedGrant<'a> {
 }
 
 impl IssuedGrant<'_> {
+    /// What its tokens are for, as this connection.
+    fn meaning(&self, id: ConnectionId) -> Result<CredentialMeaning, Error> {
+        store::grant_meaning(id, self.flow.starter(), self.flow.target()?, self.client)
+    }
+
     fn row(
         &self,
         id: ConnectionId,

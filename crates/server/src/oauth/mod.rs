@@ -169,7 +169,7 @@ impl Oauth {
         let secret = match client.secret() {
             Some(credential) => {
                 let request = context.request(Surface::Oauth, CredentialSubject::Tenant);
-                Some(self.credentials.open(tx, credential, request).await?.secret)
+                Some(self.credentials.open(tx, credential, &client.secret_meaning()?, request).await?.secret)
             }
             None => None,
         };

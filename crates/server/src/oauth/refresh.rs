@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::rules::{self, LEASE, LEASE_LEFT_MIN, TokenRequestError};
 use super::store::{self, ClientRow, ConnectionRow, Granted};
 use super::tokens::{self, ClientCredentials, TokenResponse, TokenSet};
-use super::{Error, Oauth, revoke};
+use super::{Error, Oauth};
 use crate::audit::{self, Event};
 use crate::credentials::{self, UseContext};
 
@@ -110,7 +110,8 @@ impl Oauth {
         }
         let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
         let opening = context.request(Surface::Oauth, subject(&row));
-        let opened = self.credentials.open(&mut tx, row.credential(), opening).await.map_err(gone_as_not_connected)?;
+        let opened = self.credentials.open(&mut tx, row.credential(), &row.meaning(&client)?, opening).await;
+        let opened = opened.map_err(gone_as_not_connected)?;
         if opened.version != version {
             return Ok(None);
         }
@@ -203,11 +204,11 @@ impl Oauth {
     }
 
     /// Stores new tokens; tries again while the database refuses, since they exist nowhere else (L17).
-    async fn refresh_store(&self, started: StartedRefresh, answer: TokenResponse) -> Result<(), Error> {
+    async fn refresh_store(&self, mut started: StartedRefresh, answer: TokenResponse) -> Result<(), Error> {
         let TokenResponse { mut grant, scopes, .. } = answer;
         if grant.refresh_token.is_none() {
             // RFC 6749 section 6: no new refresh token means that the old one goes on (L24).
-            grant.refresh_token = started.grant.refresh_token;
+            grant.refresh_token = started.grant.refresh_token.take();
         }
         let granted = Granted {
             account: started.row.account.clone(),
@@ -217,10 +218,7 @@ impl Oauth {
         };
         let mut tries = StoreRetry::new();
         loop {
-            match self
-                .refresh_store_once(started.tenant, &started.row, started.version, &grant, &granted, &started.context)
-                .await
-            {
+            match self.refresh_store_once(&started, &grant, &granted).await {
                 Err(error) => tries.after(&self.clock, error).await?,
                 Ok(()) => return Ok(()),
             }
@@ -229,21 +227,19 @@ impl Oauth {
 
     async fn refresh_store_once(
         &self,
-        tenant: TenantId,
-        row: &ConnectionRow,
-        version: i64,
+        started: &StartedRefresh,
         grant: &TokenSet,
         granted: &Granted,
-        context: &UseContext,
     ) -> Result<(), Error> {
+        let StartedRefresh { tenant, row, client, version, context, .. } = started;
         let now = self.clock.now();
         let id = row.connection();
         let secret = grant.to_secret()?;
-        let mut tx = self.db.write(tenant).await?;
+        let mut tx = self.db.write(*tenant).await?;
         let Some(current) = store::connection_lock(&mut tx, id).await? else { return Ok(()) };
         if current.ended_at.is_some() {
             // Disconnected while the provider answered: what it gave is revoked like the rest.
-            revoke::late_tokens(&self.credentials, &mut tx, &current, version, &secret, now).await?;
+            self.late_tokens(&mut tx, &current, client, *version, &secret).await?;
             tx.commit().await?;
             return Ok(());
         }
@@ -253,7 +249,8 @@ impl Oauth {
         }
         // The connection's row before the credential's, as when a token is handed out; undone where another won.
         store::refresh_done(&mut tx, id, granted, now).await?;
-        if self.credentials.rotate_if(&mut tx, credential, version, &secret, &context.actor).await? {
+        let meaning = current.meaning(client)?;
+        if self.credentials.rotate_if(&mut tx, credential, &meaning, *version, &secret, &context.actor).await? {
             let event = Event::by(context.actor.clone(), "connection.refreshed")
                 .on("connection", id)
                 .using(subject(row), Surface::Oauth)

@@ -9,13 +9,12 @@ use serde_json::{Value, json};
 use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::{Field, Purpose, Request, Response};
 use thinkwork_primitives::{Actor, GrantTarget, OauthClientId, Secret, TenantId, UserId, crypto};
-use uuid::Uuid;
 
 use super::rules::{self, REQUEST_DEADLINE, TokenRequestError};
 use super::store::{self, ClientRow};
 use super::{ClientSettings, Error, Oauth, discovery, tokens};
 use crate::audit::{self, Event};
-use crate::credentials::{Owner, UseContext};
+use crate::credentials::UseContext;
 
 /// The kind of route that leads from a callback key to its registration.
 pub(super) const CALLBACK_LOOKUP: &str = "callback";
@@ -121,7 +120,8 @@ impl Oauth {
     async fn renew(&self, tx: &mut Tx, row: &ClientRow, client: &ClientSettings, by: &Actor) -> Result<(), Error> {
         let found = &client.discovered;
         if let (Some(credential), Some(secret)) = (row.secret(), offered(client)) {
-            self.credentials.rotate(tx, credential, secret, std::time::Duration::ZERO, by).await?;
+            let meaning = row.secret_meaning()?;
+            self.credentials.rotate(tx, credential, &meaning, secret, std::time::Duration::ZERO, by).await?;
         }
         let scopes = scopes(client).join(" ");
         let prompt = client.prompt.as_deref();
@@ -281,15 +281,8 @@ impl Oauth {
         if let Some(before) = &before {
             store::client_replace(tx, before.client(), now).await?;
         }
-        let credential_id: Option<Uuid> = match &registered.secret {
-            Some(secret) => {
-                let owner = Owner::OauthClient(id);
-                Some(self.credentials.create(tx, owner, "client_secret", secret, by).await?.uuid())
-            }
-            None => None,
-        };
         tenant_lookup::add(tx, CALLBACK_LOOKUP, &key, id.uuid()).await?;
-        let row = ClientRow {
+        let mut row = ClientRow {
             id: id.uuid(),
             tenant_id: tx.tenant().uuid(),
             target_kind: client.target.kind().to_owned(),
@@ -298,7 +291,7 @@ impl Oauth {
             issuer: found.issuer.clone(),
             callback_key: key,
             client_id: registered.client_id,
-            credential_id,
+            credential_id: None,
             token_auth_method: registered.method,
             authorization_endpoint: found.authorization_endpoint.clone(),
             token_endpoint: found.token_endpoint.clone(),
@@ -306,11 +299,15 @@ impl Oauth {
             iss_required: found.iss_required,
             scopes: scopes(client).join(" "),
             resource: resource(client),
+            audience: client.audience.clone(),
             prompt: client.prompt.clone(),
             refused_at: None,
             created_at: now.micros(),
             replaced_at: None,
         };
+        if let Some(secret) = &registered.secret {
+            row.credential_id = Some(self.credentials.create(tx, &row.secret_meaning()?, secret, by).await?.uuid());
+        }
         store::client_insert(tx, row).await?;
         if let Some(before) = before {
             if before.issuer != found.issuer {
@@ -355,6 +352,7 @@ fn fits(row: &ClientRow, client: &ClientSettings) -> bool {
         && row.token_endpoint == found.token_endpoint
         && row.revocation_endpoint == found.revocation_endpoint
         && row.resource == resource(client)
+        && row.audience == client.audience
 }
 
 fn offered(client: &ClientSettings) -> Option<&Secret> {

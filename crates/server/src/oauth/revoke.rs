@@ -9,8 +9,7 @@ use thinkwork_database::jobs::{self, JobType, RetryPolicy};
 use thinkwork_database::{Tx, tenant_lookup};
 use thinkwork_outbound::Field;
 use thinkwork_primitives::{
-    Actor, ConnectionId, CredentialId, DomainEvent, GrantTarget, Principal, Secret, Surface, TenantId, Timestamp,
-    UserId,
+    Actor, Chain, ConnectionId, DomainEvent, GrantTarget, Principal, Secret, Surface, TenantId, Timestamp, UserId,
 };
 
 use super::authorize::ExpireFlow;
@@ -21,7 +20,7 @@ use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
 use super::tokens::{self, ClientCredentials, TokenSet};
 use super::{EndReason, Error, Oauth, Revocation, RevocationResult};
 use crate::audit::{self, Event};
-use crate::credentials::{Credentials, Owner, UseContext};
+use crate::credentials::{self, UseContext};
 
 /// Revokes the tokens of an ended connection, again if need be.
 pub struct RevokeTokens;
@@ -43,27 +42,6 @@ impl JobType for EndUserConnections {
 /// How long an issuer is asked; after that the material is erased, since tokens that old have ended or never end.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// Keeps a grant that is no longer anybody's connection until its tokens are revoked: an ended row of its own.
-pub(super) async fn leave_to_revoke(
-    tx: &mut Tx,
-    row: &ConnectionRow,
-    credential: CredentialId,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let id = ConnectionId::new();
-    let kept = Granted {
-        account: row.account.clone(),
-        scopes: store::scopes_from(&row.scopes),
-        expires_at: row.expires_at(),
-        has_refresh_token: row.has_refresh_token,
-    };
-    let user = row.owner();
-    let target = row.target()?;
-    let client = row.client();
-    let new = NewConnection { id, user, target, client, credential, ended_at: Some(now) };
-    insert_to_revoke(tx, &new, &kept, now).await
-}
-
 /// Writes an ended row with the job that revokes its tokens.
 pub(super) async fn insert_to_revoke(
     tx: &mut Tx,
@@ -76,48 +54,73 @@ pub(super) async fn insert_to_revoke(
     Ok(())
 }
 
-/// Tokens that an issuer gave for a connection which ended meanwhile: sealed and left to the revocation.
-pub(super) async fn late_tokens(
-    credentials: &Credentials,
-    tx: &mut Tx,
-    row: &ConnectionRow,
-    version: i64,
-    secret: &Secret,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let by = Actor::server();
-    if credentials.describe(tx, row.credential()).await?.is_some()
-        && credentials.rotate_if(tx, row.credential(), version, secret, &by).await?
-    {
-        jobs::enqueue::<RevokeTokens>(tx, row.connection(), now);
-        return Ok(());
-    }
-    let owner = Owner::Connection(row.connection());
-    let credential = credentials.create(tx, owner, "oauth_grant", secret, &by).await?;
-    leave_to_revoke(tx, row, credential, now).await
-}
-
 impl Oauth {
+    /// Keeps tokens that are no longer anybody's connection until they are revoked: sealed for an ended row of their own.
+    async fn leave_to_revoke(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        client: &ClientRow,
+        tokens: &Secret,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let id = ConnectionId::new();
+        let user = row.owner();
+        let target = row.target()?;
+        let meaning = store::grant_meaning(id, user, target, client)?;
+        let credential = self.credentials.create(tx, &meaning, tokens, by).await?;
+        let kept = Granted {
+            account: row.account.clone(),
+            scopes: store::scopes_from(&row.scopes),
+            expires_at: row.expires_at(),
+            has_refresh_token: row.has_refresh_token,
+        };
+        let new = NewConnection { id, user, target, client: client.client(), credential, ended_at: Some(now) };
+        insert_to_revoke(tx, &new, &kept, now).await
+    }
+
+    /// Tokens that an issuer gave for a connection which ended meanwhile: sealed and left to the revocation.
+    pub(super) async fn late_tokens(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        client: &ClientRow,
+        version: i64,
+        secret: &Secret,
+    ) -> Result<(), Error> {
+        let by = Actor::server();
+        let meaning = row.meaning(client)?;
+        let credentials = &self.credentials;
+        if credentials.describe(tx, row.credential()).await?.is_some()
+            && credentials.rotate_if(tx, row.credential(), &meaning, version, secret, &by).await?
+        {
+            jobs::enqueue::<RevokeTokens>(tx, row.connection(), self.clock.now());
+            return Ok(());
+        }
+        self.leave_to_revoke(tx, row, client, secret, &by).await
+    }
+
     /// Seals the tokens of `row` apart, to be revoked, before a consent of another account takes their place.
     ///
     /// Only of another account: a server may end everything that a person granted to a client when one of its tokens is
     /// revoked (RFC 7009 section 2.1 leaves it open, and large ones do), and for the same account and registration that
     /// is the new grant too. There the old tokens are erased with the new ones' arrival and end by themselves.
-    pub(super) async fn keep_replaced(
-        &self,
-        tx: &mut Tx,
-        row: &ConnectionRow,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<(), Error> {
+    pub(super) async fn keep_replaced(&self, tx: &mut Tx, row: &ConnectionRow, by: &Actor) -> Result<(), Error> {
         if self.credentials.describe(tx, row.credential()).await?.is_none() {
             return Ok(());
         }
+        let Some(client) = store::client_find(tx, row.client()).await? else { return Ok(()) };
         let opening = UseContext::by(by.clone()).request(Surface::Oauth, subject(row));
-        let replaced = self.credentials.open(tx, row.credential(), opening).await?.secret;
-        let owner = Owner::Connection(row.connection());
-        let kept = self.credentials.create(tx, owner, "oauth_grant", &replaced, by).await?;
-        leave_to_revoke(tx, row, kept, now).await
+        match self.credentials.open(tx, row.credential(), &row.meaning(&client)?, opening).await {
+            Ok(replaced) => self.leave_to_revoke(tx, row, &client, &replaced.secret, by).await,
+            Err(credentials::Error::Vault(error)) => {
+                // Nobody can use it either; a new consent has to be possible all the same.
+                tracing::error!(connection = %row.connection(), error = %Chain(&error), "replaced tokens cannot be revoked");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Disconnects the caller's own connection: revokes (RFC 7009), erases, audits.
@@ -228,7 +231,7 @@ impl Oauth {
     ) -> Result<(TokenSet, ClientCredentials), Error> {
         let context = UseContext::by(by.clone());
         let opening = context.request(Surface::Oauth, subject(row));
-        let opened = self.credentials.open(tx, row.credential(), opening).await?;
+        let opened = self.credentials.open(tx, row.credential(), &row.meaning(client)?, opening).await?;
         let proof = self.proof(tx, client, &context).await?;
         Ok((TokenSet::from_secret(&opened.secret)?, proof))
     }

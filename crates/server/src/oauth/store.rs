@@ -21,6 +21,7 @@ pub(super) use refreshes::*;
 
 use super::Error;
 use super::rules::Facts;
+use crate::credentials::CredentialMeaning;
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -94,6 +95,11 @@ impl ConnectionRow {
         target_from("connection", self.id, &self.target_kind, self.target_id)
     }
 
+    /// What its credential is for. `client` is the registration that it stands on.
+    pub(super) fn meaning(&self, client: &ClientRow) -> Result<CredentialMeaning, Error> {
+        grant_meaning(self.connection(), self.owner(), self.target()?, client)
+    }
+
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         self.access_expires_at.map(Timestamp::from_micros)
     }
@@ -115,6 +121,16 @@ impl ConnectionRow {
             forced_at: self.forced_refresh_at.map(Timestamp::from_micros),
         }
     }
+}
+
+/// What the tokens of this connection are for.
+pub(super) fn grant_meaning(
+    connection: ConnectionId,
+    user: UserId,
+    target: GrantTarget,
+    client: &ClientRow,
+) -> Result<CredentialMeaning, Error> {
+    Ok(CredentialMeaning::OauthGrant { connection, user, target, client: client.registration()? })
 }
 
 /// The connections of the tenant, ended ones included.

@@ -75,6 +75,8 @@ pub struct AcceptedDeviations<'a> {
 /// How we are authorised for a target, as its operator approved it.
 pub struct ClientSettings {
     pub target: GrantTarget,
+    /// Where the access tokens will be presented.
+    pub audience: String,
     /// What discovery found and the operator approved.
     pub discovered: ProviderMetadata,
     /// A client that the operator registered by hand; else dynamic registration (RFC 7591).

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{Error, Turns, store};
 use crate::audit::{self, Event};
-use crate::credentials::{CredentialInfo, Owner};
+use crate::credentials::{CredentialInfo, CredentialMeaning};
 use crate::edge::InvalidField;
 
 /// Instructions are read with every call; longer ones belong into Spaces.
@@ -22,6 +22,18 @@ pub struct Model {
     pub base_url: String,
     /// The model's name there.
     pub name: String,
+}
+
+impl Model {
+    /// What its key is for: it stays as long as the address stays at its origin.
+    pub(super) fn key_meaning(&self) -> CredentialMeaning {
+        CredentialMeaning::ModelKey { origin: self.origin().unwrap_or_default() }
+    }
+
+    /// Scheme, host and port; none of an address that cannot be read.
+    fn origin(&self) -> Option<String> {
+        Url::parse(&self.base_url).ok().map(|url| url.origin().ascii_serialization())
+    }
 }
 
 /// The settings as stored.
@@ -95,16 +107,16 @@ impl Turns {
                 None
             }
             (Some(new), Some(key), Some(old)) if same_origin(before.model.as_ref(), new) => {
-                self.credentials.rotate(&mut tx, old, key, Duration::ZERO, &actor).await?;
+                self.credentials.rotate(&mut tx, old, &new.key_meaning(), key, Duration::ZERO, &actor).await?;
                 Some(old)
             }
-            (Some(_), Some(key), old) => {
+            (Some(new), Some(key), old) => {
                 // A turn that runs knows the old address and the old id: what it opens under that id must never be the
                 // new address's key. Its next try reads both afresh.
                 if let Some(old) = old {
                     self.credentials.revoke(&mut tx, old, &actor).await?;
                 }
-                Some(self.credentials.create(&mut tx, Owner::Agent, "model_key", key, &actor).await?)
+                Some(self.credentials.create(&mut tx, &new.key_meaning(), key, &actor).await?)
             }
             (Some(new), None, Some(_)) if !same_origin(before.model.as_ref(), new) => {
                 return Err(InvalidField::new(
@@ -163,6 +175,5 @@ impl Turns {
 
 /// Whether a key that was entered for the one may be sent to the other.
 fn same_origin(before: Option<&Model>, after: &Model) -> bool {
-    let origin = |model: &Model| Url::parse(&model.base_url).ok().map(|url| url.origin());
-    before.is_some_and(|before| origin(before).is_some() && origin(before) == origin(after))
+    before.is_some_and(|before| before.origin().is_some() && before.origin() == after.origin())
 }

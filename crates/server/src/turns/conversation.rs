@@ -172,7 +172,7 @@ impl Execution<'_> {
                 let recorder = StepUseRecorder(step);
                 let opening = context.request(Surface::ModelCall, CredentialSubject::Tenant);
                 let opening = opening.recorded_by(Some(&recorder));
-                Some(self.turns.credentials.open(&mut tx, credential, opening).await?)
+                Some(self.turns.credentials.open(&mut tx, credential, &model.key_meaning(), opening).await?)
             }
             None => None,
         };

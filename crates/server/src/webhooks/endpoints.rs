@@ -14,10 +14,11 @@ use thinkwork_primitives::{DeliveryId, Principal, Secret, SpaceId, WebhookId};
 
 use super::ingress::{self, IncomingRequest, Peer, Taken};
 use super::{
-    Delivery, Error, NewWebhook, OVERLAP_MAX, Webhook, WebhookUpdate, WebhookWithSecret, Webhooks, rules, store,
+    Delivery, Error, NewWebhook, OVERLAP_MAX, Webhook, WebhookUpdate, WebhookWithSecret, Webhooks, rules,
+    secret_meaning, store,
 };
 use crate::audit::{self, Event};
-use crate::credentials::{CredentialInfo, Owner};
+use crate::credentials::CredentialInfo;
 use crate::edge::{Idempotency, InvalidField};
 
 impl Webhooks {
@@ -42,8 +43,8 @@ impl Webhooks {
             Some(secret) => secret,
             None => new.scheme.verifier().secret()?,
         };
-        let credential =
-            self.inner.credentials.create(tx, Owner::Webhook(id), "webhook_secret", &secret, &actor).await?;
+        let meaning = secret_meaning(id, new.space, &new.scheme);
+        let credential = self.inner.credentials.create(tx, &meaning, &secret, &actor).await?;
         let webhook = Webhook {
             id,
             space: new.space,
@@ -166,7 +167,8 @@ impl Webhooks {
             }
             None => webhook.scheme.verifier().secret()?,
         };
-        self.inner.credentials.rotate(&mut tx, webhook.credential, &secret, overlap, &by.actor()).await?;
+        let meaning = webhook.secret_meaning();
+        self.inner.credentials.rotate(&mut tx, webhook.credential, &meaning, &secret, overlap, &by.actor()).await?;
         let seconds = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
         let event = Event::by(by.actor(), "webhook.rotated").on("webhook", id).detail("overlap_seconds", seconds);
         audit::record(&mut tx, self.inner.clock.now(), event)?;
@@ -215,7 +217,7 @@ impl Webhooks {
         tx.commit().await?;
         let disabled = || Error::TestRefused("The webhook is disabled. Enable it first.".to_owned());
         let endpoint = self.inner.cache.find(id, now).await?.ok_or_else(disabled)?;
-        let secrets = self.inner.credentials.open_for_verification(by.tenant, endpoint.webhook.credential).await?;
+        let secrets = endpoint.secrets(&self.inner.credentials).await?;
         let event_id = format!("test_{sent}");
         let body = json!({ "type": "thinkwork.test", "id": event_id, "sent_at": now }).to_string();
         let verifier = endpoint.webhook.scheme.verifier();

@@ -31,7 +31,7 @@ use thinkwork_primitives::{
 };
 
 use crate::access::Access;
-use crate::credentials::{CredentialInfo, Credentials};
+use crate::credentials::{CredentialInfo, CredentialMeaning, Credentials};
 use crate::edge::caller::BoxFuture;
 use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
 use crate::spaces::Spaces;
@@ -131,6 +131,18 @@ pub struct Webhook {
     pub created_at: Timestamp,
     /// Counts its changes, from 1.
     pub version: i64,
+}
+
+impl Webhook {
+    /// What its secret is for.
+    pub(super) fn secret_meaning(&self) -> CredentialMeaning {
+        secret_meaning(self.id, self.space, &self.scheme)
+    }
+}
+
+/// What the secret of this webhook is for: nobody changes where its events go, or how they prove themselves.
+fn secret_meaning(webhook: WebhookId, space: SpaceId, scheme: &Scheme) -> CredentialMeaning {
+    CredentialMeaning::WebhookSecret { webhook, space, scheme: serde_json::json!(scheme).to_string() }
 }
 
 /// A webhook to make.

@@ -22,6 +22,7 @@ mod commands;
 mod connections;
 mod contract;
 mod credentials;
+mod custody;
 mod demo;
 mod forms;
 mod guards;

@@ -16,10 +16,11 @@ mod user_oauth;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use strum::{EnumIter, IntoEnumIterator as _, IntoStaticStr};
-use thinkwork_primitives::{GrantTarget, Secret};
+use thinkwork_primitives::{GrantTarget, Secret, ToolSourceId};
 
 use super::Error;
 use super::upstream::Authorization;
+use crate::credentials::CredentialMeaning;
 use crate::edge::InvalidField;
 use crate::oauth::{AcceptedDeviations, ClientSettings, Deviation, ProviderMetadata};
 use crate::tools::CredentialRequirement;
@@ -152,15 +153,30 @@ impl Auth {
         self.mode().authorization(secret)
     }
 
+    /// What the secret that an operator entered is for, where the mode takes one.
+    pub(super) fn secret_meaning(&self, holder: &SecretHolder<'_>) -> Option<CredentialMeaning> {
+        self.mode().secret_meaning(holder)
+    }
+
     /// How we are a client at the authorization server that people's grants come from, where there is one.
     pub(super) fn client(
         &self,
         target: GrantTarget,
+        url: &str,
         discovered: &ProviderMetadata,
         secret: Option<Secret>,
     ) -> Option<ClientSettings> {
-        self.mode().client(target, discovered, secret)
+        self.mode().client(target, url, discovered, secret)
     }
+}
+
+/// The server whose secret it is.
+pub(super) struct SecretHolder<'a> {
+    pub(super) source: ToolSourceId,
+    pub(super) url: &'a str,
+    pub(super) issuer: Option<&'a str>,
+    /// As discovery found it.
+    pub(super) token_endpoint: Option<&'a str>,
 }
 
 /// How a server is to be authorised, checked, with the secret itself where there is one: never a reference to a stored
@@ -225,7 +241,18 @@ trait AuthMode {
     }
 
     /// How we are a client at that authorization server. `secret` is that of the client registered by hand.
-    fn client(&self, _: GrantTarget, _: &ProviderMetadata, _secret: Option<Secret>) -> Option<ClientSettings> {
+    fn client(
+        &self,
+        _: GrantTarget,
+        _url: &str,
+        _: &ProviderMetadata,
+        _secret: Option<Secret>,
+    ) -> Option<ClientSettings> {
+        None
+    }
+
+    /// What the secret that an operator entered is for, where one is taken: every setting that decides where it goes.
+    fn secret_meaning(&self, _: &SecretHolder<'_>) -> Option<CredentialMeaning> {
         None
     }
 }

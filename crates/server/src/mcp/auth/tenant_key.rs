@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::Secret;
 
-use super::{AuthMode, Description, Setting, SettingKind};
+use super::{AuthMode, Description, SecretHolder, Setting, SettingKind};
+use crate::credentials::CredentialMeaning;
 use crate::edge::InvalidField;
 use crate::mcp::Error;
 use crate::mcp::upstream::Authorization;
@@ -90,6 +91,11 @@ impl AuthMode for TenantKey {
         }
         self.header = Some(name);
         Ok(())
+    }
+
+    fn secret_meaning(&self, holder: &SecretHolder<'_>) -> Option<CredentialMeaning> {
+        let url = holder.url.to_owned();
+        Some(CredentialMeaning::ToolSourceKey { source: holder.source, url, header: self.header.clone() })
     }
 
     fn authorization<'a>(&'a self, secret: &'a Secret) -> Authorization<'a> {

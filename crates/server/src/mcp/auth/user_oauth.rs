@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::{GrantTarget, Secret};
 
-use super::{AuthMode, Description, Setting, SettingKind};
+use super::{AuthMode, Description, SecretHolder, Setting, SettingKind};
+use crate::credentials::CredentialMeaning;
 use crate::edge::InvalidField;
 use crate::mcp::Error;
 use crate::oauth::{AcceptedDeviations, ClientSettings, PreRegistered, ProviderMetadata};
@@ -166,15 +167,27 @@ impl AuthMode for UserOauth {
         self.client_id.as_deref()
     }
 
+    fn secret_meaning(&self, holder: &SecretHolder<'_>) -> Option<CredentialMeaning> {
+        Some(CredentialMeaning::ToolSourceClientSecret {
+            source: holder.source,
+            url: holder.url.to_owned(),
+            client_id: self.client_id.clone()?,
+            issuer: holder.issuer.map(str::to_owned),
+            token_endpoint: holder.token_endpoint.map(str::to_owned),
+        })
+    }
+
     fn client(
         &self,
         target: GrantTarget,
+        url: &str,
         discovered: &ProviderMetadata,
         secret: Option<Secret>,
     ) -> Option<ClientSettings> {
         let pre_registered = self.client_id.clone().map(|client_id| PreRegistered { client_id, client_secret: secret });
         Some(ClientSettings {
             target,
+            audience: url.to_owned(),
             discovered: discovered.clone(),
             pre_registered,
             pkce_though_silent: self.pkce_though_silent,

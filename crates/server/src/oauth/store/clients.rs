@@ -9,13 +9,34 @@ use thinkwork_primitives::{CredentialId, GrantTarget, OauthClientId, Timestamp};
 use uuid::Uuid;
 
 use super::super::Error;
-use super::scopes_from;
+use super::{scopes_from, target_from};
+use crate::credentials::{ClientRegistration, CredentialMeaning};
 
 pub(crate) use client::Model as ClientRow;
 
 impl ClientRow {
     pub(crate) fn client(&self) -> OauthClientId {
         OauthClientId::from_uuid(self.id)
+    }
+
+    /// What of it is sealed with the secrets that are sent in its name.
+    pub(crate) fn registration(&self) -> Result<ClientRegistration, Error> {
+        Ok(ClientRegistration {
+            id: self.client(),
+            target: target_from("oauth_client", self.id, &self.target_kind, self.target_id)?,
+            issuer: self.issuer.clone(),
+            client_id: self.client_id.clone(),
+            token_auth_method: self.token_auth_method.clone(),
+            token_endpoint: self.token_endpoint.clone(),
+            revocation_endpoint: self.revocation_endpoint.clone(),
+            resource: self.resource.clone(),
+            audience: self.audience.clone(),
+        })
+    }
+
+    /// What its own secret is for.
+    pub(crate) fn secret_meaning(&self) -> Result<CredentialMeaning, Error> {
+        Ok(CredentialMeaning::ClientSecret(self.registration()?))
     }
 
     pub(crate) fn secret(&self) -> Option<CredentialId> {
@@ -80,6 +101,7 @@ pub(crate) async fn client_insert(tx: &mut Tx, row: ClientRow) -> Result<(), Err
         iss_required: Set(row.iss_required),
         scopes: Set(row.scopes),
         resource: Set(row.resource),
+        audience: Set(row.audience),
         prompt: Set(row.prompt),
         refused_at: Set(row.refused_at),
         created_at: Set(row.created_at),
@@ -151,6 +173,7 @@ mod client {
         pub iss_required: bool,
         pub scopes: String,
         pub resource: Option<String>,
+        pub audience: String,
         pub prompt: Option<String>,
         pub refused_at: Option<i64>,
         pub created_at: i64,

@@ -9,7 +9,8 @@ use thinkwork_primitives::{CredentialId, FlowId, GrantTarget, OauthClientId, Tim
 use uuid::Uuid;
 
 use super::super::Error;
-use super::target_from;
+use super::{ClientRow, target_from};
+use crate::credentials::{CredentialMeaning, FlowBinding};
 
 pub(crate) use flow::Model as FlowRow;
 
@@ -28,6 +29,23 @@ impl FlowRow {
 
     pub(crate) fn target(&self) -> Result<GrantTarget, Error> {
         target_from("oauth_flow", self.id, &self.target_kind, self.target_id)
+    }
+
+    /// What its verifier is for. `client` is the registration that it goes through.
+    pub(crate) fn meaning(&self, client: &ClientRow) -> Result<CredentialMeaning, Error> {
+        let flow = FlowBinding {
+            flow: self.flow(),
+            user: self.starter(),
+            target: self.target()?,
+            issuer: self.issuer.clone(),
+            redirect_uri: self.redirect_uri.clone(),
+            resource: self.resource.clone(),
+            scopes: self.scopes.clone(),
+            return_to: self.return_to.clone(),
+            state_hash: self.state_hash.clone(),
+            cookie_hash: self.cookie_hash.clone(),
+        };
+        Ok(CredentialMeaning::PkceVerifier { flow, client: client.registration()? })
     }
 
     pub(crate) fn verifier(&self) -> CredentialId {

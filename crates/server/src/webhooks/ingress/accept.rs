@@ -113,8 +113,7 @@ pub(crate) async fn accept(
     {
         let is_verified = matches!(rejection, Rejection::TooMany { .. } | Rejection::Unreadable(_));
         // Kept by the service that verifies. Where they cannot be opened, no header is shown that might be one of them.
-        let credentials = &webhooks.inner.credentials;
-        let secrets = credentials.open_for_verification(endpoint.tenant, endpoint.webhook.credential).await;
+        let secrets = endpoint.secrets(&webhooks.inner.credentials).await;
         let headers = secrets.map(|secrets| rules::shown_headers(incoming.headers, &secrets)).unwrap_or_default();
         let refused = Delivery { is_verified, ..refused(endpoint, incoming, headers, &bytes, reason) };
         let minute = window(incoming.counted_at);
@@ -144,7 +143,7 @@ async fn take(
         return Err(Rejection::Address);
     }
     read(body, announced.unwrap_or(0), bytes).await?;
-    let secrets = inner.credentials.open_for_verification(endpoint.tenant, webhook.credential).await?;
+    let secrets = endpoint.secrets(&inner.credentials).await?;
     let verifier = webhook.scheme.verifier();
     let verified = verifier.verify(headers, bytes, &secrets, incoming.received_at);
     let verified = verified.map_err(|why| unverified(endpoint, incoming, why))?;

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thinkwork_database::{Db, Topic, WakeUp, tenant_lookup};
-use thinkwork_primitives::{CredentialId, TenantId, Timestamp, WebhookId, limits};
+use thinkwork_primitives::{CredentialId, Secret, TenantId, Timestamp, WebhookId, limits};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::limit::Limit;
 use super::refusals::Refusals;
 use super::strangers::Strangers;
-use crate::credentials::Credentials;
+use crate::credentials::{self, CredentialMeaning, Credentials};
 use crate::webhooks::{Error, Webhook, Webhooks, store};
 
 /// Webhooks remembered; more are read again.
@@ -27,6 +27,8 @@ pub(crate) const LOOKUP: &str = "webhook";
 pub(crate) struct Endpoint {
     pub tenant: TenantId,
     pub webhook: Webhook,
+    /// What its secret is for.
+    meaning: CredentialMeaning,
     /// Its name in the intake log.
     pub source: String,
     pub limit: Arc<Limit>,
@@ -34,6 +36,13 @@ pub(crate) struct Endpoint {
     pub strangers: Arc<Strangers>,
     /// When a replaced secret ends: from then on what is remembered is read again.
     secret_ends_at: Option<Timestamp>,
+}
+
+impl Endpoint {
+    /// Its live secrets, for the verification of a request.
+    pub(crate) async fn secrets(&self, credentials: &Credentials) -> Result<Arc<Vec<Secret>>, credentials::Error> {
+        credentials.open_for_verification(self.tenant, self.webhook.credential, &self.meaning).await
+    }
 }
 
 /// The counters of one webhook, which outlive what is remembered of its configuration.
@@ -109,6 +118,7 @@ impl Cache {
             refusals: counters.refusals,
             strangers: counters.strangers,
             secret_ends_at: secret.and_then(|secret| secret.previous_ends_at),
+            meaning: webhook.secret_meaning(),
             webhook,
         }))
     }

@@ -50,6 +50,9 @@ pub struct OauthFixture {
     _folder: TempDir,
 }
 
+/// Where the tokens of these tests would be presented.
+pub const AUDIENCE: &str = "https://notes.acme.test/mcp";
+
 pub fn by() -> Actor {
     Actor::server()
 }
@@ -72,7 +75,7 @@ pub const fn access_token_query(
     target: GrantTarget,
     context: &UseContext,
 ) -> AccessTokenQuery<'_> {
-    AccessTokenQuery { tenant, user, target, context, recorder: None }
+    AccessTokenQuery { tenant, user, target, audience: AUDIENCE, context, recorder: None }
 }
 
 pub fn text(token: &AccessToken) -> String {
@@ -171,6 +174,7 @@ impl OauthFixture {
         let discovered = self.oauth.discover(&self.issuer.resource(), None, Default::default()).await?;
         Ok(ClientSettings {
             target,
+            audience: AUDIENCE.to_owned(),
             discovered,
             pre_registered: None,
             pkce_though_silent: false,

@@ -1,11 +1,13 @@
 //! Refreshing: one at a time across processes, nothing lost, nothing expired sent, nothing declared dead too early.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use thinkwork::oauth::{ClientSettings, ConnectionStatus, Error, PreRegistered};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::races::texts;
@@ -259,25 +261,34 @@ async fn l18_passing_failures_never_end_a_grant_and_the_token_is_used_to_its_end
 #[tokio::test]
 async fn l18_a_token_endpoint_that_nobody_answers_at_ends_no_grant() {
     let fixture = OauthFixture::new().await;
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let answers = |to: &str| tokio::spawn(forward(address, to.replace("http://", "")));
+    let mut client = fixture.client_settings(fixture.target).await.unwrap();
+    client.discovered.token_endpoint = format!("http://{address}/token");
+    fixture.register_client(fixture.tenant, client).await.unwrap();
+    let way = answers(&fixture.issuer.base);
     fixture.connect().await;
     let token = text(&fixture.token().await.unwrap());
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let moved = async |to: &str| {
-        let tx = fixture.db.write(fixture.tenant).await.unwrap();
-        let sql = format!("UPDATE oauth_client SET token_endpoint = '{to}/token'");
-        execute_sql(&tx, &sql).await.unwrap();
-        tx.commit().await.unwrap();
-    };
-    moved(&format!("http://{}", nobody.local_addr().unwrap())).await;
-    drop(nobody);
+    way.abort();
+    drop(way.await);
     fixture.advance(3_570);
     assert_eq!(text(&fixture.token().await.unwrap()), token, "used to its end");
     fixture.advance(31);
     assert!(matches!(fixture.token().await, Err(Error::Unreachable(_))));
     assert_eq!(fixture.connection().await.unwrap().status, ConnectionStatus::Connected);
-    moved(&fixture.issuer.base).await;
+    let _way = answers(&fixture.issuer.base);
     fixture.advance(61);
     assert!(fixture.issuer.accepts(&text(&fixture.token().await.unwrap())), "mended by itself");
+}
+
+/// Hands each connection at this address on to another, one at a time, and closes it after its answer.
+async fn forward(address: SocketAddr, to: String) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    while let Ok((mut client, _)) = listener.accept().await {
+        let mut server = TcpStream::connect(&to).await.unwrap();
+        // Whoever goes first ends it.
+        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+    }
 }
 
 #[tokio::test]

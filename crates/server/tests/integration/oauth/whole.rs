@@ -29,6 +29,7 @@ impl Whole {
         let oauth = &app.app.oauth;
         let client = ClientSettings {
             target,
+            audience: super::AUDIENCE.to_owned(),
             discovered: oauth.discover(&issuer.resource(), None, Default::default()).await.unwrap(),
             pre_registered: None,
             pkce_though_silent: false,

@@ -141,12 +141,13 @@ async fn s03_a_step_opens_the_grant_of_its_turns_person_and_of_nobody_else() {
     let connection = ConnectionId::from_uuid(row.try_get("", "subject_connection_id").unwrap());
     let credential = CredentialId::from_uuid(row.try_get("", "credential_id").unwrap());
     drop(tx);
+    let meaning = crate::custody::grant_meaning(&app.config.database_url, connection).await;
     let opened = async |user, step, subject| {
         let mut tx = app.db.write(fixture.app.tenant).await.unwrap();
         let recorder = StepUseRecorder(step);
         let context = UseContext::by(Actor { requester: Requester::User(user), client: ActingClient::Agent });
         let opening = context.request(Surface::ToolCall, subject).recorded_by(Some(&recorder));
-        app.credentials.open(&mut tx, credential, opening).await.is_ok()
+        app.credentials.open(&mut tx, credential, &meaning, opening).await.is_ok()
     };
     let of = |user| CredentialSubject::User { user, connection: Some(connection) };
     assert!(opened(ana, ana_step, of(ana)).await, "her own");
