@@ -2,6 +2,8 @@
 //!
 //! Invariant: dropped without [`Tx::commit`] it leaves nothing; wake-ups go out only with the commit.
 
+use std::pin::Pin;
+
 use prometheus::IntCounter;
 use sea_orm::{ActiveModelTrait, ConnectionTrait as _, QueryResult, Statement, Value};
 use thinkwork_primitives::{DomainEvent, RecordKey, TenantId, Timestamp};
@@ -25,8 +27,12 @@ pub struct Tx {
     pub(crate) last: DeferredInserts,
     subscribers: Subscribers,
     pub(crate) record_key: Option<RecordKey>,
+    after_commit: Vec<AfterCommit>,
     _scope: TxScope,
 }
+
+/// Work for after a commit.
+type AfterCommit = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl Tx {
     /// A shared transaction: [`Tx::enter`] makes it a tenant's.
@@ -47,6 +53,7 @@ impl Tx {
             last: DeferredInserts::default(),
             subscribers,
             record_key: None,
+            after_commit: Vec::new(),
             _scope: scope,
         }
     }
@@ -108,11 +115,31 @@ impl Tx {
         }
     }
 
+    /// Calls this once the transaction is committed, and not where it is not; [`Tx::commit`] returns when what it gave has
+    /// ended. Start in the call itself what must go on where whoever commits goes away meanwhile.
+    pub fn after_commit(
+        &mut self,
+        work: impl FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+    ) {
+        self.after_commit.push(Box::new(work));
+    }
+
     /// Makes everything last.
     ///
     /// # Errors
     /// The driver's error; then nothing lasts.
     pub async fn commit(mut self) -> Result<(), Error> {
+        let after_commit = std::mem::take(&mut self.after_commit);
+        self.commit_rows().await?;
+        // All are called before the first is waited for.
+        let started: Vec<_> = after_commit.into_iter().map(|work| work()).collect();
+        for work in started {
+            work.await;
+        }
+        Ok(())
+    }
+
+    async fn commit_rows(mut self) -> Result<(), Error> {
         let backend = self.guarded.get_database_backend();
         let mut last = std::mem::take(&mut self.last).into_statements(backend, self.guarded.tenant)?;
         last.extend(std::mem::take(&mut self.jobs).into_statement(self.engine));

@@ -120,6 +120,7 @@ pub async fn open_foundation(config: &Config, clock: &Clock) -> Result<(Db, Cred
     let db = db.with_record_key(vault.record_key());
     let credentials = Credentials::new(db.clone(), clock.clone(), vault.clone());
     credentials.check_keys().await?;
+    credentials.read_kept_versions()?;
     Ok((db, credentials, vault))
 }
 

@@ -81,11 +81,13 @@ pub enum Error {
     },
     /// The file system refused what is kept beside the key file.
     #[error(
-        "the signed heads of the audit record in {} could not be {action}; the server keeps them beside the key file and \
-         must be able to make files there",
+        "the {content} in {} could not be {action}; the server keeps them beside the key file and must be able to make \
+         files there",
         path.display()
     )]
-    Heads {
+    Kept {
+        /// What the file holds.
+        content: &'static str,
         /// The file.
         path: PathBuf,
         /// What was tried, as a participle.

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use thinkwork_primitives::crypto::{hex, random};
 use zeroize::Zeroizing;
 
+use crate::kept::KeptFile;
 use crate::ring::{Ring, fresh_text, shown_kek_id, text_with_key, text_without};
-use crate::{Error, Problem, heads};
+use crate::{Error, Problem};
 
 /// What to do when there is no key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ pub(crate) fn read_or_create(path: &Path, missing: MissingKeyFile) -> Result<Zer
         (None, MissingKeyFile::Refuse) => return Err(absent()),
         (None, MissingKeyFile::Create) => {
             create(path, &fresh_text()?)?;
-            heads::forget(path)?;
+            KeptFile::Heads.forget(path)?;
+            KeptFile::Versions.forget(path)?;
             open(path)?.ok_or_else(absent)?
         }
     };

@@ -5,14 +5,14 @@
 //! that is moved to another place, or beside which that was changed, does not open.
 //!
 //! Architecture Invariant: no clear-text mode, no database, no async, no network, no log. The only I/O is the key file and
-//! the file of signed heads beside it.
+//! the files that are kept beside it.
 //! Only the server's `credentials` and `oauth` slices seal and open; start-up and `thinkwork keys rotate` open the file.
 
 mod blob;
 mod context;
 mod error;
 mod file;
-mod heads;
+mod kept;
 mod ring;
 mod root;
 mod vault;
@@ -20,4 +20,5 @@ mod vault;
 pub use context::{Context, Meaning};
 pub use error::{Error, Problem};
 pub use file::MissingKeyFile;
+pub use kept::FilePosition;
 pub use vault::{Sealed, Vault};

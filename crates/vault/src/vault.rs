@@ -8,8 +8,9 @@ use thinkwork_primitives::{CredentialId, RecordKey, Secret};
 use zeroize::Zeroizing;
 
 use crate::blob::{BlobKey, KEY_BYTES, Refused};
+use crate::kept::KeptFile;
 use crate::ring::{Kek, Ring, fresh_text, shown_kek_id};
-use crate::{Context, Error, Meaning, MissingKeyFile, file, heads};
+use crate::{Context, Error, FilePosition, Meaning, MissingKeyFile, file};
 
 /// A secret as it is stored. Each blob is a format byte (1), a 12-byte nonce, the ciphertext and a 16-byte tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,25 +215,61 @@ impl Vault {
 
     /// Where the file of signed heads is; none beside a ring that no file holds.
     pub fn heads_path(&self) -> Option<PathBuf> {
-        self.path.as_deref().map(heads::path)
+        self.path.as_deref().map(|path| KeptFile::Heads.path(path))
     }
 
     /// The signed heads that are kept beside the key file, one a line; empty where none were kept yet.
     ///
     /// # Errors
-    /// [`Error::Heads`].
+    /// [`Error::Kept`].
     pub fn read_heads(&self) -> Result<String, Error> {
-        self.path.as_deref().map_or(Ok(String::new()), heads::read)
+        self.path.as_deref().map_or(Ok(String::new()), |path| KeptFile::Heads.read(path))
     }
 
     /// Replaces the signed heads by what `edit` makes of them, one process at a time, and returns what it says beside. Waits
     /// for others and for the disk.
     ///
     /// # Errors
-    /// [`Error::Heads`], or what `edit` says; then nothing was changed.
+    /// [`Error::Kept`], or what `edit` says; then nothing was changed.
     pub fn change_heads<T, E: From<Error>>(&self, edit: impl FnOnce(&str) -> Result<(T, String), E>) -> Result<T, E> {
+        self.change(KeptFile::Heads, edit)
+    }
+
+    /// The same of the last versions of credentials.
+    ///
+    /// # Errors
+    /// [`Error::Kept`], or what `edit` says; then nothing was changed.
+    pub fn change_versions<T, E: From<Error>>(
+        &self,
+        edit: impl FnOnce(&str) -> Result<(T, String), E>,
+    ) -> Result<T, E> {
+        self.change(KeptFile::Versions, edit)
+    }
+
+    /// Appends whole lines to the last versions of credentials. Waits for others and for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Kept`].
+    pub fn append_versions(&self, lines: &str) -> Result<(), Error> {
+        self.path.as_deref().map_or(Ok(()), |path| KeptFile::Versions.append(path, lines))
+    }
+
+    /// What was appended to them behind this position, all where another file is in its place; `None` where nothing was.
+    /// One look at the file's length where nothing was.
+    ///
+    /// # Errors
+    /// [`Error::Kept`].
+    pub fn versions_since(&self, position: Option<&FilePosition>) -> Result<Option<(String, FilePosition)>, Error> {
+        self.path.as_deref().map_or(Ok(None), |path| KeptFile::Versions.read_since(path, position))
+    }
+
+    fn change<T, E: From<Error>>(
+        &self,
+        file: KeptFile,
+        edit: impl FnOnce(&str) -> Result<(T, String), E>,
+    ) -> Result<T, E> {
         match self.path.as_deref() {
-            Some(path) => heads::change(path, edit),
+            Some(path) => file.change(path, edit),
             None => edit("").map(|(answer, _)| answer),
         }
     }

@@ -7,6 +7,7 @@ use thinkwork_database::Topic;
 use thinkwork_database::jobs::JobType;
 use thinkwork_primitives::{Actor, CredentialId, TenantId};
 
+use super::kept::KeptVersion;
 use super::{Credentials, Error, store};
 use crate::audit::{self, Event};
 
@@ -54,6 +55,7 @@ impl Credentials {
         if store::version_erase(&mut tx, id, version, now).await? {
             let event = Event::by(Actor::server(), "credential.version_erased").on("credential", id);
             audit::record(&mut tx, now, event.detail("version", version))?;
+            self.kept.keep(&mut tx, id, KeptVersion { current: version, ended: version });
             tx.wake(Topic::Credential, id.uuid());
         }
         tx.commit().await?;

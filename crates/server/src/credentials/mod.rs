@@ -6,11 +6,13 @@
 
 mod counted;
 mod jobs;
+mod kept;
 mod meaning;
 mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
+mod types;
 mod verification;
 
 use std::sync::Arc;
@@ -19,18 +21,19 @@ use std::time::Duration;
 use thinkwork_database::jobs as queue;
 use thinkwork_database::schema::table_names;
 use thinkwork_database::{Db, Topic, Tx};
-use thinkwork_primitives::{
-    Actor, Clock, ConnectionId, CredentialId, CredentialSubject, FlowId, OauthClientId, Secret, Surface, TenantId,
-    ThreadId, Timestamp, ToolSourceId, TurnId, WebhookId, limits,
-};
+use thinkwork_primitives::{Actor, Clock, CredentialId, Secret, TenantId, Timestamp, limits};
 use thinkwork_vault::{Context, Vault};
 
 use crate::audit::{self, Event};
-use crate::edge::caller::BoxFuture;
 
 use counted::Openings;
 pub use jobs::{CredentialVersion, EraseVersion};
+pub use kept::Standing;
+use kept::{KeptVersion, KeptVersions};
 pub use meaning::{ClientRegistration, CredentialMeaning, FlowBinding};
+pub use types::{
+    CredentialInfo, CredentialUse, OpenPurpose, OpenRequest, OpenedCredential, Owner, UseContext, UseRecorder,
+};
 use verification::VerificationSecrets;
 
 /// The name under which the ring's root is checked.
@@ -45,6 +48,17 @@ pub enum Error {
     /// An empty secret or one that is too long or holds line breaks where none may be.
     #[error("{0}")]
     Refused(&'static str),
+    /// The database holds an earlier version than was made, or one that was revoked.
+    #[error(
+        "the credential {0} in the database is not the last one that was stored: the database was restored from a back-up, \
+         or changed. Enter the secret again, or connect the account again"
+    )]
+    Outdated(CredentialId),
+    /// The file of last versions beside the key file holds something else.
+    #[error(
+        "line {0} of the file of last versions beside the key file cannot be read; restore the file from a copy, or remove it"
+    )]
+    UnreadableVersion(usize),
     /// The sealed material does not open.
     #[error(transparent)]
     Vault(#[from] thinkwork_vault::Error),
@@ -54,106 +68,11 @@ pub enum Error {
     Audit(#[from] audit::Error),
 }
 
-/// Whose a credential is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// A user's grant.
-    Connection(ConnectionId),
-    /// The tenant's secret for a source of tools.
-    ToolSource(ToolSourceId),
-    /// A webhook's signing secret.
-    Webhook(WebhookId),
-    /// A client registration's secret.
-    OauthClient(OauthClientId),
-    /// A flow's PKCE verifier.
-    OauthFlow(FlowId),
-    /// The tenant platform agent's model key.
-    Agent,
-}
-
-/// For which work credentials are opened.
-#[derive(Clone, Debug)]
-pub struct UseContext {
-    /// On whose request.
-    pub actor: Actor,
-    pub thread: Option<ThreadId>,
-    pub turn: Option<TurnId>,
-    /// For which tool, by its full name.
-    pub tool: Option<String>,
-}
-
-impl UseContext {
-    /// Of no thread and for no tool.
-    pub const fn by(actor: Actor) -> Self {
-        Self { actor, thread: None, turn: None, tool: None }
+impl Error {
+    /// Whether the material was changed, or is not for what the database now says.
+    pub const fn is_damaged(&self) -> bool {
+        matches!(self, Self::Vault(thinkwork_vault::Error::Damaged { .. }))
     }
-
-    /// Asks for what is `subject`'s. The tool is named where it is called, not where `oauth` refreshes its token first.
-    pub fn request<'a>(&self, surface: Surface, subject: CredentialSubject) -> OpenRequest<'a> {
-        let Self { actor, thread, turn, tool } = self.clone();
-        let tool = tool.filter(|_| surface == Surface::ToolCall);
-        OpenRequest { surface, actor, subject, thread, turn, tool, recorder: None }
-    }
-}
-
-/// Why a credential is opened: what the audit event will say.
-pub struct OpenRequest<'a> {
-    /// The part of the runtime that opens it.
-    pub surface: Surface,
-    /// On whose request.
-    pub actor: Actor,
-    pub subject: CredentialSubject,
-    pub thread: Option<ThreadId>,
-    pub turn: Option<TurnId>,
-    /// For which tool, by its full name.
-    pub tool: Option<String>,
-    /// Records the use with the work that it was opened for.
-    pub recorder: Option<&'a dyn UseRecorder>,
-}
-
-impl<'a> OpenRequest<'a> {
-    #[must_use]
-    pub fn recorded_by(self, recorder: Option<&'a dyn UseRecorder>) -> Self {
-        Self { recorder, ..self }
-    }
-}
-
-/// What was opened for a piece of work.
-#[derive(Clone, Copy, Debug)]
-pub struct CredentialUse {
-    pub subject: CredentialSubject,
-    pub credential: CredentialId,
-    pub version: i64,
-}
-
-/// Records which credential was opened for a piece of work, in the transaction that opens it. An error keeps it closed.
-pub trait UseRecorder: Send + Sync {
-    /// Records the use, or refuses it where this work may not have it.
-    fn record_use<'a>(&'a self, tx: &'a mut Tx, used: CredentialUse) -> BoxFuture<'a, Result<(), Error>>;
-}
-
-/// An opened secret. Use it only after the transaction that opened it is committed.
-pub struct OpenedCredential {
-    pub secret: Secret,
-    pub credential: CredentialId,
-    pub version: i64,
-}
-
-/// What may be shown of a credential.
-#[derive(Clone, Debug)]
-pub struct CredentialInfo {
-    pub id: CredentialId,
-    /// The current version.
-    pub version: i64,
-    /// The last four characters of secrets of 16 or more.
-    pub last_four: Option<String>,
-    pub created_at: Timestamp,
-    /// When its current version was made.
-    pub rotated_at: Timestamp,
-    /// When it was last opened, to the minute.
-    pub last_used_at: Option<Timestamp>,
-    /// Until when the version before still works, while both do.
-    pub previous_ends_at: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -163,14 +82,24 @@ pub struct Credentials {
     vault: Vault,
     verification: moka::sync::Cache<CredentialId, Arc<VerificationSecrets>>,
     openings: Openings,
+    kept: KeptVersions,
 }
 
 impl Credentials {
     /// Over this database and these keys.
     pub fn new(db: Db, clock: Clock, vault: Vault) -> Self {
+        let kept = KeptVersions::new(vault.clone());
         let verification =
             moka::sync::Cache::builder().max_capacity(10_000).time_to_live(limits::SECRET_CACHE_LIFETIME).build();
-        Self { db, clock, vault, verification, openings: Openings::default() }
+        Self { db, clock, vault, verification, openings: Openings::default(), kept }
+    }
+
+    /// Reads what is kept beside the key file of the last versions; once, before credentials are opened.
+    ///
+    /// # Errors
+    /// [`Error::UnreadableVersion`], [`Error::Vault`].
+    pub fn read_kept_versions(&self) -> Result<(), Error> {
+        self.kept.open()
     }
 
     /// Whether this database was ever sealed under a key. One that is not migrated yet was not.
@@ -312,11 +241,14 @@ impl Credentials {
         rules::check_secret(secret)?;
         rules::check_row(row, meaning)?;
         let now = self.clock.now();
-        let version = row.version.saturating_add(1);
+        // Also later than what the database does not know of any more.
+        let version = row.version.max(self.kept.get(row.id)?.current).saturating_add(1);
         store::versions_end(tx, row.id, row.version, now, overlap).await?;
         store::credential_set_version(tx, row.id, version, now).await?;
         let next = store::Credential { version, ..*row };
         self.seal_version(tx, &next, meaning, secret, now).await?;
+        let ended = if overlap.is_zero() { row.version } else { row.version.saturating_sub(1) };
+        self.keep(tx, row, KeptVersion { current: version, ended });
         if !overlap.is_zero() {
             // The end of the overlap is a job: nobody has to come by for the old secret to be erased.
             let ended = CredentialVersion { credential: row.id, version: row.version };
@@ -337,15 +269,31 @@ impl Credentials {
         let Some(row) = store::credential_lock(tx, id).await? else { return Ok(()) };
         store::versions_end(tx, id, row.version, now, Duration::ZERO).await?;
         store::credential_revoke(tx, id, now).await?;
+        self.keep(tx, &row, KeptVersion { current: row.version, ended: row.version });
         let event = Event::by(by.clone(), "credential.revoked").on("credential", id);
         audit::record(tx, now, rules::describe_owner(event, row.owner))?;
         tx.wake(Topic::Credential, id.uuid());
         Ok(())
     }
 
+    /// From here on the current version is opened for nothing but its revocation, whatever becomes of the rows.
+    pub async fn end_use(&self, tx: &mut Tx, id: CredentialId) -> Result<(), Error> {
+        if let Some(row) = store::credential_lock(tx, id).await? {
+            self.keep(tx, &row, KeptVersion { current: row.version, ended: row.version });
+        }
+        Ok(())
+    }
+
+    /// Keeps this of a credential beside the key file. A verifier lives for minutes, so nobody could put one back.
+    fn keep(&self, tx: &mut Tx, row: &store::Credential, kept: KeptVersion) {
+        if !matches!(row.owner, Owner::OauthFlow(_)) {
+            self.kept.keep(tx, row.id, kept);
+        }
+    }
+
     /// What may be shown.
     pub async fn describe(&self, tx: &mut Tx, id: CredentialId) -> Result<Option<CredentialInfo>, Error> {
-        store::credential_describe(tx, id, self.clock.now()).await
+        store::credential_describe(tx, id, self.kept.get(id)?, self.clock.now()).await
     }
 
     /// Opens the current version for this meaning and records it. `tx` is a write transaction; commit it before using the
@@ -366,6 +314,10 @@ impl Credentials {
             return Err(Error::Refused("This credential belongs to somebody else than it is opened for."));
         }
         let row = store::credential_lock(tx, id).await?.ok_or(Error::Gone(id))?;
+        match (opening.purpose, self.kept.get(id)?.standing(row.version)) {
+            (_, Standing::Current) | (OpenPurpose::Recheck, Standing::Older) | (OpenPurpose::Revoke, _) => {}
+            (OpenPurpose::Use | OpenPurpose::Recheck, _) => return Err(Error::Outdated(id)),
+        }
         let secret = self.unseal(tx, &row, meaning).await?;
         store::credential_used(tx, id, now).await?;
         if let Some(recorder) = opening.recorder {

@@ -11,6 +11,7 @@ use thinkwork_primitives::{CredentialId, Timestamp};
 use thinkwork_vault::Sealed;
 use uuid::Uuid;
 
+use super::kept::KeptVersion;
 use super::rules::{self, KINDS};
 use super::{CredentialInfo, Error, Owner};
 
@@ -114,6 +115,7 @@ fn update(tx: &Tx, id: CredentialId) -> sea_orm::UpdateMany<credential::Entity> 
 pub(super) async fn credential_describe(
     tx: &mut Tx,
     id: CredentialId,
+    kept: KeptVersion,
     now: Timestamp,
 ) -> Result<Option<CredentialInfo>, Error> {
     let Some(row) = row_find(tx, id).await? else { return Ok(None) };
@@ -131,6 +133,7 @@ pub(super) async fn credential_describe(
             .and_then(|version| version.ends_at)
             .map(Timestamp::from_micros)
             .filter(|ends_at| *ends_at > now),
+        standing: kept.standing(row.version),
     }))
 }
 

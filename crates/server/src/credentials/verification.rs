@@ -10,7 +10,7 @@ use thinkwork_primitives::{
 };
 
 use super::counted::{OpeningCount, OpeningKey};
-use super::{CredentialMeaning, Credentials, Error, Owner, context, rules, store};
+use super::{CredentialMeaning, Credentials, Error, Owner, Standing, context, rules, store};
 use crate::audit::{self, Event};
 
 /// The live versions of a webhook's secret in memory, and what counts their openings.
@@ -44,10 +44,15 @@ impl Credentials {
         let row = store::credential_find(&mut tx, id).await?.ok_or(Error::Gone(id))?;
         let Owner::Webhook(webhook) = meaning.owner() else { return Err(Error::Gone(id)) };
         rules::check_row(&row, meaning)?;
+        let kept = self.kept.get(id)?;
+        if kept.standing(row.version) != Standing::Current {
+            return Err(Error::Outdated(id));
+        }
         let encoded = meaning.encode();
         let mut secrets = Vec::new();
         let mut counts = Vec::new();
-        for (version, material) in store::versions_live(&mut tx, id, self.clock.now()).await? {
+        let live = store::versions_live(&mut tx, id, self.clock.now()).await?;
+        for (version, material) in live.into_iter().filter(|(version, _)| *version > kept.ended) {
             secrets.push(self.vault.open(&context(tenant, &row, version), &encoded, &material)?);
             counts.push(self.openings.of(OpeningKey { tenant, webhook, credential: id, version }));
         }

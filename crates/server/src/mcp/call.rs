@@ -216,6 +216,7 @@ impl Mcp {
             CallError::Unavailable(reason) => left_out(reason),
             CallError::ClientRefused(_) => left_out(LeftOutReason::Unreachable),
             CallError::ClientForgotten => left_out(LeftOutReason::Expired),
+            CallError::NotNow(message) => tools::Error::Upstream { message, unknown_outcome: false },
             CallError::Upstream(failure) => {
                 let unknown_outcome = failure.may_have_acted();
                 tools::Error::Upstream { message: failure.to_string(), unknown_outcome }

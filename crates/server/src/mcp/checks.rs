@@ -7,7 +7,7 @@ use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
 use super::grant::CallError;
 use super::upstream::{LIST_DEADLINES, SessionUse};
-use super::{Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
+use super::{ALTERED, Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::oauth::BearerChallenge;
@@ -135,6 +135,10 @@ impl Mcp {
         by: &Actor,
     ) -> Result<(String, Vec<ServerTool>), CallError> {
         let context = UseContext::by(by.clone());
+        if server.is_altered() {
+            self.suspend_altered(tenant, server.id).await?;
+            return Err(CallError::NotNow(ALTERED.to_owned()));
+        }
         if server.auth.uses_oauth() {
             let found = self.discover(tenant, server, by).await?;
             if server.is_usable() && !found.is_usable() {
@@ -256,6 +260,7 @@ impl Mcp {
                  somebody connects, or when you approve the server again. Everyone has to reconnect."
                     .to_owned()
             }
+            (CallError::NotNow(sentence), _) => sentence.clone(),
             (CallError::Upstream(UpstreamError::Unauthorized { .. }), CredentialRequirement::Nothing) => {
                 let modes = Auth::iter().filter(|auth| auth.needs() != CredentialRequirement::Nothing);
                 let names: Vec<&str> = modes.map(|auth| auth.description().name).collect();

@@ -3,14 +3,21 @@
 //! Invariants: a token is looked up by (tenant, user, server) through `oauth`, which binds the issuer; there is no
 //! fallback to another person or to the tenant; every opening is recorded and committed before it is used.
 
-use thinkwork_primitives::{CredentialSubject, McpServerId, Surface, TenantId, UserId};
+use thinkwork_primitives::{Chain, CredentialSubject, McpServerId, Surface, TenantId, UserId};
 use tokio_util::sync::CancellationToken;
 
 use super::upstream::{Authorization, Deadlines, SessionKey, SessionUse, UpstreamTarget};
 use super::{Error, Mcp, McpServer, UpstreamError};
-use crate::credentials::{OpenedCredential, UseContext, UseRecorder};
+use crate::credentials::{self, OpenedCredential, UseContext, UseRecorder};
 use crate::oauth::{AccessToken, AccessTokenQuery, Error as OauthError};
 use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, UsedCredential};
+
+/// What to do about a key of an earlier state.
+const OUTDATED: &str = "The stored secret of this server is not the last one that was entered: the database was restored to \
+                        an earlier state, or changed. Ask an operator to enter it again.";
+/// What to do about a key beside which something was changed.
+const ALTERED: &str = "The stored secret does not open for this server: the database was changed since it was entered. Ask an \
+                       operator to enter it again.";
 
 /// What may be presented, opened and recorded.
 pub(super) enum Grant {
@@ -79,6 +86,8 @@ pub(super) enum CallError {
     /// The authorization server does not know the client that was registered there; it is registered anew when somebody
     /// connects again, which everyone has to.
     ClientForgotten,
+    /// Nothing was asked, and what to do first.
+    NotNow(String),
     /// The upstream failed.
     Upstream(UpstreamError),
     /// We failed.
@@ -97,6 +106,7 @@ impl<E: Into<Error>> From<E> for CallError {
                 other => Self::Internal(Error::Oauth(other)),
             },
             Error::Upstream(failure) => Self::Upstream(failure),
+            Error::NotNow(sentence) => Self::NotNow(sentence),
             other => Self::Internal(other),
         }
     }
@@ -162,7 +172,15 @@ impl Mcp {
         let missing = || Error::NotNow("No secret is stored for this server. Ask an operator to add one.".to_owned());
         let opening = context.request(Surface::ToolCall, CredentialSubject::Tenant).recorded_by(recorder);
         let (credential, meaning) = server.credential.zip(server.secret_meaning()).ok_or_else(missing)?;
-        Ok(self.credentials.open(tx, credential, &meaning, opening).await?)
+        let opened = self.credentials.open(tx, credential, &meaning, opening).await;
+        opened.map_err(|error| match error {
+            credentials::Error::Outdated(_) => Error::NotNow(OUTDATED.to_owned()),
+            error if error.is_damaged() => {
+                tracing::error!(server = %server.id, error = %Chain(&error), "the key of an MCP server does not open");
+                Error::NotNow(ALTERED.to_owned())
+            }
+            error => error.into(),
+        })
     }
 
     /// The left-out entry of a server, with the page that mends it where connecting does.

@@ -87,7 +87,7 @@ impl Mcp {
         let facts = servers.into_iter().zip(tools).map(|(server, tools)| SourceFacts {
             tools: self.known_tools(&server, &tools, user),
             source: server.id.into(),
-            is_approved: server.is_usable(),
+            is_approved: server.is_usable() || server.is_altered(),
             needs: server.auth.needs(),
             grant: grant_at(server.id, &connections),
             outside_spaces: mark_of(&server),
@@ -100,7 +100,10 @@ impl Mcp {
 
     /// What is known of a server's tools, without asking it.
     fn known_tools(&self, server: &McpServer, stored: &StoredTools, user: Option<UserId>) -> KnownTools {
-        if stored.is_empty && self.timed_out_recently(server, user) {
+        if server.is_altered() {
+            // Asked for, it is put back to those that wait for an operator.
+            KnownTools::Undiscovered
+        } else if stored.is_empty && self.timed_out_recently(server, user) {
             KnownTools::Failed(LeftOutReason::Timeout)
         } else if self.needs_discovery(server, stored) {
             KnownTools::Undiscovered
@@ -144,6 +147,11 @@ impl Mcp {
             Err(_) => Err(Error::NotFound),
         };
         let server = server.map_err(|error| reason_of(source, &CallError::Internal(error)))?;
+        if server.is_altered() {
+            let suspended = self.suspend_altered(context.tenant, server.id).await;
+            suspended.map_err(|error| reason_of(source, &CallError::Internal(error)))?;
+            return Err(LeftOutReason::Pending);
+        }
         match self.discover_tools(context, &server, user).await {
             Ok(tools) => Ok(usable(tools)),
             Err(problem) => {
@@ -224,6 +232,7 @@ fn reason_of(source: ToolSourceId, problem: &CallError) -> LeftOutReason {
         CallError::Unavailable(reason) => *reason,
         CallError::ClientRefused(_) => LeftOutReason::Unreachable,
         CallError::ClientForgotten => LeftOutReason::Expired,
+        CallError::NotNow(_) => LeftOutReason::Unreachable,
         CallError::Upstream(failure) => failure.reason(),
         CallError::Internal(error) => {
             tracing::error!(%source, error = %Chain(error), "the tools of an MCP server could not be read");

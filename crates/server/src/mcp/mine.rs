@@ -44,6 +44,9 @@ impl Mcp {
         if !server.auth.uses_oauth() {
             return Err(Error::NotNow("This server does not require you to connect an account.".to_owned()));
         }
+        if server.is_altered() {
+            self.suspend_altered(consent.principal.tenant, id).await?;
+        }
         if !server.is_usable() {
             return Err(Error::NotNow(
                 "This server has not been approved yet. Ask an operator to approve it.".to_owned(),

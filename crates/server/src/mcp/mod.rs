@@ -49,6 +49,10 @@ const TIMEOUTS_CACHED_MAX: u64 = 2_000;
 /// How long they are remembered at most.
 const TIMEOUT_CACHE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Why a server that was altered waits.
+const ALTERED: &str = "The database says something else of this server than an operator approved, and nobody changed it in \
+                       ThinkWork. Find out who can write the database, then review the server and approve it again.";
+
 /// How often a 401 may cause discovery of a server's authorization server.
 const REDISCOVERY_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -141,7 +145,7 @@ pub struct McpServer {
     pub credential: Option<CredentialId>,
     /// Whether it may be used.
     pub status: McpServerStatus,
-    /// SHA-256 in hex over what the operator decides.
+    /// SHA-256 in hex over what the operator decides, computed from the row whenever it is read.
     pub definition_hash: String,
     /// The hash that was approved last.
     pub approved_hash: Option<String>,
@@ -171,6 +175,21 @@ impl McpServer {
     /// Whether its tools may be offered: approved, and still what was approved.
     pub fn is_usable(&self) -> bool {
         self.status == McpServerStatus::Approved && self.approved_hash.as_deref() == Some(self.definition_hash.as_str())
+    }
+
+    /// Whether it was approved and is not what was approved any more, though no operator changed it here.
+    pub fn is_altered(&self) -> bool {
+        self.status == McpServerStatus::Approved && !self.is_usable()
+    }
+
+    /// Its status as it counts: one that was altered waits for an operator.
+    pub fn effective_status(&self) -> McpServerStatus {
+        if self.is_altered() { McpServerStatus::Pending } else { self.status }
+    }
+
+    /// Why it was refused, or why it waits.
+    pub fn effective_reason(&self) -> Option<&str> {
+        if self.is_altered() { Some(ALTERED) } else { self.reason.as_deref() }
     }
 
     /// What its secret is for, where it takes one.

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use thinkwork_primitives::{CredentialSubject, Effect, McpServerId, Principal, Surface};
+use thinkwork_primitives::{Actor, CredentialSubject, Effect, McpServerId, Principal, Surface, TenantId};
 
-use super::{Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
+use super::{ALTERED, Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::edge::InvalidField;
@@ -98,6 +98,23 @@ impl Mcp {
         self.oauth.end_target(&mut tx, id.into(), "server_rejected", &by.actor()).await?;
         tx.commit().await?;
         self.find(by.tenant, id).await
+    }
+
+    /// Puts a server that was altered back to those that wait for an operator, on the record.
+    pub(super) async fn suspend_altered(&self, tenant: TenantId, id: McpServerId) -> Result<(), Error> {
+        let mut tx = self.db.write(tenant).await?;
+        let found = store::server_lock(&mut tx, id).await?;
+        let Some(mut server) = found.filter(McpServer::is_altered) else { return Ok(()) };
+        tracing::error!(server = %id, "an MCP server is not what was approved: its row in the database was changed");
+        let event = Event::by(Actor::server(), "mcp_server.altered")
+            .on("mcp_server", id)
+            .detail("approved_hash", server.approved_hash.clone())
+            .detail("definition_hash", server.definition_hash.clone());
+        audit::record(&mut tx, self.clock.now(), event)?;
+        server.status = McpServerStatus::Pending;
+        server.reason = Some(ALTERED.to_owned());
+        store::server_update(&mut tx, &server).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Registers us as a client at the reviewed authorization server.

@@ -11,7 +11,7 @@ use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{CredentialId, McpServerId, Timestamp};
 use uuid::Uuid;
 
-use super::{Error, McpServer, McpServerStatus, ServerTool};
+use super::{Error, McpServer, McpServerStatus, ServerTool, rules};
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -21,7 +21,7 @@ impl From<DbErr> for Error {
 
 fn server_from(row: server::Model) -> Result<McpServer, Error> {
     let stored = StoredRow::new("mcp_server", row.id);
-    Ok(McpServer {
+    let mut server = McpServer {
         id: McpServerId::from_uuid(row.id),
         name: row.name,
         slug: row.slug,
@@ -31,7 +31,7 @@ fn server_from(row: server::Model) -> Result<McpServer, Error> {
         tool_allowlist: stored.json_or_null("tool_allowlist", row.tool_allowlist.as_deref())?,
         credential: row.credential_id.map(CredentialId::from_uuid),
         status: stored.parse("status", &row.status)?,
-        definition_hash: row.definition_hash,
+        definition_hash: String::new(),
         approved_hash: row.approved_hash,
         decided_by: row.decided_by,
         decided_at: row.decided_at.map(Timestamp::from_micros),
@@ -44,7 +44,10 @@ fn server_from(row: server::Model) -> Result<McpServer, Error> {
         created_at: Timestamp::from_micros(row.created_at),
         version: row.version,
         tools_version: row.tools_version,
-    })
+    };
+    // Of what the row says now: what it was when it was written decides nothing.
+    server.definition_hash = rules::definition_hash(&server);
+    Ok(server)
 }
 
 fn server_row(tx: &Tx, server: &McpServer) -> server::ActiveModel {

@@ -9,7 +9,7 @@ use thinkwork_database::{Topic, Tx, WakeUp};
 use thinkwork_primitives::{ConnectionId, CredentialId, GrantTarget, Surface, TenantId, UserId};
 use tokio::sync::broadcast::Receiver;
 
-use super::refresh::{Refreshed, gone_as_not_connected, subject};
+use super::refresh::{Refreshed, not_opened, subject};
 use super::rules::{self, Step, TokenFreshness};
 use super::store::{self, ClientRow, ConnectionRow};
 use super::tokens::TokenSet;
@@ -110,7 +110,7 @@ impl Oauth {
                 // Fresh while we waited, however short it lives.
                 return Ok(());
             }
-            match rules::next_step(&row.facts(sealed.version), freshness, now) {
+            match rules::next_step(&row.facts(&sealed), freshness, now) {
                 Step::Use => return Ok(()),
                 Step::Wait => wait(&mut wake_ups, row.credential()).await,
                 Step::Pause => {
@@ -120,7 +120,7 @@ impl Oauth {
                     return Err(Error::Unreachable("it failed a moment ago; try again in a minute".to_owned()));
                 }
                 Step::Dead(reason) => {
-                    self.mark_token_refused(tenant, &row, sealed.version, &reason).await?;
+                    self.mark_dead(tenant, &row, sealed.version, &reason).await?;
                     return Err(Error::NeedsReauth(reason));
                 }
                 Step::Refresh => {
@@ -136,15 +136,11 @@ impl Oauth {
         }
     }
 
-    /// A 401 for a token that nothing can replace is final; the page must not go on saying "connected".
-    async fn mark_token_refused(
-        &self,
-        tenant: TenantId,
-        row: &ConnectionRow,
-        version: i64,
-        reason: &str,
-    ) -> Result<(), Error> {
-        if reason == "token_refused" && !row.has_refresh_token && row.dead().is_none() {
+    /// A 401 for a token that nothing can replace is final, and so is an earlier state that nothing can check; the page must
+    /// not go on saying "connected".
+    async fn mark_dead(&self, tenant: TenantId, row: &ConnectionRow, version: i64, reason: &str) -> Result<(), Error> {
+        let is_refused = reason == "token_refused" && !row.has_refresh_token;
+        if (is_refused || reason == rules::OUTDATED) && row.dead().is_none() {
             self.mark_needs_reauth(tenant, row, version, reason).await?;
         }
         Ok(())
@@ -181,7 +177,7 @@ impl Oauth {
         store::connection_used(&mut tx, row.connection(), now).await?;
         let opening = context.request(Surface::ToolCall, subject(&row)).recorded_by(recorder);
         let opened = self.credentials.open(&mut tx, row.credential(), &meaning, opening).await;
-        let opened = opened.map_err(gone_as_not_connected)?;
+        let opened = opened.map_err(not_opened)?;
         let grant = TokenSet::from_secret(&opened.secret)?;
         if grant.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::NeedsReauth("expired".to_owned()));

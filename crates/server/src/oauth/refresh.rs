@@ -16,7 +16,7 @@ use super::store::{self, ClientRow, ConnectionRow, Granted};
 use super::tokens::{self, ClientCredentials, TokenResponse, TokenSet};
 use super::{Error, Oauth};
 use crate::audit::{self, Event};
-use crate::credentials::{self, UseContext};
+use crate::credentials::{self, OpenPurpose, UseContext};
 
 /// How often new tokens are tried to be stored: they exist nowhere else.
 const STORE_ATTEMPTS: u32 = 4;
@@ -109,9 +109,10 @@ impl Oauth {
             return Ok(None);
         }
         let client = store::client_find(&mut tx, row.client()).await?.ok_or(Error::NotConnected)?;
-        let opening = context.request(Surface::Oauth, subject(&row));
+        // Asking the issuer is also how a grant of an older database is checked.
+        let opening = context.request(Surface::Oauth, subject(&row)).to(OpenPurpose::Recheck);
         let opened = self.credentials.open(&mut tx, row.credential(), &row.meaning(&client)?, opening).await;
-        let opened = opened.map_err(gone_as_not_connected)?;
+        let opened = opened.map_err(not_opened)?;
         if opened.version != version {
             return Ok(None);
         }
@@ -262,9 +263,15 @@ impl Oauth {
     }
 }
 
-pub(super) fn gone_as_not_connected(error: credentials::Error) -> Error {
+/// What it means for the owner that their grant does not open.
+pub(super) fn not_opened(error: credentials::Error) -> Error {
     match error {
         credentials::Error::Gone(_) => Error::NotConnected,
+        credentials::Error::Outdated(_) => Error::NeedsReauth(rules::OUTDATED.to_owned()),
+        error if error.is_damaged() => {
+            tracing::error!(error = %Chain(&error), "a grant does not open");
+            Error::NeedsReauth(rules::ALTERED.to_owned())
+        }
         error => Error::Credentials(error),
     }
 }

@@ -20,7 +20,7 @@ use super::store::{self, ClientRow, ConnectionRow, Granted, NewConnection};
 use super::tokens::{self, ClientCredentials, TokenSet};
 use super::{EndReason, Error, Oauth, Revocation, RevocationResult};
 use crate::audit::{self, Event};
-use crate::credentials::{self, UseContext};
+use crate::credentials::{self, OpenPurpose, UseContext};
 
 /// Revokes the tokens of an ended connection, again if need be.
 pub struct RevokeTokens;
@@ -95,6 +95,7 @@ impl Oauth {
         if credentials.describe(tx, row.credential()).await?.is_some()
             && credentials.rotate_if(tx, row.credential(), &meaning, version, secret, &by).await?
         {
+            credentials.end_use(tx, row.credential()).await?;
             jobs::enqueue::<RevokeTokens>(tx, row.connection(), self.clock.now());
             return Ok(());
         }
@@ -111,7 +112,7 @@ impl Oauth {
             return Ok(());
         }
         let Some(client) = store::client_find(tx, row.client()).await? else { return Ok(()) };
-        let opening = UseContext::by(by.clone()).request(Surface::Oauth, subject(row));
+        let opening = UseContext::by(by.clone()).request(Surface::Oauth, subject(row)).to(OpenPurpose::Revoke);
         match self.credentials.open(tx, row.credential(), &row.meaning(&client)?, opening).await {
             Ok(replaced) => self.leave_to_revoke(tx, row, &client, &replaced.secret, by).await,
             Err(credentials::Error::Vault(error)) => {
@@ -159,7 +160,7 @@ impl Oauth {
         };
         let row = row.filter(|row| row.ended_at.is_none()).ok_or(Error::NotFound)?;
         // The job waits a little: it is for the case that we do not get to it now.
-        if !end_row(&mut tx, &row, why, &by, now, now.plus(LEASE)).await? {
+        if !self.end_row(&mut tx, &row, why, &by, now.plus(LEASE)).await? {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
@@ -230,7 +231,7 @@ impl Oauth {
         by: &Actor,
     ) -> Result<(TokenSet, ClientCredentials), Error> {
         let context = UseContext::by(by.clone());
-        let opening = context.request(Surface::Oauth, subject(row));
+        let opening = context.request(Surface::Oauth, subject(row)).to(OpenPurpose::Revoke);
         let opened = self.credentials.open(tx, row.credential(), &row.meaning(client)?, opening).await?;
         let proof = self.proof(tx, client, &context).await?;
         Ok((TokenSet::from_secret(&opened.secret)?, proof))
@@ -342,7 +343,7 @@ impl Oauth {
         }
         for row in store::connections_at(tx, target).await? {
             // Where its owner ends it at this moment, there is nothing left to end.
-            end_row(tx, &row, EndReason::WithTarget(reason), by, now, now).await?;
+            self.end_row(tx, &row, EndReason::WithTarget(reason), by, now).await?;
         }
         if let Some(client) = &client {
             self.retire_client(tx, client.client(), by).await?;
@@ -368,7 +369,7 @@ impl Oauth {
             jobs::cancel::<ExpireFlow>(&mut tx, flow.flow()).await?;
         }
         for row in store::connections_of(&mut tx, user).await? {
-            end_row(&mut tx, &row, EndReason::WithOwner, &by, now, now).await?;
+            self.end_row(&mut tx, &row, EndReason::WithOwner, &by, now).await?;
         }
         tx.commit().await?;
         if being_exchanged {
@@ -408,27 +409,29 @@ impl Oauth {
         tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
         Ok(())
     }
-}
 
-/// From here on no call uses the connection. False where it had ended.
-async fn end_row(
-    tx: &mut Tx,
-    row: &ConnectionRow,
-    why: EndReason,
-    by: &Actor,
-    now: Timestamp,
-    revoke_at: Timestamp,
-) -> Result<bool, Error> {
-    if !store::connection_end(tx, row.connection(), now).await? {
-        return Ok(false);
+    /// From here on no call uses the connection. False where it had ended.
+    async fn end_row(
+        &self,
+        tx: &mut Tx,
+        row: &ConnectionRow,
+        why: EndReason,
+        by: &Actor,
+        revoke_at: Timestamp,
+    ) -> Result<bool, Error> {
+        let now = self.clock.now();
+        if !store::connection_end(tx, row.connection(), now).await? {
+            return Ok(false);
+        }
+        self.credentials.end_use(tx, row.credential()).await?;
+        jobs::enqueue::<RevokeTokens>(tx, row.connection(), revoke_at);
+        tx.publish(DomainEvent::ConnectionEnded { connection: row.connection() }, now);
+        let event = Event::by(by.clone(), "connection.ended")
+            .on("connection", row.connection())
+            .detail("reason", rules::end_reason(why))
+            .detail("owner", row.owner().to_string());
+        audit::record(tx, now, event)?;
+        tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
+        Ok(true)
     }
-    jobs::enqueue::<RevokeTokens>(tx, row.connection(), revoke_at);
-    tx.publish(DomainEvent::ConnectionEnded { connection: row.connection() }, now);
-    let event = Event::by(by.clone(), "connection.ended")
-        .on("connection", row.connection())
-        .detail("reason", rules::end_reason(why))
-        .detail("owner", row.owner().to_string());
-    audit::record(tx, now, event)?;
-    tx.wake(thinkwork_database::Topic::Credential, row.credential_id);
-    Ok(true)
 }

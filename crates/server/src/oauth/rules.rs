@@ -9,6 +9,7 @@ use thinkwork_primitives::{Requester, Secret, Timestamp, UserId, limits};
 use url::{Position, Url};
 
 use super::EndReason;
+use crate::credentials::Standing;
 
 /// An access token with less left than this is refreshed first: a call must not end after its token.
 pub(super) const REFRESH_AHEAD: Duration = Duration::from_secs(60);
@@ -257,11 +258,19 @@ pub(super) fn may_use(requester: &Requester, owner: UserId) -> bool {
     requester.user() == Some(owner)
 }
 
+/// The reason of grants that the database holds in an earlier state than they were in.
+pub(super) const OUTDATED: &str = "outdated";
+
+/// The reason of grants beside which the database was changed.
+pub(super) const ALTERED: &str = "altered";
+
 /// What the refresh decision looks at.
 pub(super) struct Facts<'a> {
     /// Why the grant is dead, if it is.
     pub dead: Option<&'a str>,
     pub version: i64,
+    /// Whether it is the last version that was stored.
+    pub standing: Standing,
     pub expires_at: Option<Timestamp>,
     /// When the token was obtained.
     pub obtained_at: Timestamp,
@@ -300,11 +309,16 @@ pub(super) fn next_step(facts: &Facts<'_>, freshness: TokenFreshness, now: Times
     if let Some(reason) = facts.dead {
         return Step::Dead(reason.to_owned());
     }
+    if facts.standing == Standing::Ended || (facts.standing == Standing::Older && !facts.has_refresh_token) {
+        return Step::Dead(OUTDATED.to_owned());
+    }
+    // What an older database says of a grant may be long over: its issuer alone knows.
+    let unchecked = facts.standing == Standing::Older;
     let refused = matches!(freshness, TokenFreshness::NewerThan(version) if version == facts.version);
     let alive = facts.expires_at.is_none_or(|end| end > now);
     let is_new = alive && facts.obtained_at <= now && now.since(facts.obtained_at) < REFRESH_INTERVAL_MIN;
     let due = !is_new && facts.expires_at.is_some_and(|end| end <= now.plus(REFRESH_AHEAD));
-    if !due && !refused {
+    if !due && !refused && !unchecked {
         return Step::Use;
     }
     if !facts.has_refresh_token {
@@ -317,7 +331,7 @@ pub(super) fn next_step(facts: &Facts<'_>, freshness: TokenFreshness, now: Times
     if facts.blocked_until.is_some_and(|until| until > now) {
         return match (facts.running, refused, alive) {
             (true, _, _) => Step::Wait,
-            (false, false, true) => Step::Use,
+            (false, false, true) if !unchecked => Step::Use,
             (false, _, _) => Step::Pause,
         };
     }

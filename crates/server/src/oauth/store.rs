@@ -21,7 +21,7 @@ pub(super) use refreshes::*;
 
 use super::Error;
 use super::rules::Facts;
-use crate::credentials::CredentialMeaning;
+use crate::credentials::{CredentialInfo, CredentialMeaning};
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -109,10 +109,11 @@ impl ConnectionRow {
         (self.status == "needs_reauth").then(|| self.status_reason.as_deref().unwrap_or("provider_error"))
     }
 
-    pub(super) fn facts(&self, version: i64) -> Facts<'_> {
+    pub(super) fn facts(&self, sealed: &CredentialInfo) -> Facts<'_> {
         Facts {
             dead: self.dead(),
-            version,
+            version: sealed.version,
+            standing: sealed.standing,
             expires_at: self.expires_at(),
             obtained_at: Timestamp::from_micros(self.connected_at.max(self.refreshed_at.unwrap_or_default())),
             has_refresh_token: self.has_refresh_token,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use thinkwork_primitives::{Requester, Timestamp, UserId, WebhookId};
 
+use crate::credentials::Standing;
+
 use super::rules::{
     self, AuthorizationResult, Facts, Parameter, Step, TokenErrorResponse, TokenFreshness, TokenRequestError,
 };
@@ -78,6 +80,7 @@ proptest! {
         let facts = Facts {
             dead: None,
             version: 1,
+            standing: Standing::Current,
             expires_at: end.map(at),
             obtained_at: at(given),
             has_refresh_token: refresh,
@@ -250,6 +253,7 @@ fn l16_waiting_pausing_and_refreshing_are_told_apart() {
     let facts = |left: u64| Facts {
         dead: None,
         version: 7,
+        standing: Standing::Current,
         expires_at: Some(now.plus(Duration::from_secs(left))),
         obtained_at: now.minus(Duration::from_secs(30)),
         has_refresh_token: true,

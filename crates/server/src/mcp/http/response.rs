@@ -147,6 +147,8 @@ impl From<McpServer> for ServerResponse {
     fn from(server: McpServer) -> Self {
         let auth = ServerAuthResponse::of(&server);
         let deviations = server.deviations().to_vec();
+        let status = server.effective_status().as_str();
+        let reason = server.effective_reason().map(str::to_owned);
         Self {
             id: server.id,
             name: server.name,
@@ -154,7 +156,7 @@ impl From<McpServer> for ServerResponse {
             url: server.url,
             transport: "streamable_http",
             auth,
-            status: server.status.as_str(),
+            status,
             definition_hash: server.definition_hash,
             approved_hash: server.approved_hash,
             deviations,
@@ -162,7 +164,7 @@ impl From<McpServer> for ServerResponse {
             tool_allowlist: server.tool_allowlist,
             tool_allowlist_missing: None,
             outside_spaces: server.outside_spaces,
-            reason: server.reason,
+            reason,
             decided_by: server.decided_by,
             decided_at: server.decided_at,
             last_error: server.last_error,

@@ -46,7 +46,7 @@ pub(super) async fn list(
     let next = page.next_href("/admin/mcp-servers");
     let rows = page.items.into_iter().map(|server| Row {
         id: server.id.to_string(),
-        status: server.status.as_str(),
+        status: server.effective_status().as_str(),
         authentication: server.auth.description().name,
         last_error: server.last_error.unwrap_or_default(),
         name: server.name,

@@ -135,13 +135,13 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
     Ok(Page(ReviewPage {
         layout: Layout::admin(caller, &server.name, "mcp-servers").with_notice(shown.notice),
         id: id.to_string(),
-        status: server.status.as_str(),
-        is_approved: server.status == McpServerStatus::Approved,
+        status: server.effective_status().as_str(),
+        is_approved: server.is_usable(),
         needs_issuer: server.auth.uses_oauth() && server.issuer.is_none(),
         takes_secret: server.auth.takes_secret(),
         hash: server.definition_hash.clone(),
         facts: facts(&server),
-        reason: server.reason.clone().unwrap_or_default(),
+        reason: server.effective_reason().unwrap_or_default().to_owned(),
         last_error: server.last_error.clone().unwrap_or_default(),
         allowlist: server.tool_allowlist.clone().unwrap_or_default().join("\n"),
         // Before anything is known of the tools, every name would be missing.

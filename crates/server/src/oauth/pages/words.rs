@@ -43,6 +43,12 @@ pub(crate) fn reason_sentence(reason: &str) -> String {
         "refresh_interrupted" => {
             "Access could not be renewed because the request was interrupted. Nothing else was lost. Reconnect your account."
         }
+        "outdated" => {
+            "The database was restored to an earlier state, or changed. To be safe, this connection is not used. Reconnect your account."
+        }
+        "altered" => {
+            "The database was changed since you connected. To be safe, this connection is not used. Reconnect your account."
+        }
         "expired" => "Access has expired. Reconnect your account.",
         "token_refused" => "The server no longer accepts this connection. Reconnect your account.",
         "issuer_changed" => {

@@ -1,5 +1,7 @@
 //! L112: whoever can write the database and has no key moves no secret to another person or place, and puts none back.
 
+mod altered;
+mod restored;
 mod swapped;
 
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, QueryResult, Statement, TryGetable};
@@ -62,7 +64,8 @@ impl Tampering {
         };
         for row in self.rows(&sql).await {
             let name: String = row.try_get("", "name").unwrap();
-            self.run(&format!("DROP INDEX {name}")).await;
+            let with_it = if self.is_sqlite() { "" } else { "CASCADE" };
+            self.run(&format!("DROP INDEX {name} {with_it}")).await;
         }
     }
 

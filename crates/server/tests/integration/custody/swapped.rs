@@ -220,6 +220,7 @@ async fn l112_no_column_swapped_between_two_grants_opens_one_as_the_other() {
     let cora = grants.connect(elsewhere.0, elsewhere.1, foreign).await;
     // Another version than hers.
     ben.token = grants.fresh_token(&ben, 1).await.unwrap();
+    fixture.advance(61);
     let mut swapped = 0;
     for other in [&ben, &at_second, &cora] {
         for table in ["connection", "oauth_client", "credential", "credential_version"] {

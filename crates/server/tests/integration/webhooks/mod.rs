@@ -108,7 +108,7 @@ impl Fixture {
     }
 }
 
-fn signature(secret: &str, id: &str, time: i64, body: impl AsRef<[u8]>) -> String {
+pub fn signature(secret: &str, id: &str, time: i64, body: impl AsRef<[u8]>) -> String {
     let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
     let mac = crypto::hmac_sha256(&key, &[format!("{id}.{time}.").as_bytes(), body.as_ref()]);
     format!("v1,{}", STANDARD.encode(mac))
