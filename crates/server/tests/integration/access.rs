@@ -2,5 +2,6 @@
 
 mod pages;
 mod people;
+mod race;
 mod sessions;
 mod tokens;
