@@ -4,8 +4,10 @@ mod command;
 mod marks;
 mod plan;
 mod preview;
+mod result;
 
 pub use command::{Command, CommandError, parse_command};
 pub(super) use marks::{belongs_to_another, is_foreign, turn_marks};
 pub(super) use plan::{AssistantMessage, Next, ToolCall, assistant_message, next};
 pub use preview::preview;
+pub(super) use result::result_text;

@@ -256,14 +256,9 @@ fn upstream_failed(tool: &Tool, message: String, unknown_outcome: bool) -> ToolA
     ToolAnswer::failed("upstream", message)
 }
 
-/// The texts of an outcome; where there are none, its structured content.
 fn answered(outcome: &ToolResult) -> ToolAnswer {
-    let mut texts: Vec<String> = outcome.content.iter().map(block_text).collect();
-    if let (true, Some(structured)) = (texts.is_empty(), &outcome.structured) {
-        texts.push(structured.to_string());
-    }
-    let mut text = texts.join("\n");
-    text.truncate(text.floor_char_boundary(context::RESULT_BYTES_MAX));
+    let texts: Vec<String> = outcome.content.iter().map(block_text).collect();
+    let text = rules::result_text(&texts, outcome.structured.as_ref(), context::RESULT_BYTES_MAX);
     if outcome.is_error {
         ToolAnswer::failed("tool_error", text)
     } else {
