@@ -27,7 +27,9 @@ pub(crate) fn offer(
             Some(reason) => offered.left_out.push(LeftOut {
                 source: facts.source,
                 server: facts.slug,
+                tool: None,
                 reason,
+                detail: None,
                 connect_url: facts.connect_url.filter(|_| reason.is_mended_by_connecting()),
             }),
             None => offered.tools.extend(tools_of(context, admission, facts)),

@@ -1,45 +1,322 @@
-//! Whether arguments fit a tool: their size, what is required, and the JSON type of each at the top.
+//! Whether arguments fit a tool's own schema: their size, and what most of JSON Schema says of them.
 //!
-//! The rest of JSON Schema is the tool's own to check; this spares it calls that cannot be meant.
+//! Invariants: arguments that fit the schema are never refused: a keyword that is not read here says nothing, and the
+//! tool checks it itself. The work is bounded, whatever schema and arguments are; what is beyond the bound fits.
 
 use serde_json::{Map, Value};
 
 /// Arguments of one call: more than a message a person writes, less than a file.
 pub const ARGUMENTS_BYTES_MAX: usize = 131_072;
 
+/// Members, values and names that are looked at in one check: about a millisecond.
+const STEPS_MAX: usize = 50_000;
+/// Schemas within each other: references make no end by themselves.
+const DEPTH_MAX: usize = 48;
+/// Problems of alternatives that one sentence tells.
+const ALTERNATIVES_TOLD_MAX: usize = 4;
+/// Longest name or value of a schema in a sentence.
+const SHOWN_CHARS_MAX: usize = 64;
+/// Allowed values that one sentence tells.
+const VALUES_TOLD_MAX: usize = 12;
+
 /// Checks arguments against a schema.
 ///
 /// # Errors
-/// A clause that says which argument is wrong; it names properties of the schema and quotes no value.
+/// A clause that says which argument is wrong; it quotes names and the schema, and no value that was given.
 pub fn check(schema: &Map<String, Value>, arguments: &Map<String, Value>) -> Result<(), String> {
     let bytes = serde_json::to_vec(arguments).map_or(usize::MAX, |bytes| bytes.len());
     if bytes > ARGUMENTS_BYTES_MAX {
         return Err(format!("they are larger than {ARGUMENTS_BYTES_MAX} bytes; send less"));
     }
-    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    for name in required {
-        if !arguments.contains_key(name) {
-            return Err(format!("`{name}` is missing"));
-        }
-    }
-    let properties = schema.get("properties").and_then(Value::as_object);
-    for (name, property) in properties.into_iter().flatten() {
-        let Some(value) = arguments.get(name) else { continue };
-        let kinds = kinds(property);
-        if !kinds.is_empty() && !kinds.iter().any(|kind| is_a(value, kind)) {
-            return Err(format!("`{name}` must be of type {}", kinds.join(" or ")));
-        }
-    }
-    Ok(())
+    let mut check = Check { root: schema, steps_left: STEPS_MAX };
+    let place = Place { parent: None, name: Name::Arguments };
+    check.object_schema(schema, Given::Arguments(arguments), &place, 0)
 }
 
-/// The words of a property's `type`; none where it says nothing (JSON Schema 2020-12 validation, section 6.1.1).
-fn kinds(property: &Value) -> Vec<&str> {
-    match property.get("type") {
+/// What is checked: all arguments, or a value in them.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Arguments(&'a Map<String, Value>),
+    Value(&'a Value),
+}
+
+impl<'a> Given<'a> {
+    fn members(self) -> Option<&'a Map<String, Value>> {
+        match self {
+            Self::Arguments(members) => Some(members),
+            Self::Value(value) => value.as_object(),
+        }
+    }
+
+    fn is_a(self, kind: &str) -> bool {
+        match self {
+            Self::Arguments(_) => !is_type(kind) || kind == "object",
+            Self::Value(value) => is_a(value, kind),
+        }
+    }
+}
+
+/// Where a value stands in the arguments.
+struct Place<'a> {
+    parent: Option<&'a Place<'a>>,
+    name: Name<'a>,
+}
+
+enum Name<'a> {
+    Arguments,
+    Property(&'a str),
+    Item(usize),
+}
+
+impl Place<'_> {
+    fn path(&self) -> String {
+        let before = self.parent.map(Place::path).unwrap_or_default();
+        match self.name {
+            Name::Arguments => String::new(),
+            Name::Property(name) if before.is_empty() => shown(name),
+            Name::Property(name) => format!("{before}.{}", shown(name)),
+            Name::Item(index) => format!("{before}[{index}]"),
+        }
+    }
+
+    /// As the subject of a sentence.
+    fn subject(&self) -> String {
+        match self.name {
+            Name::Arguments => "the arguments".to_owned(),
+            _ => format!("`{}`", self.path()),
+        }
+    }
+
+    fn property<'a>(&'a self, name: &'a str) -> Place<'a> {
+        Place { parent: Some(self), name: Name::Property(name) }
+    }
+}
+
+struct Check<'a> {
+    root: &'a Map<String, Value>,
+    steps_left: usize,
+}
+
+impl<'a> Check<'a> {
+    /// Whether there is a step left to look at one thing more.
+    fn step(&mut self) -> bool {
+        let left = self.steps_left.checked_sub(1);
+        self.steps_left = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    fn schema(&mut self, schema: &'a Value, given: Given<'_>, place: &Place<'_>, depth: usize) -> Result<(), String> {
+        match schema {
+            Value::Bool(false) => Err(format!("{} must not be given", place.subject())),
+            Value::Object(keywords) => self.object_schema(keywords, given, place, depth),
+            _ => Ok(()),
+        }
+    }
+
+    fn object_schema(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        given: Given<'_>,
+        place: &Place<'_>,
+        depth: usize,
+    ) -> Result<(), String> {
+        if depth > DEPTH_MAX || !self.step() {
+            return Ok(());
+        }
+        let deeper = depth.saturating_add(1);
+        if let Some(reference) = keywords.get("$ref").and_then(Value::as_str) {
+            // What stands beside a reference counts in newer versions only, so it is left to the tool.
+            return match resolve(self.root, reference) {
+                Some(Target::Root) => self.object_schema(self.root, given, place, deeper),
+                Some(Target::Schema(target)) => self.schema(target, given, place, deeper),
+                None => Ok(()),
+            };
+        }
+        self.check_type(keywords, given, place)?;
+        self.check_values(keywords, given, place)?;
+        if let Some(members) = given.members() {
+            self.check_members(keywords, members, place, deeper)?;
+        }
+        if let Given::Value(Value::Array(items)) = given {
+            self.check_items(keywords, items, place, deeper)?;
+        }
+        self.check_combinations(keywords, given, place, deeper)
+    }
+
+    fn check_type(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        given: Given<'_>,
+        place: &Place<'_>,
+    ) -> Result<(), String> {
+        let kinds = kinds(keywords);
+        if kinds.is_empty() || kinds.iter().any(|kind| given.is_a(kind)) {
+            return Ok(());
+        }
+        Err(format!("{} must be of type {}", place.subject(), shown(&kinds.join(" or "))))
+    }
+
+    fn check_values(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        given: Given<'_>,
+        place: &Place<'_>,
+    ) -> Result<(), String> {
+        let Given::Value(value) = given else { return Ok(()) };
+        if keywords.get("const").is_some_and(|only| !self.is_same(only, value)) {
+            let only = keywords.get("const").map(ToString::to_string).unwrap_or_default();
+            return Err(format!("{} must be {}", place.subject(), shown(&only)));
+        }
+        let Some(Value::Array(allowed)) = keywords.get("enum") else { return Ok(()) };
+        if allowed.is_empty() || allowed.iter().any(|one| self.is_same(one, value)) {
+            return Ok(());
+        }
+        let told: Vec<String> = allowed.iter().take(VALUES_TOLD_MAX).map(|one| shown(&one.to_string())).collect();
+        let more = if allowed.len() > VALUES_TOLD_MAX { " and others" } else { "" };
+        Err(format!("{} must be one of {}{more}", place.subject(), told.join(", ")))
+    }
+
+    fn check_members(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        members: &Map<String, Value>,
+        place: &Place<'_>,
+        depth: usize,
+    ) -> Result<(), String> {
+        let required = keywords.get("required").and_then(Value::as_array);
+        for name in required.into_iter().flatten().filter_map(Value::as_str) {
+            if !self.step() {
+                return Ok(());
+            }
+            if !members.contains_key(name) {
+                return Err(format!("`{}` is missing", place.property(name).path()));
+            }
+        }
+        let properties = keywords.get("properties").and_then(Value::as_object);
+        let has_patterns = keywords.contains_key("patternProperties");
+        let additional = keywords.get("additionalProperties").filter(|_| !has_patterns);
+        for (name, value) in members {
+            if !self.step() {
+                return Ok(());
+            }
+            let place = place.property(name);
+            match (properties.and_then(|properties| properties.get(name)), additional) {
+                (Some(schema), _) => self.schema(schema, Given::Value(value), &place, depth)?,
+                (None, Some(Value::Bool(false))) => {
+                    return Err(format!("{} is not known to it", place.subject()));
+                }
+                (None, Some(schema)) => self.schema(schema, Given::Value(value), &place, depth)?,
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_items(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        items: &[Value],
+        place: &Place<'_>,
+        depth: usize,
+    ) -> Result<(), String> {
+        let is_tuple = keywords.contains_key("prefixItems");
+        let Some(schema) = keywords.get("items").filter(|schema| schema.is_object() && !is_tuple) else {
+            return Ok(());
+        };
+        for (index, item) in items.iter().enumerate() {
+            if !self.step() {
+                return Ok(());
+            }
+            let place = Place { parent: Some(place), name: Name::Item(index) };
+            self.schema(schema, Given::Value(item), &place, depth)?;
+        }
+        Ok(())
+    }
+
+    fn check_combinations(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        given: Given<'_>,
+        place: &Place<'_>,
+        depth: usize,
+    ) -> Result<(), String> {
+        let of = |keyword: &str| keywords.get(keyword).and_then(Value::as_array);
+        for schema in of("allOf").into_iter().flatten() {
+            self.schema(schema, given, place, depth)?;
+        }
+        // That no second one of `oneOf` fits is the tool's to check.
+        for schemas in [of("anyOf"), of("oneOf")].into_iter().flatten().filter(|schemas| !schemas.is_empty()) {
+            let mut problems: Vec<String> = Vec::new();
+            let mut fits = false;
+            for schema in schemas {
+                match self.schema(schema, given, place, depth) {
+                    Ok(()) => {
+                        fits = true;
+                        break;
+                    }
+                    Err(problem) if problems.len() < ALTERNATIVES_TOLD_MAX => problems.push(problem),
+                    Err(_) => {}
+                }
+            }
+            if !fits {
+                return Err(format!("{} must fit one alternative, but {}", place.subject(), problems.join("; or ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether two values are equal as JSON Schema counts it: 1 is 1.0 (2020-12 core, section 4.2.2). What is too much
+    /// to compare counts as equal.
+    fn is_same(&mut self, one: &Value, other: &Value) -> bool {
+        if !self.step() {
+            return true;
+        }
+        match (one, other) {
+            (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+            (Value::Array(one), Value::Array(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| self.is_same(one, other))
+            }
+            (Value::Object(one), Value::Object(other)) => {
+                one.len() == other.len()
+                    && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| self.is_same(one, other)))
+            }
+            _ => one == other,
+        }
+    }
+}
+
+/// Where a reference leads.
+enum Target<'a> {
+    Root,
+    Schema(&'a Value),
+}
+
+/// The place that a reference within the document names (RFC 6901, as a URI fragment).
+fn resolve<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<Target<'a>> {
+    let pointer = reference.strip_prefix('#')?;
+    if pointer.is_empty() {
+        return Some(Target::Root);
+    }
+    let decoded = percent_encoding::percent_decode_str(pointer).decode_utf8().ok()?;
+    let (first, rest) = match decoded.strip_prefix('/')?.split_once('/') {
+        Some((first, rest)) => (first, format!("/{rest}")),
+        None => (decoded.strip_prefix('/')?, String::new()),
+    };
+    let first = first.replace("~1", "/").replace("~0", "~");
+    root.get(&first)?.pointer(&rest).map(Target::Schema)
+}
+
+/// The words of a schema's `type`; none where it says nothing (JSON Schema 2020-12 validation, section 6.1.1).
+fn kinds(keywords: &Map<String, Value>) -> Vec<&str> {
+    match keywords.get("type") {
         Some(Value::String(kind)) => vec![kind.as_str()],
         Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     }
+}
+
+fn is_type(kind: &str) -> bool {
+    matches!(kind, "null" | "boolean" | "object" | "array" | "number" | "integer" | "string")
 }
 
 fn is_a(value: &Value, kind: &str) -> bool {
@@ -57,35 +334,10 @@ fn is_a(value: &Value, kind: &str) -> bool {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[track_caller]
-    fn fits(arguments: Value, expected: Result<(), &str>) {
-        let schema = json!({"type": "object", "required": ["query"], "properties": {
-            "query": {"type": "string"}, "limit": {"type": "integer"}, "deep": {"type": ["boolean", "null"]}, "any": {}}});
-        let result = check(schema.as_object().unwrap(), arguments.as_object().unwrap());
-        assert_eq!(result, expected.map_err(str::to_owned), "{arguments}");
-    }
-
-    #[test]
-    fn what_is_required_and_the_type_of_each() {
-        fits(json!({"query": "invoice"}), Ok(()));
-        fits(json!({"query": "invoice", "limit": 3.0, "deep": null, "any": [1], "more": 1}), Ok(()));
-        fits(json!({}), Err("`query` is missing"));
-        fits(json!({"query": 1}), Err("`query` must be of type string"));
-        fits(json!({"query": "", "limit": 1.5}), Err("`limit` must be of type integer"));
-        fits(json!({"query": "", "deep": "yes"}), Err("`deep` must be of type boolean or null"));
-    }
-
-    #[test]
-    fn a_hostile_schema_decides_nothing_and_too_much_is_refused() {
-        let arguments = json!({"query": "x".repeat(ARGUMENTS_BYTES_MAX)});
-        assert!(check(&Map::new(), arguments.as_object().unwrap()).unwrap_err().contains("larger than"));
-        for schema in [json!({}), json!({"required": "query"}), json!({"properties": [1]})] {
-            assert_eq!(check(schema.as_object().unwrap(), &Map::new()), Ok(()));
-        }
-    }
+fn shown(text: &str) -> String {
+    let plain = text.chars().map(|char| if char.is_control() { ' ' } else { char });
+    plain.take(SHOWN_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;
