@@ -97,10 +97,12 @@ async fn left_out(house: &mut DemoTenant, turn: &str) -> Vec<String> {
             "no_user" => "it needs a person's account, and no person requested this work",
             "needs_connection" => "the requester has not connected it",
             "expired" => "the requester must reconnect it",
+            "schema_not_supported" => "the model cannot use its input schema",
             other => other,
         };
+        let name = entry.get("tool").and_then(Value::as_str).unwrap_or_else(|| text(entry, "/server"));
         let link = entry.get("connect_url").and_then(Value::as_str).map(|link| format!(": {link}")).unwrap_or_default();
-        format!("          unavailable: {} ({why}){link}", text(entry, "/server"))
+        format!("          unavailable: {} ({why}){link}", name)
     };
     entries.iter().map(line).collect()
 }

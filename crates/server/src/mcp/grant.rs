@@ -186,6 +186,6 @@ impl Mcp {
     /// The left-out entry of a server, with the page that mends it where connecting does.
     pub(super) fn left_out(&self, server: McpServerId, slug: &str, reason: LeftOutReason) -> LeftOut {
         let connect_url = reason.is_mended_by_connecting().then(|| self.connect_url(server));
-        LeftOut { source: server.into(), server: slug.to_owned(), reason, connect_url }
+        LeftOut { source: server.into(), server: slug.to_owned(), tool: None, reason, detail: None, connect_url }
     }
 }

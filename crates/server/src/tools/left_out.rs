@@ -1,4 +1,4 @@
-//! Sources whose tools are not offered, and why.
+//! Sources and tools that are not offered, and why.
 
 use serde::{Deserialize, Serialize};
 use thinkwork_primitives::ToolSourceId;
@@ -21,6 +21,8 @@ pub enum LeftOutReason {
     Timeout,
     /// It needs something that ThinkWork does not do.
     NotSupported,
+    /// One tool, whose input schema the model's provider does not take.
+    SchemaNotSupported,
     /// Its tools are not known yet. The agent asks for them when it first needs them, so no turn says this.
     NotDiscovered,
 }
@@ -36,6 +38,7 @@ impl LeftOutReason {
             Self::Unreachable => "it could not be reached",
             Self::Timeout => "it did not answer in time",
             Self::NotSupported => "it needs something ThinkWork does not support",
+            Self::SchemaNotSupported => "the model cannot use its input schema",
             Self::NotDiscovered => "its tools are not known yet",
         }
     }
@@ -70,7 +73,7 @@ impl LeftOutReason {
     }
 }
 
-/// A source whose tools are not offered.
+/// A source whose tools are not offered, or one tool that is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeftOut {
     /// The source's id.
@@ -79,10 +82,38 @@ pub struct LeftOut {
     /// The source's slug.
     #[schema(example = "notes")]
     pub server: String,
-    /// Why its tools are not offered.
+    /// The full name of the tool, where one tool is left out and not the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "notes__search")]
+    pub tool: Option<String>,
+    /// Why it is not offered.
     pub reason: LeftOutReason,
+    /// What is known beyond the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "it refers to itself at #/$defs/Filter")]
+    pub detail: Option<String>,
     /// An absolute link to a plain `/me/…/connect` page, where connecting mends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "https://thinkwork.example.com/me/mcp-servers/mcp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30/connect")]
     pub connect_url: Option<String>,
+}
+
+impl LeftOut {
+    /// The name of what is left out: of the tool, where it is one.
+    pub fn name(&self) -> &str {
+        self.tool.as_deref().unwrap_or(&self.server)
+    }
+
+    /// What is left out, in words: `server` or `tool`.
+    pub const fn kind(&self) -> &'static str {
+        if self.tool.is_some() { "tool" } else { "server" }
+    }
+
+    /// These words for the reason, with what is known beyond it.
+    pub fn with_detail(&self, reason: &str) -> String {
+        match &self.detail {
+            Some(detail) => format!("{reason}: {detail}"),
+            None => reason.to_owned(),
+        }
+    }
 }

@@ -242,9 +242,9 @@ fn left_out_view(left_out: LeftOut, subject: &Subject) -> LeftOutView {
         LeftOutReason::NotDiscovered => {
             "Its tools are not known yet. They are loaded when the agent first needs them.".to_owned()
         }
-        reason => sentence(reason.plain()),
+        reason => sentence(&left_out.with_detail(reason.plain())),
     };
-    LeftOutView { source: left_out.server, why, href, act: left_out.reason.act() }
+    LeftOutView { source: left_out.name().to_owned(), why, href, act: left_out.reason.act() }
 }
 
 fn sentence(words: &str) -> String {

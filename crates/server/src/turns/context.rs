@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::rules::{assistant_message, belongs_to_another, is_foreign};
 use crate::threads::{Message, MessageRole, Step, StepKind, Turn};
-use crate::tools::{LeftOut, LeftOutReason, Tool};
+use crate::tools::{LeftOut, LeftOutReason};
 
 /// Messages of the thread that a turn reads: more than a talk has, less than a model forgets.
 pub(super) const MESSAGES_MAX: i64 = 60;
@@ -84,8 +84,8 @@ fn system_prompt(sources: &Sources<'_>) -> String {
     }
     if !sources.left_out.is_empty() {
         prompt.push_str(
-            "\n\n# Servers left out of this turn\nTheir tools are not available now. Do not guess what they would say; \
-             where it matters, say that they are missing and what mends it.\n",
+            "\n\n# Servers left out of this turn\nTheir tools, and single tools that are named here, are not available now. Do \
+             not guess what they would say; where it matters, say that they are missing and what mends it.\n",
         );
         for left_out in sources.left_out {
             prompt.push_str(&left_out_line(left_out));
@@ -94,6 +94,7 @@ fn system_prompt(sources: &Sources<'_>) -> String {
     prompt
 }
 
+/// Without its detail, which can hold words of a server.
 fn left_out_line(left_out: &LeftOut) -> String {
     let why = match left_out.reason {
         LeftOutReason::NeedsConnection => "the person who asks has not connected it",
@@ -101,8 +102,8 @@ fn left_out_line(left_out: &LeftOut) -> String {
         other => other.plain(),
     };
     match &left_out.connect_url {
-        Some(link) => format!("- {}: {why}; connect it at {link}\n", left_out.server),
-        None => format!("- {}: {why}\n", left_out.server),
+        Some(link) => format!("- {}: {why}; connect it at {link}\n", left_out.name()),
+        None => format!("- {}: {why}\n", left_out.name()),
     }
 }
 
@@ -169,15 +170,4 @@ fn push_steps(messages: &mut Vec<Value>, steps: &[Step]) {
             }
         }
     }
-}
-
-/// The tools, as OpenAI-compatible chat completions take them.
-pub(super) fn tools(offered: &[Tool]) -> Vec<Value> {
-    offered
-        .iter()
-        .map(|tool| {
-            json!({"type": "function", "function": {
-                "name": tool.name, "description": tool.description, "parameters": *tool.input_schema}})
-        })
-        .collect()
 }

@@ -13,7 +13,10 @@ use tracing::Instrument as _;
 use super::agent::Model;
 use super::cancellation::Interruption;
 use super::execution::{Execution, TurnInput, TurnProgress};
+use super::model::{FailureCode, ModelError};
+use super::model_tools::ModelTools;
 use super::rules::{AssistantMessage, Next, ToolCall, next};
+use super::schema::Dialect;
 use super::tool_step::{ToolRequest, step_span};
 use super::{Error, context, model};
 use crate::credentials::{OpenedCredential, UseContext};
@@ -30,15 +33,16 @@ const MODEL_TRIES_MAX: i64 = 3;
 
 impl Execution<'_> {
     /// Talks with the model until it answers.
-    pub(super) async fn converse(&self, input: &TurnInput, model: &Model) -> Result<(), Error> {
+    pub(super) async fn converse(&self, mut input: TurnInput, model: &Model) -> Result<(), Error> {
+        let mut tools = self.model_tools(&mut input, model).await?;
         loop {
-            let progress = self.progress(input).await?;
+            let progress = self.progress(&input).await?;
             let flow = match next(&progress.steps) {
                 Next::Model { again } => {
                     if let Some((failure, text)) = self.exhausted(&progress, again) {
                         return self.finish(TurnStatus::Failed, Some(failure), vec![NewReply::system(text)]).await;
                     }
-                    self.model_step(input, model, &progress, again).await?
+                    Box::pin(self.model_step(&input, model, &mut tools, &progress, again)).await?
                 }
                 Next::Tool { call, interrupted } => {
                     let asked = asked(call);
@@ -53,8 +57,15 @@ impl Execution<'_> {
                     return self.finish(TurnStatus::Succeeded, None, vec![says]).await;
                 }
                 Next::ModelFailed(step) => {
-                    let text = step.output.clone().unwrap_or_default();
-                    return self.finish(TurnStatus::Failed, Some("model_failed"), vec![NewReply::system(text)]).await;
+                    let code = step.failure.as_deref().and_then(|code| code.parse::<FailureCode>().ok());
+                    let code = code.unwrap_or(FailureCode::Failed);
+                    let says = NewReply::system(step.output.clone().unwrap_or_default());
+                    let says = match code {
+                        // The model or its provider is quoted, who can quote what they were given.
+                        FailureCode::Rejected | FailureCode::Declined => NewReply { marks: progress.marks, ..says },
+                        FailureCode::Failed | FailureCode::NoAnswer => says,
+                    };
+                    return self.finish(TurnStatus::Failed, Some(code.as_str()), vec![says]).await;
                 }
                 Next::Damaged => return Err(Error::Record("a stored answer of the model cannot be read")),
             };
@@ -81,13 +92,34 @@ impl Execution<'_> {
         ))
     }
 
-    async fn model_step(
+    /// The offered tools as this model takes them; those that it cannot be given are stored as left out.
+    async fn model_tools(&self, input: &mut TurnInput, model: &Model) -> Result<ModelTools, Error> {
+        let offered = std::mem::take(&mut input.offered);
+        let earlier = self.turn.tools_left_out.as_deref().unwrap_or_default();
+        let tools = ModelTools::new(self.turns, offered, Dialect::of(model), earlier).await?;
+        if tools.leaves_tools_out() {
+            self.tools_store(&tools).await?;
+        }
+        Ok(tools)
+    }
+
+    /// Stores which tools the turn is given, and which are left out.
+    async fn tools_store(&self, tools: &ModelTools) -> Result<(), Error> {
+        let mut tx = self.turns.db.write(self.job.tenant).await?;
+        let offered = &tools.offered;
+        self.turns.threads.turn_tools(&mut tx, self.turn.id, &offered.by_source(), &offered.left_out).await?;
+        self.check_lease(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    fn request<'a>(
         &self,
-        input: &TurnInput,
-        model: &Model,
+        input: &'a TurnInput,
+        model: &'a Model,
+        tools: &'a ModelTools,
         progress: &TurnProgress,
-        again: Option<&Step>,
-    ) -> Result<ControlFlow<()>, Error> {
+    ) -> model::Request<'a> {
         let sources = context::Sources {
             turn: &self.turn,
             instructions: &input.agent.instructions,
@@ -95,32 +127,51 @@ impl Execution<'_> {
             answered: &input.answered,
             history: &input.history,
             steps: &progress.steps,
-            left_out: &input.offered.left_out,
+            left_out: &tools.offered.left_out,
         };
-        let request = model::Request {
-            model: &model.name,
-            messages: context::build(&sources),
-            tools: context::tools(&input.offered.tools),
-        };
+        model::Request { model: &model.name, messages: context::build(&sources), tools: tools.definitions() }
+    }
+
+    /// Asks the model in one step. A tool that its provider refuses is left out, and the model is asked again.
+    async fn model_step(
+        &self,
+        input: &TurnInput,
+        model: &Model,
+        tools: &mut ModelTools,
+        progress: &TurnProgress,
+        again: Option<&Step>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let request = self.request(input, model, tools, progress);
         let Some((step, key)) = self.model_step_start(input, model, progress, again, &request).await? else {
             return Ok(ControlFlow::Break(()));
         };
+        drop(request);
         let key = key.as_ref().map(|key| &key.secret);
-        let asked = model::complete(&self.turns.outbound, model, key, self.trace, request);
-        let asked = match self.unless_interrupted(asked.instrument(step_span(step))).await {
-            Ok(asked) => asked,
-            Err(Interruption::Cancelled) => {
-                self.step_end(step, model_cancelled(), progress.marks).await?;
-                return Ok(ControlFlow::Break(()));
+        let end = loop {
+            let request = self.request(input, model, tools, progress);
+            let asked = model::complete(&self.turns.outbound, model, key, self.trace, request);
+            let outcome = match self.unless_interrupted(asked.instrument(step_span(step))).await {
+                Ok(outcome) => outcome,
+                Err(Interruption::Cancelled) => break model_cancelled(),
+                Err(Interruption::Stopping) => return Err(Error::Stopping),
+            };
+            match outcome {
+                Ok(answer) => break model_answered(&answer),
+                Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
+                    return Err(Error::ModelUnavailable(failure.text));
+                }
+                Err(failure) => match failure.refused_tool.as_deref().filter(|_| tools.may_leave_out()) {
+                    Some(tool) => {
+                        log_failure(&failure, "the model's provider refused a tool, which is left out of this turn");
+                        tools.leave_out(tool);
+                        self.tools_store(tools).await?;
+                    }
+                    None => {
+                        log_failure(&failure, "the model gave no answer");
+                        break model_failed(failure);
+                    }
+                },
             }
-            Err(Interruption::Stopping) => return Err(Error::Stopping),
-        };
-        let end = match asked {
-            Ok(answer) => model_answered(&answer),
-            Err(failure) if failure.transient && self.job.attempts < MODEL_TRIES_MAX => {
-                return Err(Error::ModelUnavailable(failure.text));
-            }
-            Err(failure) => model_failed(failure.text),
         };
         self.step_end(step, end, progress.marks).await?;
         Ok(ControlFlow::Continue(()))
@@ -214,11 +265,21 @@ fn model_cancelled() -> StepEnd {
     }
 }
 
-fn model_failed(text: String) -> StepEnd {
+fn model_failed(failure: ModelError) -> StepEnd {
     StepEnd {
         status: StepStatus::Failed,
-        output_preview: Some(super::rules::preview(&text)),
-        output: Some(text),
-        failure: Some("model_failed".to_owned()),
+        output_preview: Some(super::rules::preview(&failure.text)),
+        output: Some(failure.text),
+        failure: Some(failure.code.as_str().to_owned()),
     }
+}
+
+/// What the provider said goes to the operator's log, where it can be longer than in the thread.
+fn log_failure(failure: &ModelError, event: &str) {
+    tracing::warn!(
+        failure = failure.code.as_str(),
+        tool = failure.refused_tool.as_deref(),
+        provider_error = failure.provider_error.as_deref(),
+        "{event}"
+    );
 }

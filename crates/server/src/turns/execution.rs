@@ -73,7 +73,10 @@ impl<'a> Execution<'a> {
             (None, None) => {
                 self.finish(TurnStatus::Succeeded, None, vec![NewReply::system(no_model(&input.offered))]).await
             }
-            (None, Some(model)) => self.converse(&input, model).await,
+            (None, Some(model)) => {
+                let model = model.clone();
+                Box::pin(self.converse(input, &model)).await
+            }
         }
     }
 
@@ -226,16 +229,12 @@ pub(super) fn no_model(offered: &OfferedTools) -> String {
     text
 }
 
-/// One sentence for the requester about a server that is left out.
+/// One sentence for the requester about a server or a tool that is left out.
 pub(super) fn left_out_sentence(left_out: &LeftOut) -> String {
+    let why = left_out.with_detail(left_out.reason.plain());
+    let sentence = format!("The {} {} is not available: {why}.", left_out.kind(), left_out.name());
     match &left_out.connect_url {
-        Some(link) => {
-            format!(
-                "The server {} is not available: {}. Connect it here: {link}",
-                left_out.server,
-                left_out.reason.plain()
-            )
-        }
-        None => format!("The server {} is not available: {}.", left_out.server, left_out.reason.plain()),
+        Some(link) => format!("{sentence} Connect it here: {link}"),
+        None => sentence,
     }
 }

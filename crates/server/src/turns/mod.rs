@@ -14,9 +14,11 @@ mod conversation;
 mod execution;
 pub mod http;
 mod model;
+mod model_tools;
 pub mod pages;
 pub mod rules;
 mod running;
+mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -85,6 +87,7 @@ pub struct Turns {
     spaces: Spaces,
     threads: Threads,
     tools: Tools,
+    schemas: schema::SchemaCache,
     running: running::ThreadLocks,
     stopping: CancellationToken,
 }
@@ -111,6 +114,7 @@ impl Turns {
             spaces,
             threads,
             tools,
+            schemas: schema::SchemaCache::new(),
             running: running::ThreadLocks::default(),
             stopping: CancellationToken::new(),
         }

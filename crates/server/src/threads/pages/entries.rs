@@ -61,7 +61,7 @@ pub(super) struct StepView {
 
 pub(super) struct LeftOutView {
     pub source: String,
-    pub why: &'static str,
+    pub why: String,
     pub href: String,
     pub act: &'static str,
 }
@@ -204,8 +204,8 @@ fn summary(turn: &Turn, steps: usize) -> String {
 fn left_out(turn: &Turn, caller: &PageCaller) -> Vec<LeftOutView> {
     let is_own = turn.subject.user() == Some(caller.user);
     let line = |left_out: &LeftOut| LeftOutView {
-        source: left_out.server.clone(),
-        why: if is_own { left_out.reason.plain() } else { left_out.reason.plain_of_requester() },
+        source: left_out.name().to_owned(),
+        why: left_out.with_detail(if is_own { left_out.reason.plain() } else { left_out.reason.plain_of_requester() }),
         act: left_out.reason.act(),
         href: left_out.connect_url.as_deref().filter(|_| is_own).map(own_path).unwrap_or_default(),
     };

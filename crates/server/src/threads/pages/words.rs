@@ -5,6 +5,9 @@ pub(super) fn failure_sentence(failure: &str) -> String {
     let sentence = match failure {
         "" => "",
         "model_failed" => "The model did not respond. Send your message again to retry.",
+        "model_rejected" => "The model's provider rejected the request.",
+        "model_declined" => "The model declined to answer.",
+        "model_no_answer" => "The model finished without an answer. Send your message again to retry.",
         "tool_not_offered" => "This tool is not available here.",
         "tool_failed" | "tool_error" => "The tool returned an error.",
         "upstream" => "The tool's server is not available.",

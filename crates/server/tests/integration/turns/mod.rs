@@ -3,6 +3,8 @@
 mod announced;
 mod consent;
 mod crash;
+mod model_failures;
+mod model_tools;
 mod names;
 mod order;
 mod outside;

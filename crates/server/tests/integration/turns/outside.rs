@@ -36,15 +36,18 @@ pub struct Called {
     pub tool: String,
     pub bearer: String,
     pub text: String,
+    pub arguments: Value,
 }
 
-type Says = dyn Fn(&Called) -> String + Send + Sync;
+/// The result of a call, as MCP says it.
+type Says = dyn Fn(&Called) -> Value + Send + Sync;
 
 struct Server {
     base: Mutex<String>,
     /// With one, only its tokens are taken.
     issuer: Option<Issuer>,
-    tools: Vec<String>,
+    /// What it says of its tools.
+    tools: Vec<Value>,
     says: Box<Says>,
     calls: Mutex<Vec<Called>>,
     /// How many calls are answered at once; the others wait.
@@ -65,10 +68,22 @@ impl Upstream {
         tools: &[&str],
         says: impl Fn(&Called) -> String + Send + Sync + 'static,
     ) -> Self {
+        let schema = json!({ "type": "object", "properties": { "text": { "type": "string" } } });
+        let tools = tools.iter().map(|name| defined(name, &schema)).collect();
+        let text = move |called: &Called| json!({ "content": [{ "type": "text", "text": says(called) }] });
+        Self::with(issuer, tools, text).await
+    }
+
+    /// The same with whole definitions of its tools and whole results.
+    pub async fn with(
+        issuer: Option<Issuer>,
+        tools: Vec<Value>,
+        says: impl Fn(&Called) -> Value + Send + Sync + 'static,
+    ) -> Self {
         let server = Arc::new(Server {
             base: Mutex::default(),
             issuer,
-            tools: tools.iter().map(|name| (*name).to_owned()).collect(),
+            tools,
             says: Box::new(says),
             calls: Mutex::default(),
             gate: Semaphore::new(1_000_000),
@@ -138,22 +153,19 @@ async fn message(State(server): State<Arc<Server>>, headers: HeaderMap, body: By
             "capabilities": { "tools": {} },
             "serverInfo": { "name": "upstream", "version": "1" },
         }),
-        "tools/list" => {
-            let schema = json!({ "type": "object", "properties": { "text": { "type": "string" } } });
-            let tool = |name| json!({ "name": name, "description": "Does it.", "inputSchema": schema });
-            json!({ "tools": server.tools.iter().map(tool).collect::<Vec<_>>() })
-        }
+        "tools/list" => json!({ "tools": server.tools }),
         "tools/call" => {
             let called = Called {
                 tool: message["params"]["name"].as_str().unwrap().to_owned(),
                 bearer,
                 text: message["params"]["arguments"]["text"].as_str().unwrap_or("").to_owned(),
+                arguments: message["params"]["arguments"].clone(),
             };
             server.calls.lock().unwrap().push(called.clone());
             let said = (server.says)(&called);
             server.arrived.add_permits(1);
             server.gate.acquire().await.unwrap().forget();
-            json!({ "content": [{ "type": "text", "text": said }] })
+            said
         }
         _ if id.is_null() => return StatusCode::ACCEPTED.into_response(),
         _ => json!({}),
@@ -161,7 +173,8 @@ async fn message(State(server): State<Arc<Server>>, headers: HeaderMap, body: By
     axum::Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response()
 }
 
-type Thinks = dyn Fn(&Value) -> Value + Send + Sync;
+/// Status and body of an answer.
+type Thinks = dyn Fn(&Value) -> (u16, Value) + Send + Sync;
 
 struct ModelServer {
     thinks: Box<Thinks>,
@@ -180,6 +193,11 @@ pub struct Model {
 impl Model {
     /// `thinks` makes the assistant's message of each request.
     pub async fn start(thinks: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::with(move |request| (200, completion(&thinks(request), "stop"))).await
+    }
+
+    /// `thinks` makes status and body of each answer.
+    pub async fn with(thinks: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let mind =
             Arc::new(ModelServer { thinks: Box::new(thinks), requests: Mutex::default(), bearers: Mutex::default() });
         let routes = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&mind));
@@ -202,12 +220,22 @@ async fn complete(
     State(mind): State<Arc<ModelServer>>,
     headers: HeaderMap,
     axum::Json(request): axum::Json<Value>,
-) -> axum::Json<Value> {
+) -> Response {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
     mind.bearers.lock().unwrap().push(bearer.trim_start_matches("Bearer ").to_owned());
     mind.requests.lock().unwrap().push(request.clone());
-    let message = (mind.thinks)(&request);
-    axum::Json(json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] }))
+    let (status, body) = (mind.thinks)(&request);
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
+/// The body of an answer with this message.
+pub fn completion(message: &Value, finish_reason: &str) -> Value {
+    json!({ "choices": [{ "index": 0, "message": message, "finish_reason": finish_reason }] })
+}
+
+/// What a server says of a tool.
+pub fn defined(name: &str, schema: &Value) -> Value {
+    json!({ "name": name, "description": "Does it.", "inputSchema": schema })
 }
 
 /// An assistant's message that asks for these calls of (tool, text).
