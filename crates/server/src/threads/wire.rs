@@ -196,6 +196,8 @@ pub(super) struct TurnResponse {
     tools_left_out: Vec<LeftOut>,
     /// Its calls to the model and to tools, in order.
     steps: Vec<StepResponse>,
+    /// Why it failed. Of the model: `model_failed` (no usable answer came), `model_rejected` (its provider rejected the
+    /// request), `model_declined` (it declined to answer), `model_no_answer` (it finished without an answer).
     failure: Option<String>,
     #[schema(value_type = String)]
     created_at: Timestamp,

@@ -75,6 +75,12 @@ impl LeftOutReason {
 
 /// A source whose tools are not offered, or one tool that is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "source": "mcp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30",
+    "server": "notes",
+    "reason": "needs_connection",
+    "connect_url": "https://thinkwork.example.com/me/mcp-servers/mcp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30/connect"
+}))]
 pub struct LeftOut {
     /// The source's id.
     #[schema(value_type = String, example = "mcp_01KG9Z8V3M7Q2R4T6W8X0Y1Z30")]

@@ -63,7 +63,7 @@ fn flatten(mut schema: Map<String, Value>) -> Option<(Map<String, Value>, Vec<Al
     let described = alternatives.iter().take(NAMED_MAX).map(Alternative::of).collect();
     let all_closed = alternatives.iter().all(is_closed);
     let required = required_by_all(&alternatives);
-    let properties = union(alternatives);
+    let properties = union(alternatives, schema.get("properties"));
     let mut merged = Map::from_iter([("properties".to_owned(), Value::Object(properties))]);
     if !required.is_empty() {
         merged.insert("required".to_owned(), json!(required));
@@ -95,8 +95,10 @@ fn required_by_all(alternatives: &[Map<String, Value>]) -> Vec<String> {
     common
 }
 
-/// Every property of any alternative; where they differ, what one of them admits.
-fn union(alternatives: Vec<Map<String, Value>>) -> Map<String, Value> {
+/// Every property of any alternative; where they differ, what one of them admits. What `common` declares for all stays
+/// as it is where an alternative adds nothing to it.
+fn union(alternatives: Vec<Map<String, Value>>, common: Option<&Value>) -> Map<String, Value> {
+    let count = alternatives.len();
     let mut names: Vec<String> = Vec::new();
     let mut variants: HashMap<String, Variants> = HashMap::new();
     for mut alternative in alternatives {
@@ -108,19 +110,26 @@ fn union(alternatives: Vec<Map<String, Value>>) -> Map<String, Value> {
             variants.entry(name).or_default().add(schema);
         }
     }
-    let merged = names.into_iter().filter_map(|name| variants.remove(&name).map(|found| (name, found.into_schema())));
+    let merged = names.into_iter().filter_map(|name| {
+        let found = variants.remove(&name)?;
+        let is_common = common.is_some_and(|common| common.get(&name).is_some());
+        (!is_common || found.count == count).then(|| (name, found.into_schema()))
+    });
     merged.collect()
 }
 
 /// The different schemas of one property.
 #[derive(Default)]
 struct Variants {
+    /// How many alternatives declare it.
+    count: usize,
     schemas: Vec<Value>,
     seen: HashSet<String>,
 }
 
 impl Variants {
     fn add(&mut self, schema: Value) {
+        self.count = self.count.saturating_add(1);
         if self.seen.insert(schema.to_string()) {
             self.schemas.push(schema);
         }

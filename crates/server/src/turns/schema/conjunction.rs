@@ -2,8 +2,6 @@
 //!
 //! Where both say something of the same keyword and it cannot be written as one, the first stands: that admits more.
 
-use std::collections::HashSet;
-
 use serde_json::{Map, Value};
 
 /// Adds what `other` says to `schema`.
@@ -16,7 +14,7 @@ pub(super) fn conjoin(schema: &mut Map<String, Value>, other: Map<String, Value>
         match (keyword.as_str(), ours, theirs) {
             ("properties", Value::Object(ours), Value::Object(theirs)) => conjoin_properties(ours, theirs),
             ("items", Value::Object(ours), Value::Object(theirs)) => conjoin(ours, theirs),
-            ("required", Value::Array(ours), Value::Array(theirs)) => add_names(ours, theirs),
+            ("required", Value::Array(ours), Value::Array(theirs)) => ours.extend(theirs),
             _ => {}
         }
     }
@@ -32,10 +30,4 @@ fn conjoin_properties(ours: &mut Map<String, Value>, theirs: Map<String, Value>)
             }
         }
     }
-}
-
-/// Adds the names that are not there yet.
-fn add_names(ours: &mut Vec<Value>, theirs: Vec<Value>) {
-    let known: HashSet<String> = ours.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    ours.extend(theirs.into_iter().filter(|name| name.as_str().is_some_and(|name| !known.contains(name))));
 }

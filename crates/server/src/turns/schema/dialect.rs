@@ -239,6 +239,3 @@ fn gemini_enum(schema: &mut Map<String, Value>) {
     schema.insert("type".to_owned(), json!("string"));
     schema.insert("enum".to_owned(), Value::Array(texts));
 }
-
-#[cfg(test)]
-pub(super) const ALL: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];

@@ -24,10 +24,12 @@ pub(super) use dialect::Dialect;
 
 /// Schemas within one schema, counted after inlining: more than any tool we know has.
 const NODES_MAX: usize = 4_096;
-/// Schemas inside each other: deeper ones are not meant for a model.
-const DEPTH_MAX: usize = 24;
+/// Schemas inside each other, where each reference counts as one: deeper ones are not meant for a model.
+const DEPTH_MAX: usize = 32;
 /// Bytes of an adapted schema, as of a whole definition that is registered.
 const SCHEMA_BYTES_MAX: usize = 65_536;
+/// Bytes of values and names that are copied while a schema is read: references can ask for the same ones many times.
+const BYTES_READ_MAX: usize = 4 * SCHEMA_BYTES_MAX;
 /// Longest text that is shown of a schema in one piece.
 const SHOWN_CHARS_MAX: usize = 64;
 

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::conjunction::conjoin;
-use super::{DEPTH_MAX, Dialect, NODES_MAX, SchemaProblem, shown};
+use super::{BYTES_READ_MAX, DEPTH_MAX, Dialect, NODES_MAX, SchemaProblem, shown};
 
 /// The types of JSON Schema 2020-12 core, section 4.2.1, and `integer`.
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
@@ -25,13 +25,21 @@ pub(super) struct Reader<'a> {
     /// What is being inlined now, outermost first.
     inlining: Vec<&'a Value>,
     nodes_left: usize,
+    bytes_left: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(root: &'a Value, dialect: Dialect) -> Self {
         let version = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
         let ref_stands_alone = ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|old| version.contains(old));
-        Self { root, dialect, ref_stands_alone, inlining: Vec::new(), nodes_left: NODES_MAX }
+        Self {
+            root,
+            dialect,
+            ref_stands_alone,
+            inlining: Vec::new(),
+            nodes_left: NODES_MAX,
+            bytes_left: BYTES_READ_MAX,
+        }
     }
 
     /// The whole schema, with its references inlined.
@@ -66,7 +74,7 @@ impl<'a> Reader<'a> {
         if self.inlining.iter().any(|open| std::ptr::eq(*open, target)) {
             return Err(SchemaProblem::Recursive(shown(reference)));
         }
-        let mut node = self.annotations(keywords);
+        let mut node = self.annotations(keywords)?;
         self.inlining.push(target);
         let found = self.node(target, depth.saturating_add(1))?;
         self.inlining.pop();
@@ -87,7 +95,13 @@ impl<'a> Reader<'a> {
         self.root.pointer(&decoded).ok_or_else(nowhere)
     }
 
-    fn annotations(&self, keywords: &Map<String, Value>) -> Map<String, Value> {
+    /// Counts bytes that are copied from the schema.
+    fn read_bytes(&mut self, count: usize) -> Result<(), SchemaProblem> {
+        self.bytes_left = self.bytes_left.checked_sub(count).ok_or(SchemaProblem::TooLarge)?;
+        Ok(())
+    }
+
+    fn annotations(&mut self, keywords: &Map<String, Value>) -> Result<Map<String, Value>, SchemaProblem> {
         let mut node = Map::new();
         for (keyword, value) in keywords {
             let is_kept = match keyword.as_str() {
@@ -96,21 +110,26 @@ impl<'a> Reader<'a> {
                 _ => false,
             };
             if is_kept {
+                self.read_bytes(size_of(value))?;
                 node.insert(keyword.clone(), value.clone());
             }
         }
-        node
+        Ok(node)
     }
 
     /// What a schema says besides its `$ref`.
     fn keywords(&mut self, keywords: &'a Map<String, Value>, depth: usize) -> Result<Node, SchemaProblem> {
-        let mut node = self.annotations(keywords);
+        let mut node = self.annotations(keywords)?;
         for (keyword, value) in keywords {
+            if is_listed(keyword) {
+                self.read_bytes(size_of(value))?;
+            }
             if let Some(kept) = assertion(keyword, value) {
                 node.insert(keyword.clone(), kept);
             }
         }
         if let Some(value) = keywords.get("const") {
+            self.read_bytes(size_of(value))?;
             node.insert("enum".to_owned(), json!([value]));
         }
         let deeper = depth.saturating_add(1);
@@ -129,6 +148,7 @@ impl<'a> Reader<'a> {
             let mut properties = Map::new();
             for (name, schema) in declared {
                 // One that admits nothing is a property that is never given.
+                self.read_bytes(name.len())?;
                 if let Some(property) = self.node(schema, depth)? {
                     properties.insert(name.clone(), Value::Object(property));
                 }
@@ -196,6 +216,24 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(Some(node))
+    }
+}
+
+/// Whether an assertion is a list, or a text, of any length.
+fn is_listed(keyword: &str) -> bool {
+    matches!(keyword, "enum" | "required" | "pattern" | "format")
+}
+
+/// About the size of a value as JSON.
+fn size_of(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len().saturating_add(2),
+        Value::Array(items) => items.iter().map(size_of).fold(2, usize::saturating_add),
+        Value::Object(members) => {
+            let sizes = members.iter().map(|(name, value)| size_of(value).saturating_add(name.len()));
+            sizes.fold(2, usize::saturating_add)
+        }
+        _ => 8,
     }
 }
 
