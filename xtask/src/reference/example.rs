@@ -210,7 +210,12 @@ impl<'a> Schemas<'a> {
         }
         let given = schema.get("example").or_else(|| schema.get("examples")?.as_array()?.first());
         if let Some(given) = given.or_else(|| schema.get("enum")?.as_array()?.first()) {
-            return Example::Plain(given.clone());
+            return match given {
+                Value::Object(fields) if schema.get("properties").is_some() => Example::Object(
+                    fields.iter().map(|(name, value)| (name.clone(), Example::Plain(value.clone()))).collect(),
+                ),
+                given => Example::Plain(given.clone()),
+            };
         }
         if depth > DEPTH_MAX || is_nullable(schema) && is_mostly_null(field) {
             return Example::Plain(Value::Null);
