@@ -349,7 +349,8 @@ proptest! {
 
     #[test]
     fn l96_any_schema_is_adapted_to_its_dialect_or_refused(schema in hostile(), arguments in value()) {
-        if let Some(keywords) = schema.as_object() {
+        let within = json!({"type": "object", "properties": {"a": schema}, "$defs": {"a": {"type": ["array", "null"]}}});
+        for keywords in [&schema, &within].into_iter().filter_map(Value::as_object) {
             for dialect in ALL {
                 if let Ok(adapted) = adapt(keywords, dialect) {
                     prop_assert_eq!(conforms(&Value::Object(adapted.parameters), dialect), Ok(()));
