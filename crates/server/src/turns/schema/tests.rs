@@ -217,6 +217,26 @@ fn without_nullable(schema: &Value) -> Value {
     }
 }
 
+fn fits(schema: &Value, arguments: &Map<String, Value>) -> bool {
+    check_arguments(schema.as_object().unwrap(), arguments) == Ok(())
+}
+
+/// Whether each argument is declared by the schema, or by one of its alternatives that the arguments fit.
+fn is_declared(schema: &Value, arguments: &Map<String, Value>) -> bool {
+    let alternatives = ["anyOf", "oneOf"].iter().filter_map(|word| schema[word].as_array()).flatten();
+    let mut declaring = vec![schema.clone()];
+    for alternative in alternatives {
+        // Its references lead into the whole schema.
+        let mut alternative = alternative.clone();
+        alternative["$defs"] = schema["$defs"].clone();
+        if fits(&alternative, arguments) {
+            declaring.push(alternative);
+        }
+    }
+    let is_declared = |name: &String| declaring.iter().any(|part| part["properties"].get(name).is_some());
+    declaring.len() == 1 || arguments.keys().all(is_declared)
+}
+
 const NAMES: [&str; 4] = ["a", "b", "c", "d[]"];
 
 fn value() -> impl Strategy<Value = Value> {
@@ -268,7 +288,8 @@ fn schema() -> impl Strategy<Value = Value> {
         Just(json!({"type": "string", "pattern": "^a", "format": "date-time"})),
         Just(json!({"maxItems": 1})),
         Just(json!({"$ref": "#/$defs/x"})),
-        Just(json!({"$ref": "#/$defs/y", "type": "string"})),
+        // What stands beside a reference is not read by the check that this is compared with.
+        Just(json!({"$ref": "#/$defs/y", "description": "One."})),
     ];
     leaf.prop_recursive(3, 16, 3, |inner| {
         let list = prop::collection::vec(inner.clone(), 1..3);
@@ -358,6 +379,29 @@ proptest! {
             }
             if let Some(arguments) = arguments.as_object() {
                 let _ = check_arguments(keywords, arguments);
+            }
+        }
+    }
+
+    #[test]
+    fn l96_what_a_schema_admits_the_adapted_one_admits(
+        schema in arguments_schema(),
+        arguments in prop::collection::vec(members(value()), 1..12),
+    ) {
+        let keywords = schema.as_object().unwrap();
+        let mut adapted = Vec::new();
+        for dialect in ALL {
+            if let Ok(found) = adapt(keywords, dialect) {
+                let found = Value::Object(found.parameters);
+                prop_assert_eq!(conforms(&found, dialect), Ok(()));
+                adapted.push(without_nullable(&found));
+            }
+        }
+        for arguments in arguments {
+            if fits(&schema, &arguments) && is_declared(&schema, &arguments) {
+                for adapted in &adapted {
+                    prop_assert!(fits(adapted, &arguments), "{:?} is refused by {}", arguments, adapted);
+                }
             }
         }
     }
