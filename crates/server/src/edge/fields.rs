@@ -130,9 +130,15 @@ fn field(name: &str) -> Option<(&'static str, Value)> {
         "limit" => ("How many items the page has at most.", json!(50)),
         "marks" => ("What it holds: `private`, `untrusted`, both or none.", json!(["private"])),
         "mcp_server_id" => text("The MCP server.", id!("mcp_")),
-        "icons" => without("Its icons as in MCP: a list of `src`, `mimeType` and `sizes`."),
-        "meta" => without("MCP's `_meta`, as the server sent it."),
-        "output_schema" => without("The JSON Schema of its structured result; null if it has none."),
+        "icons" => (
+            "Its icons as in MCP: a list of `src`, `mimeType` and `sizes`.",
+            json!([{ "src": "https://example.com/notes.png", "mimeType": "image/png", "sizes": ["48x48"] }]),
+        ),
+        "meta" => ("MCP's `_meta`, as the server sent it.", json!({ "example.com/category": "notes" })),
+        "output_schema" => (
+            "The JSON Schema of its structured result; null if it has none.",
+            json!({ "type": "object", "properties": { "count": { "type": "integer" } } }),
+        ),
         "input_schema" => (
             "The JSON Schema of its arguments.",
             json!({ "type": "object", "properties": { "query": { "type": "string" } } }),
