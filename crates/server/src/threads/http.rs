@@ -351,7 +351,9 @@ async fn stream(
         Some(value) => Some(value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(wrong)?),
         None => None,
     };
-    Ok(threads.follow(caller, recheck, id, after).await?.into_response())
+    let stream = threads.follow(caller, recheck, id, after).await?;
+    // nginx and others pass on each event at once then.
+    Ok(([("x-accel-buffering", "no")], stream).into_response())
 }
 
 /// Exports a whole thread as one JSON document.

@@ -232,6 +232,7 @@ const COPIES: [(&str, &[(&str, &str)]); 8] = [
     (
         "intake_event",
         &[
+            ("number", "-n"),
             ("id", "gen_random_uuid()"),
             ("source", "'webhook:' || n % 50"),
             ("dedupe_key", "sha256(n::text::bytea)"),

@@ -297,33 +297,46 @@ async fn l107_a_moved_issuer_is_noticed_at_a_401() {
     assert_eq!(connection["status_reason"], "issuer_changed");
 }
 
-#[tokio::test]
-async fn l93_l106_what_is_registered_and_asked_for_is_what_servers_demand() {
-    let fixture = McpFixture::new().await;
+/// What a person is sent to the issuer with: the scope and the prompt.
+async fn authorized(fixture: &McpFixture, settings: Value) -> (String, Option<String>) {
+    let mut auth = json!({ "mode": "user_oauth" });
+    auth.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    let id = fixture.usable("notes", auth).await;
+    let started = fixture.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
+    fixture.owner.delete(&format!("/v1/mcp-servers/{id}")).await.expect(204);
+    let url = url::Url::parse(&started.text_of("authorize_url")).unwrap();
+    let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+    (query.get("scope").cloned().unwrap_or_default(), query.get("prompt").cloned())
+}
+
+fn list_offline_access(fixture: &McpFixture) {
     fixture.issuer.set(|ways| ways.metadata.push(("scopes_supported", json!(["notes:read", "offline_access"]))));
-    let authorized = async |settings: Value| {
-        let mut auth = json!({ "mode": "user_oauth" });
-        auth.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        let id = fixture.usable("notes", auth).await;
-        let started = fixture.owner.post(&format!("/v1/me/mcp-servers/{id}/connect"), json!({})).await.expect(200);
-        fixture.owner.delete(&format!("/v1/mcp-servers/{id}")).await.expect(204);
-        let url = url::Url::parse(&started.text_of("authorize_url")).unwrap();
-        let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
-        (query.get("scope").cloned().unwrap_or_default(), query.get("prompt").cloned())
-    };
-    assert_eq!(authorized(json!({})).await, ("notes:read offline_access".to_owned(), None));
-    let registered = fixture.issuer.look(|seen| seen.registrations.last().unwrap().clone());
-    assert_eq!(registered["scope"], "notes:read offline_access");
-    assert_eq!(registered["application_type"], "native", "the address here is http");
-    assert_eq!(registered["token_endpoint_auth_method"], "none");
-    let settings =
-        json!({ "without_offline_access": true, "prompt": "consent", "token_auth_method": "client_secret_post" });
-    assert_eq!(authorized(settings).await, ("notes:read".to_owned(), Some("consent".to_owned())));
-    let registered = fixture.issuer.look(|seen| seen.registrations.last().unwrap().clone());
-    assert_eq!(registered["token_endpoint_auth_method"], "client_secret_post");
+}
+
+#[tokio::test]
+async fn l93_offline_access_and_a_prompt_are_asked_for_only_where_wanted() {
+    let fixture = McpFixture::new().await;
+    assert_eq!(authorized(&fixture, json!({})).await, ("notes:read".to_owned(), None));
+    list_offline_access(&fixture);
+    assert_eq!(authorized(&fixture, json!({})).await, ("notes:read offline_access".to_owned(), None));
+    let settings = json!({ "without_offline_access": true, "prompt": "consent" });
+    assert_eq!(authorized(&fixture, settings).await, ("notes:read".to_owned(), Some("consent".to_owned())));
     let auth = json!({ "mode": "user_oauth", "prompt": "none" });
     let body = json!({ "name": "n", "url": fixture.upstream.url(), "auth": auth });
     fixture.owner.post("/v1/mcp-servers", body).await.expect(422);
+}
+
+#[tokio::test]
+async fn l106_a_client_is_registered_with_what_servers_demand() {
+    let fixture = McpFixture::new().await;
+    list_offline_access(&fixture);
+    let registered = || fixture.issuer.look(|seen| seen.registrations.last().unwrap().clone());
+    authorized(&fixture, json!({})).await;
+    assert_eq!(registered()["scope"], "notes:read offline_access");
+    assert_eq!(registered()["application_type"], "native", "the address here is http");
+    assert_eq!(registered()["token_endpoint_auth_method"], "none");
+    authorized(&fixture, json!({ "token_auth_method": "client_secret_post" })).await;
+    assert_eq!(registered()["token_endpoint_auth_method"], "client_secret_post");
 }
 
 #[tokio::test]

@@ -100,6 +100,22 @@ async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gatew
 }
 
 #[tokio::test]
+async fn l102_a_call_of_a_listed_tool_says_why_its_server_is_left_out_now() {
+    let fixture = McpFixture::new().await;
+    let id = fixture.personal("notes").await;
+    let agent = fixture.agent(&fixture.owner).await;
+    assert!(fixture.listed(&agent).await.contains(&"notes__echo".to_owned()));
+    let answers = async || said(&fixture.call(&agent, "notes__echo").await);
+    fixture.owner.delete(&format!("/v1/me/mcp-servers/{id}/connection")).await.expect(204);
+    let link = fixture.app.url(&format!("/me/mcp-servers/{id}/connect"));
+    assert_eq!(answers().await, format!("notes is not available: you have not connected it. Connect it at {link}"));
+    fixture.owner.post(&format!("/v1/mcp-servers/{id}/reject"), json!({ "reason": "closed" })).await.expect(200);
+    assert_eq!(answers().await, "notes is not available: an operator has not approved it yet.");
+    // A tool of no server stays unknown.
+    assert_eq!(fixture.call(&agent, "absent__echo").await.json["error"]["code"], -32_602);
+}
+
+#[tokio::test]
 async fn l46_work_without_a_person_leaves_personal_servers_out_and_says_so() {
     let fixture = McpFixture::new().await;
     let mine = fixture.personal("mine").await;

@@ -34,6 +34,11 @@ impl Reader {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(
+            response.headers()["x-accel-buffering"],
+            "no",
+            "a proxy that collects it would show nothing for long"
+        );
         Self { response, text: String::new(), items: VecDeque::new() }
     }
 
