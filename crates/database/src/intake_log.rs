@@ -74,13 +74,13 @@ pub enum Accepted {
     },
 }
 
-/// The most rows of one [`append`]: a power of two, as far as PostgreSQL's sequence goes on at a time.
+/// The most rows of one [`append`]: a power of two, and the increment of PostgreSQL's sequence.
 pub const ROWS_MAX: usize = 512;
-/// What is given of a row: the event, and its place among those of the statement, which SQLite does not look at.
+/// Parameters of a row: the event, and its position in the statement, which SQLite ignores.
 const PARAMETERS_PER_ROW: usize = 9;
 
-/// The statement that stores up to `rows` events. There is one for each power of two, so that the driver finds it prepared
-/// whatever the number of events; rows that are left are given as NULL.
+/// The statement that stores up to `rows` events. `rows` is a power of two and unused rows are NULL, so that the driver's
+/// cache of prepared statements holds the few statements there are.
 fn insert_sql(engine: Engine, rows: usize) -> String {
     let mut given = String::new();
     for row in 0..rows {
@@ -89,7 +89,7 @@ fn insert_sql(engine: Engine, rows: usize) -> String {
             given.push(',');
         }
         match (engine, row) {
-            // The first row says of which types the columns are.
+            // The first row fixes the types of the columns.
             (Engine::Postgres, 0) => given.push_str(
                 "($1::uuid, $2::uuid, $3::text, $4::bytea, $5::text, $6::bytea, $7::bytea, $8::bigint, $9::bigint)",
             ),
@@ -99,7 +99,7 @@ fn insert_sql(engine: Engine, rows: usize) -> String {
     let columns = "id, tenant_id, source, dedupe_key, order_key, body, body_hash, received_at";
     let values = "column1, column2, column3, column4, column5, column6, column7, column8";
     let insert = match engine {
-        // The number is the row's own, one more than the highest. Numbers of what is forgotten come again.
+        // SQLite assigns the number: one more than the highest. Numbers of deleted events are used again.
         Engine::Sqlite => {
             format!("INSERT INTO intake_event ({columns}, attempts) SELECT {values}, 0 FROM (VALUES {given})")
         }
@@ -155,7 +155,7 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
         keys.push((asked, Key { id, tenant, source, dedupe_key, body_hash }));
     }
     for _ in keys.len()..rows {
-        values.extend(left_row());
+        values.extend(padding_row());
     }
     let connection = db.statements().await?;
     let sql = insert_sql(db.engine(), rows);
@@ -172,8 +172,8 @@ pub async fn append(db: &Db, events: Vec<Event>) -> Result<Vec<Accepted>, Error>
     Ok(outcome.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
-/// The parameters of a row that is left.
-fn left_row() -> [Value; PARAMETERS_PER_ROW] {
+/// The parameters of an unused row.
+fn padding_row() -> [Value; PARAMETERS_PER_ROW] {
     let uuid = Value::Uuid(None);
     let text = Value::String(None);
     let bytes = Value::Bytes(None);

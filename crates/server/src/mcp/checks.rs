@@ -7,7 +7,9 @@ use thinkwork_primitives::{Actor, Chain, McpServerId, TenantId};
 
 use super::grant::CallError;
 use super::upstream::{LIST_DEADLINES, SessionUse};
-use super::{ALTERED, Auth, Error, Mcp, McpServer, McpServerStatus, ServerTool, UpstreamError, registry, rules, store};
+use super::{
+    Auth, Error, Mcp, McpServer, McpServerStatus, SERVER_ALTERED, ServerTool, UpstreamError, registry, rules, store,
+};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::oauth::BearerChallenge;
@@ -137,7 +139,7 @@ impl Mcp {
         let context = UseContext::by(by.clone());
         if server.is_altered() {
             self.suspend_altered(tenant, server.id).await?;
-            return Err(CallError::NotNow(ALTERED.to_owned()));
+            return Err(CallError::NotNow(SERVER_ALTERED.to_owned()));
         }
         if server.auth.uses_oauth() {
             let found = self.discover(tenant, server, by).await?;

@@ -6,7 +6,7 @@
 //! counts as carrying both marks; nothing is approved here; a token with scope `read` gets tools that read alone.
 
 mod cancellation;
-mod shapes;
+mod wire;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -348,8 +348,8 @@ impl ServerHandler for Handler {
         let offered = self.tools.assemble(&entry.tool_context).instrument(entry.span.clone()).await;
         entry.note(&offered);
         let offered = offered.map_err(|error| entry.failed(&error))?;
-        let mut tools: Vec<McpTool> = offered.tools.iter().map(shapes::tool).collect();
-        tools.extend(offered.left_out.iter().filter_map(shapes::connect_tool));
+        let mut tools: Vec<McpTool> = offered.tools.iter().map(wire::tool).collect();
+        tools.extend(offered.left_out.iter().filter_map(wire::connect_tool));
         Ok(ListToolsResult::with_all_items(tools))
     }
 
@@ -374,16 +374,16 @@ impl ServerHandler for Handler {
         let called = call.instrument(entry.span.clone()).await;
         entry.note(&called);
         match called {
-            Ok(outcome) => Ok(shapes::result(outcome).into()),
+            Ok(outcome) => Ok(wire::result(outcome).into()),
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
-            Err(ToolsError::LeftOut(left_out)) => Ok(shapes::left_out(&left_out, &request.name).into()),
+            Err(ToolsError::LeftOut(left_out)) => Ok(wire::left_out(&left_out, &request.name).into()),
             Err(ToolsError::ApprovalRequired) => {
-                Ok(shapes::approval_required(&self.base, tool_context.space, &request.name).into())
+                Ok(wire::approval_required(&self.base, tool_context.space, &request.name).into())
             }
-            Err(ToolsError::ReadsOnly) => Ok(shapes::reads_only().into()),
-            Err(ToolsError::Arguments(problem)) => Ok(shapes::bad_arguments(&problem).into()),
+            Err(ToolsError::ReadsOnly) => Ok(wire::reads_only().into()),
+            Err(ToolsError::Arguments(problem)) => Ok(wire::bad_arguments(&problem).into()),
             Err(ToolsError::Upstream { message, unknown_outcome }) => {
-                Ok(shapes::upstream_failed(&message, unknown_outcome).into())
+                Ok(wire::upstream_failed(&message, unknown_outcome).into())
             }
             Err(error @ (ToolsError::Database(_) | ToolsError::Other(_))) => Err(entry.failed(&error)),
         }

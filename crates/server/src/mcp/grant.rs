@@ -12,12 +12,12 @@ use crate::credentials::{self, OpenedCredential, UseContext, UseRecorder};
 use crate::oauth::{AccessToken, AccessTokenQuery, Error as OauthError};
 use crate::tools::{CredentialRequirement, LeftOut, LeftOutReason, UsedCredential};
 
-/// What to do about a key of an earlier state.
-const OUTDATED: &str = "The stored secret of this server is not the last one that was entered: the database was restored to \
-                        an earlier state, or changed. Ask an operator to enter it again.";
-/// What to do about a key beside which something was changed.
-const ALTERED: &str = "The stored secret does not open for this server: the database was changed since it was entered. Ask an \
-                       operator to enter it again.";
+/// The stored key is older than the last one that was entered.
+const SECRET_OUTDATED: &str = "The stored secret of this server is not the last one that was entered: the database was \
+                               restored to an earlier state, or changed. Ask an operator to enter it again.";
+/// The stored key was sealed for another definition of the server.
+const SECRET_ALTERED: &str = "The stored secret cannot be used for this server: the database was changed since it was \
+                              entered. Ask an operator to enter it again.";
 
 /// What may be presented, opened and recorded.
 pub(super) enum Grant {
@@ -174,10 +174,10 @@ impl Mcp {
         let (credential, meaning) = server.credential.zip(server.secret_meaning()).ok_or_else(missing)?;
         let opened = self.credentials.open(tx, credential, &meaning, opening).await;
         opened.map_err(|error| match error {
-            credentials::Error::Outdated(_) => Error::NotNow(OUTDATED.to_owned()),
+            credentials::Error::Outdated(_) => Error::NotNow(SECRET_OUTDATED.to_owned()),
             error if error.is_damaged() => {
                 tracing::error!(server = %server.id, error = %Chain(&error), "the key of an MCP server does not open");
-                Error::NotNow(ALTERED.to_owned())
+                Error::NotNow(SECRET_ALTERED.to_owned())
             }
             error => error.into(),
         })

@@ -50,8 +50,8 @@ const TIMEOUTS_CACHED_MAX: u64 = 2_000;
 const TIMEOUT_CACHE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Why a server that was altered waits.
-const ALTERED: &str = "The database says something else of this server than an operator approved, and nobody changed it in \
-                       ThinkWork. Find out who can write the database, then review the server and approve it again.";
+const SERVER_ALTERED: &str = "The stored definition of this server differs from the approved one, and it was not changed in \
+                              ThinkWork. Find out who can write to the database, then review and approve the server again.";
 
 /// How often a 401 may cause discovery of a server's authorization server.
 const REDISCOVERY_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
@@ -189,7 +189,7 @@ impl McpServer {
 
     /// Why it was refused, or why it waits.
     pub fn effective_reason(&self) -> Option<&str> {
-        if self.is_altered() { Some(ALTERED) } else { self.reason.as_deref() }
+        if self.is_altered() { Some(SERVER_ALTERED) } else { self.reason.as_deref() }
     }
 
     /// What its secret is for, where it takes one.

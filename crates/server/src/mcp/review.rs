@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use thinkwork_primitives::{Actor, CredentialSubject, Effect, McpServerId, Principal, Surface, TenantId};
 
-use super::{ALTERED, Error, Mcp, McpServer, McpServerStatus, ServerTool, registry, rules, store};
+use super::{Error, Mcp, McpServer, McpServerStatus, SERVER_ALTERED, ServerTool, registry, rules, store};
 use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::edge::InvalidField;
@@ -112,7 +112,7 @@ impl Mcp {
             .detail("definition_hash", server.definition_hash.clone());
         audit::record(&mut tx, self.clock.now(), event)?;
         server.status = McpServerStatus::Pending;
-        server.reason = Some(ALTERED.to_owned());
+        server.reason = Some(SERVER_ALTERED.to_owned());
         store::server_update(&mut tx, &server).await?;
         Ok(tx.commit().await?)
     }

@@ -24,8 +24,8 @@ pub(super) const CLIENT_FORGOTTEN: &str = "client_forgotten";
 const OFFLINE_ACCESS: &str = "offline_access";
 /// How we introduce ourselves to authorization servers.
 const CLIENT_NAME: &str = "ThinkWork";
-/// A refresh token that no server gives.
-const NOBODYS_TOKEN: &str = "thinkwork-registration-check";
+/// A refresh token that no server issues.
+const UNKNOWN_TOKEN: &str = "thinkwork-registration-check";
 /// Largest answer of a registration endpoint: real ones have a few kilobytes.
 const ANSWER_BYTES_MAX: usize = 65_536;
 
@@ -215,8 +215,8 @@ impl Oauth {
         })
     }
 
-    /// Whether the issuer may no longer know our registration for this target: it has said so, or a flow of this person did
-    /// not come back. An issuer that does not know a client tells the person and not us (RFC 6749 section 4.1.2.1).
+    /// Whether the issuer may have lost our registration for this target: it said so, or a flow of this person did not come
+    /// back. An issuer reports an unknown client to the person and never to us (RFC 6749 section 4.1.2.1).
     pub async fn may_be_forgotten(&self, tx: &mut Tx, target: GrantTarget, user: UserId) -> Result<bool, Error> {
         let Some(client) = store::client_current(tx, target).await?.filter(ClientRow::is_dynamic) else {
             return Ok(false);
@@ -225,9 +225,9 @@ impl Oauth {
         Ok(client.refused_at.is_some() || flows.iter().any(|flow| flow.client() == client.client()))
     }
 
-    /// Whether the issuer still knows a registration of ours. A dynamic one is tried: a refresh with a token that nobody was
-    /// given is refused with `invalid_client` only where the client is unknown (RFC 6749 section 5.2). No other answer, and
-    /// no silence, means that it is.
+    /// Whether the issuer still knows a registration of ours. A dynamic registration is probed: a refresh with an unknown
+    /// token gets `invalid_client` only if the client is unknown as well (RFC 6749 section 5.2). Any other answer, or none,
+    /// counts as known.
     async fn is_still_registered(&self, tenant: TenantId, client: &ClientRow, by: &Actor) -> Result<bool, Error> {
         if !client.is_dynamic() {
             return Ok(true);
@@ -235,8 +235,8 @@ impl Oauth {
         let mut tx = self.db.write(tenant).await?;
         let proof = self.proof(&mut tx, client, &UseContext::by(by.clone())).await?;
         tx.commit().await?;
-        let nobodys = Secret::from_text(NOBODYS_TOKEN.to_owned());
-        let fields = vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(&nobodys))];
+        let unknown = Secret::from_text(UNKNOWN_TOKEN.to_owned());
+        let fields = vec![("grant_type", Field::Text("refresh_token")), ("refresh_token", Field::Secret(&unknown))];
         let now = || self.clock.now();
         match tokens::request(&self.outbound, &client.token_endpoint, &proof, fields, now).await {
             Err(TokenRequestError::ClientRefused(code)) if code == "invalid_client" => {

@@ -1,7 +1,7 @@
 //! What ends a call of a turn early: the turn is cancelled, or this process stops.
 //!
-//! Invariant: within a second of either nothing more is awaited, and the upstream of a tool call was told, so that the
-//! next turn of the thread begins at once.
+//! Invariant: within a second of either, the call is no longer awaited and the upstream of a tool call has been told, so
+//! that the next turn of the thread begins at once.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::execution::Execution;
 use crate::edge::caller::BoxFuture;
 use crate::threads::TurnStatus;
 
-/// How often a turn is looked at during a call, where the hint of its cancellation is lost.
+/// How often a turn's status is read during a call, in case the hint of its cancellation is lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a call that was ended early may take to tell its upstream.
 const NOTICE_DEADLINE: Duration = Duration::from_millis(700);
@@ -47,7 +47,10 @@ impl Execution<'_> {
     }
 
     /// Awaits a call of a tool. When it is interrupted, the call gets a moment to tell its upstream.
-    pub(super) async fn tool_outcome<T: Send>(&self, call: impl Future<Output = T> + Send) -> Result<T, Interruption> {
+    pub(super) async fn await_tool_call<T: Send>(
+        &self,
+        call: impl Future<Output = T> + Send,
+    ) -> Result<T, Interruption> {
         let mut call = Box::pin(call);
         let awaited = self.unless_interrupted(call.as_mut()).await;
         if awaited.is_err() {
@@ -57,7 +60,7 @@ impl Execution<'_> {
         awaited
     }
 
-    /// Waits until the turn does not run any more.
+    /// Waits until the turn no longer runs.
     async fn until_cancelled(&self) {
         let mut wake_ups = self.turns.db.wake_ups().subscribe();
         let turn = self.turn.id.uuid();

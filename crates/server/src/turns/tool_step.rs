@@ -160,7 +160,7 @@ impl Execution<'_> {
         let context = ToolContext { client: self.client(typed), ..self.context.clone() };
         let call = self.turns.tools.call(&context, &tool.name, arguments, marks, typed, receipt);
         let is_repeatable = tool.effect == Effect::Read || tool.idempotent;
-        let result = match self.tool_outcome(call.instrument(step_span(step))).await {
+        let result = match self.await_tool_call(call.instrument(step_span(step))).await {
             Ok(result) => result,
             // Whoever goes on makes it again.
             Err(Interruption::Stopping) if is_repeatable => return Err(Error::Stopping),

@@ -1,9 +1,9 @@
 //! `notifications/cancelled` of foreign clients (MCP 2025-11-25, "Cancellation").
 //!
-//! Such a client says in a second request that it gives up a first one, and most of them leave that one open. What ties the
-//! two together is the session id that we hand out at `initialize`: request ids alone are the same in all clients of a
-//! token. The id is good for nothing else: each request is resolved afresh, by any process. A cancellation reaches a call
-//! of the process that serves it; a client that closes the request ends the call anywhere.
+//! A client cancels a request by a second one, and most keep the first one open. The session id that `initialize` returns
+//! ties the two together, since all clients of a token count their request ids alike. It has no other use: any process
+//! serves any request. A cancellation reaches only calls of the process that receives it; closing the request ends a call
+//! in any process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,9 @@ use thinkwork_primitives::{ActingClient, crypto};
 use tokio_util::sync::CancellationToken;
 
 pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-/// Longest session id that is looked at; ours have 32 characters.
+/// Longest session id that is accepted; ours have 32 characters.
 const SESSION_BYTES_MAX: usize = 64;
-/// Longest body that is looked into: a cancellation has the id of a request and a reason, and `initialize` is short.
+/// Longest body that is parsed here: a cancellation has a request id and a reason, and `initialize` is short.
 const BODY_BYTES_MAX: usize = 16_384;
 
 /// A client's session: its token, and the id that it was given.
@@ -28,7 +28,7 @@ pub(super) struct SessionKey {
 }
 
 impl SessionKey {
-    /// The session that a request names, if it does.
+    /// The session that a request names, if any.
     pub(super) fn of(client: ActingClient, headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(SESSION_HEADER)?.to_str().ok()?;
         (id.len() <= SESSION_BYTES_MAX).then(|| Self { client, id: id.to_owned() })
@@ -49,7 +49,7 @@ impl RunningCalls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a call until the guard is dropped.
+    /// Registers a call until the guard is dropped.
     pub(super) fn insert(
         &self,
         session: SessionKey,
@@ -83,9 +83,9 @@ impl Drop for RunningCallGuard {
 /// What a body means for the session of its client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SessionMessage {
-    /// The client begins.
+    /// The client opens a session.
     Initialize,
-    /// It gives up this request.
+    /// The client cancels this request.
     Cancelled(RequestId),
     Other,
 }

@@ -3,11 +3,11 @@
 //! Dropping a keyword admits more, as long as no keyword that negates is kept: `not`, `if` and the exclusiveness of
 //! `oneOf` are dropped for that reason.
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::conjunction::conjoin;
 use super::{BYTES_READ_MAX, DEPTH_MAX, Dialect, NODES_MAX, SchemaProblem, shown};
+use crate::tools::rules::reference_pointer;
 
 /// The types of JSON Schema 2020-12 core, section 4.2.1, and `integer`.
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
@@ -87,12 +87,11 @@ impl<'a> Reader<'a> {
         Ok(Some(node))
     }
 
-    /// The place that a reference within the document names (RFC 6901, as a URI fragment).
+    /// The schema that a reference names.
     fn resolve(&self, reference: &str) -> Result<&'a Value, SchemaProblem> {
         let nowhere = || SchemaProblem::Reference(shown(reference));
-        let pointer = reference.strip_prefix('#').ok_or_else(nowhere)?;
-        let decoded = percent_decode_str(pointer).decode_utf8().map_err(|_| nowhere())?;
-        self.root.pointer(&decoded).ok_or_else(nowhere)
+        let pointer = reference_pointer(reference).ok_or_else(nowhere)?;
+        self.root.pointer(&pointer).ok_or_else(nowhere)
     }
 
     /// Counts bytes that are copied from the schema.

@@ -38,7 +38,7 @@ async fn l112_a_server_that_was_altered_after_approval_waits_for_an_operator() {
     let before = fixture.upstream.seen().len();
     let seen = shown(&fixture, &server).await;
     assert_eq!(seen["status"], "pending");
-    assert!(seen["reason"].as_str().unwrap().contains("nobody changed it in ThinkWork"), "{seen}");
+    assert!(seen["reason"].as_str().unwrap().contains("it was not changed in ThinkWork"), "{seen}");
     assert!(!is_done(&fixture, &agent, "notes").await);
     assert!(fixture.actions().await.contains(&"mcp_server.altered".to_owned()));
     assert_eq!((elsewhere.seen().len(), fixture.upstream.seen().len()), (0, before), "nothing was sent");

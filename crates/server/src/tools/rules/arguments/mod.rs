@@ -3,6 +3,8 @@
 //! Invariants: arguments that fit the schema are never refused: a keyword that is not read here says nothing, and the
 //! tool checks it itself. The work is bounded, whatever schema and arguments are; what is beyond the bound fits.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// Arguments of one call: more than a message a person writes, less than a file.
@@ -291,16 +293,20 @@ enum Target<'a> {
     Schema(&'a Value),
 }
 
-/// The place that a reference within the document names (RFC 6901, as a URI fragment).
+/// The JSON pointer of a reference within its own document (RFC 6901 section 6); `None` for any other reference.
+pub fn reference_pointer(reference: &str) -> Option<Cow<'_, str>> {
+    percent_encoding::percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()
+}
+
+/// The schema that a reference names.
 fn resolve<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<Target<'a>> {
-    let pointer = reference.strip_prefix('#')?;
+    let pointer = reference_pointer(reference)?;
     if pointer.is_empty() {
         return Some(Target::Root);
     }
-    let decoded = percent_encoding::percent_decode_str(pointer).decode_utf8().ok()?;
-    let (first, rest) = match decoded.strip_prefix('/')?.split_once('/') {
+    let (first, rest) = match pointer.strip_prefix('/')?.split_once('/') {
         Some((first, rest)) => (first, format!("/{rest}")),
-        None => (decoded.strip_prefix('/')?, String::new()),
+        None => (pointer.strip_prefix('/')?, String::new()),
     };
     let first = first.replace("~1", "/").replace("~0", "~");
     root.get(&first)?.pointer(&rest).map(Target::Schema)

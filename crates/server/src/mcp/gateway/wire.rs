@@ -12,10 +12,10 @@ use crate::tools::{LeftOut, LeftOutReason, Tool, ToolResult};
 /// The upstream name of the tool that stands for a server which its user has not connected.
 const CONNECT_TOOL: &str = "connect";
 
-/// Keys of `_meta` that belong to the protocol between two peers, not to what they exchange (MCP, "General fields").
+/// Prefix of the `_meta` keys that the protocol reserves for two direct peers (MCP, "General fields").
 const RESERVED_META_PREFIX: &str = "io.modelcontextprotocol/";
 
-/// A tool with what its server says of it. The hints say what the operator recorded.
+/// A tool with the details that its server gave, and the hints that follow from the operator's decision.
 pub(super) fn tool(tool: &Tool) -> McpTool {
     let details = &tool.details;
     let mut listed = McpTool::new(tool.name.clone(), tool.description.clone(), Arc::clone(&tool.input_schema));
@@ -23,7 +23,7 @@ pub(super) fn tool(tool: &Tool) -> McpTool {
     listed.output_schema.clone_from(&details.output_schema);
     listed.annotations = Some(annotations(tool));
     listed.icons = details.icons.clone().and_then(|icons| serde_json::from_value::<Vec<Icon>>(icons).ok());
-    listed.meta = details.meta.clone().and_then(foreign_meta);
+    listed.meta = details.meta.clone().and_then(upstream_meta);
     listed
 }
 
@@ -43,8 +43,8 @@ fn annotations(tool: &Tool) -> ToolAnnotations {
     hints
 }
 
-/// What may be passed on of a `_meta` that came from an upstream.
-fn foreign_meta(mut meta: Map<String, Value>) -> Option<MetaObject> {
+/// The `_meta` of an upstream without the keys that are reserved for the protocol.
+fn upstream_meta(mut meta: Map<String, Value>) -> Option<MetaObject> {
     meta.retain(|key, _| !key.starts_with(RESERVED_META_PREFIX));
     (!meta.is_empty()).then_some(MetaObject(meta))
 }
@@ -80,7 +80,7 @@ pub(super) fn result(outcome: ToolResult) -> CallToolResult {
         CallToolResult::success(blocks.collect())
     };
     result.structured_content = outcome.structured;
-    result.meta = outcome.meta.and_then(foreign_meta);
+    result.meta = outcome.meta.and_then(upstream_meta);
     result
 }
 
