@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::credentials::{Credentials, EraseVersion};
 use crate::edge::Names;
 use crate::edge::caller::BoxFuture;
+use crate::edge::flash::FlashCookies;
 use crate::mcp::Mcp;
 use crate::metrics::Metrics;
 use crate::oauth::{EndUserConnections, ExpireFlow, Oauth, RevokeTokens};
@@ -73,6 +74,8 @@ pub struct App {
     /// The log of accepted events.
     pub intake: Intake,
     pub audit: Audit,
+    /// What pages show once after a form.
+    pub flash_cookies: FlashCookies,
     /// People.
     pub access: Access,
     /// Sealed secrets.
@@ -138,6 +141,7 @@ impl App {
         let public_url = config.public_url.clone();
         let loops = Loops::new(clock.clone());
         let intake = Intake::on_database(db.clone(), clock.clone(), loops.heartbeat("intake"));
+        let flash_cookies = FlashCookies::new(vault.cookie_key(), clock.clone());
         let audit = Audit::new(db.clone(), clock.clone(), vault, NAMES);
         let access = Access::new(db.clone(), clock.clone(), public_url.clone());
         let spaces = Spaces::new(db.clone(), clock.clone(), access.clone(), NAMES);
@@ -200,6 +204,7 @@ impl App {
             webhooks,
             mcp,
             turns,
+            flash_cookies,
             loops,
         }))
     }

@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::edge::document::{self, QueryNames};
 use crate::edge::door::{self, Door};
+use crate::edge::flash;
 use crate::edge::{ApiError, Authenticate};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, tools, turns, webhooks};
 
@@ -56,6 +57,7 @@ fn pages(app: &Arc<App>) -> Router {
         .merge(turns::pages::routes(&app.turns))
         .merge(audit::pages::routes(&app.audit))
         .merge(home::pages::routes(app))
+        .layer(middleware::from_fn_with_state(app.flash_cookies.clone(), flash::carry))
 }
 
 /// The OpenAPI document of these routes.

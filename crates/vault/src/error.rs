@@ -16,6 +16,9 @@ pub enum Error {
         /// Whose secret it is.
         credential: CredentialId,
     },
+    /// The cipher refused a cookie, as above.
+    #[error("a cookie could not be sealed")]
+    SealCookie,
     /// The stored bytes are short, changed, or were sealed in another place than they were read from.
     #[error(
         "credential {credential} does not open: it is damaged, or was sealed for another owner, use or version than the database now says"

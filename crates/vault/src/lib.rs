@@ -6,10 +6,11 @@
 //!
 //! Architecture Invariant: no clear-text mode, no database, no async, no network, no log. The only I/O is the key file and
 //! the files that are kept beside it.
-//! Only the server's `credentials` and `oauth` slices seal and open; start-up and `thinkwork keys rotate` open the file.
+//! Only the server's `credentials` and `oauth` slices seal and open secrets; start-up and `thinkwork keys rotate` open the file.
 
 mod blob;
 mod context;
+mod cookie;
 mod error;
 mod file;
 mod kept;
@@ -18,6 +19,7 @@ mod root;
 mod vault;
 
 pub use context::{Context, Meaning};
+pub use cookie::CookieKey;
 pub use error::{Error, Problem};
 pub use file::MissingKeyFile;
 pub use kept::FilePosition;

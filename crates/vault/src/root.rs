@@ -5,6 +5,7 @@ use thinkwork_primitives::RecordKey;
 use thinkwork_primitives::crypto::{hex, hmac_sha256};
 use zeroize::Zeroizing;
 
+use crate::CookieKey;
 use crate::blob::{KEY_BYTES, Refused};
 
 /// Bytes of a key, wiped when dropped.
@@ -31,6 +32,7 @@ pub(crate) fn fingerprint(key: &[u8; KEY_BYTES], name: &str) -> Result<String, R
 pub(crate) struct Root {
     mac_key: KeyBytes,
     pub(crate) record_key: RecordKey,
+    pub(crate) cookie_key: CookieKey,
     pub(crate) fingerprint: String,
 }
 
@@ -43,6 +45,7 @@ impl Root {
                 &*derive(root, b"thinkwork-audit-signing-1")?,
             )
             .map_err(|_| Refused)?,
+            cookie_key: CookieKey::new(derive(root, b"thinkwork-cookie-1")?),
             fingerprint: fingerprint(root, "root")?,
         })
     }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::blob::{BlobKey, KEY_BYTES, Refused};
 use crate::kept::KeptFile;
 use crate::ring::{Kek, Ring, fresh_text, shown_kek_id};
-use crate::{Context, Error, FilePosition, Meaning, MissingKeyFile, file};
+use crate::{Context, CookieKey, Error, FilePosition, Meaning, MissingKeyFile, file};
 
 /// A secret as it is stored. Each blob is a format byte (1), a 12-byte nonce, the ciphertext and a 16-byte tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +211,11 @@ impl Vault {
     /// The key of the record, derived from the root, so it holds across KEK rotations.
     pub fn record_key(&self) -> RecordKey {
         self.ring().root.record_key.clone()
+    }
+
+    /// The key of our cookies, derived from the root, so it holds across KEK rotations.
+    pub fn cookie_key(&self) -> CookieKey {
+        self.ring().root.cookie_key.clone()
     }
 
     /// Where the file of signed heads is; none beside a ring that no file holds.

@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use thinkwork_primitives::{Actor, Audience, AuthMethod, Identity, Principal, Role, Scope, TenantId, UserId, crypto};
 
-use super::{ApiError, PageError};
+use super::cookies::{SESSION_COOKIE, cookie};
+use super::{ApiError, Flash, PageError};
 
 /// A boxed future, so that [`Authenticate`] can be an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -45,19 +46,6 @@ pub struct Authenticated {
 pub trait Authenticate: Send + Sync {
     /// Who this is, or nobody. Reads the database with each call: a revoked session or token is nobody at once.
     fn authenticate<'a>(&'a self, presented: Presented<'a>) -> BoxFuture<'a, Result<Option<Authenticated>, ApiError>>;
-}
-
-/// The name of the session cookie.
-pub const SESSION_COOKIE: &str = "__Host-tw_session";
-
-/// The value of a cookie; the first one where a name repeats.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -261,6 +249,8 @@ pub struct PageCaller {
     pub tenant_name: String,
     /// The session's CSRF token.
     pub csrf: String,
+    /// What the form before this page left to show once.
+    pub flash: Flash,
 }
 
 impl PageCaller {
@@ -301,7 +291,10 @@ async fn page_caller(parts: &Parts) -> Result<Option<PageCaller>, Response> {
     let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
     let Some(Authenticated { principal, user_name, tenant_name, csrf }) = known else { return Ok(None) };
     match principal.identity {
-        Identity::User { id, .. } => Ok(Some(PageCaller { principal, user: id, user_name, tenant_name, csrf })),
+        Identity::User { id, .. } => {
+            let flash = parts.extensions.get().cloned().unwrap_or_default();
+            Ok(Some(PageCaller { principal, user: id, user_name, tenant_name, csrf, flash }))
+        }
         Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
     }
 }

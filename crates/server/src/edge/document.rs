@@ -19,7 +19,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
 
-use super::caller::SESSION_COOKIE;
+use super::cookies::SESSION_COOKIE;
 use super::error::ErrorBody;
 use super::{ApiError, IdempotencyKey, IfMatch, Pagination, fields};
 

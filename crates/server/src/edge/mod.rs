@@ -5,12 +5,14 @@
 mod access_log;
 pub mod assets;
 pub mod caller;
+pub mod cookies;
 pub mod display_time;
 pub mod document;
 pub mod door;
 pub mod error;
 pub mod extract;
 mod fields;
+pub mod flash;
 pub mod form;
 pub mod headers;
 mod host;
@@ -35,10 +37,11 @@ pub use caller::{
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
 pub use extract::{Form, Json, Path, Query, double_option};
+pub use flash::Flash;
 pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use names::{NameMap, Named, NamedIds, Names};
-pub use pages::{Area, Layout, Notice, Page};
+pub use pages::{Area, Layout, NewSecret, Notice, Page};
 pub use paging::{List, Pagination, time_cursor};
 pub use recheck::Recheck;
 pub use request_id::RequestId;

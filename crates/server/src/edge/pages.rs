@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
+use serde::{Deserialize, Serialize};
 
 use super::{ApiError, PageCaller, PageError};
 
@@ -17,7 +18,7 @@ pub enum Area {
 }
 
 /// How a notice looks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub enum NoticeKind {
     Success,
     Error,
@@ -36,24 +37,50 @@ impl NoticeKind {
 }
 
 /// One sentence above a page's content.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Notice {
     pub kind: NoticeKind,
     /// The sentence.
     pub text: String,
+    /// What to do next, and the page for it.
+    pub link: Option<(String, String)>,
 }
 
 impl Notice {
     pub fn success(text: impl Into<String>) -> Self {
-        Self { kind: NoticeKind::Success, text: text.into() }
+        Self::new(NoticeKind::Success, text.into())
     }
 
     pub fn error(text: impl Into<String>) -> Self {
-        Self { kind: NoticeKind::Error, text: text.into() }
+        Self::new(NoticeKind::Error, text.into())
     }
 
     pub fn info(text: impl Into<String>) -> Self {
-        Self { kind: NoticeKind::Info, text: text.into() }
+        Self::new(NoticeKind::Info, text.into())
     }
+
+    const fn new(kind: NoticeKind, text: String) -> Self {
+        Self { kind, text, link: None }
+    }
+
+    /// The same with a link to what to do next.
+    #[must_use]
+    pub fn with_link(self, label: &str, href: String) -> Self {
+        Self { link: Some((label.to_owned(), href)), ..self }
+    }
+}
+
+/// A secret that was just created, on the one page that shows it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct NewSecret {
+    /// What it is, like `Signing secret`.
+    pub label: String,
+    /// The secret itself.
+    pub value: String,
+    /// What to do with it.
+    pub help: String,
+    /// The page to go on to once it is stored.
+    pub next: String,
 }
 
 /// What `layout.html` draws around a page.
@@ -73,6 +100,8 @@ pub struct Layout {
     pub csrf: String,
     /// A sentence about what just happened.
     pub notice: Option<Notice>,
+    /// A secret that was just created.
+    pub secret: Option<NewSecret>,
 }
 
 impl Layout {
@@ -87,6 +116,7 @@ impl Layout {
             is_operator: false,
             csrf: String::new(),
             notice: None,
+            secret: None,
         }
     }
 
@@ -109,15 +139,15 @@ impl Layout {
             tenant_name: caller.tenant_name.clone(),
             is_operator: caller.is_operator(),
             csrf: caller.csrf.clone(),
-            notice: None,
+            notice: caller.flash.notice.clone(),
+            secret: caller.flash.secret.clone(),
         }
     }
 
-    /// The same layout with a sentence.
+    /// The same layout with this sentence, if there is one.
     #[must_use]
-    pub fn with_notice(mut self, notice: Option<Notice>) -> Self {
-        self.notice = notice;
-        self
+    pub fn with_notice(self, notice: Option<Notice>) -> Self {
+        Self { notice: notice.or(self.notice), ..self }
     }
 
     /// Whether this is the member's area.

@@ -9,7 +9,8 @@ use axum::http::request::Parts;
 use thinkwork_primitives::{Principal, Secret};
 
 use super::ApiError;
-use super::caller::{Authenticate, Presented, SESSION_COOKIE, bearer, cookie};
+use super::caller::{Authenticate, Presented, bearer};
+use super::cookies::{SESSION_COOKIE, cookie};
 
 /// What the caller presented, to be presented again. Use it beside `Caller`, which refuses strangers first.
 pub struct Recheck {

@@ -32,31 +32,18 @@ pub fn routes(mcp: &Mcp) -> Router {
         .with_state(mcp.clone())
 }
 
-/// What just happened, as the address of a page names it.
+/// How connecting an account ended, as the OAuth callback says in the address of a page.
 #[derive(Deserialize)]
-struct Done {
-    done: Option<String>,
+struct ConnectOutcome {
     status: Option<String>,
     reason: Option<String>,
 }
 
-impl Done {
+impl ConnectOutcome {
     fn notice(&self) -> Option<Notice> {
-        let good = |text| Some(Notice::success(text));
-        match (self.done.as_deref(), self.status.as_deref()) {
-            (Some("registered"), _) => {
-                good("Server registered. Review it below. The agent cannot use it until you approve it.")
-            }
-            (Some("changed"), _) => good("Saved. If the definition changed, the server needs approval again."),
-            (Some("approved"), _) => good("Server approved. Add it to Spaces below."),
-            (Some("rejected"), _) => good("Server rejected. All connections to it were removed."),
-            (Some("secret"), _) => good("The secret was replaced."),
-            (Some("spaces"), _) => good("The Spaces were updated."),
-            (Some("deleted"), _) => {
-                good("Server deleted. Its secret and all connections to it were deleted. Its history is kept.")
-            }
-            (_, Some("connected")) => good("Connected. The agent can use it for your requests."),
-            (_, Some("error")) => Some(Notice::error(reason_sentence(self.reason.as_deref().unwrap_or_default()))),
+        match self.status.as_deref() {
+            Some("connected") => Some(Notice::success("Connected. The agent can use it for your requests.")),
+            Some("error") => Some(Notice::error(reason_sentence(self.reason.as_deref().unwrap_or_default()))),
             _ => None,
         }
     }

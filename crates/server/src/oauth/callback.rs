@@ -21,7 +21,7 @@ use super::tokens::{self, TokenResponse};
 use super::{Error, Oauth, revoke};
 use crate::audit::{self, Event};
 use crate::credentials::{CredentialMeaning, UseContext};
-use crate::edge::caller::cookie;
+use crate::edge::cookies::cookie;
 
 /// Who sits at the browser that came back.
 pub struct CallbackCaller {

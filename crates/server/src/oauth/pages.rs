@@ -8,7 +8,7 @@ mod words;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::response::Redirect;
+use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 use thinkwork_database::Tx;
@@ -18,7 +18,7 @@ use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
 use crate::edge::display_time::DisplayTime;
 use crate::edge::{
-    ApiError, EmptyForm, Layout, Named, Names, Notice, OperatorForm, Page, PageError, PageMember, PageOperator,
+    ApiError, EmptyForm, Flash, Layout, Named, Names, Notice, OperatorForm, Page, PageError, PageMember, PageOperator,
     Pagination, Path, ProtectedForm,
 };
 pub use callback::handoff;
@@ -49,16 +49,13 @@ pub fn routes(slice: &Oauth, names: Names) -> Router {
 struct StatusQuery {
     status: Option<String>,
     reason: Option<String>,
-    ended: Option<String>,
 }
 
 impl StatusQuery {
     fn notice(&self) -> Option<Notice> {
-        let good = |text: String| Some(Notice::success(text));
-        match (self.status.as_deref(), self.ended.as_deref()) {
-            (Some("connected"), _) => good("Connected. The agent can use this account for your requests.".to_owned()),
-            (Some("error"), _) => Some(Notice::error(reason_sentence(self.reason.as_deref().unwrap_or_default()))),
-            (_, Some(results)) => good(revocation_sentence(results)),
+        match self.status.as_deref() {
+            Some("connected") => Some(Notice::success("Connected. The agent can use this account for your requests.")),
+            Some("error") => Some(Notice::error(reason_sentence(self.reason.as_deref().unwrap_or_default()))),
             _ => None,
         }
     }
@@ -184,15 +181,14 @@ async fn disconnect(
     State(pages): State<Pages>,
     Path(id): Path<ConnectionId>,
     form: ProtectedForm<EmptyForm>,
-) -> Result<Redirect, PageError> {
+) -> Result<Response, PageError> {
     let results = pages.oauth.disconnect(&form.caller.principal, id).await?;
-    Ok(Redirect::to(&format!("/me/connections?ended={}", words::results_query(&results))))
+    Ok(Flash::success(revocation_sentence(&results)).redirect("/me/connections"))
 }
 
 async fn tenant_connections(
     State(pages): State<Pages>,
     PageOperator(caller): PageOperator,
-    Query(said): Query<StatusQuery>,
     paging: Pagination,
 ) -> Result<Page<TenantConnectionsPage>, PageError> {
     let mut tx = pages.oauth.db.read(caller.tenant()).await?;
@@ -200,7 +196,7 @@ async fn tenant_connections(
     let list = crate::edge::List::cut(found, &paging, |one| one.id.to_string());
     let next = list.next_href("/admin/connections");
     let rows = pages.rows(&mut tx, list.items).await?;
-    let layout = Layout::admin(&caller, "Connections", "connections").with_notice(said.notice());
+    let layout = Layout::admin(&caller, "Connections", "connections");
     Ok(Page(TenantConnectionsPage { layout, rows, next }))
 }
 
@@ -228,11 +224,11 @@ async fn revoke(
     State(pages): State<Pages>,
     Path(id): Path<ConnectionId>,
     form: OperatorForm<EmptyForm>,
-) -> Result<Redirect, PageError> {
+) -> Result<Response, PageError> {
     let tenant = form.caller.tenant();
     let by = form.caller.principal.actor();
     let results = pages.oauth.revoke(tenant, id, by).await?;
-    Ok(Redirect::to(&format!("/admin/connections?ended={}", words::results_query(&results))))
+    Ok(Flash::success(revocation_sentence(&results)).redirect("/admin/connections"))
 }
 
 /// One line of "Account activity".

@@ -2,16 +2,16 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use thinkwork_primitives::Secret;
 
 use super::{AgentShown, AgentUpdate, Error, Turns};
 use crate::edge::pages::Notice;
-use crate::edge::{ApiError, Layout, OperatorForm, Page, PageCaller, PageError, PageOperator};
+use crate::edge::{ApiError, Flash, Layout, OperatorForm, Page, PageCaller, PageError, PageOperator};
 
 /// The pages of this slice.
 pub fn routes(turns: &Turns) -> Router {
@@ -47,15 +47,9 @@ struct AgentForm {
     api_key: Option<Secret>,
 }
 
-#[derive(Deserialize)]
-struct Shown {
-    saved: Option<String>,
-}
-
 async fn agent_show(
     State(turns): State<Turns>,
     PageOperator(caller): PageOperator,
-    Query(shown): Query<Shown>,
 ) -> Result<Page<AgentPage>, PageError> {
     let settings = turns.agent(caller.tenant()).await?;
     let form = AgentForm {
@@ -64,8 +58,7 @@ async fn agent_show(
         instructions: settings.agent.instructions.clone(),
         api_key: None,
     };
-    let notice = shown.saved.map(|_| Notice::success("Saved. Changes apply to new messages."));
-    Ok(Page(page(&caller, &settings, form, AgentErrors::default(), notice)))
+    Ok(Page(page(&caller, &settings, form, AgentErrors::default(), None)))
 }
 
 async fn agent_save(
@@ -81,7 +74,7 @@ async fn agent_save(
         api_key: api_key.filter(|key| !key.is_empty()),
     };
     let error = match turns.agent_set(change, &caller.principal).await {
-        Ok(_) => return Ok(Redirect::to("/admin/agent?saved=1").into_response()),
+        Ok(_) => return Ok(Flash::success("Saved. Changes apply to new messages.").redirect("/admin/agent")),
         Err(error) => errors_of(error)?,
     };
     let settings = turns.agent(caller.tenant()).await?;

@@ -1,6 +1,6 @@
 //! The operator's pages of webhooks and deliveries.
 //!
-//! Invariant: a secret is on the one page that answers the form which made it, and on no other.
+//! Invariant: a secret is on the one page that the form which created it leads to, once, and on no other.
 
 mod forms;
 mod views;
@@ -15,14 +15,14 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 
-use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, Webhook, WebhookUpdate, Webhooks};
+use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, WebhookUpdate, WebhookWithSecret, Webhooks};
 use crate::edge::{
-    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, IdempotencyKey, InvalidField, Layout, List, Notice,
-    OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path, time_cursor,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Flash, Idempotency, IdempotencyKey, InvalidField, Layout, List,
+    NewSecret, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
-use views::{DeliveryPage, DetailPage, FirstPage, ListPage, ListRow, MadePage, NewPage, Row};
+use views::{DeliveryPage, DetailPage, FirstPage, ListPage, ListRow, NewPage, Row, SecretPage};
 
 /// `/admin/webhooks…` and `/admin/deliveries…`.
 pub fn routes(webhooks: &Webhooks) -> Router {
@@ -30,6 +30,7 @@ pub fn routes(webhooks: &Webhooks) -> Router {
         .route("/admin/webhooks", get(list).post(create))
         .route("/admin/webhooks/new", get(new))
         .route("/admin/webhooks/{id}", get(detail))
+        .route("/admin/webhooks/{id}/secret", get(secret))
         .route("/admin/webhooks/{id}/first", get(first))
         .route("/admin/webhooks/{id}/edit", post(edit))
         .route("/admin/webhooks/{id}/rotate", post(rotate))
@@ -55,8 +56,15 @@ struct Rotate {
     overlap_hours: Option<u64>,
 }
 
-fn detail_url(id: WebhookId) -> Redirect {
-    Redirect::to(&format!("/admin/webhooks/{id}"))
+/// The secret that was just created, and the page to go on to.
+fn new_secret(created: &WebhookWithSecret, next: String) -> NewSecret {
+    let scheme = created.webhook.scheme.verifier().description();
+    NewSecret {
+        label: scheme.secret_label.to_owned(),
+        value: created.secret.expose_str().unwrap_or_default().to_owned(),
+        help: scheme.secret_help.to_owned(),
+        next,
+    }
 }
 
 /// The Spaces that the operator may choose from, and the name of one.
@@ -116,7 +124,11 @@ async fn create(
         Ok(shown)
     };
     match made.await {
-        Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, true)).into_response()),
+        Ok(created) => {
+            let base = format!("/admin/webhooks/{}", created.webhook.id);
+            let secret = new_secret(&created, format!("{base}/first"));
+            Ok(Flash::secret(secret).redirect(&format!("{base}/secret")))
+        }
         Err(Error::Invalid(error)) => {
             let spaces = spaces(&webhooks, &caller).await?;
             let layout = Layout::admin(&caller, "New webhook", "webhooks");
@@ -184,6 +196,22 @@ async fn show(
     .into_response())
 }
 
+/// The second step of the set-up: what to enter in the sending system.
+async fn secret(
+    PageOperator(caller): PageOperator,
+    State(webhooks): State<Webhooks>,
+    Path(id): Path<WebhookId>,
+) -> Result<Response, PageError> {
+    let mut tx = webhooks.inner.db.read(caller.tenant()).await?;
+    let (webhook, _) = webhooks.find(&mut tx, id, &caller.principal).await?;
+    Ok(Page(SecretPage {
+        layout: Layout::admin(&caller, &webhook.name, "webhooks"),
+        base: format!("/admin/webhooks/{id}"),
+        url: webhooks.url(id),
+    })
+    .into_response())
+}
+
 async fn first(
     PageOperator(caller): PageOperator,
     State(webhooks): State<Webhooks>,
@@ -211,24 +239,23 @@ async fn edit(
         let change = form.parsed()?;
         webhooks.update(id, None, change, &caller.principal).await
     };
-    changed_answer(&webhooks, &caller, id, changed.await.map(|(webhook, _)| webhook)).await
+    match changed.await {
+        Ok(_) => {
+            Ok(Flash::success("Saved. Changes apply to the next request.").redirect(&format!("/admin/webhooks/{id}")))
+        }
+        Err(error) => refused(&webhooks, &caller, id, error).await,
+    }
 }
 
-/// Back to the webhook; with a sentence where the change did not fit.
-async fn changed_answer(
-    webhooks: &Webhooks,
-    caller: &PageCaller,
-    id: WebhookId,
-    outcome: Result<Webhook, Error>,
-) -> Result<Response, PageError> {
-    let sentence = match outcome {
-        Ok(_) => return Ok(detail_url(id).into_response()),
-        Err(Error::Invalid(InvalidField { field, problem })) => {
+/// The webhook's page, with a sentence about what did not fit.
+async fn refused(webhooks: &Webhooks, caller: &PageCaller, id: WebhookId, error: Error) -> Result<Response, PageError> {
+    let sentence = match error {
+        Error::Invalid(InvalidField { field, problem }) => {
             format!("Nothing was saved. {}: {problem}", field.replace('_', " "))
         }
-        Err(Error::TestRefused(why)) => why,
-        Err(Error::NotReplayable(why)) => why.to_owned(),
-        Err(error) => return Err(error.into()),
+        Error::TestRefused(why) => why,
+        Error::NotReplayable(why) => why.to_owned(),
+        error => return Err(error.into()),
     };
     let notice = Some(Notice::error(sentence));
     let page = show(webhooks, caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await?;
@@ -243,8 +270,18 @@ async fn rotate(
     let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
     let overlap = form.overlap_hours.map_or(OVERLAP_DEFAULT, hours);
     match webhooks.rotate(id, None, overlap, &caller.principal).await {
-        Ok(shown) => Ok(Page(MadePage::new(&webhooks, &caller, shown, false)).into_response()),
-        Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
+        Ok(rotated) => {
+            let page = format!("/admin/webhooks/{id}");
+            let flash = Flash::secret(new_secret(&rotated, page.clone()));
+            let has_previous = rotated.secret_state.is_some_and(|secret| secret.previous_ends_at.is_some());
+            let notice = if has_previous {
+                "The secret was rotated. The previous one stays valid until it expires, as shown below."
+            } else {
+                "The secret was rotated. The previous one no longer works."
+            };
+            Ok(flash.with_notice(Notice::success(notice)).redirect(&page))
+        }
+        Err(error) => refused(&webhooks, &caller, id, error).await,
     }
 }
 
@@ -256,7 +293,7 @@ async fn test(
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     match webhooks.test(id, &unkeyed, &caller.principal).await {
         Ok(delivery) => Ok(Redirect::to(&format!("/admin/deliveries/{}", delivery.id)).into_response()),
-        Err(error) => changed_answer(&webhooks, &caller, id, Err(error)).await,
+        Err(error) => refused(&webhooks, &caller, id, error).await,
     }
 }
 
@@ -275,17 +312,16 @@ async fn replay_failed(
         Ok(0) => "There are no failed deliveries to replay.".to_owned(),
         Ok(1) => "1 delivery will be replayed.".to_owned(),
         Ok(count) => format!("{count} deliveries will be replayed."),
-        Err(error) => return changed_answer(&webhooks, &caller, id, Err(error)).await,
+        Err(error) => return refused(&webhooks, &caller, id, error).await,
     };
-    let notice = Some(Notice::success(text));
-    show(&webhooks, &caller, id, &Pagination::default(), DeliveryFilter::default(), notice).await
+    Ok(Flash::success(text).redirect(&format!("/admin/webhooks/{id}")))
 }
 
 async fn enable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
     OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
-) -> Result<Redirect, PageError> {
+) -> Result<Response, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(true), ..WebhookUpdate::default() }).await
 }
 
@@ -293,7 +329,7 @@ async fn disable(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
     OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
-) -> Result<Redirect, PageError> {
+) -> Result<Response, PageError> {
     switch(&webhooks, &caller, id, WebhookUpdate { enabled: Some(false), ..WebhookUpdate::default() }).await
 }
 
@@ -302,9 +338,14 @@ async fn switch(
     caller: &PageCaller,
     id: WebhookId,
     change: WebhookUpdate,
-) -> Result<Redirect, PageError> {
-    webhooks.update(id, None, change, &caller.principal).await?;
-    Ok(detail_url(id))
+) -> Result<Response, PageError> {
+    let (webhook, _) = webhooks.update(id, None, change, &caller.principal).await?;
+    let done = if webhook.enabled {
+        "The webhook was enabled. Requests are accepted again."
+    } else {
+        "The webhook was disabled. Requests are rejected until it is enabled."
+    };
+    Ok(Flash::success(done).redirect(&format!("/admin/webhooks/{id}")))
 }
 
 async fn delete(
@@ -317,10 +358,10 @@ async fn delete(
     drop(tx);
     if !form.matches(&webhook.name) {
         let problem = "the name does not match; enter it exactly as shown.";
-        return changed_answer(&webhooks, &caller, id, Err(InvalidField::new("name", problem).into())).await;
+        return refused(&webhooks, &caller, id, InvalidField::new("name", problem).into()).await;
     }
     webhooks.delete(id, &caller.principal).await?;
-    Ok(Redirect::to("/admin/webhooks").into_response())
+    Ok(Flash::success("The webhook was deleted. Its threads and deliveries are kept.").redirect("/admin/webhooks"))
 }
 
 async fn delivery(

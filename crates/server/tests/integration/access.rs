@@ -1,5 +1,6 @@
 //! People, sessions, invitations, tokens.
 
+mod flash;
 mod pages;
 mod people;
 mod race;

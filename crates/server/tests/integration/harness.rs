@@ -381,6 +381,20 @@ impl Client {
         let request = self.request("POST", path).header("content-type", "application/x-www-form-urlencoded");
         self.send(request.body(body.finish())).await
     }
+
+    /// Sends a form and goes where its answer leads, as a browser does.
+    pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let answer = self.form(path, fields).await.expect(303);
+        self.with_flash(&answer).get(answer.header("location")).await
+    }
+
+    /// This client with the flash cookie that an answer sets.
+    pub fn with_flash(&self, answer: &Response) -> Self {
+        let set = answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+        let flash = set.into_iter().find(|cookie| cookie.starts_with("__Host-tw_flash=")).expect("no flash cookie");
+        let session = self.cookie.as_deref().unwrap_or_default();
+        Self { cookie: Some(format!("{session}; {}", flash.split(';').next().unwrap())), ..self.clone() }
+    }
 }
 
 /// The body that approves a server as it is shown, with all its tools; `effects` by tool name.

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, header};
 
 use super::super::{ClientInfo, NewSession};
-use crate::edge::caller::{SESSION_COOKIE, cookie};
+use crate::edge::cookies::{SESSION_COOKIE, cookie, set_cookie};
 
 /// Remembers that a person signed in with this browser, so that strangers' tries do not lock it out.
 const DEVICE_COOKIE: &str = "__Host-tw_device";
@@ -30,14 +30,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Sender {
             device: cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned),
             replaces: cookie(&parts.headers, SESSION_COOKIE).map(str::to_owned),
         }))
-    }
-}
-
-fn set_cookie(headers: &mut HeaderMap, name: &str, value: &str, seconds: u64) {
-    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Lax");
-    if let Ok(mut value) = HeaderValue::try_from(text) {
-        value.set_sensitive(true);
-        headers.append(header::SET_COOKIE, value);
     }
 }
 

@@ -4,20 +4,20 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{AuthMethod, Secret, SessionId, TokenId};
 
 use super::super::{Access, Error, TokenKind, rules};
-use super::tokens::{CreateTokenForm, Shown, TokenRow};
+use super::tokens::{CreateTokenForm, TokenRow};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, EmptyForm, InvalidField, Layout, Notice, Page, PageCaller, PageError, PageMember, Path,
-    ProtectedForm,
+    ApiError, DisplayTime, EmptyForm, Flash, InvalidField, Layout, Notice, Page, PageCaller, PageError, PageMember,
+    Path, ProtectedForm,
 };
 
-const PAGE: &str = "/me/account";
+pub(super) const PAGE: &str = "/me/account";
 
 pub(super) fn routes() -> Router<Access> {
     Router::new()
@@ -45,19 +45,17 @@ struct AccountPage {
     is_operator: bool,
     sessions: Vec<SessionRow>,
     tokens: Vec<TokenRow>,
-    shown: Option<Shown>,
     form: CreateTokenForm,
 }
 
 async fn account_page(State(access): State<Access>, PageMember(caller): PageMember) -> Result<Response, PageError> {
-    Ok(page(&access, &caller, None, None, CreateTokenForm::default()).await?.into_response())
+    Ok(page(&access, &caller, None, CreateTokenForm::default()).await?.into_response())
 }
 
 async fn page(
     access: &Access,
     caller: &PageCaller,
     notice: Option<Notice>,
-    shown: Option<Shown>,
     form: CreateTokenForm,
 ) -> Result<Page<AccountPage>, ApiError> {
     let now = access.now();
@@ -84,7 +82,6 @@ async fn page(
         is_operator: caller.is_operator(),
         sessions: sessions.collect(),
         tokens: tokens.into_iter().map(|token| TokenRow::new(token, String::new(), now)).collect(),
-        shown,
         form,
     }))
 }
@@ -95,7 +92,7 @@ async fn session_end(
     checked: ProtectedForm<EmptyForm>,
 ) -> Response {
     match access.session_end(&checked.caller.principal, id).await {
-        Ok(()) => Redirect::to(PAGE).into_response(),
+        Ok(()) => Flash::success("That browser was signed out.").redirect(PAGE),
         Err(error) => failed(error, PAGE),
     }
 }
@@ -117,12 +114,13 @@ async fn password(
     } else {
         Err(InvalidField::new("password_again", "the passwords do not match; enter the same password twice.").into())
     };
-    let (status, notice) = match changed {
-        Ok(()) => (StatusCode::OK, Notice::success("Your password was changed. You are signed out everywhere else.")),
-        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, error_notice(error)),
-    };
-    let page = page(&access, &caller, Some(notice), None, CreateTokenForm::default()).await?;
-    Ok((status, page).into_response())
+    match changed {
+        Ok(()) => Ok(Flash::success("Your password was changed. You are signed out everywhere else.").redirect(PAGE)),
+        Err(error) => {
+            let page = page(&access, &caller, Some(error_notice(error)), CreateTokenForm::default()).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
 }
 
 async fn token_create(
@@ -130,10 +128,10 @@ async fn token_create(
     ProtectedForm { caller, form }: ProtectedForm<CreateTokenForm>,
 ) -> Result<Response, PageError> {
     match form.create(&access, &caller, TokenKind::Personal).await {
-        Ok(shown) => Ok(page(&access, &caller, None, Some(shown), CreateTokenForm::default()).await?.into_response()),
+        Ok(secret) => Ok(Flash::secret(secret).redirect(PAGE)),
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, Some(error_notice(error)), None, form).await?;
+            let page = page(&access, &caller, Some(error_notice(error)), form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
@@ -145,7 +143,7 @@ async fn token_revoke(
     checked: ProtectedForm<EmptyForm>,
 ) -> Response {
     match access.token_revoke(&checked.caller.principal, id).await {
-        Ok(()) => Redirect::to(PAGE).into_response(),
+        Ok(()) => Flash::success("The token was revoked. It no longer works.").redirect(PAGE),
         Err(error) => failed(error, PAGE),
     }
 }

@@ -9,11 +9,11 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{Role, UserId};
 
-use super::super::{Access, Error, NewUser, UserUpdate};
+use super::super::{Access, Error, Invited, NewUser, UserUpdate};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, ConfirmForm, DisplayTime, EmptyForm, Idempotency, Layout, List, Notice, OperatorForm, Page, PageCaller,
-    PageError, PageOperator, Pagination, Path,
+    ApiError, ConfirmForm, DisplayTime, EmptyForm, Flash, Idempotency, Layout, List, NewSecret, Notice, OperatorForm,
+    Page, PageCaller, PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/people";
@@ -40,17 +40,11 @@ struct PersonRow {
     added: DisplayTime,
 }
 
-struct Link {
-    name: String,
-    url: String,
-}
-
 #[derive(Template)]
 #[template(path = "access/templates/people.html")]
 struct PeoplePage {
     layout: Layout,
     people: Vec<PersonRow>,
-    link: Option<Link>,
     next: String,
     is_owner: bool,
     form: InviteForm,
@@ -71,7 +65,7 @@ async fn people_page(
     PageOperator(caller): PageOperator,
     paging: Pagination,
 ) -> Result<Response, PageError> {
-    Ok(page(&access, &caller, &paging, None, None, InviteForm::default()).await?.into_response())
+    Ok(page(&access, &caller, &paging, None, InviteForm::default()).await?.into_response())
 }
 
 async fn page(
@@ -79,7 +73,6 @@ async fn page(
     caller: &PageCaller,
     paging: &Pagination,
     notice: Option<Notice>,
-    link: Option<Link>,
     form: InviteForm,
 ) -> Result<Page<PeoplePage>, ApiError> {
     let now = access.now();
@@ -100,7 +93,7 @@ async fn page(
     let next = list.next_href(PAGE);
     let people = list.items.into_iter().map(row).collect();
     let layout = Layout::admin(caller, "People", "people").with_notice(notice);
-    Ok(Page(PeoplePage { layout, people, link, next, is_owner, form }))
+    Ok(Page(PeoplePage { layout, people, next, is_owner, form }))
 }
 
 async fn invite(
@@ -111,22 +104,26 @@ async fn invite(
     let new = NewUser { email: form.email.clone(), name: form.name.clone(), role };
     let paging = Pagination::default();
     match access.user_invite(&caller.principal, new, &Idempotency::unkeyed(access.now())).await {
-        Ok(invited) => show_link(&access, &caller, invited).await,
+        Ok(invited) => Ok(show_link(invited)),
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, &paging, Some(error_notice(error)), None, form).await?;
+            let page = page(&access, &caller, &paging, Some(error_notice(error)), form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
 }
 
-async fn show_link(
-    access: &Access,
-    caller: &PageCaller,
-    invited: super::super::Invited,
-) -> Result<Response, PageError> {
-    let link = Link { name: invited.user.name, url: invited.invite_url.expose_str().unwrap_or_default().to_owned() };
-    Ok(page(access, caller, &Pagination::default(), None, Some(link), InviteForm::default()).await?.into_response())
+/// Back to the people, with the link to send.
+fn show_link(invited: Invited) -> Response {
+    let help =
+        "Send this link to the person. Whoever opens it first sets the password. It works once and expires in 7 days.";
+    let link = NewSecret {
+        label: format!("Invitation for {}", invited.user.name),
+        value: invited.invite_url.expose_str().unwrap_or_default().to_owned(),
+        help: help.to_owned(),
+        next: PAGE.to_owned(),
+    };
+    Flash::secret(link).redirect(PAGE)
 }
 
 async fn renew(
@@ -135,7 +132,7 @@ async fn renew(
     checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     match access.invitation_renew(&checked.caller.principal, id, &Idempotency::unkeyed(access.now())).await {
-        Ok(invited) => show_link(&access, &checked.caller, invited).await,
+        Ok(invited) => Ok(show_link(invited)),
         Err(error) => Ok(failed(error, PAGE)),
     }
 }
@@ -163,7 +160,7 @@ async fn disable(
     let name = access.user_names_of(checked.caller.tenant(), id).await?;
     if !checked.form.matches(&name) {
         let notice = Some(Notice::error("Nothing was changed. The name does not match; enter it exactly as shown."));
-        let page = page(&access, &checked.caller, &Pagination::default(), notice, None, InviteForm::default()).await?;
+        let page = page(&access, &checked.caller, &Pagination::default(), notice, InviteForm::default()).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     update(&access, &checked.caller, id, UserUpdate { disabled: Some(true), ..UserUpdate::default() }).await
@@ -182,8 +179,7 @@ async fn update(access: &Access, caller: &PageCaller, id: UserId, change: UserUp
         Ok(_) => Ok(Redirect::to(PAGE).into_response()),
         Err(error @ (Error::OnlyOwners | Error::LastOwner | Error::VersionConflict)) => {
             let page =
-                page(access, caller, &Pagination::default(), Some(error_notice(error)), None, InviteForm::default())
-                    .await?;
+                page(access, caller, &Pagination::default(), Some(error_notice(error)), InviteForm::default()).await?;
             Ok((StatusCode::CONFLICT, page).into_response())
         }
         Err(error) => Ok(failed(error, PAGE)),

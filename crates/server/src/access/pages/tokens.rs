@@ -6,7 +6,7 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
@@ -14,8 +14,8 @@ use thinkwork_primitives::{Audience, Scope, TokenId, UserId};
 use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
-    ApiError, DisplayTime, EmptyForm, Idempotency, InvalidField, Layout, List, Notice, OperatorForm, Page, PageCaller,
-    PageError, PageOperator, Pagination, Path,
+    ApiError, DisplayTime, EmptyForm, Flash, Idempotency, InvalidField, Layout, List, NewSecret, Notice, OperatorForm,
+    Page, PageCaller, PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -67,12 +67,6 @@ impl TokenRow {
     }
 }
 
-/// A token that was just made.
-pub(super) struct Shown {
-    pub label: String,
-    pub text: String,
-}
-
 /// What the two forms for tokens send.
 #[derive(Default, Deserialize)]
 pub(super) struct CreateTokenForm {
@@ -88,11 +82,24 @@ pub(super) struct CreateTokenForm {
 
 impl CreateTokenForm {
     /// Creates a token of this kind.
-    pub(super) async fn create(&self, access: &Access, caller: &PageCaller, kind: TokenKind) -> Result<Shown, Error> {
+    pub(super) async fn create(
+        &self,
+        access: &Access,
+        caller: &PageCaller,
+        kind: TokenKind,
+    ) -> Result<NewSecret, Error> {
         let new = self.token(kind)?;
         let created = access.token_create(&caller.principal, new, &Idempotency::unkeyed(access.now())).await?;
-        let text = created.secret.expose_str().unwrap_or_default().to_owned();
-        Ok(Shown { label: format!("Token “{}”", created.token.name), text })
+        let (help, next) = match kind {
+            TokenKind::Personal => ("Anyone who has it can act as you, within its permissions.", super::account::PAGE),
+            TokenKind::Service => ("Use it in one program only.", PAGE),
+        };
+        Ok(NewSecret {
+            label: format!("Token “{}”", created.token.name),
+            value: created.secret.expose_str().unwrap_or_default().to_owned(),
+            help: help.to_owned(),
+            next: next.to_owned(),
+        })
     }
 
     /// What is asked for; anything unknown is the least.
@@ -118,7 +125,6 @@ impl CreateTokenForm {
 struct TokensPage {
     layout: Layout,
     tokens: Vec<TokenRow>,
-    shown: Option<Shown>,
     next: String,
     form: CreateTokenForm,
 }
@@ -128,7 +134,7 @@ async fn tokens_page(
     PageOperator(caller): PageOperator,
     paging: Pagination,
 ) -> Result<Response, PageError> {
-    Ok(page(&access, &caller, &paging, None, None, CreateTokenForm::default()).await?.into_response())
+    Ok(page(&access, &caller, &paging, None, CreateTokenForm::default()).await?.into_response())
 }
 
 async fn page(
@@ -136,7 +142,6 @@ async fn page(
     caller: &PageCaller,
     paging: &Pagination,
     notice: Option<Notice>,
-    shown: Option<Shown>,
     form: CreateTokenForm,
 ) -> Result<Page<TokensPage>, ApiError> {
     let now = access.now();
@@ -151,7 +156,7 @@ async fn page(
     let next = list.next_href(PAGE);
     let tokens = list.items.into_iter().map(|token| TokenRow::new(token.clone(), whose(&token), now)).collect();
     let layout = Layout::admin(caller, "Tokens", "tokens").with_notice(notice);
-    Ok(Page(TokensPage { layout, tokens, shown, next, form }))
+    Ok(Page(TokensPage { layout, tokens, next, form }))
 }
 
 async fn create(
@@ -160,12 +165,10 @@ async fn create(
 ) -> Result<Response, PageError> {
     let paging = Pagination::default();
     match form.create(&access, &caller, TokenKind::Service).await {
-        Ok(shown) => {
-            Ok(page(&access, &caller, &paging, None, Some(shown), CreateTokenForm::default()).await?.into_response())
-        }
+        Ok(secret) => Ok(Flash::secret(secret).redirect(PAGE)),
         Err(Error::ReauthRequired) => Ok(sign_in_again(PAGE)),
         Err(error) => {
-            let page = page(&access, &caller, &paging, Some(error_notice(error)), None, form).await?;
+            let page = page(&access, &caller, &paging, Some(error_notice(error)), form).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
@@ -177,7 +180,7 @@ async fn revoke(
     checked: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     match access.token_revoke(&checked.caller.principal, id).await {
-        Ok(()) => Ok(Redirect::to(PAGE).into_response()),
+        Ok(()) => Ok(Flash::success("The token was revoked. It no longer works.").redirect(PAGE)),
         Err(error) => Ok(failed(error, PAGE)),
     }
 }

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use thinkwork_primitives::{McpServerId, Secret, SpaceId};
 
-use super::review::{Shown, page};
-use super::{Done, error_notice, parse_names};
+use super::review::page;
+use super::{error_notice, parse_names};
 use crate::edge::{
-    ConfirmForm, EmptyForm, Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path,
+    ConfirmForm, EmptyForm, Flash, Layout, List, OperatorForm, Page, PageError, PageOperator, Pagination, Path,
 };
 use crate::mcp::review::EffectDecision;
 use crate::mcp::{ApprovalDecision, Error, Mcp, ServerUpdate};
@@ -38,7 +39,6 @@ struct ListPage {
 pub(super) async fn list(
     PageOperator(caller): PageOperator,
     State(mcp): State<Mcp>,
-    Query(done): Query<Done>,
     paging: Pagination,
 ) -> Result<impl IntoResponse, PageError> {
     let servers = mcp.list(caller.tenant(), paging.fetch_limit(), paging.after_id()?).await?;
@@ -52,11 +52,7 @@ pub(super) async fn list(
         name: server.name,
         url: server.url,
     });
-    Ok(Page(ListPage {
-        layout: Layout::admin(&caller, "MCP servers", "mcp-servers").with_notice(done.notice()),
-        rows: rows.collect(),
-        next,
-    }))
+    Ok(Page(ListPage { layout: Layout::admin(&caller, "MCP servers", "mcp-servers"), rows: rows.collect(), next }))
 }
 
 /// Back to the server's page with what was done, or that page with why not.
@@ -68,10 +64,13 @@ async fn settle<T>(
     result: Result<T, Error>,
 ) -> Result<Response, PageError> {
     match result {
-        Ok(_) => Ok(Redirect::to(&format!("/admin/mcp-servers/{id}?done={done}")).into_response()),
+        Ok(_) => Ok(Flash::success(done).redirect(&format!("/admin/mcp-servers/{id}"))),
         // Who may not act here any more does not see the page either.
         Err(error @ (Error::NotFound | Error::Access(_))) => Err(error.into()),
-        Err(error) => page(mcp, caller, id, Shown { notice: Some(error_notice(error)), test: None }).await,
+        Err(error) => {
+            let page = page(mcp, caller, id, Some(error_notice(error))).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
     }
 }
 
@@ -94,7 +93,7 @@ pub(super) async fn update(
         ..ServerUpdate::default()
     };
     let result = mcp.update(id, change, &caller.principal).await;
-    settle(&mcp, &caller, id, "changed", result).await
+    settle(&mcp, &caller, id, "Saved. If the definition changed, the server needs approval again.", result).await
 }
 
 /// Approves what the form shows: the hash, and of each tool its definition (`seen.<tool>`), effect (`effect.<tool>`)
@@ -119,7 +118,7 @@ pub(super) async fn approve(
     let definition_hash = form.get("definition_hash").cloned().unwrap_or_default();
     let decision = ApprovalDecision { definition_hash, tools, effects };
     let result = mcp.approve(id, decision, &caller.principal).await;
-    settle(&mcp, &caller, id, "approved", result).await
+    settle(&mcp, &caller, id, "Server approved. Add it to Spaces below.", result).await
 }
 
 /// Why a server is refused.
@@ -134,7 +133,7 @@ pub(super) async fn reject(
     OperatorForm { caller, form }: OperatorForm<RejectForm>,
 ) -> Result<Response, PageError> {
     let result = mcp.reject(id, &form.reason, &caller.principal).await;
-    settle(&mcp, &caller, id, "rejected", result).await
+    settle(&mcp, &caller, id, "Server rejected. All connections to it were removed.", result).await
 }
 
 #[derive(Deserialize)]
@@ -149,7 +148,7 @@ pub(super) async fn secret(
     OperatorForm { caller, form }: OperatorForm<SecretForm>,
 ) -> Result<Response, PageError> {
     let result = mcp.secret_set(id, &form.secret, &caller.principal).await;
-    settle(&mcp, &caller, id, "secret", result).await
+    settle(&mcp, &caller, id, "The secret was replaced.", result).await
 }
 
 /// Which Space, and with which tools.
@@ -168,7 +167,7 @@ pub(super) async fn space_add(
     let space: SpaceId = form.space.parse().map_err(|_| Error::NotFound)?;
     let allowlist = parse_names(form.tool_allowlist.as_deref());
     let result = mcp.space_serve(&caller.principal, id, space, allowlist).await;
-    settle(&mcp, &caller, id, "spaces", result).await
+    settle(&mcp, &caller, id, "The Spaces were updated.", result).await
 }
 
 /// Ends that the server serves a Space.
@@ -178,7 +177,7 @@ pub(super) async fn space_remove(
     OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let result = mcp.space_leave(&caller.principal, id, space).await;
-    settle(&mcp, &caller, id, "spaces", result).await
+    settle(&mcp, &caller, id, "The Spaces were updated.", result).await
 }
 
 /// Deletes, if the name is the server's.
@@ -191,10 +190,11 @@ pub(super) async fn delete(
     if !form.matches(&server.name) {
         let error =
             Error::NotNow("Nothing was deleted. The name does not match; enter it exactly as shown.".to_owned());
-        return settle(&mcp, &caller, id, "deleted", Err::<(), _>(error)).await;
+        return settle(&mcp, &caller, id, "", Err::<(), _>(error)).await;
     }
     mcp.delete(id, &caller.principal).await?;
-    Ok(Redirect::to("/admin/mcp-servers?done=deleted").into_response())
+    let done = "Server deleted. Its secret and all connections to it were deleted. Its history is kept.";
+    Ok(Flash::success(done).redirect("/admin/mcp-servers"))
 }
 
 impl Mcp {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use thinkwork_primitives::McpServerId;
 use url::Url;
 
-use super::{Done, error_notice};
+use super::{ConnectOutcome, error_notice};
 use crate::edge::{EmptyForm, Layout, Page, PageCaller, PageError, PageMember, Path, ProtectedForm};
 use crate::mcp::{Error, Mcp, McpServer};
 use crate::oauth::{self, ConnectionStatus};
@@ -46,7 +46,7 @@ struct ConnectPage {
 pub(super) async fn list(
     PageMember(caller): PageMember,
     State(mcp): State<Mcp>,
-    Query(done): Query<Done>,
+    Query(outcome): Query<ConnectOutcome>,
 ) -> Result<impl IntoResponse, PageError> {
     let mut tx = mcp.db.read(caller.tenant()).await?;
     let mut rows = Vec::new();
@@ -78,7 +78,7 @@ pub(super) async fn list(
             href,
         });
     }
-    let layout = Layout::me(&caller, "MCP servers", "mcp-servers").with_notice(done.notice());
+    let layout = Layout::me(&caller, "MCP servers", "mcp-servers").with_notice(outcome.notice());
     Ok(Page(MinePage { layout, rows }))
 }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 use thinkwork_primitives::Secret;
 
 use super::{error_notice, parse_names};
-use crate::edge::{Idempotency, Layout, OperatorForm, Page, PageError, PageOperator};
+use crate::edge::{Flash, Idempotency, Layout, OperatorForm, Page, PageError, PageOperator};
 use crate::mcp::auth::SettingKind;
 use crate::mcp::{Auth, Error, Mcp, NewAuth, NewServer};
 
@@ -130,7 +130,10 @@ pub(super) async fn register(
         Err(error) => Err(error),
     };
     match registered {
-        Ok(server) => Ok(Redirect::to(&format!("/admin/mcp-servers/{}?done=registered", server.id)).into_response()),
+        Ok(server) => {
+            let done = "Server registered. Review it below. The agent cannot use it until you approve it.";
+            Ok(Flash::success(done).redirect(&format!("/admin/mcp-servers/{}", server.id)))
+        }
         Err(error @ Error::Access(_)) => Err(error.into()),
         Err(error) => {
             let page = RegisterPage {

@@ -7,22 +7,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thinkwork_primitives::McpServerId;
 
-use super::Done;
+use super::ConnectOutcome;
 use crate::edge::visible::visible;
 use crate::edge::{
-    DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
+    DisplayTime, EmptyForm, Flash, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
 };
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
 use crate::tools::facts::ToolDetails;
 
 /// Spaces offered in the choice: more than one operator sees at once.
 const SPACES_MAX: u64 = 200;
-
-/// What stands above the page this time.
-pub(super) struct Shown {
-    pub notice: Option<Notice>,
-    pub test: Option<TestResult>,
-}
 
 struct Fact {
     label: &'static str,
@@ -61,14 +55,6 @@ struct SecretRow {
     used: Option<DisplayTime>,
 }
 
-struct TestRow {
-    ok: bool,
-    protocol: String,
-    tools: Vec<String>,
-    error: String,
-    connect_url: String,
-}
-
 #[derive(Template)]
 #[template(path = "mcp/templates/server.html")]
 struct ReviewPage {
@@ -92,7 +78,6 @@ struct ReviewPage {
     secret: Option<SecretRow>,
     spaces: Vec<SpaceRow>,
     spaces_other: Vec<SpaceRow>,
-    test: Option<TestRow>,
 }
 
 /// The page.
@@ -100,9 +85,9 @@ pub(super) async fn show(
     PageOperator(caller): PageOperator,
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    Query(done): Query<Done>,
+    Query(outcome): Query<ConnectOutcome>,
 ) -> Result<Response, PageError> {
-    page(&mcp, &caller, id, Shown { notice: done.notice(), test: None }).await
+    page(&mcp, &caller, id, outcome.notice()).await
 }
 
 /// Tests and shows how it ended.
@@ -112,11 +97,16 @@ pub(super) async fn test(
     OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
-    page(&mcp, &caller, id, Shown { notice: None, test: Some(test) }).await
+    Ok(Flash::notice(test_notice(test)).redirect(&format!("/admin/mcp-servers/{id}")))
 }
 
 /// The page with what stands above it.
-pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown: Shown) -> Result<Response, PageError> {
+pub(super) async fn page(
+    mcp: &Mcp,
+    caller: &PageCaller,
+    id: McpServerId,
+    notice: Option<Notice>,
+) -> Result<Response, PageError> {
     let (server, tools) = mcp.find_with_tools(caller.tenant(), id).await?;
     let now = mcp.clock.now();
     let (spaces, spaces_other) = space_rows(mcp, caller, id).await?;
@@ -133,7 +123,7 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         .map(tool_row)
         .collect();
     Ok(Page(ReviewPage {
-        layout: Layout::admin(caller, &server.name, "mcp-servers").with_notice(shown.notice),
+        layout: Layout::admin(caller, &server.name, "mcp-servers").with_notice(notice),
         id: id.to_string(),
         status: server.effective_status().as_str(),
         is_approved: server.is_usable(),
@@ -156,7 +146,6 @@ pub(super) async fn page(mcp: &Mcp, caller: &PageCaller, id: McpServerId, shown:
         secret,
         spaces,
         spaces_other,
-        test: shown.test.map(test_row),
         name: server.name,
     })
     .into_response())
@@ -225,13 +214,22 @@ fn claims(details: &ToolDetails) -> String {
     if said.is_empty() { String::new() } else { visible(&pretty(&said)) }
 }
 
-fn test_row(test: TestResult) -> TestRow {
-    TestRow {
-        ok: test.ok,
-        protocol: test.protocol_version.unwrap_or_default(),
-        tools: test.tools.into_iter().map(|tool| visible(&tool.name)).collect(),
-        error: test.error.unwrap_or_default(),
-        connect_url: test.connect_url.unwrap_or_default(),
+/// How a test ended.
+fn test_notice(test: TestResult) -> Notice {
+    if test.ok {
+        let names: Vec<String> = test.tools.into_iter().map(|tool| visible(&tool.name)).collect();
+        let tools = match names.len() {
+            0 => "no tools".to_owned(),
+            1 => "1 tool: ".to_owned(),
+            count => format!("{count} tools: "),
+        };
+        let protocol = test.protocol_version.unwrap_or_default();
+        return Notice::success(format!("The test passed. Protocol {protocol}, {tools}{}.", names.join(", ")));
+    }
+    let notice = Notice::error(format!("The test failed. {}", test.error.unwrap_or_default()));
+    match test.connect_url {
+        Some(url) => notice.with_link("Connect your account", url),
+        None => notice,
     }
 }
 

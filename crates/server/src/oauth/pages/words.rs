@@ -2,7 +2,7 @@
 
 use thinkwork_primitives::ConnectionId;
 
-use super::super::Revocation;
+use super::super::{Revocation, RevocationResult};
 
 /// The flow is not there any more.
 pub(super) const UNKNOWN: &str = "This sign-in has expired or was already completed. Nothing was connected. Start again from Connected \
@@ -62,28 +62,24 @@ pub(crate) fn reason_sentence(reason: &str) -> String {
     sentence.to_owned()
 }
 
-/// Results for an address: `refresh.revoked-access.pending_retry`.
-pub(super) fn results_query(results: &[Revocation]) -> String {
-    let one = |revocation: &Revocation| format!("{}.{}", revocation.token, revocation.result.as_str());
-    results.iter().map(one).collect::<Vec<_>>().join("-")
-}
-
-/// What became of each token, from an address; words that are not ours are left out.
-pub(super) fn revocation_sentence(results: &str) -> String {
+/// What became of each token.
+pub(super) fn revocation_sentence(results: &[Revocation]) -> String {
     let mut sentence = "Disconnected. The agent can no longer use this account.".to_owned();
-    for result in results.split('-') {
-        let said = match result {
-            "refresh.revoked" => " The refresh token was revoked at the provider.",
-            "refresh.not_supported" => {
+    for revocation in results {
+        sentence.push_str(match (revocation.token, revocation.result) {
+            ("refresh", RevocationResult::Revoked) => " The refresh token was revoked at the provider.",
+            ("refresh", RevocationResult::NotSupported) => {
                 " The provider cannot revoke the refresh token, but the stored copy was deleted."
             }
-            "refresh.pending_retry" => " The provider did not respond. Revoking the refresh token will be retried.",
-            "access.revoked" => " The access token was revoked at the provider.",
-            "access.not_supported" => " The provider cannot revoke the access token. It will expire.",
-            "access.pending_retry" => " The provider did not respond. Revoking the access token will be retried.",
-            _ => "",
-        };
-        sentence.push_str(said);
+            ("refresh", RevocationResult::PendingRetry) => {
+                " The provider did not respond. Revoking the refresh token will be retried."
+            }
+            (_, RevocationResult::Revoked) => " The access token was revoked at the provider.",
+            (_, RevocationResult::NotSupported) => " The provider cannot revoke the access token. It will expire.",
+            (_, RevocationResult::PendingRetry) => {
+                " The provider did not respond. Revoking the access token will be retried."
+            }
+        });
     }
     sentence
 }

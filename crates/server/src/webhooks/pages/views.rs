@@ -6,9 +6,9 @@ use thinkwork_primitives::Timestamp;
 
 use super::forms::{EditForm, NewForm};
 use crate::credentials::CredentialInfo;
-use crate::edge::{DisplayTime, InvalidField, Layout, PageCaller};
+use crate::edge::{DisplayTime, InvalidField, Layout};
 use crate::webhooks::schemes::Scheme;
-use crate::webhooks::{Delivery, DeliveryCount, DeliveryResult, Webhook, WebhookWithSecret, Webhooks};
+use crate::webhooks::{Delivery, DeliveryCount, DeliveryResult, Webhook};
 
 /// One delivery in a list.
 pub(super) struct Row {
@@ -82,35 +82,11 @@ impl NewPage {
 }
 
 #[derive(Template)]
-#[template(path = "webhooks/templates/made.html")]
-pub(super) struct MadePage {
-    layout: Layout,
-    fresh: bool,
-    secret: String,
-    url: String,
-    done: String,
-    label: &'static str,
-    help: &'static str,
-    previous: Option<DisplayTime>,
-}
-
-impl MadePage {
-    pub(super) fn new(webhooks: &Webhooks, caller: &PageCaller, shown: WebhookWithSecret, fresh: bool) -> Self {
-        let webhook = shown.webhook;
-        let now = webhooks.inner.clock.now();
-        let scheme = webhook.scheme.verifier().description();
-        let base = format!("/admin/webhooks/{}", webhook.id);
-        Self {
-            layout: Layout::admin(caller, &webhook.name, "webhooks"),
-            fresh,
-            secret: shown.secret.expose_str().unwrap_or_default().to_owned(),
-            url: webhooks.url(webhook.id),
-            done: if fresh { format!("{base}/first") } else { base },
-            label: scheme.secret_label,
-            help: scheme.secret_help,
-            previous: shown.secret_state.and_then(|secret| secret.previous_ends_at).map(|at| DisplayTime::of(at, now)),
-        }
-    }
+#[template(path = "webhooks/templates/secret.html")]
+pub(super) struct SecretPage {
+    pub layout: Layout,
+    pub base: String,
+    pub url: String,
 }
 
 #[derive(Template)]

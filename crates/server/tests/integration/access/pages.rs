@@ -78,7 +78,7 @@ async fn an_operator_invites_disables_and_makes_tokens_on_pages() {
     let operator = app.operator().await;
     operator.get("/admin/people").await.expect(200);
     let fields = [("name", "Ana"), ("email", "ana@acme.test"), ("role", "member")];
-    let shown = operator.form("/admin/people", &fields).await.expect(200);
+    let shown = operator.submit("/admin/people", &fields).await.expect(200);
     assert!(shown.text.contains("/invitation?code="));
     assert!(!operator.get("/admin/people").await.text.contains("/invitation?code="));
     let users = operator.get("/v1/users").await;
@@ -88,11 +88,11 @@ async fn an_operator_invites_disables_and_makes_tokens_on_pages() {
     operator.form(&disable, &[("confirm_name", "Ana")]).await.expect(303);
     assert!(operator.get("/admin/people").await.text.contains("Disabled"));
     let token = [("name", "Nightly"), ("audience", "api"), ("scope", "read"), ("days", "30")];
-    let shown = operator.form("/admin/tokens", &token).await.expect(200);
+    let shown = operator.submit("/admin/tokens", &token).await.expect(200);
     assert!(shown.text.contains("tws_"));
     let page = operator.get("/admin/tokens").await.expect(200);
     assert!(page.text.contains("Nightly") && !page.text.contains("tws_"));
-    operator.form("/me/account/tokens", &token).await.expect(200);
+    operator.submit("/me/account/tokens", &token).await.expect(200);
     let account = operator.get("/me/account").await.expect(200);
     assert!(account.text.contains("This browser") && account.text.contains("Nightly"));
 }

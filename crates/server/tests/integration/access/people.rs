@@ -159,7 +159,7 @@ async fn the_account_page_changes_the_password() {
     };
     let differs = owner.form("/me/account/password", &form("a different password")).await.expect(422);
     assert!(differs.text.contains("The passwords do not match"), "{}", differs.text);
-    let done = owner.form("/me/account/password", &form("another good password")).await.expect(200);
+    let done = owner.submit("/me/account/password", &form("another good password")).await.expect(200);
     assert!(done.text.contains("Your password was changed"));
 }
 

@@ -10,8 +10,7 @@ async fn registered(fixture: &McpFixture, fields: &[(&str, &str)]) -> Value {
     let fields: Vec<(&str, &str)> =
         [("name", "Notes"), ("url", &url)].into_iter().chain(fields.iter().copied()).collect();
     let answer = fixture.owner.form("/admin/mcp-servers", &fields).await.expect(303);
-    let (page, _) = answer.header("location").split_once('?').unwrap();
-    let id = page.rsplit('/').next().unwrap().to_owned();
+    let id = answer.header("location").rsplit('/').next().unwrap().to_owned();
     let mut server = fixture.owner.get(&format!("/v1/mcp-servers/{id}")).await.expect(200).json;
     fixture.owner.delete(&format!("/v1/mcp-servers/{id}")).await.expect(204);
     server["auth"].take()

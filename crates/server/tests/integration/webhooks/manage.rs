@@ -119,7 +119,7 @@ async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
     };
     let wrong = fixture.operator.form("/admin/webhooks", &fields("")).await.expect(422);
     assert!(wrong.text.contains("1 to 120 characters"));
-    let made = fixture.operator.form("/admin/webhooks", &fields("paged")).await.expect(200);
+    let made = fixture.operator.submit("/admin/webhooks", &fields("paged")).await.expect(200);
     let (_, rest) = made.text.split_once("secret-value\"><code>").unwrap();
     let (secret, _) = rest.split_once('<').unwrap();
     let (_, rest) = made.text.split_once("/hooks/").unwrap();
@@ -134,8 +134,8 @@ async fn an_operator_makes_a_webhook_on_a_page_and_sees_the_first_event() {
     assert!(fixture.operator.get(&format!("{base}/first")).await.expect(200).text.contains("Open the thread"));
     let tested = fixture.operator.form(&format!("{base}/test"), &[]).await.expect(303);
     fixture.operator.get(tested.header("location")).await.expect(200);
-    let rotated = fixture.operator.form(&format!("{base}/rotate"), &[("overlap_hours", "1")]).await.expect(200);
-    assert!(rotated.text.contains("The previous secret expires"));
+    let rotated = fixture.operator.submit(&format!("{base}/rotate"), &[("overlap_hours", "1")]).await.expect(200);
+    assert!(rotated.text.contains("The previous one stays valid until it expires"));
     fixture.operator.form(&format!("{base}/disable"), &[]).await.expect(303);
     assert!(fixture.operator.get(&base).await.expect(200).text.contains("rejected with 404"));
     fixture.operator.form(&format!("{base}/delete"), &[("confirm_name", "other")]).await.expect(422);

@@ -70,7 +70,7 @@ async fn the_page_replays_what_failed_and_a_second_press_changes_nothing() {
     let (_, rest) = page.split_once(r#"name="key" value=""#).unwrap();
     let key = rest.split_once('"').unwrap().0;
     for _ in 0..2 {
-        let answer = fixture.operator.form(&format!("{base}/replay"), &[("key", key)]).await.expect(200);
+        let answer = fixture.operator.submit(&format!("{base}/replay"), &[("key", key)]).await.expect(200);
         assert!(answer.text.contains("3 deliveries will be replayed."));
         fixture.app.run_pending_jobs().await;
         assert_eq!(fixture.threads().await.len(), 4);

@@ -235,3 +235,25 @@ async fn l80_the_operators_home_draws_nothing_of_another_tenant() {
     assert!(ours.text.contains(&waiting(1)), "{}", ours.text);
     assert!(theirs.text.contains(&waiting(0)), "{}", theirs.text);
 }
+
+/// Forms that are answered by a page, and why.
+const ANSWERED_BY_A_PAGE: [(&str, &str); 1] =
+    [("/me/mcp-servers/{id}/connect", "hands over to the provider; sent again it begins the one flow anew")];
+
+#[tokio::test]
+async fn l120_every_form_that_is_taken_leads_to_another_page() {
+    let fixture = Fixture::new().await;
+    let mut taken = 0;
+    let mut routes: Vec<Route> = guarded().into_iter().filter(|route| route.post).collect();
+    // What ends something comes last, so that the others still find it.
+    routes.sort_by_key(|route| route.path.ends_with("/delete") || route.path.ends_with("/end"));
+    for route in routes {
+        if ANSWERED_BY_A_PAGE.iter().any(|(path, _)| *path == route.path) || route.path == "/sign-out" {
+            continue;
+        }
+        let answer = press(&fixture, &fixture.owner, &fixture.fill(&route.path)).await;
+        assert!(answer.status >= 300, "POST {} is answered {} with a page", route.path, answer.status);
+        taken += usize::from(answer.status == 303);
+    }
+    assert!(taken > 20, "only {taken} forms were taken");
+}
