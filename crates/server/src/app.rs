@@ -16,6 +16,7 @@ use url::Position;
 use crate::access::Access;
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::connections::Stopping;
 use crate::credentials::{Credentials, EraseVersion};
 use crate::edge::Names;
 use crate::edge::caller::BoxFuture;
@@ -94,6 +95,8 @@ pub struct App {
     pub turns: Turns,
     /// How the loops of this process are.
     pub loops: Loops,
+    /// Whether this process has been told to stop.
+    pub stopping: Stopping,
 }
 
 /// How the database of this configuration is opened.
@@ -206,6 +209,7 @@ impl App {
             turns,
             flash_cookies,
             loops,
+            stopping: Stopping::default(),
         }))
     }
 

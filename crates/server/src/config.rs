@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use thinkwork_primitives::Network;
@@ -38,6 +39,8 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Connections that one address may have at once.
     pub connections_per_address_max: u32,
+    /// How long requests are still answered after the signal to stop.
+    pub shutdown_delay: Duration,
     /// Connections to PostgreSQL.
     pub database_connections_max: u32,
     /// Whether this process answers requests.
@@ -71,6 +74,7 @@ struct Raw {
     database_migration_url: String,
     trusted_proxies: Vec<String>,
     connections_per_address_max: u32,
+    shutdown_delay_seconds: u32,
     database_connections_max: u32,
     roles: Vec<String>,
     log: String,
@@ -290,6 +294,7 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
         database_migration_url,
         trusted_proxies,
         connections_per_address_max: raw.connections_per_address_max,
+        shutdown_delay: Duration::from_secs(raw.shutdown_delay_seconds.into()),
         database_connections_max: raw.database_connections_max,
         web,
         worker,

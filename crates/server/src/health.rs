@@ -62,6 +62,10 @@ pub fn routes(app: &Arc<App>) -> Router {
 }
 
 async fn ready(State(health): State<Health>) -> Response {
+    if health.app.stopping.get() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "problems": ["stopping"] })))
+            .into_response();
+    }
     let (status, answer) = health.kept(&health.ready, checked(&health.app)).await;
     (status, Json(answer)).into_response()
 }

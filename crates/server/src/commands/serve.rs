@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use clap::Args;
 use thinkwork_primitives::Clock;
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{CommandError, GlobalArgs};
 use crate::app::{App, StartError};
 use crate::config::Config;
-use crate::connections::{self, ConnectionLimits};
+use crate::connections::{ConnectionLimits, Server};
 use crate::health;
 use crate::router::router;
 use crate::worker::Worker;
@@ -57,9 +58,8 @@ pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError
     // It answers until the end, so that whoever watches sees this process stop.
     let mut internal = JoinSet::new();
     if let Some(listener) = internal_listener {
-        let limits = ConnectionLimits::new(&app.config);
-        let metrics = app.metrics.connections.clone();
-        internal.spawn(connections::serve(listener, health::routes(&app), limits, metrics, std::future::pending()));
+        let server = server(&app, health::routes(&app));
+        internal.spawn(async move { server.accept(&listener, std::future::pending(), Duration::ZERO).await });
     }
     serve(app, listener, shutdown_signal()).await;
     internal.shutdown().await;
@@ -112,24 +112,12 @@ async fn first_start(app: &App) -> Result<(), CommandError> {
 pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
     let worker = Worker::start(&app);
     let url = app.config.public_url.clone();
-    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-    let routes = if app.config.web { router(&app) } else { health::routes(&app) };
-    let streams = app.threads.clone();
-    let limits = ConnectionLimits::new(&app.config);
-    let stop = async move {
-        stop.await;
-        streams.streams_end();
-        // Whoever waits below starts to count only now.
-        drop(drain);
-    };
-    let server = connections::serve(listener, routes, limits, app.metrics.connections.clone(), stop);
-    let mut server = std::pin::pin!(server);
+    let server = server(&app, if app.config.web { router(&app) } else { health::routes(&app) });
     tracing::info!(%url, "thinkwork serves");
-    let ended = tokio::select! {
-        () = &mut server => Ok(()),
-        _ = draining => tokio::time::timeout(SHUTDOWN_TIMEOUT, server).await,
-    };
-    if ended.is_err() {
+    server.accept(&listener, stop, app.config.shutdown_delay).await;
+    drop(listener);
+    app.threads.streams_end();
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, server.finish()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
     worker.drain(&app, SHUTDOWN_TIMEOUT).await;
@@ -139,6 +127,11 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     }
     app.db.close().await;
     tracing::info!("thinkwork stopped");
+}
+
+/// A server of these routes with the limits of the configuration.
+fn server(app: &App, routes: Router) -> Server {
+    Server::new(routes, ConnectionLimits::new(&app.config), app.metrics.connections.clone(), app.stopping.clone())
 }
 
 /// Waits for SIGINT or SIGTERM.

@@ -12,11 +12,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderValue, header};
+use futures_util::future::OptionFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -96,71 +99,110 @@ fn open_files_max() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Serves `routes` to whoever connects until `stop`, then lets requests that have begun end.
-pub async fn serve(
-    listener: TcpListener,
+/// Whether this process has been told to stop. Clones share it.
+#[derive(Clone, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Serves routes to whoever connects.
+pub struct Server {
     routes: Router,
     limits: ConnectionLimits,
     metrics: Metrics,
-    stop: impl Future<Output = ()>,
-) {
-    let permits = Arc::new(Semaphore::new(limits.total));
-    let addresses = Arc::new(AddressCounts::new(limits.per_address));
-    let graceful = GracefulShutdown::new();
-    let connections = TaskTracker::new();
-    let ended = Arc::new(Notify::new());
-    let mut server = http1::Builder::new();
-    // A second line of defence behind `TimedStream`, which tells a slow head from an idle connection.
-    server.timer(TokioTimer::new()).header_read_timeout(phase::IDLE_MAX).max_header_size(HEAD_BYTES_MAX);
-    let mut warned_at: Option<Instant> = None;
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            let (socket, address) = accept(&listener, &ended).await;
-            (permit, socket, address)
-        };
-        let (permit, socket, address) = tokio::select! {
-            () = &mut stop => break,
-            accepted = accepted => accepted,
-        };
-        let counted = addresses.enter(address.ip());
-        if counted.is_none() && !limits.is_trusted_proxy(address) {
-            metrics.refused.inc();
-            if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                warned_at = Some(Instant::now());
-                tracing::warn!(
-                    peer = %address.ip(),
-                    "an address has as many connections as it may have; if it is a proxy of yours, name it in \
-                     trusted_proxies, else raise connections_per_address_max"
-                );
-            }
-            continue;
-        }
-        let phase = Arc::new(Phase::default());
-        let routes = routes.clone();
-        let service = service_fn({
-            let phase = Arc::clone(&phase);
-            move |request: hyper::Request<Incoming>| respond(routes.clone(), request, address, Arc::clone(&phase))
-        });
-        let stream = TokioIo::new(TimedStream::new(socket, phase));
-        let connection = graceful.watch(server.serve_connection(stream, service));
-        let open = metrics.open.clone();
-        let ended = Arc::clone(&ended);
-        open.inc();
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %Chain(&error), peer = %address, "a connection broke off");
-            }
-            open.dec();
-            drop((permit, counted));
-            ended.notify_one();
-        });
+    stopping: Stopping,
+    graceful: GracefulShutdown,
+    connections: TaskTracker,
+}
+
+impl Server {
+    pub fn new(routes: Router, limits: ConnectionLimits, metrics: Metrics, stopping: Stopping) -> Self {
+        let connections = TaskTracker::new();
+        Self { routes, limits, metrics, stopping, graceful: GracefulShutdown::new(), connections }
     }
-    drop(listener);
-    graceful.shutdown().await;
-    connections.close();
-    connections.wait().await;
+
+    /// Accepts connections until `stop`, and then for `delay` more, in which each answer closes its connection; less where no
+    /// connection is open any more.
+    pub async fn accept(&self, listener: &TcpListener, stop: impl Future<Output = ()>, delay: Duration) {
+        let permits = Arc::new(Semaphore::new(self.limits.total));
+        let addresses = Arc::new(AddressCounts::new(self.limits.per_address));
+        let ended = Arc::new(Notify::new());
+        let mut server = http1::Builder::new();
+        // A second line of defence behind `TimedStream`, which tells a slow head from an idle connection.
+        server.timer(TokioTimer::new()).header_read_timeout(phase::IDLE_MAX).max_header_size(HEAD_BYTES_MAX);
+        let mut warned_at: Option<Instant> = None;
+        let mut stop = pin!(stop);
+        let mut delay_over = pin!(None);
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await.ok();
+                let (socket, address) = accept(listener, &ended).await;
+                (permit, socket, address)
+            };
+            let is_stopping = delay_over.is_some();
+            let (permit, socket, address) = tokio::select! {
+                () = &mut stop, if !is_stopping => {
+                    self.stopping.set();
+                    self.connections.close();
+                    delay_over.set(Some(tokio::time::sleep(delay)));
+                    continue;
+                }
+                Some(()) = OptionFuture::from(delay_over.as_mut().as_pin_mut()) => break,
+                () = self.connections.wait(), if is_stopping => break,
+                accepted = accepted => accepted,
+            };
+            let counted = addresses.enter(address.ip());
+            if counted.is_none() && !self.limits.is_trusted_proxy(address) {
+                self.metrics.refused.inc();
+                if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    warned_at = Some(Instant::now());
+                    tracing::warn!(
+                        peer = %address.ip(),
+                        "an address has as many connections as it may have; if it is a proxy of yours, name it in \
+                         trusted_proxies, else raise connections_per_address_max"
+                    );
+                }
+                continue;
+            }
+            let phase = Arc::new(Phase::default());
+            let service = service_fn({
+                let phase = Arc::clone(&phase);
+                let routes = self.routes.clone();
+                let stopping = self.stopping.clone();
+                move |request: hyper::Request<Incoming>| {
+                    respond(routes.clone(), request, address, Arc::clone(&phase), stopping.clone())
+                }
+            });
+            let stream = TokioIo::new(TimedStream::new(socket, phase));
+            let connection = self.graceful.watch(server.serve_connection(stream, service));
+            let open = self.metrics.open.clone();
+            let ended = Arc::clone(&ended);
+            open.inc();
+            self.connections.spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(error = %Chain(&error), peer = %address, "a connection broke off");
+                }
+                open.dec();
+                drop((permit, counted));
+                ended.notify_one();
+            });
+        }
+    }
+
+    /// Lets requests that have begun end.
+    pub async fn finish(self) {
+        self.connections.close();
+        self.graceful.shutdown().await;
+        self.connections.wait().await;
+    }
 }
 
 /// The next connection. Errors that end only one connection are passed over; without a free socket it waits until another
@@ -195,10 +237,14 @@ async fn respond(
     request: hyper::Request<Incoming>,
     address: SocketAddr,
     phase: Arc<Phase>,
+    stopping: Stopping,
 ) -> Result<hyper::Response<ResponseBody>, Infallible> {
     phase.request_began();
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(address));
-    let response = routes.oneshot(request).await?;
+    let mut response = routes.oneshot(request).await?;
+    if stopping.get() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| ResponseBody::new(body, phase)))
 }

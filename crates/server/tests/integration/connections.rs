@@ -1,9 +1,11 @@
 //! Connections that strangers hold: each ends in time, and of one address there are no more than may be.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use thinkwork::commands::serve::serve;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::harness::TestApp;
@@ -87,4 +89,54 @@ async fn a_head_that_is_too_large_is_refused() {
     let head = format!("GET /livez HTTP/1.1\r\nHost: {}\r\nX-Large: {}\r\n\r\n", app.address, "a".repeat(80 * 1024));
     drop(socket.write_all(head.as_bytes()).await);
     assert!(until_closed(&mut socket).await.starts_with("HTTP/1.1 431"));
+}
+
+/// Sends a request on an open connection and reads until the answer's body has come.
+async fn ask(socket: &mut TcpStream, path: &str, host: &str, body: &str) -> String {
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).ends_with(body) {
+        assert_ne!(
+            timeout(PATIENCE, socket.read_buf(&mut read)).await.expect("no answer").unwrap(),
+            0,
+            "{path}: reset"
+        );
+    }
+    String::from_utf8(read).unwrap()
+}
+
+#[tokio::test]
+async fn a_process_that_stops_says_so_first_and_resets_no_connection() {
+    let app = TestApp::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let host = app.address.to_string();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(Arc::clone(&app.app), listener, async move { drop(stopped.await) }));
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    let answer = ask(&mut kept, "/livez", &host, "ok").await;
+    assert!(!answer.to_lowercase().contains("connection: close"), "{answer}");
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    ask(&mut idle, "/livez", &host, "ok").await;
+    drop(stop);
+    timeout(PATIENCE, async {
+        while !app.app.stopping.get() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it stops");
+    // Whoever balances the load hears it on a new connection, and who has one open is served once more and told to close it.
+    let mut probe = TcpStream::connect(address).await.unwrap();
+    let ready = ask(&mut probe, "/readyz", &host, "}").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""problems":["stopping"]"#), "{ready}");
+    for socket in [&mut kept, &mut idle] {
+        let answer = ask(socket, "/livez", &host, "ok").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        assert_eq!(until_closed(socket).await, "");
+    }
+    assert_eq!(until_closed(&mut probe).await, "");
+    // No connection is open any more, so it does not wait until the delay is over.
+    timeout(app.app.config.shutdown_delay, serving).await.expect("it waits for nobody").unwrap();
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use thinkwork::app::App;
 use thinkwork::config;
-use thinkwork::connections::{self, ConnectionLimits};
+use thinkwork::connections::{ConnectionLimits, Server};
 use thinkwork::worker;
 use thinkwork_database::Tx;
 use thinkwork_primitives::{Clock, Role, TenantId, UserId};
@@ -140,8 +140,9 @@ impl TestApp {
         let made = app.access.tenant_create("acme", "Acme", "owner@acme.test", "Olivia").await.unwrap();
         let routes = thinkwork::router::router(&app);
         let limits = ConnectionLimits::new(&app.config);
-        let metrics = app.metrics.connections.clone();
-        let server = tokio::spawn(connections::serve(listener, routes, limits, metrics, std::future::pending()));
+        let server = Server::new(routes, limits, app.metrics.connections.clone(), app.stopping.clone());
+        let accepting = async move { server.accept(&listener, std::future::pending(), Duration::ZERO).await };
+        let server = tokio::spawn(accepting);
         Self { app, clock, tenant: made.tenant, owner: made.owner, address, folder, server }
     }
 
