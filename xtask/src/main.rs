@@ -10,6 +10,7 @@ mod hold;
 mod suite;
 
 mod checks;
+mod conformance;
 mod dependencies;
 mod install;
 mod lessons;
@@ -32,6 +33,7 @@ cargo xtask test --list             the stages, in order
 cargo xtask peers                   install the test peers and print the environment that tests use
 cargo xtask with sqlite|postgres COMMAND…
                                     run one command, such as `cargo test -p thinkwork`, in that environment
+cargo xtask conformance client      the official MCP suite against the debug binary as a client
 cargo xtask generate                rewrite the generated files
 cargo xtask lessons [--write]       docs/lessons.md against the tests; with --write, their names into it
 cargo xtask bench [--gate]          measure; with --gate, fail where half of a goal is missed
@@ -55,6 +57,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ["test", flags @ ..] => suite::test(flags),
         ["peers"] => peers::install_and_print(&mut Session::new()?),
         ["with", engine, command @ ..] => session::run_with(&mut Session::new()?, engine.parse()?, command),
+        ["conformance", "client"] => conformance::client(&mut Session::new()?),
         ["generate"] => checks::generate(&Session::new()?),
         ["lessons", "--write"] => lessons::write(&Session::new()?),
         ["lessons"] => lessons::check(&Session::new()?),

@@ -43,6 +43,12 @@ impl Peers {
         ]
     }
 
+    /// Runs one of the scripts of `peers/` with the product's binary to its end.
+    pub(crate) fn run(&self, script: &str, binary: &Path) -> Result<(), Failure> {
+        let mut program = command::command(self.node(), &[script], &self.node_folder());
+        command::run(program.arg(binary).envs(self.environment()))
+    }
+
     fn node_folder(&self) -> PathBuf {
         self.folder.join("node")
     }

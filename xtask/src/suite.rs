@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 use crate::session::{Engine, Session};
-use crate::{bench, checks, dependencies, install, lessons, peers};
+use crate::{bench, checks, conformance, dependencies, install, lessons, peers};
 
 /// One stage: its name, what it holds, and the check.
 struct Stage {
@@ -51,6 +51,7 @@ const STAGES: &[Stage] = &[
         holds: "`thinkwork demo --check` shows every step ok",
         check: |session| checks::demo(session),
     },
+    Stage { name: "conformance", holds: "the official MCP suite passes as a client", check: conformance::client },
     Stage {
         name: "bench",
         holds: "no figure misses half of its goal",

@@ -310,6 +310,7 @@ impl Tools {
         if !rules::is_in_reach(context, &tool) {
             return Err(Error::ReadsOnly);
         }
+        let arguments = rules::without_absent(&tool.input_schema, arguments);
         rules::check_arguments(&tool.input_schema, &arguments).map_err(Error::Arguments)?;
         // Only a person can have typed a call; whoever claims otherwise gets no approval for it.
         let typed = if context.requester.user().is_some() { typed } else { CallOrigin::Software };

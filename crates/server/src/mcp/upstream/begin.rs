@@ -99,7 +99,15 @@ impl UpstreamClient {
         Ok(session)
     }
 
+    /// Asks for the newest revision; once more where the server refuses it and names it as one that it speaks.
     async fn discover(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
+        match self.discover_once(target).await {
+            Err(failure) if failure.supports(&ProtocolVersion::NO_INITIALIZE) => self.discover_once(target).await,
+            other => other,
+        }
+    }
+
+    async fn discover_once(&self, target: &UpstreamTarget<'_>) -> Result<Session, UpstreamError> {
         let session = Session::new(ProtocolVersion::NO_INITIALIZE, None);
         let request = McpRequest { method: "server/discover", params: Map::new(), schema: None, begun: Instant::now() };
         let result = self.request(target, &session, request).await?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rmcp::model::ProtocolVersion;
 use thinkwork_outbound::Error as OutboundError;
 
 use crate::oauth::BearerChallenge;
@@ -43,6 +44,8 @@ pub enum UpstreamError {
         code: i64,
         /// The server's words, shortened.
         message: String,
+        /// The protocol versions that it says it speaks, where it refuses one (-32022).
+        supported: Vec<String>,
     },
     /// What came is not the protocol.
     #[error("the server does not speak MCP as expected: {0}")]
@@ -100,6 +103,11 @@ impl UpstreamError {
         }
     }
 
+    /// Whether it says that it speaks this version all the same.
+    pub(super) fn supports(&self, version: &ProtocolVersion) -> bool {
+        matches!(self, Self::Refused { supported, .. } if supported.iter().any(|named| named == version.as_str()))
+    }
+
     /// Why its tools are left out.
     pub(crate) fn reason(&self) -> LeftOutReason {
         match self {
@@ -127,7 +135,7 @@ impl UpstreamError {
     pub(super) fn may_refuse_session(&self) -> bool {
         match self {
             Self::Status(status) => matches!(*status, 400 | 404 | 410),
-            Self::Refused { status, code, message } => {
+            Self::Refused { status, code, message, .. } => {
                 let is_about_request = matches!(*code, -32_602 | -32_601);
                 let is_session_status = matches!(*status, 404 | 410) || (*status == 400 && !is_about_request);
                 is_session_status

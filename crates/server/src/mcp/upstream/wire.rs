@@ -10,6 +10,9 @@ use super::{Authorization, Session, UpstreamError, UpstreamTarget};
 use crate::mcp::rules::plain;
 use crate::oauth;
 
+/// Versions that are read from a refusal.
+const SUPPORTED_READ_MAX: usize = 20;
+
 /// Headers that name what a request is about.
 #[derive(Default)]
 pub(super) struct RequestHeaders<'a> {
@@ -139,7 +142,9 @@ pub(super) fn media_type(response: &StreamResponse) -> String {
 pub(super) fn refused(status: u16, error: &Value) -> UpstreamError {
     let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
     let code = error.get("code").and_then(Value::as_i64).unwrap_or(0);
-    UpstreamError::Refused { status, code, message: plain(message) }
+    let supported = error.pointer("/data/supported").and_then(Value::as_array);
+    let supported = supported.into_iter().flatten().filter_map(Value::as_str).take(SUPPORTED_READ_MAX);
+    UpstreamError::Refused { status, code, message: plain(message), supported: supported.map(str::to_owned).collect() }
 }
 
 /// Why an answer outside 200 to 299 is no result.

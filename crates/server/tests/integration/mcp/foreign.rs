@@ -1,6 +1,7 @@
 //! Servers as they are: each spelling of a forgotten session, of a protocol that is not known, streams that end early,
 //! and long lists.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -237,6 +238,33 @@ async fn l105_each_way_to_begin_falls_back_on_the_other() {
         let asked = older.count("server/discover");
         assert_eq!(said(&fixture.call(&agent, &name).await), "done");
         assert_eq!(older.count("server/discover"), asked, "what it speaks is remembered");
+    }
+}
+
+#[tokio::test]
+async fn l105_a_version_that_is_refused_and_named_as_supported_is_asked_for_once_more() {
+    let fixture = McpFixture::new().await;
+    let agent = fixture.agent(&fixture.owner).await;
+    for (slug, refusals, speaks_newest) in [("once", 1, true), ("always", usize::MAX, false)] {
+        let refused = AtomicUsize::new(0);
+        let server = Foreign::start(move |came| {
+            let is_discover = came.method() == "server/discover";
+            if is_discover && refused.fetch_add(1, Ordering::SeqCst) < refusals {
+                let error = json!({ "code": -32_022, "message": "no", "data": { "supported": ["2026-07-28"] } });
+                let body = json!({ "jsonrpc": "2.0", "id": came.message["id"], "error": error });
+                return (StatusCode::BAD_REQUEST, axum::Json(body)).into_response();
+            }
+            match came.method() {
+                "tools/call" => came.said("done"),
+                _ if came.header("mcp-method").is_some() => came.newer(),
+                _ => came.older("one"),
+            }
+        })
+        .await;
+        server.usable(&fixture, slug).await;
+        assert_eq!(said(&fixture.call(&agent, &format!("{slug}__echo")).await), "done");
+        assert_eq!(server.last("tools/call").header("mcp-method").is_some(), speaks_newest, "{slug}");
+        assert_eq!(server.count("initialize") == 0, speaks_newest, "{slug}");
     }
 }
 

@@ -35,6 +35,21 @@ pub fn check(schema: &Map<String, Value>, arguments: &Map<String, Value>) -> Res
     check.object_schema(schema, Given::Arguments(arguments), &place, 0)
 }
 
+/// Leaves out arguments that are null where the schema takes no null: models say so that they give an optional argument
+/// no value. A required one stays, and [`check`] says what is wrong with it.
+pub fn without_absent(schema: &Map<String, Value>, mut arguments: Map<String, Value>) -> Map<String, Value> {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return arguments };
+    let required = schema.get("required").and_then(Value::as_array);
+    arguments.retain(|name, value| {
+        let Some(property) = properties.get(name).filter(|_| value.is_null()) else { return true };
+        let is_required = required.is_some_and(|names| names.iter().any(|required| required == name));
+        let mut check = Check { root: schema, steps_left: STEPS_MAX };
+        let place = Place { parent: None, name: Name::Property(name) };
+        is_required || check.schema(property, Given::Value(value), &place, 0).is_ok()
+    });
+    arguments
+}
+
 /// What is checked: all arguments, or a value in them.
 #[derive(Clone, Copy)]
 enum Given<'a> {

@@ -27,6 +27,17 @@ fn what_is_required_and_the_type_of_each() {
 }
 
 #[test]
+fn l96_null_for_an_optional_argument_is_no_value() {
+    let schema = json!({"type": "object", "required": ["query"], "properties": {
+        "query": {"type": "string"}, "limit": {"$ref": "#/$defs/limit"}, "deep": {"type": ["boolean", "null"]}, "any": {}},
+        "$defs": {"limit": {"type": "integer"}}});
+    let schema = schema.as_object().unwrap();
+    let given = json!({"query": null, "limit": null, "deep": null, "any": null, "other": null});
+    let left = without_absent(schema, given.as_object().unwrap().clone());
+    assert_eq!(Value::Object(left), json!({"query": null, "deep": null, "any": null, "other": null}));
+}
+
+#[test]
 fn l96_arguments_that_fit_no_alternative_say_what_is_missing() {
     let schema = json!({"type": "object", "anyOf": [
         {"properties": {"content": {"type": "string"}}, "required": ["content"]},
