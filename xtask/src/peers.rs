@@ -88,11 +88,26 @@ impl Peers {
             println!("    installing the Python packages of peers/requirements.txt");
             let mut make = command::command("python3", &["-m", "venv", "--clear"], &self.folder);
             command::capture(make.arg(&venv))?;
-            let mut pip =
-                command::command(self.python(), &["-m", "pip", "install", "--quiet", "--no-deps"], &self.folder);
-            pip.arg("--requirement").arg(&list);
-            command::capture(pip.env("PIP_CACHE_DIR", self.folder.join("cache/pip"))).map(drop)
+            self.pip(&list, &[])
+        })?;
+        let older = self.node_folder().join("requirements-mcp1.txt");
+        let older_text = fs::read_to_string(&older).map_err(Failure::file(&older))?;
+        let folder = self.mcp1_folder();
+        once(&folder.join(".installed-for"), &format!("{version}{older_text}"), || {
+            println!("    installing the Python packages of peers/requirements-mcp1.txt");
+            self.pip(&older, &["--upgrade", "--target", &folder.display().to_string()])
         })
+    }
+
+    /// Where the Python SDK 1.x is, before the packages of the virtual environment.
+    fn mcp1_folder(&self) -> PathBuf {
+        self.folder.join("mcp1")
+    }
+
+    fn pip(&self, list: &Path, flags: &[&str]) -> Result<(), Failure> {
+        let mut pip = command::command(self.python(), &["-m", "pip", "install", "--quiet", "--no-deps"], &self.folder);
+        pip.args(flags).arg("--requirement").arg(list);
+        command::capture(pip.env("PIP_CACHE_DIR", self.folder.join("cache/pip"))).map(drop)
     }
 }
 

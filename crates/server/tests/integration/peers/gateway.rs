@@ -1,8 +1,10 @@
-//! npm `server-everything` behind the gateway, called by our client and by the MCP inspector.
+//! npm `server-everything` behind the gateway, called by our client, the MCP inspector and the official SDKs.
+
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Deployment, Peer, run};
+use super::{Deployment, Peer, run, variable};
 use crate::harness::Client;
 
 /// One request to the gateway as a plain HTTP client writes it.
@@ -28,6 +30,17 @@ async fn inspect(url: &str, token: &str, arguments: &[&str]) -> Result<Value, St
         return Err(format!("{}{}", ran.err, ran.out));
     }
     Ok(serde_json::from_str(&ran.out).unwrap())
+}
+
+/// What a foreign client lists and hears from the tool `everything__echo`.
+async fn list_and_call(client: &str, url: &str, token: &str) -> Value {
+    let arguments = json!({ "message": "hello from a client" }).to_string();
+    // The Python SDK 1.x cannot stand beside 2.x, so it has a folder of its own.
+    let older = PathBuf::from(variable("THINKWORK_TEST_PEERS")).join("mcp1").display().to_string();
+    let environment: &[(&str, &str)] = if client.ends_with("python1.py") { &[("PYTHONPATH", &older)] } else { &[] };
+    let ran = run(client, &[url, token, "everything__echo", &arguments], environment).await;
+    assert_eq!(ran.code, Some(0), "{client}: {}{}", ran.err, ran.out);
+    serde_json::from_str(ran.out.lines().last().unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,6 +75,17 @@ async fn a_foreign_server_is_called_through_the_gateway_by_foreign_clients() {
     let modern: Vec<&str> = ["--protocol-era", "modern"].into_iter().chain(echo).collect();
     let answer = inspect(&url, &token, &modern).await.unwrap();
     assert!(answer["content"][0]["text"].as_str().unwrap().contains("hello"), "{answer}");
+    for client in [
+        "clients/npm1.mjs",
+        "clients/npm2.mjs",
+        "clients/python1.py",
+        "clients/python2.py",
+        "clients/fastmcp_client.py",
+    ] {
+        let said = list_and_call(client, &url, &token).await;
+        assert!(said["tools"].as_array().unwrap().contains(&json!("everything__echo")), "{client}: {said}");
+        assert!(said["text"].as_str().unwrap().contains("hello from a client"), "{client}: {said}");
+    }
     let refused = inspect(&url, "twp_not-a-token", &["--method", "tools/list"]).await.unwrap_err();
     assert!(!refused.contains("everything__echo"), "{refused}");
     place.end().await;
