@@ -43,7 +43,7 @@ use stream::TimedStream;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Connections of one process at once, where the limit of open files allows them.
 const CONNECTIONS_MAX: u64 = 16_384;
-/// Open files kept for the database, the log and requests to the outside.
+/// Open files kept for the database, the log and requests to the outside; half of them where there are few.
 const OTHER_FILES: u64 = 256;
 /// How often the log tells of refused connections.
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -73,17 +73,21 @@ pub struct ConnectionLimits {
 impl ConnectionLimits {
     /// As configured, and in all as many as the limit of open files allows, which is raised as far as the system lets it be.
     pub fn new(config: &Config) -> Self {
-        let total = open_files_max().saturating_sub(OTHER_FILES).clamp(1, CONNECTIONS_MAX);
         Self {
             per_address: usize::try_from(config.connections_per_address_max).unwrap_or(usize::MAX),
             trusted_proxies: config.trusted_proxies.clone(),
-            total: usize::try_from(total).unwrap_or(usize::MAX),
+            total: usize::try_from(total_of(open_files_max())).unwrap_or(usize::MAX),
         }
     }
 
     fn is_trusted_proxy(&self, address: SocketAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(address.ip()))
     }
+}
+
+/// Connections in all where so many files may be open.
+fn total_of(open_files: u64) -> u64 {
+    open_files.saturating_sub(OTHER_FILES.min(open_files / 2)).clamp(1, CONNECTIONS_MAX)
 }
 
 /// Raises the limit of open files to what the system allows this process, and returns it.
@@ -247,4 +251,15 @@ async fn respond(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| ResponseBody::new(body, phase)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l111_few_open_files_are_shared_with_the_rest() {
+        let totals = [0, 256, 1_024, 20_000, u64::MAX].map(total_of);
+        assert_eq!(totals, [1, 128, 768, CONNECTIONS_MAX, CONNECTIONS_MAX]);
+    }
 }
