@@ -17,8 +17,8 @@ use crate::access::Access;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::credentials::{Credentials, EraseVersion};
-use crate::edge::Names;
 use crate::edge::caller::BoxFuture;
+use crate::edge::{Names, RateLimits};
 use crate::mcp::Mcp;
 use crate::metrics::Metrics;
 use crate::oauth::{EndUserConnections, ExpireFlow, Oauth, RevokeTokens};
@@ -72,6 +72,8 @@ pub struct App {
     pub db: Db,
     /// The log of accepted events.
     pub intake: Intake,
+    /// How many requests a minute each caller may make.
+    pub rate_limits: RateLimits,
     pub audit: Audit,
     /// People.
     pub access: Access,
@@ -135,6 +137,7 @@ impl App {
         let metrics = Metrics::new()?;
         metrics.add(db.collectors())?;
         metrics.add([outbound.collector()])?;
+        let rate_limits = RateLimits::new(db.clone(), clock.clone(), &config);
         let public_url = config.public_url.clone();
         let loops = Loops::new(clock.clone());
         let intake = Intake::on_database(db.clone(), clock.clone(), loops.heartbeat("intake"));
@@ -190,6 +193,7 @@ impl App {
             metrics,
             db,
             intake,
+            rate_limits,
             audit,
             access,
             credentials,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use thinkwork_primitives::{Actor, Audience, AuthMethod, Identity, Principal, Role, Scope, TenantId, UserId, crypto};
 
@@ -66,12 +66,58 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Authenticated>, ApiError> {
-    let Some(presented) = presented else { return Ok(None) };
-    let Some(access) = parts.extensions.get::<Arc<dyn Authenticate>>() else {
+/// What a request presents and who that is, looked up once: for its limit, and then for its handler.
+#[derive(Clone)]
+pub(super) struct Proof {
+    is_bearer: bool,
+    known: Option<Authenticated>,
+}
+
+impl Proof {
+    /// Of this request, by what its path takes as a proof: pages a session, the gateway a bearer, the API either. `None`
+    /// where it presents nothing.
+    ///
+    /// # Errors
+    /// Those of [`Authenticate`].
+    pub(super) async fn of(path: &str, headers: &HeaderMap, extensions: &Extensions) -> Result<Option<Self>, ApiError> {
+        let session = || cookie(headers, SESSION_COOKIE).map(Presented::Session);
+        let token = || bearer(headers).map(Presented::Bearer);
+        let presented = match path {
+            path if path.starts_with("/v1") => token().or_else(session),
+            path if path.starts_with("/mcp") => token(),
+            _ => session(),
+        };
+        let Some(presented) = presented else { return Ok(None) };
+        let known = authenticate(extensions, presented).await?;
+        Ok(Some(Self { is_bearer: presented.is_bearer(), known }))
+    }
+
+    /// Who it is, if it is anybody.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.known.as_ref().map(|known| &known.principal)
+    }
+}
+
+impl Presented<'_> {
+    const fn is_bearer(&self) -> bool {
+        matches!(self, Self::Bearer(_))
+    }
+}
+
+async fn authenticate(extensions: &Extensions, presented: Presented<'_>) -> Result<Option<Authenticated>, ApiError> {
+    let Some(access) = extensions.get::<Arc<dyn Authenticate>>() else {
         return Err(ApiError::internal(&std::io::Error::other("the router lacks its Authenticate layer")));
     };
-    let known = access.authenticate(presented).await?;
+    access.authenticate(presented).await
+}
+
+async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Authenticated>, ApiError> {
+    let Some(presented) = presented else { return Ok(None) };
+    let proof = parts.extensions.get::<Proof>().filter(|proof| proof.is_bearer == presented.is_bearer());
+    let known = match proof {
+        Some(proof) => proof.known.clone(),
+        None => authenticate(&parts.extensions, presented).await?,
+    };
     if let Some(known) = &known {
         record_in_span(&known.principal);
     }
