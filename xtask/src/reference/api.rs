@@ -28,6 +28,9 @@ In the examples ids and times are made up.
 - **Signing in.** Send a token as `Authorization: Bearer tw…`. Its scope `read` reads, `write` changes, `admin` configures;
   each holds those before it. A page's session cookie works as well; then every method but GET needs the `csrf_token` of the
   sign-in in the header `X-CSRF-Token`. The tenant comes from the token or session, never from the request.
+- **A recent sign-in.** Where an operator changes something, a session must have been signed in to in the last ten minutes;
+  else the answer is 403 `reauth_required`. Tests, replays, a refresh of tools and revoking a connection take any session. Tokens
+  are not asked.
 - **Lists** answer `{\"items\": […], \"next\": …}`. Give `next` as `after` for the next page; it is null on the last one.
 - **Creating** answers 201 with `Location`. Where `Idempotency-Key` is taken, the same key with the same body makes one thing
   in 24 hours, however often it is sent.

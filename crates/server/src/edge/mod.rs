@@ -31,12 +31,13 @@ pub mod version;
 pub mod visible;
 
 pub use caller::{
-    Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, SessionUser,
+    Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, RoutineOperator,
+    SessionUser,
 };
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
 pub use extract::{Form, Json, Path, Query, double_option};
-pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm};
+pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm, RoutineForm, sign_in_again};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use names::{NameMap, Named, NamedIds, Names};
 pub use pages::{Area, Layout, Notice, Page};

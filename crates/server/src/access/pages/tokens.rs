@@ -15,7 +15,7 @@ use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
     ApiError, DisplayTime, EmptyForm, Idempotency, InvalidField, Layout, List, Notice, OperatorForm, Page, PageCaller,
-    PageError, PageOperator, Pagination, Path,
+    PageError, PageOperator, Pagination, Path, RoutineForm,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -174,7 +174,7 @@ async fn create(
 async fn revoke(
     State(access): State<Access>,
     Path(id): Path<TokenId>,
-    checked: OperatorForm<EmptyForm>,
+    checked: RoutineForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     match access.token_revoke(&checked.caller.principal, id).await {
         Ok(()) => Ok(Redirect::to(PAGE).into_response()),

@@ -10,7 +10,7 @@ use thinkwork_primitives::McpServerId;
 use super::Done;
 use crate::edge::visible::visible;
 use crate::edge::{
-    DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
+    DisplayTime, EmptyForm, Layout, Notice, Page, PageCaller, PageError, PageOperator, Path, RoutineForm,
 };
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
 use crate::tools::facts::ToolDetails;
@@ -109,7 +109,7 @@ pub(super) async fn show(
 pub(super) async fn test(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
+    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
     page(&mcp, &caller, id, Shown { notice: None, test: Some(test) }).await
