@@ -39,7 +39,7 @@ pub use error::{ApiError, PageError};
 pub use extract::{Form, Json, Path, Query, double_option};
 pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm, RoutineForm, sign_in_again};
 pub use idempotency::{Idempotency, IdempotencyKey};
-pub use names::{NameMap, Named, NamedIds, Names};
+pub use names::{NameMap, Named, NamedIds, Names, Reader};
 pub use pages::{Area, Layout, Notice, Page};
 pub use paging::{List, Pagination, time_cursor};
 pub use rate_limit::RateLimits;
