@@ -55,6 +55,9 @@ impl Deployment {
         serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
         // All of the load comes from one address.
         serve.env("THINKWORK_CONNECTIONS_PER_ADDRESS_MAX", "10000");
+        serve.env("THINKWORK_TOKEN_RATE_LIMIT_PER_MINUTE", "1000000");
+        serve.env("THINKWORK_PERSON_RATE_LIMIT_PER_MINUTE", "1000000");
+        serve.env("THINKWORK_ADDRESS_RATE_LIMIT_PER_MINUTE", "1000000");
         let process = Process::start(&mut serve)?;
         let client = Client::builder().no_proxy().build()?;
         let began = Instant::now();

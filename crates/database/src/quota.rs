@@ -2,10 +2,19 @@
 
 use crate::{Db, Error};
 
-/// Leases up to `want` of what is left of `limit` in this window and returns how many were granted.
+/// A part of a window's quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How much was granted; 0 where nothing was left.
+    pub granted: i64,
+    /// How much is left in the database after it.
+    pub left: i64,
+}
+
+/// Leases up to `want` of what is left of `limit` in this window.
 ///
 /// `key` names what is limited, `window` is the window's number (for example whole minutes since the epoch).
-pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Result<i64, Error> {
+pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Result<Lease, Error> {
     let mut tx = db.write_shared().await?;
     tx.execute("DELETE FROM quota WHERE key = $1 AND window_number < $2", vec![key.into(), window.into()]).await?;
     tx.execute(
@@ -17,7 +26,8 @@ pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Re
         .query("SELECT used FROM quota WHERE key = $1 AND window_number = $2", vec![key.into(), window.into()])
         .await?;
     let used: i64 = rows.first().map(|row| row.try_get("", "used")).transpose()?.unwrap_or(0);
-    let granted = want.min(limit.saturating_sub(used)).max(0);
+    let available = limit.saturating_sub(used).max(0);
+    let granted = want.clamp(0, available);
     if granted > 0 {
         // The condition makes the grant exact where two processes read the same row on PostgreSQL.
         let changed = tx
@@ -32,7 +42,7 @@ pub async fn lease(db: &Db, key: &str, window: i64, want: i64, limit: i64) -> Re
         }
     }
     tx.commit().await?;
-    Ok(granted)
+    Ok(Lease { granted, left: available.saturating_sub(granted) })
 }
 
 /// Forgets windows before `window` of the keys that begin with `prefix`, at most `count` of them, and returns how many

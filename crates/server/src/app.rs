@@ -18,9 +18,9 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::connections::Stopping;
 use crate::credentials::{Credentials, EraseVersion};
-use crate::edge::Names;
 use crate::edge::caller::BoxFuture;
 use crate::edge::flash::FlashCookies;
+use crate::edge::{Names, RateLimits};
 use crate::mcp::Mcp;
 use crate::metrics::Metrics;
 use crate::oauth::{EndUserConnections, ExpireFlow, Oauth, RevokeTokens};
@@ -74,6 +74,8 @@ pub struct App {
     pub db: Db,
     /// The log of accepted events.
     pub intake: Intake,
+    /// How many requests a minute each caller may make.
+    pub rate_limits: RateLimits,
     pub audit: Audit,
     /// What pages show once after a form.
     pub flash_cookies: FlashCookies,
@@ -141,6 +143,7 @@ impl App {
         let metrics = Metrics::new()?;
         metrics.add(db.collectors())?;
         metrics.add([outbound.collector()])?;
+        let rate_limits = RateLimits::new(db.clone(), clock.clone(), &config);
         let public_url = config.public_url.clone();
         let loops = Loops::new(clock.clone());
         let intake = Intake::on_database(db.clone(), clock.clone(), loops.heartbeat("intake"));
@@ -197,6 +200,7 @@ impl App {
             metrics,
             db,
             intake,
+            rate_limits,
             audit,
             access,
             credentials,

@@ -41,6 +41,12 @@ pub struct Config {
     pub connections_per_address_max: u32,
     /// How long requests are still answered after the signal to stop.
     pub shutdown_delay: Duration,
+    /// Requests that one token may make in a minute.
+    pub token_rate_limit_per_minute: u32,
+    /// Requests that one person may make in a minute.
+    pub person_rate_limit_per_minute: u32,
+    /// Requests without a proof that one address may make in a minute.
+    pub address_rate_limit_per_minute: u32,
     /// Connections to PostgreSQL.
     pub database_connections_max: u32,
     /// Whether this process answers requests.
@@ -75,6 +81,9 @@ struct Raw {
     trusted_proxies: Vec<String>,
     connections_per_address_max: u32,
     shutdown_delay_seconds: u32,
+    token_rate_limit_per_minute: u32,
+    person_rate_limit_per_minute: u32,
+    address_rate_limit_per_minute: u32,
     database_connections_max: u32,
     roles: Vec<String>,
     log: String,
@@ -274,8 +283,15 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
     if let Err(error) = EnvFilter::try_new(&raw.log) {
         problems.push(format!("log must be levels like info or warn,access=info: {error}"));
     }
-    if raw.connections_per_address_max == 0 {
-        problems.push("connections_per_address_max must be at least 1".to_owned());
+    for (name, limit) in [
+        ("connections_per_address_max", raw.connections_per_address_max),
+        ("token_rate_limit_per_minute", raw.token_rate_limit_per_minute),
+        ("person_rate_limit_per_minute", raw.person_rate_limit_per_minute),
+        ("address_rate_limit_per_minute", raw.address_rate_limit_per_minute),
+    ] {
+        if limit == 0 {
+            problems.push(format!("{name} must be at least 1"));
+        }
     }
     let mut trusted_proxies = Vec::new();
     for text in &raw.trusted_proxies {
@@ -295,6 +311,9 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
         trusted_proxies,
         connections_per_address_max: raw.connections_per_address_max,
         shutdown_delay: Duration::from_secs(raw.shutdown_delay_seconds.into()),
+        token_rate_limit_per_minute: raw.token_rate_limit_per_minute,
+        person_rate_limit_per_minute: raw.person_rate_limit_per_minute,
+        address_rate_limit_per_minute: raw.address_rate_limit_per_minute,
         database_connections_max: raw.database_connections_max,
         web,
         worker,

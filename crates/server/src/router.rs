@@ -18,8 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::edge::document::{self, QueryNames};
 use crate::edge::door::{self, Door};
-use crate::edge::flash;
-use crate::edge::{ApiError, Authenticate};
+use crate::edge::{ApiError, Authenticate, flash, rate_limit};
 use crate::{access, audit, health, home, mcp, oauth, spaces, threads, tools, turns, webhooks};
 
 #[derive(utoipa::OpenApi)]
@@ -92,6 +91,7 @@ pub fn router(app: &Arc<App>) -> Router {
                 .layer(CatchPanicLayer::new())
                 .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
                 .layer(Extension(authenticate))
+                .layer(middleware::from_fn_with_state(app.rate_limits.clone(), rate_limit::pass))
                 .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX)),
         )
 }

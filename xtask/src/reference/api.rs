@@ -18,6 +18,9 @@ const CALLERS: &[(&str, &str)] = &[
     ("consent", "a person in a session; a token never"),
 ];
 
+/// Answers that every operation has: the introduction describes them.
+const SHARED_RESPONSES: [&str; 2] = ["429", "default"];
+
 const INTRODUCTION: &str = "\
 JSON over HTTP below `/v1`. The server describes the same at `/v1/openapi.json`; [openapi.json](openapi.json) is a copy.
 In the examples ids and times are made up.
@@ -25,12 +28,19 @@ In the examples ids and times are made up.
 - **Signing in.** Send a token as `Authorization: Bearer tw…`. Its scope `read` reads, `write` changes, `admin` configures;
   each holds those before it. A page's session cookie works as well; then every method but GET needs the `csrf_token` of the
   sign-in in the header `X-CSRF-Token`. The tenant comes from the token or session, never from the request.
+- **A recent sign-in.** Where an operator changes something, a session must have been signed in to in the last ten minutes;
+  else the answer is 403 `reauth_required`. Tests, replays, a refresh of tools and revoking a connection take any session. Tokens
+  are not asked.
 - **Lists** answer `{\"items\": […], \"next\": …}`. Give `next` as `after` for the next page; it is null on the last one.
 - **Creating** answers 201 with `Location`. Where `Idempotency-Key` is taken, the same key with the same body makes one thing
   in 24 hours, however often it is sent.
 - **Changing.** Where `If-Match` is taken, send the `version` that you read, and a change that came between answers 412.
 - **Unknown parameters and fields** are refused with 422, so that a misspelt filter does not answer with everything.
 - **Times** are RFC 3339 in UTC. **Ids** have a prefix, such as `usr_`, `spc_` or `mcp_`; those of threads look like `CHAT-…`.
+- **Limits.** A token may make 1,200 requests a minute, a person 600, an address without either 300, where the operator sets
+  no others. `RateLimit-Policy: \"token\";q=1200;w=60` names the limit that counted a request, `RateLimit: \"token\";r=1187;t=42`
+  what is left of it and in how many seconds it begins anew (draft-ietf-httpapi-ratelimit-headers). Beyond it the answer is
+  429 with `Retry-After`, and nothing was done.
 - **Errors**, every status from 400 on, have one shape. `message` says what to do, `request_id` is also in the header
   `x-request-id`:
 
@@ -138,7 +148,8 @@ fn describe<'a>(
         fields(out, schemas, schema);
     }
     let responses = operation.get("responses").and_then(Value::as_object);
-    for (status, response) in responses.into_iter().flatten().filter(|(status, _)| *status != "default") {
+    let own = responses.into_iter().flatten().filter(|(status, _)| !SHARED_RESPONSES.contains(&status.as_str()));
+    for (status, response) in own {
         let description = response.get("description").and_then(Value::as_str).unwrap_or_default();
         out.push_str(format!("\nResponse {status}: {}", cell(description)).trim_end_matches([':', ' ']));
         out.push('\n');

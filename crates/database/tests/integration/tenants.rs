@@ -169,10 +169,11 @@ async fn a_quota_holds_across_processes() {
     let mut leases = tokio::task::JoinSet::new();
     for number in 0..20 {
         let db = if number % 2 == 0 { first.clone() } else { second.clone() };
-        leases.spawn(async move { quota::lease(&db, "webhook", 7, 10, 100).await.unwrap() });
+        leases.spawn(async move { quota::lease(&db, "webhook", 7, 10, 100).await.unwrap().granted });
     }
     assert_eq!(leases.join_all().await.into_iter().sum::<i64>(), 100);
-    assert_eq!(quota::lease(&first, "webhook", 8, 10, 100).await.unwrap(), 10);
+    let next = quota::lease(&first, "webhook", 8, 10, 100).await.unwrap();
+    assert_eq!(next, quota::Lease { granted: 10, left: 90 });
 }
 
 mod note {

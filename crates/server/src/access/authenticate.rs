@@ -45,12 +45,14 @@ impl Access {
             proof::session_seen(&mut tx, id, now).await?;
             tx.commit().await?;
         }
+        let principal = Principal {
+            tenant,
+            identity: Identity::User { id: user.id, role: user.role },
+            auth: AuthMethod::Session { id, signed_in_at: found.session.signed_in_at },
+        };
         Ok(Some(Authenticated {
-            principal: Principal {
-                tenant,
-                identity: Identity::User { id: user.id, role: user.role },
-                auth: AuthMethod::Session { id, signed_in_at: found.session.signed_in_at },
-            },
+            is_fresh: rules::check_fresh(&principal, now).is_ok(),
+            principal,
             user_name: user.name,
             tenant_name,
             csrf: rules::csrf(cookie),
@@ -87,12 +89,14 @@ impl Access {
             proof::token_used(&mut tx, id, now).await?;
             tx.commit().await?;
         }
+        let principal = Principal {
+            tenant,
+            identity,
+            auth: AuthMethod::Token { id, audience: token.audience, scope: token.scope },
+        };
         Ok(Some(Authenticated {
-            principal: Principal {
-                tenant,
-                identity,
-                auth: AuthMethod::Token { id, audience: token.audience, scope: token.scope },
-            },
+            is_fresh: rules::check_fresh(&principal, now).is_ok(),
+            principal,
             user_name,
             // Pages alone show it, and no bearer opens them.
             tenant_name: String::new(),

@@ -60,7 +60,7 @@ impl From<Error> for ApiError {
                 "already_accepted",
                 "This person has already accepted the invitation or is disabled, so no new invitation was created.",
             ),
-            Error::ReauthRequired => forbidden("reauth_required", "For security, sign in again to continue."),
+            Error::ReauthRequired => ApiError::reauth_required(),
             Error::NeedsSession => {
                 forbidden("needs_session", "A token cannot do this. Sign in with a browser to continue.")
             }

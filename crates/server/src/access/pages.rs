@@ -21,7 +21,7 @@ use super::http::{Sender, session_cookies, session_cookies_end};
 use super::sign_in::SignIn;
 use super::{Access, Error, rules};
 use crate::edge::{
-    ApiError, EmptyForm, Form, InvalidField, Layout, Notice, Page, PageError, PageMember, ProtectedForm,
+    ApiError, EmptyForm, Form, InvalidField, Layout, Notice, Page, PageError, PageMember, ProtectedForm, sign_in_again,
 };
 
 /// Every page of the slice.
@@ -49,11 +49,6 @@ fn error_notice(error: Error) -> Notice {
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
-/// Where an act that needs a recent sign-in leads when there was none: to sign in, and back to `page`.
-fn sign_in_again(page: &str) -> Response {
-    Redirect::to(&format!("/sign-in?again=1&next={page}")).into_response()
 }
 
 /// The answer to a failed act on a page, where the page cannot be shown again with a sentence.

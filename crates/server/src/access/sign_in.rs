@@ -135,7 +135,7 @@ impl Access {
     async fn count_attempt(&self, throttles: &[Throttle]) -> Result<bool, Error> {
         let window = rules::throttle_window(self.now());
         for throttle in throttles {
-            if quota::lease(&self.db, &throttle.key, window, 1, throttle.limit).await? < 1 {
+            if quota::lease(&self.db, &throttle.key, window, 1, throttle.limit).await?.granted < 1 {
                 return Ok(false);
             }
         }

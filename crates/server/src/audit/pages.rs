@@ -9,7 +9,9 @@ use thinkwork_primitives::{ActingClient, AuditId, CredentialSubject, Requester, 
 
 use super::http::AuditEventQuery;
 use super::{Audit, AuditEvent};
-use crate::edge::{DisplayTime, Layout, NameMap, Named, Page, PageError, PageOperator, Pagination, time_cursor};
+use crate::edge::{
+    DisplayTime, Layout, NameMap, Named, Page, PageError, PageOperator, Pagination, Reader, time_cursor,
+};
 
 /// The page of the record.
 pub fn routes(audit: &Audit) -> Router {
@@ -59,7 +61,8 @@ async fn show(
         };
         people.into_iter().chain([Named::of_client(event.client), webhook])
     });
-    let names = audit.names.find(&mut tx, named.flatten().collect::<Vec<_>>()).await?;
+    let reader = Reader::Person(Some(caller.user));
+    let names = audit.names.find_for(&mut tx, named.flatten().collect::<Vec<_>>(), reader).await?;
     drop(tx);
     let now = audit.clock.now();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();

@@ -1,8 +1,9 @@
-//! Who calls. Authorisation is an argument: a handler names [`Caller`], [`Member`], [`Operator`], [`SessionUser`],
-//! [`McpCaller`] or [`Public`] and gets it or never runs.
+//! Who calls. Authorisation is an argument: a handler names [`Caller`], [`Member`], [`Operator`],
+//! [`RoutineOperator`], [`SessionUser`], [`McpCaller`] or [`Public`] and gets it or never runs.
 //!
 //! Invariants: the tenant comes from the session or token, never from a header or path; a cookie proves nothing on
-//! `/mcp`; a token never consents; an unsafe method with a cookie needs the session's CSRF token.
+//! `/mcp`; a token never consents; an unsafe method with a cookie needs the session's CSRF token; an operator configures
+//! only in a session that was signed in to recently, unless the handler names [`RoutineOperator`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use thinkwork_primitives::{Actor, Audience, AuthMethod, Identity, Principal, Role, Scope, TenantId, UserId, crypto};
 
@@ -40,6 +41,9 @@ pub struct Authenticated {
     pub tenant_name: String,
     /// The session's CSRF token; empty for bearers.
     pub csrf: String,
+    /// Whether a session was signed in to recently enough to configure something. A token was given its scope and needs no
+    /// more.
+    pub is_fresh: bool,
 }
 
 /// Implemented by the `access` slice; put into each request by the router.
@@ -54,12 +58,58 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Authenticated>, ApiError> {
-    let Some(presented) = presented else { return Ok(None) };
-    let Some(access) = parts.extensions.get::<Arc<dyn Authenticate>>() else {
+/// What a request presents and who that is, looked up once: for its limit, and then for its handler.
+#[derive(Clone)]
+pub(super) struct Proof {
+    is_bearer: bool,
+    known: Option<Authenticated>,
+}
+
+impl Proof {
+    /// Of this request, by what its path takes as a proof: pages a session, the gateway a bearer, the API either. `None`
+    /// where it presents nothing.
+    ///
+    /// # Errors
+    /// Those of [`Authenticate`].
+    pub(super) async fn of(path: &str, headers: &HeaderMap, extensions: &Extensions) -> Result<Option<Self>, ApiError> {
+        let session = || cookie(headers, SESSION_COOKIE).map(Presented::Session);
+        let token = || bearer(headers).map(Presented::Bearer);
+        let presented = match path {
+            path if path.starts_with("/v1") => token().or_else(session),
+            path if path.starts_with("/mcp") => token(),
+            _ => session(),
+        };
+        let Some(presented) = presented else { return Ok(None) };
+        let known = authenticate(extensions, presented).await?;
+        Ok(Some(Self { is_bearer: presented.is_bearer(), known }))
+    }
+
+    /// Who it is, if it is anybody.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.known.as_ref().map(|known| &known.principal)
+    }
+}
+
+impl Presented<'_> {
+    const fn is_bearer(&self) -> bool {
+        matches!(self, Self::Bearer(_))
+    }
+}
+
+async fn authenticate(extensions: &Extensions, presented: Presented<'_>) -> Result<Option<Authenticated>, ApiError> {
+    let Some(access) = extensions.get::<Arc<dyn Authenticate>>() else {
         return Err(ApiError::internal(&std::io::Error::other("the router lacks its Authenticate layer")));
     };
-    let known = access.authenticate(presented).await?;
+    access.authenticate(presented).await
+}
+
+async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Authenticated>, ApiError> {
+    let Some(presented) = presented else { return Ok(None) };
+    let proof = parts.extensions.get::<Proof>().filter(|proof| proof.is_bearer == presented.is_bearer());
+    let known = match proof {
+        Some(proof) => proof.known.clone(),
+        None => authenticate(&parts.extensions, presented).await?,
+    };
     if let Some(known) = &known {
         record_in_span(&known.principal);
     }
@@ -81,7 +131,7 @@ fn record_in_span(principal: &Principal) {
 }
 
 /// The caller of a `/v1` request: bearer first, else the session cookie with its CSRF token where needed.
-async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
+async fn api_caller(parts: &Parts) -> Result<Authenticated, ApiError> {
     if let Some(token) = bearer(&parts.headers) {
         let known = known(parts, Some(Presented::Bearer(token))).await?.ok_or_else(ApiError::not_signed_in)?;
         return match known.principal.auth {
@@ -89,7 +139,7 @@ async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
                 if !parts.method.is_safe() && scope < Scope::Write {
                     Err(ApiError::forbidden("scope", "This token is read-only. Create a token with write permission."))
                 } else {
-                    Ok(known.principal)
+                    Ok(known)
                 }
             }
             _ => Err(ApiError::not_signed_in()),
@@ -103,7 +153,7 @@ async fn api_caller(parts: &Parts) -> Result<Principal, ApiError> {
             return Err(ApiError::forbidden("csrf", "Send the csrf_token of your sign-in in the header X-CSRF-Token."));
         }
     }
-    Ok(known.principal)
+    Ok(known)
 }
 
 /// Anyone who proved who they are on `/v1`: a person or a service token.
@@ -113,7 +163,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        api_caller(parts).await.map(Self)
+        Ok(Self(api_caller(parts).await?.principal))
     }
 }
 
@@ -134,7 +184,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Member {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let principal = api_caller(parts).await?;
+        let principal = api_caller(parts).await?.principal;
         match principal.identity {
             Identity::User { id, .. } => Ok(Self { principal, user: id }),
             Identity::Service => Err(ApiError::forbidden("needs_person", "Only a person can do this. Sign in.")),
@@ -142,8 +192,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Member {
     }
 }
 
-/// An operator or owner, or a token with scope `admin` of one of them or of a service.
+/// An operator or owner, or a token with scope `admin` of one of them or of a service. To change something, their session
+/// must have been signed in to recently: what an operator changes decides where credentials go and what the agent may do.
+/// [`RoutineOperator`] is for what decides nothing of that kind.
 pub struct Operator(pub Principal);
+
+/// An operator however long ago they signed in: for trying out and repeating what is configured, and for taking access
+/// away, which must not wait. A test lists these operations.
+pub struct RoutineOperator(pub Operator);
 
 impl Operator {
     pub const fn tenant(&self) -> TenantId {
@@ -174,12 +230,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let principal = api_caller(parts).await?;
-        if may_configure(&principal) {
-            Ok(Self(principal))
-        } else {
-            Err(ApiError::forbidden("needs_operator", "Only operators can do this. Ask an operator."))
-        }
+        let known = api_caller(parts).await?;
+        let is_too_old = !known.is_fresh && !parts.method.is_safe();
+        let principal = operator(known)?;
+        if is_too_old { Err(ApiError::reauth_required()) } else { Ok(Self(principal)) }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RoutineOperator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        operator(api_caller(parts).await?).map(|principal| Self(Operator(principal)))
+    }
+}
+
+fn operator(known: Authenticated) -> Result<Principal, ApiError> {
+    if may_configure(&known.principal) {
+        Ok(known.principal)
+    } else {
+        Err(ApiError::forbidden("needs_operator", "Only operators can do this. Ask an operator."))
     }
 }
 
@@ -204,7 +274,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionUser {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let principal = api_caller(parts).await?;
+        let principal = api_caller(parts).await?.principal;
         Self::of(principal).ok_or_else(|| {
             ApiError::forbidden("needs_session", "A token cannot do this. Sign in with a browser to continue.")
         })
@@ -251,6 +321,8 @@ pub struct PageCaller {
     pub csrf: String,
     /// What the form before this page left to show once.
     pub flash: Flash,
+    /// Whether they signed in recently enough to configure something.
+    pub is_fresh: bool,
 }
 
 impl PageCaller {
@@ -289,11 +361,11 @@ impl PageCaller {
 async fn page_caller(parts: &Parts) -> Result<Option<PageCaller>, Response> {
     let session = cookie(&parts.headers, SESSION_COOKIE).map(Presented::Session);
     let known = known(parts, session).await.map_err(|error| PageError(error).into_response())?;
-    let Some(Authenticated { principal, user_name, tenant_name, csrf }) = known else { return Ok(None) };
+    let Some(Authenticated { principal, user_name, tenant_name, csrf, is_fresh }) = known else { return Ok(None) };
     match principal.identity {
         Identity::User { id, .. } => {
             let flash = parts.extensions.get().cloned().unwrap_or_default();
-            Ok(Some(PageCaller { principal, user: id, user_name, tenant_name, csrf, flash }))
+            Ok(Some(PageCaller { principal, user: id, user_name, tenant_name, csrf, is_fresh, flash }))
         }
         Identity::Service => Err(PageError(ApiError::not_found()).into_response()),
     }

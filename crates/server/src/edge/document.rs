@@ -112,10 +112,26 @@ fn share(operation: &mut Operation) {
         .description("Refused; the message says what to do. Every status from 400 on looks like this.")
         .content("application/json", refusal);
     operation.responses.responses.insert("default".to_owned(), refusal.build().into());
+    operation.responses.responses.insert("429".to_owned(), too_many().into());
     if let Some(RefOr::T(made)) = operation.responses.responses.get_mut("201") {
         let place = HeaderBuilder::new().schema(Some(text())).description(Some("Where the new thing is.")).build();
         made.headers.insert("Location".to_owned(), place.into());
     }
+}
+
+/// The answer beyond the limit of requests, which every operation has.
+fn too_many() -> utoipa::openapi::Response {
+    let refusal = ContentBuilder::new().schema(Some(RefOr::Ref(Ref::from_schema_name("Error")))).build();
+    let header = |schema: ObjectBuilder, description: &str| {
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+    };
+    ResponseBuilder::new()
+        .description("Too many requests in this minute; nothing was done. Send it again after `Retry-After`.")
+        .header("Retry-After", header(whole_number(), "Seconds until the next minute."))
+        .header("RateLimit-Policy", header(text(), "The limit, like `\"token\";q=1200;w=60`. On every answer."))
+        .header("RateLimit", header(text(), "What is left of it, like `\"token\";r=0;t=42`. On every answer."))
+        .content("application/json", refusal)
+        .build()
 }
 
 /// Which parameters of a query each operation takes.

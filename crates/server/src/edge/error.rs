@@ -65,6 +65,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }
 
+    /// 403: the session was signed in to too long ago for this.
+    pub fn reauth_required() -> Self {
+        Self::forbidden("reauth_required", "For security, sign in again to continue. Nothing was changed.")
+    }
+
     /// 409 with a sentence that says what is in the way.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, message)

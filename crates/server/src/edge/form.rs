@@ -1,12 +1,18 @@
 //! Forms of our pages: read, and refused unless they carry the session's CSRF token.
 
 use axum::extract::{FromRequest, FromRequestParts, RawForm, Request};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thinkwork_primitives::crypto;
 
 use super::{ApiError, PageCaller, PageError, PageMember};
+
+/// Lists whose forms are on the list's own page: their things have no page of their own.
+const LISTS: [&str; 2] = ["/admin/people", "/admin/tokens"];
+/// Where the form that makes a new thing has a page of its own: its action, and that page.
+const NEW_PAGES: [(&str, &str); 2] =
+    [("/admin/webhooks", "/admin/webhooks/new"), ("/admin/mcp-servers", "/admin/mcp-servers/new")];
 
 /// A form that a signed-in person sent from a page of ours.
 pub struct ProtectedForm<T> {
@@ -52,7 +58,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ProtectedForm<T> {
     }
 }
 
-/// A form that an operator sent from a page of ours; members get 403.
+/// A form that an operator sent from a page of ours; members get 403. Who signed in too long ago to configure something is
+/// sent to sign in and back to the page, as [`super::Operator`] is refused; [`RoutineForm`] is for what needs no recent
+/// sign-in.
 pub struct OperatorForm<T> {
     /// Who sent it.
     pub caller: PageCaller,
@@ -64,10 +72,45 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OperatorForm<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let path = request.uri().path().to_owned();
+        let RoutineForm { caller, form } = RoutineForm::from_request(request, state).await?;
+        if caller.is_fresh { Ok(Self { caller, form }) } else { Err(sign_in_again(page_of(&path))) }
+    }
+}
+
+/// A form that an operator sent from a page of ours, however long ago they signed in: see [`super::RoutineOperator`].
+pub struct RoutineForm<T> {
+    /// Who sent it.
+    pub caller: PageCaller,
+    /// What they sent.
+    pub form: T,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RoutineForm<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let ProtectedForm { caller, form } = ProtectedForm::from_request(request, state).await?;
         caller.require_operator().map_err(IntoResponse::into_response)?;
         Ok(Self { caller, form })
     }
+}
+
+/// Where an act that needs a recent sign-in leads when there was none: to sign in, and back to `page`.
+pub fn sign_in_again(page: &str) -> Response {
+    Redirect::to(&format!("/sign-in?again=1&next={page}")).into_response()
+}
+
+/// The page that shows the operator's form with this action: that of the thing that it changes, `/admin/{kind}/{id}`.
+fn page_of(action: &str) -> &str {
+    if let Some((_, page)) = NEW_PAGES.iter().find(|(list, _)| *list == action) {
+        return page;
+    }
+    if let Some(list) = LISTS.iter().find(|list| action.starts_with(**list)) {
+        return list;
+    }
+    let end = action.match_indices('/').nth(3).map_or(action.len(), |(end, _)| end);
+    action.get(..end).unwrap_or(action)
 }
 
 async fn read<S: Send + Sync, T: DeserializeOwned>(

@@ -22,6 +22,7 @@ pub mod names;
 pub mod pages;
 pub mod paging;
 mod proxy;
+pub mod rate_limit;
 pub mod recheck;
 pub mod request_id;
 pub mod shape;
@@ -32,17 +33,19 @@ pub mod version;
 pub mod visible;
 
 pub use caller::{
-    Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, SessionUser,
+    Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, RoutineOperator,
+    SessionUser,
 };
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
 pub use extract::{Form, Json, Path, Query, double_option};
 pub use flash::Flash;
-pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm};
+pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm, RoutineForm, sign_in_again};
 pub use idempotency::{Idempotency, IdempotencyKey};
-pub use names::{NameMap, Named, NamedIds, Names};
+pub use names::{NameMap, Named, NamedIds, Names, Reader};
 pub use pages::{Area, Layout, NewSecret, Notice, Page};
 pub use paging::{List, Pagination, time_cursor};
+pub use rate_limit::RateLimits;
 pub use recheck::Recheck;
 pub use request_id::RequestId;
 pub use validation::InvalidField;

@@ -1,6 +1,7 @@
 //! What ids are called. Each slice says how its own are named; pages ask once for all that they show.
 //!
-//! Invariants: a slice reads names from its own tables alone; names are for showing and never for deciding; things that
+//! Invariants: a slice reads names from its own tables alone; names are for showing and never for deciding; the name of
+//! what lives in a private Space is told to those alone who see the Space; things that
 //! were deleted keep theirs, so that history stays readable.
 
 use std::collections::{HashMap, HashSet};
@@ -24,9 +25,20 @@ pub enum Named {
     Token(TokenId),
 }
 
+/// Who is told the names.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Reader {
+    /// Somebody who sees whatever is named.
+    #[default]
+    SeesAll,
+    /// This person, or nobody in particular: names of what lives in a Space are told to those alone who see the Space.
+    Person(Option<UserId>),
+}
+
 /// What is to be named, by kind, each once.
 #[derive(Debug, Default)]
 pub struct NamedIds {
+    pub reader: Reader,
     pub users: Vec<UserId>,
     pub webhooks: Vec<WebhookId>,
     pub tool_sources: Vec<ToolSourceId>,
@@ -36,8 +48,8 @@ pub struct NamedIds {
 }
 
 impl NamedIds {
-    fn of(ids: HashSet<Named>) -> Self {
-        let mut by_kind = Self::default();
+    fn of(ids: HashSet<Named>, reader: Reader) -> Self {
+        let mut by_kind = Self { reader, ..Self::default() };
         for id in ids {
             match id {
                 Named::User(id) => by_kind.users.push(id),
@@ -75,14 +87,24 @@ impl Names {
         Self(sources)
     }
 
-    /// The names of all these, one query for each kind that occurs.
+    /// The names of all these, one query for each kind that occurs, for whoever sees what they belong to.
     pub async fn find(&self, tx: &mut Tx, ids: impl IntoIterator<Item = Named>) -> Result<NameMap, Error> {
+        self.find_for(tx, ids, Reader::SeesAll).await
+    }
+
+    /// The names of those that this reader may know.
+    pub async fn find_for(
+        &self,
+        tx: &mut Tx,
+        ids: impl IntoIterator<Item = Named>,
+        reader: Reader,
+    ) -> Result<NameMap, Error> {
         let mut names = NameMap::default();
         let ids: HashSet<Named> = ids.into_iter().collect();
         if ids.is_empty() {
             return Ok(names);
         }
-        let ids = NamedIds::of(ids);
+        let ids = NamedIds::of(ids, reader);
         for source in self.0 {
             source(tx, &ids, &mut names).await?;
         }

@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 
 use super::rules::sentence;
 use super::{Error, Mcp, ServerUpdate, UpstreamError};
-use crate::edge::{ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path};
+use crate::edge::{
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, RoutineOperator,
+};
 
 use response::{ServerResponse, ServerTestResponse, ServerToolResponse};
 use wire::{ApproveServerRequest, CreateServerRequest, RejectServerRequest, ServerSecretRequest, UpdateServerRequest};
@@ -210,7 +212,7 @@ async fn secret_set(
     params(("id" = String, Path)), responses((status = 200, body = ServerTestResponse)),
     extensions(("x-caller" = json!("operator"))))]
 async fn test(
-    operator: Operator,
+    RoutineOperator(operator): RoutineOperator,
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
 ) -> Result<Json<ServerTestResponse>, ApiError> {
@@ -223,7 +225,7 @@ async fn test(
     tag = "mcp", params(("id" = String, Path)), responses((status = 200, body = List<ServerToolResponse>)),
     extensions(("x-caller" = json!("operator"))))]
 async fn refresh_tools(
-    operator: Operator,
+    RoutineOperator(operator): RoutineOperator,
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
 ) -> Result<Json<List<ServerToolResponse>>, ApiError> {

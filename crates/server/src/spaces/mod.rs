@@ -305,7 +305,7 @@ impl Spaces {
 
     /// Ids of all Spaces this caller may see.
     pub async fn visible_ids(&self, tx: &mut Tx, caller: &Principal) -> Result<Vec<SpaceId>, Error> {
-        store::space_ids(tx, caller.user()).await
+        Ok(ids_seen_by(tx, caller.user()).await?)
     }
 
     /// The Spaces this caller may see, oldest first, at most `limit`, after `after`.
@@ -318,6 +318,14 @@ impl Spaces {
     ) -> Result<Vec<Space>, Error> {
         store::space_list(tx, caller.user(), limit, after).await
     }
+}
+
+/// Ids of all Spaces that this person, or nobody in particular, may see.
+///
+/// # Errors
+/// The database's.
+pub async fn ids_seen_by(tx: &mut Tx, user: Option<UserId>) -> Result<Vec<SpaceId>, thinkwork_database::Error> {
+    store::space_ids(tx, user).await
 }
 
 /// Whether this person, or work without one, may see the Space. Members are looked up where it depends on them.

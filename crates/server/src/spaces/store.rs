@@ -149,7 +149,7 @@ pub(super) async fn space_names(tx: &mut Tx, ids: &[SpaceId]) -> Result<Vec<(Spa
     Ok(rows.into_iter().map(|(id, name)| (SpaceId::from_uuid(id), name)).collect())
 }
 
-pub(super) async fn space_ids(tx: &mut Tx, user: Option<UserId>) -> Result<Vec<SpaceId>, Error> {
+pub(super) async fn space_ids(tx: &mut Tx, user: Option<UserId>) -> Result<Vec<SpaceId>, thinkwork_database::Error> {
     let ids: Vec<Uuid> = seen_by(tx, user).select_only().column(space::Column::Id).into_tuple().all(tx.orm()).await?;
     Ok(ids.into_iter().map(SpaceId::from_uuid).collect())
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{DeliveryId, Principal, Secret, SpaceId, WebhookId};
 
-use super::ingress::{self, IncomingRequest, Peer, Taken};
+use super::ingress::{self, IncomingRequest, Peer, Received, Taken};
 use super::{
     Delivery, Error, NewWebhook, OVERLAP_MAX, Webhook, WebhookUpdate, WebhookWithSecret, Webhooks, rules,
     secret_meaning, store,
@@ -234,7 +234,7 @@ impl Webhooks {
             received_at: now,
             counted_at: self.inner.clock.steady(),
         };
-        let taken = ingress::accept(self, &endpoint, incoming, Body::from(body)).await;
+        let Received { taken, .. } = ingress::accept(self, &endpoint, incoming, Body::from(body)).await;
         let (Taken::Stored { delivery } | Taken::Duplicate { delivery, .. }) =
             taken.map_err(|rejection| Error::TestRefused(rejection.sentence()))?;
         let mut tx = self.inner.db.read(by.tenant).await?;

@@ -14,7 +14,8 @@ use utoipa_axum::routes;
 
 use super::{Delivery, Error, OVERLAP_DEFAULT, ReplayMode, Webhooks};
 use crate::edge::{
-    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, idempotency, time_cursor,
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, RoutineOperator,
+    idempotency, time_cursor,
 };
 use wire::{
     CreateWebhookRequest, DeliveryQuery, DeliveryResponse, ReplayRequest, ReplayResponse, RotateSecretRequest,
@@ -165,7 +166,7 @@ async fn rotate(
     responses((status = 200, body = DeliveryResponse)))]
 async fn test(
     State(webhooks): State<Webhooks>,
-    operator: Operator,
+    RoutineOperator(operator): RoutineOperator,
     Path(id): Path<WebhookId>,
     key: IdempotencyKey,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
@@ -211,7 +212,7 @@ async fn delivery_get(
     responses((status = 200, body = DeliveryResponse)))]
 async fn delivery_replay(
     State(webhooks): State<Webhooks>,
-    operator: Operator,
+    RoutineOperator(operator): RoutineOperator,
     Path(id): Path<DeliveryId>,
     key: IdempotencyKey,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
@@ -226,7 +227,7 @@ async fn delivery_replay(
     request_body = ReplayRequest, responses((status = 200, body = ReplayResponse)))]
 async fn replay(
     State(webhooks): State<Webhooks>,
-    operator: Operator,
+    RoutineOperator(operator): RoutineOperator,
     key: IdempotencyKey,
     Path(id): Path<WebhookId>,
     Json(body): Json<ReplayRequest>,

@@ -33,8 +33,8 @@ use thinkwork_primitives::{
 use crate::access::Access;
 use crate::credentials::{CredentialInfo, CredentialMeaning, Credentials};
 use crate::edge::caller::BoxFuture;
-use crate::edge::{InvalidField, NameMap, Named, NamedIds, idempotency};
-use crate::spaces::Spaces;
+use crate::edge::{InvalidField, NameMap, Named, NamedIds, Reader, idempotency};
+use crate::spaces::{self, Spaces};
 use crate::threads::{Priority, Threads};
 use thinkwork_database::Tx;
 
@@ -321,8 +321,15 @@ pub fn names<'a>(
     found: &'a mut NameMap,
 ) -> BoxFuture<'a, Result<(), thinkwork_database::Error>> {
     Box::pin(async move {
-        for (id, name) in store::webhook_names(tx, &ids.webhooks).await? {
-            found.insert(Named::Webhook(id), name);
+        let known = store::webhook_names(tx, &ids.webhooks).await?;
+        let seen = match ids.reader {
+            Reader::Person(user) if !known.is_empty() => Some(spaces::ids_seen_by(tx, user).await?),
+            Reader::Person(_) | Reader::SeesAll => None,
+        };
+        for (id, space, name) in known {
+            if seen.as_ref().is_none_or(|seen| seen.contains(&space)) {
+                found.insert(Named::Webhook(id), name);
+            }
         }
         Ok(())
     })

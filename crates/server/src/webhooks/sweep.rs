@@ -5,10 +5,10 @@ use std::time::Duration;
 use thinkwork_database::quota;
 use thinkwork_primitives::{TenantId, Timestamp};
 
-use super::ingress::window;
 use super::schemes::Scheme;
 use super::{Error, SOURCE_PREFIX, Webhooks, store};
 use crate::credentials::CredentialInfo;
+use crate::edge::rate_limit::minute_of;
 
 /// How long the key of an event is kept at least: senders retry for days, and operators look back for weeks.
 const KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -45,7 +45,7 @@ impl Webhooks {
 
     /// Forgets the used quota of minutes that are over, at most `count`.
     pub async fn limits_sweep(&self, count: u64) -> Result<(), Error> {
-        quota::forget(&self.inner.db, SOURCE_PREFIX, window(self.inner.clock.now()), count).await?;
+        quota::forget(&self.inner.db, SOURCE_PREFIX, minute_of(self.inner.clock.now()), count).await?;
         Ok(())
     }
 }

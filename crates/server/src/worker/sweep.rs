@@ -17,6 +17,7 @@ pub async fn sweep(app: &App) {
     let heartbeat = app.loops.heartbeat(LOOP);
     heartbeat.step();
     log_failure("sign-in counts", app.access.throttles_sweep(ROWS_MAX).await);
+    log_failure("request counts", app.rate_limits.sweep(ROWS_MAX).await);
     log_failure("webhook counts", app.webhooks.limits_sweep(ROWS_MAX).await);
     let tenants = app.access.tenants().await.unwrap_or_else(|error| {
         tracing::error!(error = %Chain(&error), "the tenants cannot be read; sweeping again later");

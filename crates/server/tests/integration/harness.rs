@@ -29,6 +29,7 @@ pub struct TestApp {
     pub owner: UserId,
     pub address: SocketAddr,
     folder: TempDir,
+    settings: Vec<(&'static str, String)>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -115,15 +116,21 @@ pub async fn until_blocked(database_url: &str) {
 impl TestApp {
     /// A server with the tenant `acme` and its owner. The worker does not run: call [`TestApp::run_pending_jobs`].
     pub async fn new() -> Self {
-        Self::behind("").await
+        Self::with_settings(&[]).await
     }
 
     /// The same behind proxies in these networks.
     pub async fn behind(trusted_proxies: &str) -> Self {
+        Self::with_settings(&[("trusted_proxies", trusted_proxies)]).await
+    }
+
+    /// The same with these settings.
+    pub async fn with_settings(settings: &[(&'static str, &str)]) -> Self {
         thinkwork_outbound::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let database_url = fresh_database(folder.path()).await;
-        Self::over(folder, database_url, trusted_proxies).await
+        let settings = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Self::over(folder, database_url, settings).await
     }
 
     /// Moves time to the begin of a window of so many seconds, so that what follows is counted in one.
@@ -132,18 +139,18 @@ impl TestApp {
         self.clock.advance(Duration::from_secs(left.unsigned_abs()));
     }
 
-    async fn over(folder: TempDir, database_url: String, trusted_proxies: &str) -> Self {
+    async fn over(folder: TempDir, database_url: String, settings: Vec<(&'static str, String)>) -> Self {
         let clock = Clock::system();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = build(&folder, &database_url, address, &clock, trusted_proxies).await;
+        let app = build(&folder, &database_url, address, &clock, &settings).await;
         let made = app.access.tenant_create("acme", "Acme", "owner@acme.test", "Olivia").await.unwrap();
         let routes = thinkwork::router::router(&app);
         let limits = ConnectionLimits::new(&app.config);
         let server = Server::new(routes, limits, app.metrics.connections.clone(), app.stopping.clone());
         let accepting = async move { server.accept(&listener, std::future::pending(), Duration::ZERO).await };
         let server = tokio::spawn(accepting);
-        Self { app, clock, tenant: made.tenant, owner: made.owner, address, folder, server }
+        Self { app, clock, tenant: made.tenant, owner: made.owner, address, folder, settings, server }
     }
 
     /// The slices.
@@ -153,7 +160,18 @@ impl TestApp {
 
     /// Another process's view of the same database: a second App over it, without a listener.
     pub async fn second(&self) -> Arc<App> {
-        build(&self.folder, &self.app.config.database_url, self.address, &self.clock, "").await
+        build(&self.folder, &self.app.config.database_url, self.address, &self.clock, &self.settings).await
+    }
+
+    /// The same, serving at an address of its own until the test ends. Its clients name the host of the first.
+    pub async fn second_at(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let routes = thinkwork::router::router(&self.second().await);
+        tokio::spawn(async move {
+            axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await.unwrap();
+        });
+        base
     }
 
     /// The address with this path.
@@ -174,7 +192,8 @@ impl TestApp {
         Work { statements: after.statements - before.statements, writes: after.writes - before.writes }
     }
 
-    fn work_so_far(&self) -> Work {
+    /// What the database was asked for since the start.
+    pub fn work_so_far(&self) -> Work {
         let text = self.app.metrics.text().unwrap();
         let sum = |name: &str| {
             let lines = text.lines().filter(|line| line.starts_with(name));
@@ -248,10 +267,13 @@ async fn build(
     database_url: &str,
     address: SocketAddr,
     clock: &Clock,
-    trusted_proxies: &str,
+    settings: &[(&'static str, String)],
 ) -> Arc<App> {
-    let flags = [
-        ("trusted_proxies", trusted_proxies.to_owned()),
+    let mut flags = vec![
+        // All clients of a test have one address, and a test makes the requests of an hour in a moment.
+        ("token_rate_limit_per_minute", "20000".to_owned()),
+        ("person_rate_limit_per_minute", "20000".to_owned()),
+        ("address_rate_limit_per_minute", "20000".to_owned()),
         ("listen", address.to_string()),
         ("data_dir", folder.path().join("data").display().to_string()),
         ("key_file", folder.path().join("key").display().to_string()),
@@ -260,6 +282,7 @@ async fn build(
         ("database_connections_max", "6".to_owned()),
         ("outbound.allow_loopback", "true".to_owned()),
     ];
+    flags.extend(settings.iter().cloned());
     App::build(config::load(None, &[], &flags).unwrap(), clock.clone()).await.unwrap()
 }
 

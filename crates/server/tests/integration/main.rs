@@ -30,6 +30,7 @@ mod health;
 mod mcp;
 mod oauth;
 mod peers;
+mod rate_limits;
 mod requests;
 mod spaces;
 mod threads;

@@ -10,7 +10,7 @@ use thinkwork_primitives::McpServerId;
 use super::ConnectOutcome;
 use crate::edge::visible::visible;
 use crate::edge::{
-    DisplayTime, EmptyForm, Flash, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
+    DisplayTime, EmptyForm, Flash, Layout, Notice, Page, PageCaller, PageError, PageOperator, Path, RoutineForm,
 };
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
 use crate::tools::facts::ToolDetails;
@@ -94,7 +94,7 @@ pub(super) async fn show(
 pub(super) async fn test(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
+    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
     Ok(Flash::notice(test_notice(test)).redirect(&format!("/admin/mcp-servers/{id}")))

@@ -10,6 +10,7 @@ use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
     ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
+    RoutineForm,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
@@ -159,7 +160,7 @@ pub(super) async fn member_add(
 pub(super) async fn member_delete(
     State(spaces): State<Spaces>,
     Path((id, user)): Path<(SpaceId, UserId)>,
-    OperatorForm { caller, .. }: OperatorForm<EmptyForm>,
+    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
 ) -> Result<Response, PageError> {
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.member_delete(&mut tx, id, user, &caller.principal).await {

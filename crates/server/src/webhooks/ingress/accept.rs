@@ -10,7 +10,7 @@ use thinkwork_intake::{Accepted, Event};
 use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 
 use super::cache::Endpoint;
-use super::limit::{seconds_left, window};
+use crate::edge::rate_limit::{Policy, Standing, minute_of};
 use crate::webhooks::envelope::Envelope;
 use crate::webhooks::rules::{Content, Format, Unreadable, Unsupported};
 use crate::webhooks::schemes::Unverified;
@@ -44,6 +44,20 @@ pub(crate) enum Taken {
     Duplicate { delivery: DeliveryId, first: DeliveryId },
 }
 
+/// What became of a request.
+pub(crate) struct Received {
+    pub taken: Result<Taken, Rejection>,
+    /// How its webhook stands against its limit, which counts what was verified.
+    pub standing: Option<Standing>,
+}
+
+/// What is known of a request on its way.
+#[derive(Default)]
+struct Progress {
+    bytes: Bytes,
+    standing: Option<Standing>,
+}
+
 /// Why a request was not taken.
 #[derive(Debug)]
 pub(crate) enum Rejection {
@@ -54,10 +68,6 @@ pub(crate) enum Rejection {
     Unreadable(Unreadable),
     /// The webhook's own limit; the request was verified.
     TooMany {
-        retry_after_seconds: u64,
-    },
-    /// Its address proves nothing again and again.
-    TooManyUnverified {
         retry_after_seconds: u64,
     },
     Address,
@@ -74,7 +84,6 @@ impl Rejection {
             Self::Unsupported(what) => what.to_string(),
             Self::Unreadable(why) => format!("the body cannot be read: {why}"),
             Self::TooMany { .. } => "the rate limit of the minute was reached".to_owned(),
-            Self::TooManyUnverified { .. } => "its address sent too many requests that were not verified".to_owned(),
             Self::Address => "it came from an address that is not allowed".to_owned(),
             Self::Unverified(why) => why.to_string(),
             Self::NotStored(_) => return None,
@@ -96,19 +105,18 @@ impl<E: Into<Error>> From<E> for Rejection {
     }
 }
 
-/// Takes a request: everything between a known endpoint and the 202.
-///
-/// # Errors
-/// [`Rejection`]; its row is written by then, if it can be.
+/// Takes a request: everything between a known endpoint and the 202. The row of one that is not taken is written by then,
+/// if it can be.
 pub(crate) async fn accept(
     webhooks: &Webhooks,
     endpoint: &Endpoint,
     incoming: IncomingRequest<'_>,
     body: Body,
-) -> Result<Taken, Rejection> {
-    let mut bytes = Bytes::new();
-    let outcome = take(webhooks, endpoint, incoming, body, &mut bytes).await;
-    if let Err(rejection) = &outcome
+) -> Received {
+    let mut progress = Progress::default();
+    let taken = take(webhooks, endpoint, incoming, body, &mut progress).await;
+    let Progress { bytes, standing } = progress;
+    if let Err(rejection) = &taken
         && let Some(reason) = rejection.reason()
     {
         let is_verified = matches!(rejection, Rejection::TooMany { .. } | Rejection::Unreadable(_));
@@ -116,12 +124,12 @@ pub(crate) async fn accept(
         let secrets = endpoint.secrets(&webhooks.inner.credentials).await;
         let headers = secrets.map(|secrets| rules::shown_headers(incoming.headers, &secrets)).unwrap_or_default();
         let refused = Delivery { is_verified, ..refused(endpoint, incoming, headers, &bytes, reason) };
-        let minute = window(incoming.counted_at);
+        let minute = minute_of(incoming.counted_at);
         if let Err(error) = endpoint.refusals.record(&webhooks.inner.db, endpoint.tenant, minute, refused).await {
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
     }
-    outcome
+    Received { taken, standing }
 }
 
 async fn take(
@@ -129,8 +137,9 @@ async fn take(
     endpoint: &Endpoint,
     incoming: IncomingRequest<'_>,
     body: Body,
-    bytes: &mut Bytes,
+    progress: &mut Progress,
 ) -> Result<Taken, Rejection> {
+    let bytes = &mut progress.bytes;
     let inner = &webhooks.inner;
     let webhook = &endpoint.webhook;
     let headers = incoming.headers;
@@ -146,10 +155,12 @@ async fn take(
     let secrets = endpoint.secrets(&inner.credentials).await?;
     let verifier = webhook.scheme.verifier();
     let verified = verifier.verify(headers, bytes, &secrets, incoming.received_at);
-    let verified = verified.map_err(|why| unverified(endpoint, incoming, why))?;
-    let limit = webhook.rate_limit_per_minute;
-    if let Err(seconds) = endpoint.limit.take(&inner.db, &endpoint.source, limit, incoming.counted_at).await? {
-        return Err(Rejection::TooMany { retry_after_seconds: seconds });
+    let verified = verified.map_err(Rejection::Unverified)?;
+    let policy = Policy { name: "webhook", per_minute: webhook.rate_limit_per_minute };
+    let standing = endpoint.limit.take(&inner.db, &endpoint.source, policy, incoming.counted_at).await;
+    progress.standing = Some(standing);
+    if standing.is_exceeded {
+        return Err(Rejection::TooMany { retry_after_seconds: standing.reset_seconds });
     }
     let content = content(format, bytes.clone()).await?;
     let body = rules::Body::new(&content.media_type, &content.text);
@@ -205,15 +216,6 @@ fn event(endpoint: &Endpoint, envelope: &Envelope, incoming: IncomingRequest<'_>
         received_at: incoming.received_at,
     };
     (event, body_hash)
-}
-
-/// The rejection of a request that proves nothing. Its address pays for many of them, and never the webhook.
-fn unverified(endpoint: &Endpoint, incoming: IncomingRequest<'_>, why: Unverified) -> Rejection {
-    let Peer::Address(address) = incoming.peer else { return Rejection::Unverified(why) };
-    if endpoint.strangers.count(address, incoming.counted_at) {
-        return Rejection::Unverified(why);
-    }
-    Rejection::TooManyUnverified { retry_after_seconds: seconds_left(incoming.counted_at) }
 }
 
 /// Whether the webhook takes requests from there. An address that nobody knows is not allowed.

@@ -11,10 +11,9 @@ use thinkwork_primitives::{CredentialId, Secret, TenantId, Timestamp, WebhookId,
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
 
-use super::limit::Limit;
 use super::refusals::Refusals;
-use super::strangers::Strangers;
 use crate::credentials::{self, CredentialMeaning, Credentials};
+use crate::edge::rate_limit::MinuteQuota;
 use crate::webhooks::{Error, Webhook, Webhooks, store};
 
 /// Webhooks remembered; more are read again.
@@ -31,9 +30,8 @@ pub(crate) struct Endpoint {
     meaning: CredentialMeaning,
     /// Its name in the intake log.
     pub source: String,
-    pub limit: Arc<Limit>,
+    pub limit: Arc<MinuteQuota>,
     pub refusals: Arc<Refusals>,
-    pub strangers: Arc<Strangers>,
     /// When a replaced secret ends: from then on what is remembered is read again.
     secret_ends_at: Option<Timestamp>,
 }
@@ -48,9 +46,8 @@ impl Endpoint {
 /// The counters of one webhook, which outlive what is remembered of its configuration.
 #[derive(Clone, Default)]
 struct Counters {
-    limit: Arc<Limit>,
+    limit: Arc<MinuteQuota>,
     refusals: Arc<Refusals>,
-    strangers: Arc<Strangers>,
 }
 
 /// The memory.
@@ -116,7 +113,6 @@ impl Cache {
             source: Webhooks::source(id),
             limit: counters.limit,
             refusals: counters.refusals,
-            strangers: counters.strangers,
             secret_ends_at: secret.and_then(|secret| secret.previous_ends_at),
             meaning: webhook.secret_meaning(),
             webhook,

@@ -1,15 +1,14 @@
 //! `POST /hooks/{webhook_id}`: the way in for external systems.
 //!
 //! Invariants: the order is fixed: known and enabled (404), small enough (413), of a known type (415), from an allowed
-//! address (403), proved (401, or 429 for an address that proves nothing again and again), within the webhook's limit
-//! (429), readable (400), stored (503), and only then 202; nothing of the body is decoded or parsed before it is proved; a request that is not taken leaves a row too. On this path the database is written once, in a
-//! commit that is shared with whoever else waits, and read not at all.
+//! address (403), proved (401), within the webhook's limit (429), readable (400), stored (503), and only then 202; nothing
+//! of the body is decoded or parsed before it is proved; a request that is not taken leaves a row too. On this path the
+//! database is written once, in a commit that is shared with whoever else waits, and read not at all. What is not proved is
+//! counted against its address by `edge::rate_limit`, and never against the webhook.
 
 mod accept;
 mod cache;
-mod limit;
 mod refusals;
-mod strangers;
 mod wait;
 
 use std::net::SocketAddr;
@@ -27,9 +26,8 @@ use super::rules::{Unreadable, Unsupported};
 use crate::edge::{ApiError, Path};
 
 use accept::Rejection;
-pub(super) use accept::{IncomingRequest, Peer, Taken, accept};
+pub(super) use accept::{IncomingRequest, Peer, Received, Taken, accept};
 pub(super) use cache::{Cache, LOOKUP};
-pub(super) use limit::window;
 
 /// The one route. It needs `ConnectInfo` for webhooks that are limited to addresses; without it those refuse.
 pub fn routes(webhooks: &Webhooks) -> Router {
@@ -70,7 +68,19 @@ async fn hook(
     let counted_at = webhooks.inner.clock.steady();
     let incoming = IncomingRequest { headers: &parts.headers, peer, received_at: now, counted_at };
     let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, id, &parts.headers);
-    let taken = accept(&webhooks, &endpoint, incoming, body).await.map_err(ApiError::from)?;
+    let Received { taken, standing } = accept(&webhooks, &endpoint, incoming, body).await;
+    let mut response = match taken {
+        Ok(taken) => accepted(taken, &mut waiter).await,
+        Err(rejection) => ApiError::from(rejection).into_response(),
+    };
+    if let Some(standing) = standing {
+        response.extensions_mut().insert(standing);
+    }
+    Ok(response)
+}
+
+/// 202 with what became of the event.
+async fn accepted(taken: Taken, waiter: &mut wait::Waiter<'_>) -> Response {
     let (delivery, first, status) = match taken {
         Taken::Stored { delivery } => (delivery, None, "accepted"),
         Taken::Duplicate { delivery, first } => (delivery, Some(first), "duplicate"),
@@ -82,7 +92,7 @@ async fn hook(
         response.headers_mut().insert("preference-applied", HeaderValue::from_static("wait"));
     }
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("prefer"));
-    Ok(response)
+    response
 }
 
 fn not_stored(error: super::Error) -> ApiError {
@@ -130,10 +140,6 @@ impl From<Rejection> for ApiError {
             Rejection::TooMany { retry_after_seconds } => Self::too_many(
                 retry_after_seconds,
                 "The rate limit of this webhook was reached. Send the event again later.",
-            ),
-            Rejection::TooManyUnverified { retry_after_seconds } => Self::too_many(
-                retry_after_seconds,
-                "Too many requests from your IP address could not be verified. Check the secret and try again later.",
             ),
             Rejection::Address => Self::forbidden(
                 "address_not_allowed",

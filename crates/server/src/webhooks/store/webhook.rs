@@ -39,23 +39,24 @@ fn live(tx: &Tx) -> Select<row::Entity> {
     row::Entity::find().filter(row::Column::TenantId.eq(tx.tenant().uuid())).filter(row::Column::DeletedAt.is_null())
 }
 
-/// Names of these webhooks, deleted ones included.
+/// Names of these webhooks and their Spaces, deleted ones included.
 pub(crate) async fn webhook_names(
     tx: &mut Tx,
     ids: &[WebhookId],
-) -> Result<Vec<(WebhookId, String)>, thinkwork_database::Error> {
+) -> Result<Vec<(WebhookId, SpaceId, String)>, thinkwork_database::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(Uuid, String)> = row::Entity::find()
+    let rows: Vec<(Uuid, Uuid, String)> = row::Entity::find()
         .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
         .filter(row::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
         .select_only()
-        .columns([row::Column::Id, row::Column::Name])
+        .columns([row::Column::Id, row::Column::SpaceId, row::Column::Name])
         .into_tuple()
         .all(tx.orm())
         .await?;
-    Ok(rows.into_iter().map(|(id, name)| (WebhookId::from_uuid(id), name)).collect())
+    let read = |(id, space, name)| (WebhookId::from_uuid(id), SpaceId::from_uuid(space), name);
+    Ok(rows.into_iter().map(read).collect())
 }
 
 /// A webhook that was not deleted.

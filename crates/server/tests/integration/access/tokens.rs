@@ -91,7 +91,8 @@ async fn an_old_sign_in_makes_no_tokens_and_names_no_roles() {
     assert_eq!(mint(&ana, "personal", "mcp", "read").await.expect(403).code(), "reauth_required");
     let path = format!("/v1/users/{}", ana.user.unwrap());
     assert_eq!(owner.patch(&path, json!({ "role": "operator" })).await.expect(403).code(), "reauth_required");
-    owner.patch(&path, json!({ "name": "Anna" })).await.expect(200);
+    assert_eq!(owner.patch(&path, json!({ "name": "Anna" })).await.expect(403).code(), "reauth_required");
+    app.owner().await.patch(&path, json!({ "name": "Anna" })).await.expect(200);
 }
 
 #[tokio::test]

@@ -109,7 +109,8 @@ fn l85_no_setting_opens_the_api() {
         .collect();
     assert!(names.len() >= 9, "{names:?}");
     let opens = ["token", "secret", "password", "admin", "api_key", "master", "root", "bypass", "superuser"];
-    for name in names {
+    // A limit opens nothing, whatever it limits.
+    for name in names.into_iter().filter(|name| !name.ends_with("_rate_limit_per_minute")) {
         assert!(!opens.iter().any(|word| name.contains(word)), "{name}: access is given to people, per tenant");
     }
     // The server reads its environment in config.rs only; there the client's token is named as no setting.

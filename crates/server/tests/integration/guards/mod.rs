@@ -14,6 +14,6 @@ mod plans;
 mod record;
 mod source;
 pub mod tables;
-mod walk;
+pub mod walk;
 
 pub use fixture::Fixture;

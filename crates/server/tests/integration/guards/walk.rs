@@ -2,6 +2,7 @@
 
 mod bodies;
 mod consent;
+mod freshness;
 pub mod pages;
 
 use serde_json::Value;

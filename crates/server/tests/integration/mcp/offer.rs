@@ -23,10 +23,11 @@ async fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
 }
 
 /// One server for each reason that needs no waiting: its slug, the reason, and its link if connecting mends it.
-async fn left_out_servers(fixture: &McpFixture) -> Vec<(&'static str, &'static str, Option<String>)> {
+async fn left_out_servers(fixture: &mut McpFixture) -> Vec<(&'static str, &'static str, Option<String>)> {
     let link = |id: &str| Some(fixture.app.url(&format!("/me/mcp-servers/{id}/connect")));
     let ended = fixture.personal("ended").await;
     fixture.app.clock.advance(std::time::Duration::from_secs(3_590));
+    fixture.owner = fixture.app.owner().await;
     let refused = (400, r#"{"error":"invalid_grant"}"#.to_owned());
     fixture.issuer.set(|ways| ways.token_script.push_back(refused));
     let pending = text(&fixture.register("waiting", json!({ "mode": "none" })).await, "id");
@@ -54,10 +55,10 @@ async fn left_out_servers(fixture: &McpFixture) -> Vec<(&'static str, &'static s
 
 #[tokio::test]
 async fn l46_each_server_that_is_left_out_is_named_with_its_reason_to_turn_gateway_and_model() {
-    let fixture = McpFixture::new().await;
+    let mut fixture = McpFixture::new().await;
     fixture.usable("good", json!({ "mode": "none" })).await;
     let agent = fixture.agent(&fixture.owner).await;
-    let expected = left_out_servers(&fixture).await;
+    let expected = left_out_servers(&mut fixture).await;
     let (base, asked) = model().await;
     let settings = json!({ "model_base_url": base, "model": "test", "instructions": "", "api_key": null });
     fixture.owner.put("/v1/agent", settings).await.expect(200);

@@ -211,6 +211,32 @@ async fn l109_a_private_spaces_webhooks_are_there_for_its_members_alone() {
     owner.get(&one).await.expect(404);
 }
 
+/// The record says that something happened, under ids that lead nowhere for who is outside, and never what it is called.
+#[tokio::test]
+async fn l109_the_record_names_a_private_spaces_webhook_to_its_members_alone() {
+    let fixture = Fixture::new("bearer").await;
+    let operator = &fixture.operator;
+    let space = crate::spaces::space(operator, "hr", "private").await;
+    let body = json!({ "name": "salaries", "space_id": space, "verification": { "scheme": "bearer" } });
+    let made = operator.post("/v1/webhooks", body).await.expect(201);
+    let webhook = made.text_of("id");
+    let request = fixture.app.anonymous().request("POST", &format!("/hooks/{webhook}"));
+    let request = request.header("content-type", "application/json").body("{\"wages\":1}");
+    fixture.send(request.bearer_auth(made.text_of("secret"))).await.expect(202);
+    fixture.app.run_pending_jobs().await;
+    let owner = fixture.app.owner().await;
+    let asked = format!("/admin/audit?actor={webhook}");
+    let shown = operator.get(&asked).await.expect(200).text;
+    assert!(shown.contains("webhook salaries"), "{shown}");
+    let shown = owner.get(&asked).await.expect(200).text;
+    assert!(shown.contains(&format!("webhook {webhook}")), "{shown}");
+    for path in [&*asked, "/admin/audit", "/v1/audit", "/v1/audit/export"] {
+        let shown = owner.get(path).await.expect(200).text;
+        assert!(!shown.contains("salaries") && !shown.contains("wages"), "{path}: {shown}");
+    }
+    owner.get(&format!("/admin/webhooks/{webhook}")).await.expect(404);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_changes_at_once_to_one_version_one_counts() {
     let fixture = Fixture::new("bearer").await;

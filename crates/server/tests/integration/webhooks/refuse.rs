@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Fixture;
+use crate::harness::TestApp;
 
 /// Whoever puts the secret where it is not looked for must not find it in the log, nor may anybody else.
 #[tokio::test]
@@ -79,7 +80,8 @@ async fn l67_a_refused_request_is_in_the_log_bounded_and_escaped() {
 
 #[tokio::test]
 async fn l66_a_flood_of_refused_requests_is_sixty_rows_and_one_that_counts() {
-    let fixture = Fixture::new("bearer").await;
+    let app = TestApp::with_settings(&[("address_rate_limit_per_minute", "60")]).await;
+    let fixture = Fixture::over(app, "bearer", json!({})).await;
     fixture.begin_minute();
     for number in 0..75 {
         let status = if number < 60 { 401 } else { 429 };
@@ -170,7 +172,8 @@ async fn what_cannot_be_stored_is_503_and_the_sender_comes_again() {
 
 #[tokio::test]
 async fn l119_requests_that_prove_nothing_use_up_their_address_limit_alone() {
-    let fixture = Fixture::with("bearer", json!({ "rate_limit_per_minute": 5 })).await;
+    let app = TestApp::with_settings(&[("address_rate_limit_per_minute", "60")]).await;
+    let fixture = Fixture::over(app, "bearer", json!({ "rate_limit_per_minute": 5 })).await;
     fixture.begin_minute();
     let stranger = async || fixture.send(fixture.request("{}").bearer_auth("not-the-secret-of-this-webhook")).await;
     for _ in 0..60 {
