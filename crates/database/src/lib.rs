@@ -17,6 +17,7 @@ pub mod schema;
 pub mod search;
 mod sqlite;
 mod statements;
+pub mod storage;
 mod stored;
 pub mod tenant_lookup;
 mod tx;

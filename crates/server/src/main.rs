@@ -36,6 +36,8 @@ enum Command {
     Backup(commands::backup::Backup),
     /// Restore a backup into an empty database. Stop the server first.
     Restore(commands::restore::Restore),
+    /// Show how long each kind of row is kept, and what it takes on disk.
+    Retention,
     /// Manage encryption keys.
     #[command(subcommand)]
     Keys(commands::keys::Keys),
@@ -62,6 +64,7 @@ async fn main() -> ExitCode {
         Command::Migrate => commands::migrate::run(shared).await,
         Command::Backup(command) => commands::backup::run(shared, command).await,
         Command::Restore(command) => commands::restore::run(shared, command).await,
+        Command::Retention => commands::retention::run(shared).await,
         Command::Keys(command) => commands::keys::run(shared, command).await,
         Command::Audit(command) => commands::audit::run(shared, command).await,
         Command::Openapi => commands::openapi::run().await,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr as _;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
-use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
+use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::programs::{Login, Program};
@@ -112,7 +112,7 @@ async fn feed(
 }
 
 async fn connect(url: &str) -> Result<PgConnection, Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name("thinkwork backup");
+    let options = PgConnectOptions::from_str(url)?.application_name("thinkwork backup").disable_statement_logging();
     Ok(PgConnection::connect_with(&options).await?)
 }
 

@@ -45,6 +45,7 @@ pub(super) async fn create(
         .filename(file)
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Off)
+        .disable_statement_logging()
         .connect()
         .await?;
     let sql =
@@ -80,6 +81,8 @@ async fn copy_snapshot(
         .create_if_missing(false)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", CACHE)
+        // It takes as long as it takes, and the log has nothing to say of that.
+        .disable_statement_logging()
         .connect()
         .await?;
     let expected = used_bytes(&mut connection).await?;
@@ -176,6 +179,7 @@ pub(super) async fn restore(file: &Path, database: &Path, on_progress: OnProgres
         .filename(temporary.path())
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Off)
+        .disable_statement_logging()
         .connect()
         .await?;
     connection.execute(AssertSqlSafe(format!("DROP TABLE {MANIFEST_TABLE}"))).await?;
@@ -196,7 +200,8 @@ async fn problem_of(connection: &mut SqliteConnection) -> Result<Option<String>,
 
 /// A file that nobody writes.
 async fn read_only(file: &Path) -> Result<SqliteConnection, Error> {
-    Ok(SqliteConnectOptions::new().filename(file).read_only(true).immutable(true).connect().await?)
+    let options = SqliteConnectOptions::new().filename(file).read_only(true).immutable(true);
+    Ok(options.disable_statement_logging().connect().await?)
 }
 
 fn bytes_of(path: &Path) -> u64 {

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod migrate;
 pub mod openapi;
 pub mod restore;
+pub mod retention;
 pub mod serve;
 pub mod setup;
 pub mod setup_link;
