@@ -33,7 +33,7 @@ use crate::wake::WakeUps;
 use crate::{Error, Tx, intake_log};
 
 /// How long a writer waits for another process's write on SQLite.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages in the log before they are written back into the file: 32 MiB, so that many small commits share one copy of
@@ -49,7 +49,8 @@ const SQLITE_READERS: u32 = 4;
 const SETTINGS: [(&str, &str); 1] = [("jit", "off")];
 
 /// Which engine runs. No slice asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// One file, one process.
     Sqlite,
@@ -94,6 +95,13 @@ pub struct Options {
     pub subscribers: Subscribers,
 }
 
+impl Options {
+    /// The file of an SQLite database.
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        self.url.strip_prefix("sqlite:").map(|path| Path::new(path.trim_start_matches("//")))
+    }
+}
+
 /// The jobs that a domain event leads to, enqueued in the transaction that publishes it.
 pub type Subscribers = fn(&DomainEvent) -> Vec<NewJob>;
 
@@ -134,8 +142,8 @@ impl Db {
     /// [`Error::UnknownEngine`], [`Error::DataDir`]; on PostgreSQL what is wrong with the roles, as
     /// [`Error::UnboundRole`]; the driver's error.
     pub async fn open(options: &Options) -> Result<Self, Error> {
-        if let Some(path) = options.url.strip_prefix("sqlite:") {
-            Self::open_sqlite(Path::new(path.trim_start_matches("//")), options.subscribers).await
+        if let Some(path) = options.sqlite_path() {
+            Self::open_sqlite(path, options.subscribers).await
         } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {
             Self::open_postgres(options).await
         } else {
@@ -212,8 +220,8 @@ impl Db {
     /// # Errors
     /// As [`Db::open`].
     pub async fn open_read_only(options: &Options) -> Result<Option<Self>, Error> {
-        let connections = if let Some(path) = options.url.strip_prefix("sqlite:") {
-            open_sqlite_read_only(Path::new(path.trim_start_matches("//"))).await?
+        let connections = if let Some(path) = options.sqlite_path() {
+            open_sqlite_read_only(path).await?
         } else {
             open_postgres_read_only(options).await?
         };

@@ -3,6 +3,7 @@
 //! Invariants: this crate alone enables SQL drivers and writes raw SQL; a transaction names its tenant, and on
 //! PostgreSQL row-level security holds the tenant below the code; no slice asks which engine runs.
 
+pub mod backup;
 mod connect;
 mod deferred_inserts;
 pub mod intake_log;
@@ -16,6 +17,7 @@ pub mod schema;
 pub mod search;
 mod sqlite;
 mod statements;
+pub mod storage;
 mod stored;
 pub mod tenant_lookup;
 mod tx;

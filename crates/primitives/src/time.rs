@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 /// Microseconds since 1970-01-01T00:00:00Z; stored as BIGINT, printed as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +49,12 @@ impl Timestamp {
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// No id that was made then or later is smaller: ids begin with their time (RFC 9562, UUIDv7).
+    pub fn first_id(self) -> Uuid {
+        let millis = u128::try_from(self.0.div_euclid(1_000)).unwrap_or(0);
+        Uuid::from_u128(millis << 80)
     }
 
     /// Reads RFC 3339, any offset.

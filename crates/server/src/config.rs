@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use thinkwork_primitives::Network;
+use thinkwork_primitives::{Network, Timestamp};
 use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 const DEFAULT: &str = include_str!("default.toml");
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 const PREFIX: &str = "THINKWORK_";
 /// Names of the client commands and of tests, which are no settings.
 const NOT_SETTINGS: [&str; 3] = ["URL", "TOKEN", "CONFIG"];
@@ -57,6 +58,23 @@ pub struct Config {
     pub log: String,
     /// What requests to the outside may reach.
     pub outbound: OutboundConfig,
+    /// How long what is over is kept.
+    pub retention: RetentionConfig,
+}
+
+/// How long what is over is kept, in days; 0 is forever.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct RetentionConfig {
+    pub delivery_contents_days: u32,
+    pub deliveries_days: u32,
+    pub thread_events_days: u32,
+}
+
+impl RetentionConfig {
+    /// Before when something that is kept for so many days is forgotten; none where it is kept forever.
+    pub fn before(days: u32, now: Timestamp) -> Option<Timestamp> {
+        (days > 0).then(|| now.minus(DAY.saturating_mul(days)))
+    }
 }
 
 /// What requests to the outside may reach.
@@ -88,6 +106,7 @@ struct Raw {
     roles: Vec<String>,
     log: String,
     outbound: OutboundConfig,
+    retention: RetentionConfig,
 }
 
 /// Everything that is wrong with the configuration.
@@ -319,6 +338,7 @@ fn check(raw: Raw, problems: &mut Vec<String>) -> Option<Config> {
         worker,
         log: raw.log,
         outbound: raw.outbound,
+        retention: raw.retention,
     })
 }
 
@@ -371,6 +391,17 @@ mod tests {
         for part in parts {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn zero_days_are_forever() {
+        let now = Timestamp::from_micros(1_764_000_000_000_000);
+        assert_eq!(RetentionConfig::before(0, now), None);
+        assert_eq!(RetentionConfig::before(2, now), Some(now.minus(DAY * 2)));
+        let flags = [("retention.deliveries_days", "0".to_owned())];
+        assert_eq!(load(None, &[], &flags).unwrap().retention.deliveries_days, 0);
+        let flags = [("retention.deliveries_days", "-1".to_owned())];
+        assert!(load(None, &[], &flags).is_err());
     }
 
     #[test]

@@ -32,6 +32,12 @@ enum Command {
     Check,
     /// Bring the database up to date, as the next start would.
     Migrate,
+    /// Write a backup of the database to a new file, while the server runs. The key file is not part of it.
+    Backup(commands::backup::Backup),
+    /// Restore a backup into an empty database. Stop the server first.
+    Restore(commands::restore::Restore),
+    /// Show how long each kind of row is kept, and what it takes on disk.
+    Retention,
     /// Manage encryption keys.
     #[command(subcommand)]
     Keys(commands::keys::Keys),
@@ -56,6 +62,9 @@ async fn main() -> ExitCode {
         Command::Demo(command) => commands::demo::run(shared, command).await,
         Command::Check => commands::check::run(shared).await,
         Command::Migrate => commands::migrate::run(shared).await,
+        Command::Backup(command) => commands::backup::run(shared, command).await,
+        Command::Restore(command) => commands::restore::run(shared, command).await,
+        Command::Retention => commands::retention::run(shared).await,
         Command::Keys(command) => commands::keys::run(shared, command).await,
         Command::Audit(command) => commands::audit::run(shared, command).await,
         Command::Openapi => commands::openapi::run().await,

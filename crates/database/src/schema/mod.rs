@@ -31,7 +31,7 @@ const POSTGRES: &[MigrationFile] =
     &[MigrationFile { version: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") }];
 
 /// Where the driver keeps what was applied.
-const APPLIED: &str = "_sqlx_migrations";
+pub(crate) const APPLIED: &str = "_sqlx_migrations";
 
 /// Brings the database up to date, in one transaction and one process at a time. Returns how many migrations that took.
 ///
@@ -49,6 +49,11 @@ pub async fn migrate(db: &Db) -> Result<usize, Error> {
 /// [`Error::SchemaTooNew`] and [`Error::MigrationChanged`] as [`migrate`]; the driver's error.
 pub async fn migrations_pending(db: &Db) -> Result<usize, Error> {
     count_pending(db, sources(db.engine())).await
+}
+
+/// The last migration of this version.
+pub fn latest_version(engine: Engine) -> i64 {
+    sources(engine).last().map_or(0, |last| last.version)
 }
 
 async fn count_pending(db: &Db, sources: &[MigrationFile]) -> Result<usize, Error> {

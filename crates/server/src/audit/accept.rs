@@ -23,7 +23,28 @@ pub struct Accepted {
     pub gone: u64,
 }
 
+/// A record that ends earlier than it was signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Up to where it was signed, as it is kept beside the key file.
+    pub kept: i64,
+    /// Up to where it is signed in the database.
+    pub sequence: i64,
+}
+
 impl Audit {
+    /// Whether the record of this tenant ends earlier than what is kept beside the key file: before it is accepted, nothing
+    /// more is sealed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn behind(&self, tenant: TenantId, heads: &Heads) -> Result<Option<Behind>, Error> {
+        let Some(kept) = heads.get(tenant) else { return Ok(None) };
+        let last = store::chain::checkpoint_last(&mut self.db.read(tenant).await?).await?;
+        let sequence = last.map_or(0, |last| last.sequence);
+        Ok((sequence < kept.sequence).then_some(Behind { kept: kept.sequence, sequence }))
+    }
+
     /// Accepts the record of this tenant as the database has it.
     ///
     /// # Errors

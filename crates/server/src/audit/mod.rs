@@ -27,7 +27,7 @@ use thinkwork_primitives::{
 };
 use thinkwork_vault::Vault;
 
-pub use accept::Accepted;
+pub use accept::{Accepted, Behind};
 pub use checkpoint::Checkpoints;
 pub use heads::Heads;
 pub use seal::Sealer;

@@ -28,8 +28,9 @@ pub enum Audit {
     },
     /// Accept the audit log as it is in the database, after restoring an older backup on purpose. Stop the server first.
     Accept {
-        /// Tenant, by its short name or its id.
-        tenant: String,
+        /// Tenants, each by its short name or its id.
+        #[arg(required = true, value_name = "TENANT")]
+        tenants: Vec<String>,
     },
     /// List events.
     List {
@@ -71,7 +72,7 @@ pub async fn run(shared: &GlobalArgs, command: Audit) -> Result<(), CommandError
             client::audit(shared, &part, &filters).await
         }
         Audit::Verify { checkpoints } => verify(shared, checkpoints).await,
-        Audit::Accept { tenant } => accept(shared, &tenant).await,
+        Audit::Accept { tenants } => accept(shared, &tenants).await,
     }
 }
 
@@ -152,8 +153,21 @@ fn print_json(tenant: &str, links: u64, checkpoints: u64, findings: &[Finding]) 
     say!("{}", json!({ "tenant": tenant, "links": links, "checkpoints": checkpoints, "findings": findings }));
 }
 
-async fn accept(shared: &GlobalArgs, named: &str) -> Result<(), CommandError> {
+async fn accept(shared: &GlobalArgs, named: &[String]) -> Result<(), CommandError> {
     let (db, audit, tenants) = open(shared).await?;
+    for name in named {
+        accept_one(shared, &audit, &tenants, name).await?;
+    }
+    db.close().await;
+    Ok(())
+}
+
+async fn accept_one(
+    shared: &GlobalArgs,
+    audit: &audit::Audit,
+    tenants: &[(TenantId, String)],
+    named: &str,
+) -> Result<(), CommandError> {
     let is_named = |tenant: TenantId, slug: &str| slug == named || tenant.to_string() == named;
     if let Some((tenant, slug)) = tenants.iter().find(|(tenant, slug)| is_named(*tenant, slug)) {
         let accepted = audit.accept(*tenant).await.map_err(CommandError::failed)?;
@@ -181,6 +195,5 @@ async fn accept(shared: &GlobalArgs, named: &str) -> Result<(), CommandError> {
             say!("{tenant}: accepted that it is not in the database; it was signed up to {sequence}.");
         }
     }
-    db.close().await;
     Ok(())
 }

@@ -9,12 +9,15 @@ macro_rules! say {
 }
 
 pub mod audit;
+pub mod backup;
 pub mod check;
 pub mod client;
 pub mod demo;
 pub mod keys;
 pub mod migrate;
 pub mod openapi;
+pub mod restore;
+pub mod retention;
 pub mod serve;
 pub mod setup;
 pub mod setup_link;

@@ -67,7 +67,7 @@ pub async fn run(shared: &GlobalArgs, command: Serve) -> Result<(), CommandError
 }
 
 /// On SQLite one process serves a database; the lock lies beside its file and goes with the process.
-fn lock(config: &Config) -> Result<Option<File>, StartError> {
+pub(super) fn lock(config: &Config) -> Result<Option<File>, StartError> {
     let Some(database) = config.database_url.strip_prefix("sqlite:") else { return Ok(None) };
     let mut beside = OsString::from(database.trim_start_matches("//"));
     beside.push(".lock");

@@ -116,16 +116,32 @@ impl Credentials {
     /// # Errors
     /// [`Error::Vault`] where a key is missing from the ring or is another one; the database's.
     pub async fn compare_keys(&self) -> Result<Vec<(String, String)>, Error> {
-        let mut tx = self.db.read_shared().await?;
-        let known = store::key_checks(&mut tx).await?;
+        let known = Self::key_fingerprints(&self.db).await?;
         for (key, fingerprint) in &known {
-            if key == ROOT_KEY {
-                self.vault.verify_root_fingerprint(fingerprint)?;
-            } else {
-                self.vault.verify_fingerprint(key, fingerprint)?;
-            }
+            Self::check_fingerprint(&self.vault, key, fingerprint)?;
         }
         Ok(known)
+    }
+
+    /// The fingerprints of the keys that a database was sealed under, by key.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn key_fingerprints(db: &Db) -> Result<Vec<(String, String)>, Error> {
+        let mut tx = db.read_shared().await?;
+        store::key_checks(&mut tx).await
+    }
+
+    /// Compares one key of the ring with a fingerprint of [`Credentials::key_fingerprints`].
+    ///
+    /// # Errors
+    /// [`Error::Vault`] where the key is missing from the ring or is another one.
+    pub fn check_fingerprint(vault: &Vault, key: &str, fingerprint: &str) -> Result<(), Error> {
+        match key {
+            ROOT_KEY => vault.verify_root_fingerprint(fingerprint)?,
+            _ => vault.verify_fingerprint(key, fingerprint)?,
+        }
+        Ok(())
     }
 
     /// Compares the key ring with the fingerprints in the database and notes new keys there. Touches nothing where a

@@ -22,7 +22,9 @@ mod wire;
 
 use thinkwork_database::jobs::JobType;
 use thinkwork_database::{Db, Tx};
-use thinkwork_primitives::{Clock, MessageId, Principal, SpaceId, StepId, ThreadId, TurnId, UserId};
+use thinkwork_primitives::{
+    Clock, MessageId, Principal, SpaceId, StepId, TenantId, ThreadId, Timestamp, TurnId, UserId,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use record::{
@@ -70,6 +72,9 @@ pub enum Error {
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
 }
+
+/// Events forgotten in one transaction: on SQLite everybody who writes waits for it.
+const EVENTS_AT_ONCE: u64 = 1_000;
 
 /// Runs the queued turns of one thread. Enqueued by what happens here, done by the `turns` slice.
 pub struct RunThread;
@@ -122,6 +127,18 @@ impl Threads {
     /// Ends every open stream, and each new one at once: readers come back to another process, or to the next start.
     pub fn streams_end(&self) {
         self.closing.cancel();
+    }
+
+    /// Forgets events of a tenant's threads from before then, at most `count`. Streams begin anew where theirs are gone.
+    pub async fn events_forget(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut left = count;
+        while left > 0 {
+            let mut tx = self.db.write(tenant).await?;
+            let gone = store::events_forget(&mut tx, before, left.min(EVENTS_AT_ONCE)).await?;
+            tx.commit().await?;
+            left = if gone < EVENTS_AT_ONCE { 0 } else { left.saturating_sub(gone) };
+        }
+        Ok(())
     }
 
     /// The thread if the caller may see its Space.

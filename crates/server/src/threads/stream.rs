@@ -48,7 +48,7 @@ struct ThreadStream {
 
 impl Threads {
     /// The stream of a thread that the caller may see now. `after` is where the reader was; without it, the stream
-    /// begins with one `thread` event that says where it stands, so that the reader loads once and misses nothing.
+    /// or where events after it are no longer kept, it begins with one `thread` event that says where it stands, so that the reader loads once and misses nothing.
     pub(super) async fn follow(
         &self,
         caller: Principal,
@@ -61,6 +61,13 @@ impl Threads {
         let mut tx = self.db.read(caller.tenant).await?;
         self.visible(&mut tx, thread, &caller).await?;
         let newest = store::event_sequence(&mut tx, thread).await?;
+        // One that was away for longer than events are kept begins as one that comes first.
+        let after = if let Some(after) = after.filter(|after| *after < newest) {
+            let next = store::event_list(&mut tx, thread, after, 1).await?;
+            next.first().filter(|next| next.sequence == after.saturating_add(1)).map(|_| after)
+        } else {
+            after
+        };
         drop(tx);
         let slot = self.stream_slots.acquire(&caller).ok_or(Error::TooManyStreams)?;
         let mut waiting = VecDeque::new();

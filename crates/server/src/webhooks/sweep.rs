@@ -1,4 +1,4 @@
-//! Forgetting what makes an event known, once no copy of it could be taken any more.
+//! Forgetting what makes an event known, once no copy of it could be taken any more, and deliveries that are old.
 
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::edge::rate_limit::minute_of;
 
 /// How long the key of an event is kept at least: senders retry for days, and operators look back for weeks.
 const KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// Rows forgotten in one transaction: on SQLite everybody who writes waits for it.
+const ROWS_AT_ONCE: u64 = 1_000;
 
 /// Before when keys may be forgotten. A request that is signed with its time is refused for its age long before; one
 /// that is not verifies as long as its secret does, so its key lives as long (a deleted webhook has none).
@@ -39,6 +42,31 @@ impl Webhooks {
         drop(tx);
         for (id, before) in due {
             self.inner.intake.forget(tenant, &Self::source(id), before, count).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the contents of deliveries that came before then, at most `count`.
+    pub async fn contents_forget(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut left = count;
+        while left > 0 {
+            let mut tx = self.inner.db.write(tenant).await?;
+            let gone = store::envelopes_forget(&mut tx, before, left.min(ROWS_AT_ONCE)).await?;
+            tx.commit().await?;
+            left = if gone < ROWS_AT_ONCE { 0 } else { left.saturating_sub(gone) };
+        }
+        Ok(())
+    }
+
+    /// Forgets deliveries that came before then and what is left of their contents, at most `count`. What is not applied yet
+    /// has no row and stays.
+    pub async fn deliveries_forget(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut left = count;
+        while left > 0 {
+            let mut tx = self.inner.db.write(tenant).await?;
+            let gone = store::deliveries_forget(&mut tx, before, left.min(ROWS_AT_ONCE)).await?;
+            tx.commit().await?;
+            left = if gone < ROWS_AT_ONCE { 0 } else { left.saturating_sub(gone) };
         }
         Ok(())
     }

@@ -2,9 +2,10 @@
 //!
 //! Invariant: nothing depends on it for being right; whoever reads such a row asks its time as well.
 
-use thinkwork_primitives::Chain;
+use thinkwork_primitives::{Chain, TenantId};
 
 use crate::app::App;
+use crate::config::RetentionConfig;
 
 /// Rows of one kind and tenant in one run: more than arrive between two, and a moment's work for the database.
 const ROWS_MAX: u64 = 10_000;
@@ -29,8 +30,26 @@ pub async fn sweep(app: &App) {
         log_failure("flows", app.oauth.sweep(tenant, ROWS_MAX).await);
         heartbeat.step();
         log_failure("event keys", app.webhooks.sweep(tenant, ROWS_MAX).await);
+        heartbeat.step();
+        forget_old(app, tenant).await;
     }
     heartbeat.idle();
+}
+
+/// Forgets what is kept for no longer than the settings say.
+async fn forget_old(app: &App, tenant: TenantId) {
+    let now = app.clock.now();
+    let kept = app.config.retention;
+    // Contents refer to their delivery, so they go first.
+    if let Some(before) = RetentionConfig::before(kept.delivery_contents_days, now) {
+        log_failure("contents of deliveries", app.webhooks.contents_forget(tenant, before, ROWS_MAX).await);
+    }
+    if let Some(before) = RetentionConfig::before(kept.deliveries_days, now) {
+        log_failure("deliveries", app.webhooks.deliveries_forget(tenant, before, ROWS_MAX).await);
+    }
+    if let Some(before) = RetentionConfig::before(kept.thread_events_days, now) {
+        log_failure("events of threads", app.threads.events_forget(tenant, before, ROWS_MAX).await);
+    }
 }
 
 fn log_failure<E: std::error::Error>(what: &'static str, result: Result<(), E>) {

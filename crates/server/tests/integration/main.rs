@@ -17,6 +17,7 @@ mod log;
 
 mod access;
 mod audit;
+mod backup;
 mod bad_input;
 mod commands;
 mod connections;

@@ -58,14 +58,46 @@ impl Deployment {
 
     /// What a command prints and how it ends.
     pub(super) fn run(&self, arguments: &[&str]) -> Output {
-        thinkwork(self.folder.path(), arguments).envs(self.settings.clone()).output().unwrap()
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Another place with an empty database and the files that lie beside this one's key file and end so.
+    pub(super) async fn elsewhere(&self, beside_key: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = fresh_database(folder.path()).await;
+        let migration_url = migration_url(&url).unwrap_or_default();
+        let settings = vec![("THINKWORK_DATABASE_URL", url), ("THINKWORK_DATABASE_MIGRATION_URL", migration_url)];
+        for ending in beside_key {
+            let name = format!("thinkwork-data.key{ending}");
+            std::fs::copy(self.folder.path().join(&name), folder.path().join(&name)).unwrap();
+        }
+        Self { folder, token: self.token.clone(), settings }
+    }
+
+    /// A setting of this place.
+    pub(super) fn setting(&self, name: &str) -> &str {
+        let found = self.settings.iter().find(|(known, _)| *known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The same, with another value for a setting.
+    pub(super) fn set(&mut self, name: &'static str, value: String) {
+        self.settings.retain(|(known, _)| *known != name);
+        self.settings.push((name, value));
+    }
+
+    /// A command, to be started beside the test.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = thinkwork(self.folder.path(), arguments);
+        command.envs(self.settings.clone());
+        command
     }
 
     fn database(&self) -> Vec<u8> {
         std::fs::read(self.folder.path().join("thinkwork-data/thinkwork.db")).unwrap()
     }
 
-    fn key_file(&self) -> std::path::PathBuf {
+    pub(super) fn key_file(&self) -> std::path::PathBuf {
         self.folder.path().join("thinkwork-data.key")
     }
 }
@@ -118,10 +150,16 @@ impl Serving {
         Client::at(format!("http://{}", self.address))
     }
 
-    fn owner(&self, place: &Deployment) -> Client {
+    pub(super) fn owner(&self, place: &Deployment) -> Client {
         let mut client = self.anonymous();
         client.bearer = Some(place.token.clone());
         client
+    }
+
+    /// Stops it as an operator does, and waits until it has ended.
+    pub(super) fn stop(&mut self) {
+        assert!(Command::new("kill").args(["-TERM", &self.id()]).status().unwrap().success());
+        self.child.wait().unwrap();
     }
 
     fn id(&self) -> String {

@@ -164,6 +164,24 @@ async fn check_says_what_answers_where() {
 }
 
 #[tokio::test]
+async fn what_is_kept_is_shown_with_its_setting_and_size() {
+    let place = Deployment::on_engine().await;
+    let mut command = place.command(&["retention", "--json"]);
+    let shown = command.env("THINKWORK_RETENTION__DELIVERIES_DAYS", "0").output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let kinds = shown["kinds"].as_array().unwrap();
+    let kind = |name: &str| kinds.iter().find(|kind| kind["name"] == name).unwrap();
+    assert_eq!(kind("Deliveries")["kept"], "forever (retention.deliveries_days)");
+    assert_eq!(kind("Events of threads, for streams")["setting"]["days"], 30);
+    assert!(kind("Audit log")["bytes"].as_i64().unwrap() > 0, "{shown}");
+    // PostgreSQL counts rows now and then alone.
+    let counted = place.setting("THINKWORK_DATABASE_URL").starts_with("sqlite:");
+    assert!(!counted || kind("Audit log")["rows"].as_i64().unwrap() > 0, "{shown}");
+    let said = String::from_utf8(place.run(&["retention"]).stdout).unwrap();
+    assert!(said.contains("90 days (retention.deliveries_days)") && said.contains("Everything else"), "{said}");
+}
+
+#[tokio::test]
 async fn the_record_is_listed_by_part_and_filter() {
     let place = Deployment::new();
     let serving = Serving::start(&place, "").await;

@@ -113,6 +113,20 @@ async fn a_reader_that_comes_back_misses_nothing_and_reads_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_reader_whose_events_are_forgotten_begins_anew() {
+    let (app, owner, id) = begun().await;
+    let path = format!("/v1/threads/{id}/messages");
+    owner.post(&path, json!({ "text": "Second" })).await.expect(201);
+    let later = app.clock.now().plus(Duration::from_secs(60));
+    app.slices().threads.events_forget(app.tenant, later, 100).await.unwrap();
+    let mut reader = Reader::open(&owner, &id, Some(1)).await;
+    let (at, item) = reader.next().await.unwrap();
+    assert_eq!((&item["kind"], &item["ref_id"]), (&json!("thread"), &json!(id)));
+    owner.post(&path, json!({ "text": "Third" })).await.expect(201);
+    assert_eq!(reader.next().await.unwrap().0, at + 1);
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_the_session_the_membership_and_the_person() {
     let (app, owner, id) = begun().await;
     let private = owner.get(&format!("/v1/threads/{id}")).await.expect(200).text_of("space_id");

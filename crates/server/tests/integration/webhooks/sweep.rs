@@ -104,6 +104,45 @@ async fn what_ended_by_itself_is_forgotten_and_what_lives_is_not() {
 }
 
 #[tokio::test]
+async fn old_deliveries_are_forgotten_in_steps_and_what_waits_is_not() {
+    let fixture = Fixture::new("bearer").await;
+    let app = &fixture.app;
+    let first = fixture.bearer("{}").await.expect(202).text_of("delivery_id");
+    app.anonymous().post(&fixture.path(), json!({})).await.expect(401);
+    app.run_pending_jobs().await;
+    let waiting = fixture.bearer(r#"{"n":2}"#).await.expect(202).text_of("delivery_id");
+    let kinds = ["delivery_envelope", "delivery", "thread_event"];
+    let counts = async || {
+        let mut all = Vec::new();
+        for kind in kinds {
+            all.push(count(app, kind).await.parse::<u32>().unwrap());
+        }
+        all
+    };
+    days(app, 29);
+    sweep(&app.app).await;
+    let events = counts().await[2];
+    assert_eq!(counts().await, [1, 2, events]);
+    days(app, 2);
+    sweep(&app.app).await;
+    assert_eq!(counts().await, [0, 2, 0]);
+    let owner = app.owner().await;
+    let refused = owner.post(&format!("/v1/deliveries/{first}/replay"), json!({})).await;
+    assert!(refused.status == 409 && refused.text.contains("no longer stored"), "{}", refused.text);
+    let thread = owner.get(&format!("/v1/deliveries/{first}")).await.expect(200).text_of("thread_id");
+    days(app, 60);
+    sweep(&app.app).await;
+    assert_eq!(counts().await, [0, 0, 0]);
+    let owner = app.owner().await;
+    owner.get(&format!("/v1/deliveries/{first}")).await.expect(404);
+    // The thread is there, and so is what was accepted and is not applied yet.
+    owner.get(&format!("/v1/threads/{thread}")).await.expect(200);
+    owner.get(&format!("/v1/deliveries/{waiting}")).await.expect(200);
+    app.run_pending_jobs().await;
+    assert_eq!(owner.get(&format!("/v1/deliveries/{waiting}")).await.text_of("result"), "applied");
+}
+
+#[tokio::test]
 async fn l36_openings_for_verification_are_one_counted_event_per_version() {
     let mut fixture = Fixture::new("bearer").await;
     for _ in 0..3 {
