@@ -114,9 +114,13 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     let url = app.config.public_url.clone();
     let server = server(&app, if app.config.web { router(&app) } else { health::routes(&app) });
     tracing::info!(%url, "thinkwork serves");
+    let stop = async {
+        stop.await;
+        // Whoever follows a thread comes back, and by then to another process.
+        app.threads.streams_end();
+    };
     server.accept(&listener, stop, app.config.shutdown_delay).await;
     drop(listener);
-    app.threads.streams_end();
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, server.finish()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
