@@ -40,6 +40,12 @@ impl Deployment {
         if status.success() { Ok(deployment) } else { Err(format!("`thinkwork setup`: {status}").into()) }
     }
 
+    /// Fails unless the record is whole.
+    pub(crate) fn verify(&self) -> Result<(), Failure> {
+        let status = self.command(&["audit", "verify"]).status()?;
+        if status.success() { Ok(()) } else { Err(format!("`thinkwork audit verify`: {status}").into()) }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--data-dir").arg(&self.data).env("THINKWORK_LOG", "error");
@@ -50,8 +56,19 @@ impl Deployment {
 
     /// `thinkwork serve` in these roles, ready, with the owner signed in.
     pub(crate) async fn serve(&self, roles: &str) -> Result<Server, Failure> {
+        let mut server = self.start(roles, "error", Stdio::inherit())?;
+        let began = Instant::now();
+        server.wait_ready().await?;
+        server.started_in = began.elapsed();
+        server.sign_in(&self.password).await?;
+        Ok(server)
+    }
+
+    /// The same, not yet ready, with nobody signed in and the log of this level going there.
+    pub(crate) fn start(&self, roles: &str, level: &str, log: Stdio) -> Result<Server, Failure> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut serve = self.command(&["serve", "--roles", roles, "--listen", &address]);
+        serve.env("THINKWORK_LOG", level).stderr(log);
         serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
         // All of the load comes from one address.
         serve.env("THINKWORK_CONNECTIONS_PER_ADDRESS_MAX", "10000");
@@ -59,20 +76,14 @@ impl Deployment {
         serve.env("THINKWORK_PERSON_RATE_LIMIT_PER_MINUTE", "1000000");
         serve.env("THINKWORK_ADDRESS_RATE_LIMIT_PER_MINUTE", "1000000");
         let process = Process::start(&mut serve)?;
-        let client = Client::builder().no_proxy().build()?;
-        let began = Instant::now();
-        let mut server = Server {
+        Ok(Server {
             process,
-            client,
+            client: Client::builder().no_proxy().build()?,
             base: format!("http://{address}"),
             cookie: String::new(),
             csrf: String::new(),
             started_in: Duration::ZERO,
-        };
-        server.wait_ready().await?;
-        server.started_in = began.elapsed();
-        server.sign_in(&self.password).await?;
-        Ok(server)
+        })
     }
 }
 
@@ -88,7 +99,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    async fn wait_ready(&self) -> Result<(), Failure> {
+    pub(crate) async fn wait_ready(&self) -> Result<(), Failure> {
         until("`thinkwork serve` is ready", async || {
             let answer = self.client.get(format!("{}/readyz", self.base)).send().await;
             Ok(answer.is_ok_and(|answer| answer.status().is_success()))

@@ -66,6 +66,21 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// Ends every connection to it and lets nobody in for so long; only where it is a server's.
+    pub(crate) async fn be_away(&self, engine: &Engine, lasting: std::time::Duration) -> Result<(), Failure> {
+        let (Engine::Postgres(server), Some(owner)) = (engine, &self.migration_url) else { return Ok(()) };
+        let name = url::Url::parse(owner)?.path().trim_start_matches('/').to_owned();
+        let connection = sea_orm::Database::connect(server).await?;
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        for act in [format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"), end] {
+            connection.execute_unprepared(&act).await?;
+        }
+        tokio::time::sleep(lasting).await;
+        connection.execute_unprepared(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
     /// Opens it beside the server.
     pub(crate) async fn open(&self) -> Result<Db, Failure> {
         let subscribers = |_: &_| Vec::new();

@@ -97,11 +97,15 @@ impl Sender {
     }
 
     fn signed(&self, request: reqwest::RequestBuilder, number: u64) -> reqwest::RequestBuilder {
-        let id = format!("msg_{}_{number}", self.run);
         let mut body = format!("{{\"type\":\"invoice.paid\",\"number\":{number},\"note\":\"");
         let room = BODY_BYTES.saturating_sub(body.len().saturating_add(2));
         body.extend(std::iter::repeat_n('x', room));
         body.push_str("\"}");
+        self.sign(request, &format!("msg_{}_{number}", self.run), body)
+    }
+
+    /// The request with this event, signed now.
+    pub(crate) fn sign(&self, request: reqwest::RequestBuilder, id: &str, body: String) -> reqwest::RequestBuilder {
         let seconds = Clock::system().now().seconds().to_string();
         let parts = [id.as_bytes(), b".", seconds.as_bytes(), b".", body.as_bytes()];
         let signature = format!("v1,{}", STANDARD.encode(crypto::hmac_sha256(&self.key, &parts)));

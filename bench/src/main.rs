@@ -1,10 +1,12 @@
 //! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance|drain|gateway|lists BINARY FOLDER` prints a
-//! line `name value` for each figure, and `lists` one for each list. With the address of a PostgreSQL server behind it,
+//! line `name value` for each figure, and `lists` one for each list. `thinkwork-bench chaos ROUNDS BINARY FOLDER` breaks
+//! something under load, round for round, and fails where an accepted event is lost, doubled or out of its order. With the address of a PostgreSQL server behind it,
 //! the deployment keeps its rows there. The peers it compares with are the same program in another process: `bare` and
 //! `echo`.
 //!
 //! Invariant: server, load and peer are three processes, and both sides of a ratio get the same load, in turns.
 
+mod chaos;
 mod deployment;
 mod engine;
 mod fill;
@@ -21,7 +23,8 @@ use std::process::ExitCode;
 
 use engine::Engine;
 
-const USAGE: &str = "say acceptance, drain, gateway or lists with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
+const USAGE: &str =
+    "say acceptance, drain, gateway, lists or chaos ROUNDS with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
 
 /// What went wrong, in one sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +37,8 @@ async fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["bare"] => peers::bare().await,
         ["echo"] => peers::echo().await,
+        ["chaos", rounds, binary, folder] => chaos(rounds, binary, folder, &Engine::of(None)).await,
+        ["chaos", rounds, binary, folder, server] => chaos(rounds, binary, folder, &Engine::of(Some(server))).await,
         [part, binary, folder] => measure(part, binary, folder, &Engine::of(None)).await,
         [part, binary, folder, server] => measure(part, binary, folder, &Engine::of(Some(server))).await,
         _ => Err(USAGE.into()),
@@ -45,6 +50,10 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn chaos(rounds: &str, binary: &str, folder: &str, engine: &Engine) -> Result<(), Failure> {
+    chaos::intake(Path::new(binary), Path::new(folder), engine, rounds.parse()?).await
 }
 
 async fn measure(part: &str, binary: &str, folder: &str, engine: &Engine) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use crate::Failure;
@@ -38,9 +38,26 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
     }
 
+    /// What it writes to its error stream, where that was piped.
+    pub(crate) fn log(&mut self) -> Option<ChildStderr> {
+        self.0.stderr.take()
+    }
+
     /// Asks it to end and waits, so that what it wrote is complete.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
+        self.terminate()
+    }
+
+    /// The same of a process that another one follows.
+    pub(crate) fn terminate(&mut self) -> Result<(), Failure> {
         Command::new("kill").args(["-TERM", &self.0.id().to_string()]).current_dir(Path::new("/")).status()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
+        self.0.kill()?;
         self.0.wait()?;
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! A measurement is a function of [`MEASUREMENTS`] that returns figures. All are taken in one run on one
 //! machine, since only then their ratios mean something.
 
+pub(crate) mod chaos;
 mod http;
 mod lists;
 mod size;

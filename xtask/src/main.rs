@@ -36,6 +36,7 @@ cargo xtask with sqlite|postgres COMMAND…
 cargo xtask conformance client      the official MCP suite against the debug binary as a client
 cargo xtask generate                rewrite the generated files
 cargo xtask lessons [--write]       docs/lessons.md against the tests; with --write, their names into it
+cargo xtask chaos intake [ROUNDS]   kill, stop and cut off processes under load, on both engines
 cargo xtask bench [--gate]          measure; with --gate, fail where half of a goal is missed
 cargo xtask bench --lists sqlite|postgres
                                     measure lists, searches and starts on a database that is full";
@@ -61,6 +62,11 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ["generate"] => checks::generate(&Session::new()?),
         ["lessons", "--write"] => lessons::write(&Session::new()?),
         ["lessons"] => lessons::check(&Session::new()?),
+        ["chaos", "intake"] => bench::chaos::intake(&mut Session::new()?, bench::chaos::ROUNDS),
+        ["chaos", "intake", rounds] => match rounds.parse() {
+            Ok(rounds) => bench::chaos::intake(&mut Session::new()?, rounds),
+            Err(_) => Err(Failure::new(format!("`{rounds}` is no number of rounds"))),
+        },
         ["bench", flags @ ..] => bench::run(&mut Session::new()?, flags),
         _ => Err(Failure::new(format!("usage:\n{USAGE}"))),
     }
