@@ -47,8 +47,9 @@ struct ThreadStream {
 }
 
 impl Threads {
-    /// The stream of a thread that the caller may see now. `after` is where the reader was; without it, the stream
-    /// or where events after it are no longer kept, it begins with one `thread` event that says where it stands, so that the reader loads once and misses nothing.
+    /// The stream of a thread that the caller may see now. `after` is where the reader was; without it, or where events
+    /// after it are no longer kept, the stream begins with one `thread` event that says where it stands, so that the reader
+    /// loads once and misses nothing.
     pub(super) async fn follow(
         &self,
         caller: Principal,
