@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use thinkwork_database::{Db, intake_log, jobs};
 use thinkwork_primitives::{Clock, TenantId, crypto};
 use tokio::process::ChildStderr;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::Failure;
 use crate::deployment::{Deployment, Server, text};
@@ -134,7 +134,7 @@ async fn webhook(deployment: &Deployment) -> Result<(TenantId, String, String), 
 struct Member {
     role: &'static str,
     server: Server,
-    log: JoinHandle<()>,
+    log: JoinSet<()>,
 }
 
 impl Member {
@@ -142,15 +142,10 @@ impl Member {
         let mut server = deployment.start(role, "info", Stdio::piped())?;
         let log = server.process.log().ok_or("the server has no log")?;
         let mut log = ChildStderr::from_std(log)?;
-        let reader = tokio::spawn(async move { drop(tokio::io::copy(&mut log, &mut tokio::io::sink()).await) });
+        let mut reader = JoinSet::new();
+        reader.spawn(async move { drop(tokio::io::copy(&mut log, &mut tokio::io::sink()).await) });
         server.wait_ready().await?;
         Ok(Self { role, server, log: reader })
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.log.abort();
     }
 }
 
@@ -168,7 +163,7 @@ async fn break_something(
     let member = members.get_mut(number).ok_or("there is no such process")?;
     match fault {
         Fault::LogGone(_) => {
-            member.log.abort();
+            member.log.abort_all();
             return Ok(());
         }
         Fault::Kill(_) => member.server.process.kill()?,
