@@ -1,14 +1,13 @@
-//! Something breaks while events are sent, round for round: whatever was answered with 202 is applied, once, and in the
-//! order of its correlation key.
+//! Fault injection under load: whatever was answered with 202 is applied once, and in the order of its correlation key.
 //!
-//! On SQLite one process serves; on PostgreSQL two answer requests and two work. Each lane of the load sends one event
-//! after the other under one key, and repeats it with the same id until it is accepted, as senders do.
+//! On SQLite one process serves; on PostgreSQL there are two web processes and two workers. Each sender sends one event
+//! after the other under a correlation key of its own, and repeats it with the same id until it is accepted.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use thinkwork_database::{Db, intake_log, jobs};
 use thinkwork_primitives::{Clock, TenantId, crypto};
 use tokio::process::ChildStderr;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::Failure;
 use crate::deployment::{Deployment, Server, text};
@@ -26,37 +26,34 @@ use crate::engine::Engine;
 use crate::load::Sender;
 use crate::wait::until;
 
-const LANES: usize = 12;
-/// Load before something breaks, and after.
-const LOAD: Duration = Duration::from_millis(400);
+const SENDERS: usize = 12;
+/// Events that are accepted before a fault, and again after it.
+const EVENTS_EACH_SIDE: u64 = 120;
 const RATE_LIMIT_MAX: u32 = 6_000_000;
-/// How long a sender waits before it sends an event again.
-const RESEND_PAUSE: Duration = Duration::from_millis(50);
-/// How long a sender waits for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long the database is away.
-const AWAY: Duration = Duration::from_secs(1);
-
-/// What breaks in a round.
+/// How often a sender sends an event that was not accepted.
+const RESEND_EVERY: Duration = Duration::from_millis(50);
+/// How long a sender waits for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What fails in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// SIGKILL of the process with this number, and another one in its place.
+    /// SIGKILL of the process with this index, and a restart.
     Kill(usize),
-    /// SIGTERM of it.
-    Stop(usize),
-    /// Whoever reads its log is gone.
-    LogGone(usize),
-    /// The database lets nobody in for a second.
-    DatabaseAway,
+    /// SIGTERM of it, and a restart.
+    Terminate(usize),
+    /// The pipe of its log is closed.
+    LogClosed(usize),
+    /// The database refuses connections until every process says that it is not ready.
+    DatabaseUnavailable,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kill(number) => write!(f, "kill of process {number}"),
-            Self::Stop(number) => write!(f, "stop of process {number}"),
-            Self::LogGone(number) => write!(f, "log of process {number} gone"),
-            Self::DatabaseAway => f.write_str("database away"),
+            Self::Kill(number) => write!(f, "SIGKILL of process {number}"),
+            Self::Terminate(number) => write!(f, "SIGTERM of process {number}"),
+            Self::LogClosed(number) => write!(f, "log of process {number} closed"),
+            Self::DatabaseUnavailable => f.write_str("database unavailable"),
         }
     }
 }
@@ -66,32 +63,39 @@ pub(crate) async fn intake(binary: &Path, folder: &Path, engine: &Engine, rounds
     let deployment = Deployment::make(binary, folder, engine, "chaos").await?;
     let (tenant, path, secret) = webhook(&deployment).await?;
     let (roles, faults): (&[&'static str], &[Fault]) = match engine {
-        Engine::Sqlite => (&["web,worker"], &[Fault::Kill(0), Fault::Stop(0), Fault::LogGone(0)]),
+        Engine::Sqlite => (&["web,worker"], &[Fault::Kill(0), Fault::Terminate(0), Fault::LogClosed(0)]),
         Engine::Postgres(_) => (
             &["web", "web", "worker", "worker"],
-            &[Fault::Kill(0), Fault::Kill(2), Fault::DatabaseAway, Fault::Stop(1), Fault::LogGone(3), Fault::Stop(3)],
+            &[
+                Fault::Kill(0),
+                Fault::Kill(2),
+                Fault::DatabaseUnavailable,
+                Fault::Terminate(1),
+                Fault::LogClosed(3),
+                Fault::Terminate(3),
+            ],
         ),
     };
-    let mut members = Vec::new();
+    let mut processes = Vec::new();
     for role in roles {
-        members.push(Member::start(&deployment, role).await?);
+        processes.push(ServerProcess::start(&deployment, role).await?);
     }
     let mut load = Load::new(&secret, path)?;
     let mut slowest = BTreeMap::new();
     for (round, fault) in faults.iter().cycle().take(rounds).enumerate() {
-        let web = members.iter().filter(|member| member.role.contains("web"));
-        load.begin(web.map(|member| member.server.base.clone()).collect())?;
-        tokio::time::sleep(LOAD).await;
-        let broken_at = Instant::now();
-        break_something(*fault, &deployment, engine, &mut members, &load).await?;
-        tokio::time::sleep(LOAD).await;
+        let web = processes.iter().filter(|process| process.role.contains("web"));
+        load.begin(web.map(|process| process.server.base.clone()).collect())?;
+        load.more_accepted(EVENTS_EACH_SIDE).await?;
+        let failed_at = Instant::now();
+        inject(*fault, &deployment, engine, &mut processes, &load).await?;
+        load.more_accepted(EVENTS_EACH_SIDE).await?;
         load.end().await?;
         let db = deployment.database.open().await?;
         until("every event is applied and every turn has ended", async || {
             Ok(intake_log::oldest(&db).await?.is_none() && jobs::due(&db, Clock::system().now()).await? == 0)
         })
         .await?;
-        let took = broken_at.elapsed();
+        let took = failed_at.elapsed();
         check(&db, tenant, &load).await?;
         db.close().await;
         slowest
@@ -101,11 +105,11 @@ pub(crate) async fn intake(binary: &Path, folder: &Path, engine: &Engine, rounds
         println!(
             "round {}: {fault}, {} events accepted so far, all applied once after {took:.1?}",
             round + 1,
-            load.accepted()
+            load.accepted.iter().sum::<u64>()
         );
     }
-    for member in &mut members {
-        member.server.process.terminate()?;
+    for process in &mut processes {
+        process.server.process.terminate()?;
     }
     for (fault, took) in slowest {
         println!("{fault}: all applied after {took:.1?} at most");
@@ -120,7 +124,7 @@ async fn webhook(deployment: &Deployment) -> Result<(TenantId, String, String), 
         "name": "chaos",
         "space_id": server.space("chaos").await?,
         "verification": { "scheme": "standard_webhooks" },
-        "correlation": { "pointer": "/lane" },
+        "correlation": { "pointer": "/sender" },
         "rate_limit_per_minute": RATE_LIMIT_MAX,
     });
     let created = server.ask(Method::POST, "/v1/webhooks", body).await?;
@@ -131,13 +135,13 @@ async fn webhook(deployment: &Deployment) -> Result<(TenantId, String, String), 
 }
 
 /// A process of the deployment, and the reader of its log.
-struct Member {
+struct ServerProcess {
     role: &'static str,
     server: Server,
     log: JoinSet<()>,
 }
 
-impl Member {
+impl ServerProcess {
     async fn start(deployment: &Deployment, role: &'static str) -> Result<Self, Failure> {
         let mut server = deployment.start(role, "info", Stdio::piped())?;
         let log = server.process.log().ok_or("the server has no log")?;
@@ -149,166 +153,181 @@ impl Member {
     }
 }
 
-async fn break_something(
+async fn inject(
     fault: Fault,
     deployment: &Deployment,
     engine: &Engine,
-    members: &mut [Member],
+    processes: &mut [ServerProcess],
     load: &Load,
 ) -> Result<(), Failure> {
     let number = match fault {
-        Fault::DatabaseAway => return deployment.database.be_away(engine, AWAY).await,
-        Fault::Kill(number) | Fault::Stop(number) | Fault::LogGone(number) => number,
+        Fault::DatabaseUnavailable => {
+            let admin = deployment.database.block(engine).await?;
+            for process in processes.iter() {
+                process.server.wait_not_ready().await?;
+            }
+            return deployment.database.unblock(admin).await;
+        }
+        Fault::Kill(number) | Fault::Terminate(number) | Fault::LogClosed(number) => number,
     };
-    let member = members.get_mut(number).ok_or("there is no such process")?;
+    let process = processes.get_mut(number).ok_or("there is no such process")?;
     match fault {
-        Fault::LogGone(_) => {
-            member.log.abort_all();
+        Fault::LogClosed(_) => {
+            process.log.abort_all();
             return Ok(());
         }
-        Fault::Kill(_) => member.server.process.kill()?,
-        _ => member.server.process.terminate()?,
+        Fault::Kill(_) => process.server.process.kill()?,
+        _ => process.server.process.terminate()?,
     }
-    let before = std::mem::take(&mut member.server.base);
-    *member = Member::start(deployment, member.role).await?;
-    load.moved(&before, &member.server.base);
+    let before = std::mem::take(&mut process.server.base);
+    *process = ServerProcess::start(deployment, process.role).await?;
+    load.replace_base(&before, &process.server.base);
     Ok(())
 }
 
-/// Fails where an accepted event is not there, is there twice, or stands before an earlier one of its lane.
+/// Fails where an accepted event is missing, applied twice, or applied before an earlier one of its sender.
 async fn check(db: &Db, tenant: TenantId, load: &Load) -> Result<(), Failure> {
     let tx = db.read(tenant).await?;
-    let mark = if db.engine() == thinkwork_database::Engine::Sqlite { "?" } else { "$1" };
+    let placeholder = if db.engine() == thinkwork_database::Engine::Sqlite { "?" } else { "$1" };
     let sql = format!(
-        "SELECT text FROM message WHERE \"tenant_id\" = {mark} AND source_event_id IS NOT NULL ORDER BY thread_id, sequence"
+        "SELECT text FROM message WHERE \"tenant_id\" = {placeholder} AND source_event_id IS NOT NULL \
+         ORDER BY thread_id, sequence"
     );
     let select = Statement::from_sql_and_values(tx.orm().get_database_backend(), sql, [tenant.uuid().into()]);
     let mut applied: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     for row in tx.orm().query_all_raw(select).await? {
         let message: String = row.try_get_by_index(0)?;
-        let marked = message.split_once("chaos-").and_then(|(_, rest)| rest.split_once(';')).map(|(mark, _)| mark);
-        let numbers = marked.and_then(|mark| mark.split_once('-'));
-        let (lane, number) = numbers.ok_or_else(|| format!("a message is no event of ours: {message}"))?;
-        applied.entry(lane.parse()?).or_default().push(number.parse()?);
+        let label = message.split_once("chaos-").and_then(|(_, rest)| rest.split_once(';')).map(|(label, _)| label);
+        let numbers = label.and_then(|label| label.split_once('-'));
+        let (sender, number) = numbers.ok_or_else(|| format!("a message is not of this run: {message}"))?;
+        applied.entry(sender.parse()?).or_default().push(number.parse()?);
     }
-    for (lane, sent) in load.sent().into_iter().enumerate() {
-        let found = applied.remove(&lane).unwrap_or_default();
-        let expected: Vec<u64> = (0..sent).collect();
+    for (sender, accepted) in load.accepted.iter().copied().enumerate() {
+        let found = applied.remove(&sender).unwrap_or_default();
+        let expected: Vec<u64> = (0..accepted).collect();
         if found != expected {
-            return Err(format!("lane {lane}: {sent} events were accepted, and applied were {found:?}").into());
+            return Err(format!("sender {sender}: {accepted} events were accepted, and applied were {found:?}").into());
         }
     }
     Ok(())
 }
 
-/// The lanes of events.
+/// The senders of one run.
 struct Load {
-    sender: Arc<Sender>,
+    signer: Arc<Sender>,
     run: String,
     path: String,
-    /// Where requests are answered now.
+    /// Where the web processes are reached.
     bases: Arc<Mutex<Vec<String>>>,
     is_over: Arc<AtomicBool>,
-    /// How many events of each lane were accepted.
-    sent: Vec<u64>,
-    lanes: JoinSet<Result<(usize, u64), Failure>>,
+    /// How many events of each sender were accepted in the rounds before.
+    accepted: Vec<u64>,
+    /// How many events were accepted in all.
+    accepted_in_all: Arc<AtomicU64>,
+    senders: JoinSet<Result<(usize, u64), Failure>>,
 }
 
 impl Load {
     fn new(secret: &str, path: String) -> Result<Self, Failure> {
         Ok(Self {
-            sender: Sender::new(secret)?,
+            signer: Sender::new(secret)?,
             run: crypto::hex(&crypto::random::<8>()?),
             path,
             bases: Arc::default(),
             is_over: Arc::default(),
-            sent: vec![0; LANES],
-            lanes: JoinSet::new(),
+            accepted: vec![0; SENDERS],
+            accepted_in_all: Arc::default(),
+            senders: JoinSet::new(),
         })
     }
 
     fn begin(&mut self, bases: Vec<String>) -> Result<(), Failure> {
         *self.bases.lock().unwrap_or_else(PoisonError::into_inner) = bases;
         self.is_over = Arc::default();
-        for (lane, first) in self.sent.iter().copied().enumerate() {
-            let lane = Lane {
-                sender: Arc::clone(&self.sender),
-                client: Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?,
+        for (number, first) in self.accepted.iter().copied().enumerate() {
+            let sender = EventSender {
+                signer: Arc::clone(&self.signer),
+                client: Client::builder().no_proxy().timeout(RESPONSE_TIMEOUT).build()?,
                 run: self.run.clone(),
                 path: self.path.clone(),
                 bases: Arc::clone(&self.bases),
                 is_over: Arc::clone(&self.is_over),
-                lane,
+                accepted_in_all: Arc::clone(&self.accepted_in_all),
+                number,
             };
-            self.lanes.spawn(lane.send(first));
+            self.senders.spawn(sender.run(first));
         }
         Ok(())
     }
 
-    /// Another process answers at another address.
-    fn moved(&self, before: &str, now: &str) {
+    /// Waits until so many more events are accepted.
+    async fn more_accepted(&self, count: u64) -> Result<(), Failure> {
+        let wanted = self.accepted_in_all.load(Ordering::Acquire).saturating_add(count);
+        until("events are accepted", async || Ok(self.accepted_in_all.load(Ordering::Acquire) >= wanted)).await
+    }
+
+    /// Replaces the address of a process that was restarted.
+    fn replace_base(&self, before: &str, now: &str) {
         let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
         for base in bases.iter_mut().filter(|base| *base == before) {
             now.clone_into(base);
         }
     }
 
-    /// Lets each lane send its event to the end.
+    /// Lets each sender send its present event until it is accepted, and ends them.
     async fn end(&mut self) -> Result<(), Failure> {
         self.is_over.store(true, Ordering::Release);
-        while let Some(ended) = self.lanes.join_next().await {
-            let (lane, sent) = ended??;
-            *self.sent.get_mut(lane).ok_or("there is no such lane")? = sent;
+        while let Some(ended) = self.senders.join_next().await {
+            let (number, accepted) = ended??;
+            *self.accepted.get_mut(number).ok_or("there is no such sender")? = accepted;
         }
         Ok(())
     }
-
-    fn sent(&self) -> Vec<u64> {
-        self.sent.clone()
-    }
-
-    fn accepted(&self) -> u64 {
-        self.sent.iter().sum()
-    }
 }
 
-/// One sender.
-struct Lane {
-    sender: Arc<Sender>,
+/// Sends events under one correlation key, one after the other.
+struct EventSender {
+    signer: Arc<Sender>,
     client: Client,
     run: String,
     path: String,
     bases: Arc<Mutex<Vec<String>>>,
     is_over: Arc<AtomicBool>,
-    lane: usize,
+    accepted_in_all: Arc<AtomicU64>,
+    number: usize,
 }
 
-impl Lane {
-    /// Sends events from this number on until the load is over; how many there are then.
-    async fn send(self, first: u64) -> Result<(usize, u64), Failure> {
-        let mut number = first;
+impl EventSender {
+    /// Sends events from this number on until the load is over. Returns its own number and how many events were accepted.
+    async fn run(self, first: u64) -> Result<(usize, u64), Failure> {
+        let mut event = first;
+        let mut attempts = tokio::time::interval(RESEND_EVERY);
+        attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_over.load(Ordering::Acquire) {
             let mut attempt = 0;
-            while !self.is_accepted(number, attempt).await? {
+            attempts.reset_immediately();
+            attempts.tick().await;
+            while !self.is_accepted(event, attempt).await? {
+                attempts.tick().await;
                 attempt += 1;
-                tokio::time::sleep(RESEND_PAUSE).await;
             }
-            number += 1;
+            self.accepted_in_all.fetch_add(1, Ordering::AcqRel);
+            event += 1;
         }
-        Ok((self.lane, number))
+        Ok((self.number, event))
     }
 
-    /// Whether an event was accepted, now or before.
-    async fn is_accepted(&self, number: u64, attempt: usize) -> Result<bool, Failure> {
-        let Self { run, lane, path, .. } = self;
+    /// Sends an event. Whether it was accepted, now or by an earlier attempt.
+    async fn is_accepted(&self, event: u64, attempt: usize) -> Result<bool, Failure> {
+        let Self { run, number, path, .. } = self;
         let base = {
             let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = self.lane.wrapping_add(attempt).checked_rem(bases.len()).and_then(|next| bases.get(next));
-            next.cloned().ok_or("nobody answers requests")?
+            let next = number.wrapping_add(attempt).checked_rem(bases.len()).and_then(|next| bases.get(next));
+            next.cloned().ok_or("there is no web process")?
         };
-        let body = json!({ "lane": lane, "mark": format!("chaos-{lane}-{number};") }).to_string();
+        let body = json!({ "sender": number, "label": format!("chaos-{number}-{event};") }).to_string();
         let request = self.client.post(format!("{base}{path}"));
-        match self.sender.sign(request, &format!("msg_{run}_{lane}_{number}"), body).send().await {
+        match self.signer.sign(request, &format!("msg_{run}_{number}_{event}"), body).send().await {
             Ok(answer) if answer.status() == StatusCode::ACCEPTED => Ok(true),
             Ok(answer) if answer.status().is_server_error() => Ok(false),
             Ok(answer) => Err(format!("an event was answered {}", answer.status()).into()),

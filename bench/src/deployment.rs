@@ -107,6 +107,14 @@ impl Server {
         .await
     }
 
+    pub(crate) async fn wait_not_ready(&self) -> Result<(), Failure> {
+        until("`thinkwork serve` says that it is not ready", async || {
+            let answer = self.client.get(format!("{}/readyz", self.base)).send().await;
+            Ok(answer.is_ok_and(|answer| answer.status().is_server_error()))
+        })
+        .await
+    }
+
     async fn sign_in(&mut self, password: &str) -> Result<(), Failure> {
         let body = json!({ "email": OWNER_EMAIL, "password": password }).to_string();
         let request = self.client.post(format!("{}/v1/sessions", self.base));

@@ -1,6 +1,6 @@
 //! Which database a deployment under measurement has: a file of its own, or a fresh database of a PostgreSQL server.
 
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use thinkwork_database::{Db, Options};
 
 use crate::Failure;
@@ -66,19 +66,26 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Ends every connection to it and lets nobody in for so long; only where it is a server's.
-    pub(crate) async fn be_away(&self, engine: &Engine, lasting: std::time::Duration) -> Result<(), Failure> {
-        let (Engine::Postgres(server), Some(owner)) = (engine, &self.migration_url) else { return Ok(()) };
-        let name = url::Url::parse(owner)?.path().trim_start_matches('/').to_owned();
-        let connection = sea_orm::Database::connect(server).await?;
+    /// Refuses new connections and ends those that are open, until [`Database::unblock`]. Only on PostgreSQL.
+    pub(crate) async fn block(&self, engine: &Engine) -> Result<DatabaseConnection, Failure> {
+        let Engine::Postgres(server) = engine else { return Err("only PostgreSQL can refuse connections".into()) };
+        let name = self.name()?;
+        let admin = sea_orm::Database::connect(server).await?;
         let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
-        for act in [format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"), end] {
-            connection.execute_unprepared(&act).await?;
+        for statement in [format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"), end] {
+            admin.execute_unprepared(&statement).await?;
         }
-        tokio::time::sleep(lasting).await;
-        connection.execute_unprepared(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await?;
-        connection.close().await?;
-        Ok(())
+        Ok(admin)
+    }
+
+    /// Accepts connections again.
+    pub(crate) async fn unblock(&self, admin: DatabaseConnection) -> Result<(), Failure> {
+        admin.execute_unprepared(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name()?)).await?;
+        Ok(admin.close().await?)
+    }
+
+    fn name(&self) -> Result<String, Failure> {
+        Ok(url::Url::parse(&self.url)?.path().trim_start_matches('/').to_owned())
     }
 
     /// Opens it beside the server.

@@ -16,7 +16,7 @@ use url::Position;
 use crate::access::Access;
 use crate::audit::Audit;
 use crate::config::Config;
-use crate::connections::Stopping;
+use crate::connections::Shutdown;
 use crate::credentials::{Credentials, EraseVersion};
 use crate::edge::caller::BoxFuture;
 use crate::edge::flash::FlashCookies;
@@ -97,8 +97,8 @@ pub struct App {
     pub turns: Turns,
     /// How the loops of this process are.
     pub loops: Loops,
-    /// Whether this process has been told to stop.
-    pub stopping: Stopping,
+    /// Whether this process is shutting down.
+    pub shutdown: Shutdown,
 }
 
 /// How the database of this configuration is opened.
@@ -213,7 +213,7 @@ impl App {
             turns,
             flash_cookies,
             loops,
-            stopping: Stopping::default(),
+            shutdown: Shutdown::default(),
         }))
     }
 

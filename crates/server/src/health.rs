@@ -62,8 +62,8 @@ pub fn routes(app: &Arc<App>) -> Router {
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    if health.app.stopping.get() {
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "problems": ["stopping"] })))
+    if health.app.shutdown.has_begun() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "problems": ["shutting_down"] })))
             .into_response();
     }
     let (status, answer) = health.kept(&health.ready, checked(&health.app)).await;

@@ -121,7 +121,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     };
     server.accept(&listener, stop, app.config.shutdown_delay).await;
     drop(listener);
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, server.finish()).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, server.drain()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
     worker.drain(&app, SHUTDOWN_TIMEOUT).await;
@@ -135,7 +135,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
 
 /// A server of these routes with the limits of the configuration.
 fn server(app: &App, routes: Router) -> Server {
-    Server::new(routes, ConnectionLimits::new(&app.config), app.metrics.connections.clone(), app.stopping.clone())
+    Server::new(routes, ConnectionLimits::new(&app.config), app.metrics.connections.clone(), app.shutdown.clone())
 }
 
 /// Waits for SIGINT or SIGTERM.

@@ -19,7 +19,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
-use futures_util::future::OptionFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -76,7 +75,7 @@ impl ConnectionLimits {
         Self {
             per_address: usize::try_from(config.connections_per_address_max).unwrap_or(usize::MAX),
             trusted_proxies: config.trusted_proxies.clone(),
-            total: usize::try_from(total_of(open_files_max())).unwrap_or(usize::MAX),
+            total: usize::try_from(connections_max(open_files_max())).unwrap_or(usize::MAX),
         }
     }
 
@@ -85,8 +84,8 @@ impl ConnectionLimits {
     }
 }
 
-/// Connections in all where so many files may be open.
-fn total_of(open_files: u64) -> u64 {
+/// How many connections may be open where so many files may be.
+fn connections_max(open_files: u64) -> u64 {
     open_files.saturating_sub(OTHER_FILES.min(open_files / 2)).clamp(1, CONNECTIONS_MAX)
 }
 
@@ -103,16 +102,16 @@ fn open_files_max() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Whether this process has been told to stop. Clones share it.
+/// Whether this process is shutting down. Clones share it.
 #[derive(Clone, Default)]
-pub struct Stopping(Arc<AtomicBool>);
+pub struct Shutdown(Arc<AtomicBool>);
 
-impl Stopping {
-    pub fn get(&self) -> bool {
+impl Shutdown {
+    pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    fn set(&self) {
+    fn begin(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
@@ -122,20 +121,35 @@ pub struct Server {
     routes: Router,
     limits: ConnectionLimits,
     metrics: Metrics,
-    stopping: Stopping,
+    shutdown: Shutdown,
     graceful: GracefulShutdown,
     connections: TaskTracker,
 }
 
 impl Server {
-    pub fn new(routes: Router, limits: ConnectionLimits, metrics: Metrics, stopping: Stopping) -> Self {
+    pub fn new(routes: Router, limits: ConnectionLimits, metrics: Metrics, shutdown: Shutdown) -> Self {
         let connections = TaskTracker::new();
-        Self { routes, limits, metrics, stopping, graceful: GracefulShutdown::new(), connections }
+        Self { routes, limits, metrics, shutdown, graceful: GracefulShutdown::new(), connections }
     }
 
-    /// Accepts connections until `stop`, and then for `delay` more, in which each answer closes its connection; less where no
-    /// connection is open any more.
+    /// Accepts connections until `stop`. Then each response closes its connection, and new connections are accepted until
+    /// none is open any more, or `delay` is over.
     pub async fn accept(&self, listener: &TcpListener, stop: impl Future<Output = ()>, delay: Duration) {
+        let mut accepting = pin!(self.accept_all(listener));
+        tokio::select! {
+            () = &mut accepting => {}
+            () = stop => {}
+        }
+        self.shutdown.begin();
+        self.connections.close();
+        tokio::select! {
+            () = accepting => {}
+            _ = timeout(delay, self.connections.wait()) => {}
+        }
+    }
+
+    /// Accepts connections, without an end.
+    async fn accept_all(&self, listener: &TcpListener) {
         let permits = Arc::new(Semaphore::new(self.limits.total));
         let addresses = Arc::new(AddressCounts::new(self.limits.per_address));
         let ended = Arc::new(Notify::new());
@@ -143,26 +157,9 @@ impl Server {
         // A second line of defence behind `TimedStream`, which tells a slow head from an idle connection.
         server.timer(TokioTimer::new()).header_read_timeout(phase::IDLE_MAX).max_header_size(HEAD_BYTES_MAX);
         let mut warned_at: Option<Instant> = None;
-        let mut stop = pin!(stop);
-        let mut delay_over = pin!(None);
         loop {
-            let accepted = async {
-                let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                let (socket, address) = accept(listener, &ended).await;
-                (permit, socket, address)
-            };
-            let is_stopping = delay_over.is_some();
-            let (permit, socket, address) = tokio::select! {
-                () = &mut stop, if !is_stopping => {
-                    self.stopping.set();
-                    self.connections.close();
-                    delay_over.set(Some(tokio::time::sleep(delay)));
-                    continue;
-                }
-                Some(()) = OptionFuture::from(delay_over.as_mut().as_pin_mut()) => break,
-                () = self.connections.wait(), if is_stopping => break,
-                accepted = accepted => accepted,
-            };
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            let (socket, address) = accept(listener, &ended).await;
             let counted = addresses.enter(address.ip());
             if counted.is_none() && !self.limits.is_trusted_proxy(address) {
                 self.metrics.refused.inc();
@@ -180,9 +177,9 @@ impl Server {
             let service = service_fn({
                 let phase = Arc::clone(&phase);
                 let routes = self.routes.clone();
-                let stopping = self.stopping.clone();
+                let shutdown = self.shutdown.clone();
                 move |request: hyper::Request<Incoming>| {
-                    respond(routes.clone(), request, address, Arc::clone(&phase), stopping.clone())
+                    respond(routes.clone(), request, address, Arc::clone(&phase), shutdown.clone())
                 }
             });
             let stream = TokioIo::new(TimedStream::new(socket, phase));
@@ -201,8 +198,8 @@ impl Server {
         }
     }
 
-    /// Lets requests that have begun end.
-    pub async fn finish(self) {
+    /// Waits until requests that have begun are answered.
+    pub async fn drain(self) {
         self.connections.close();
         self.graceful.shutdown().await;
         self.connections.wait().await;
@@ -241,13 +238,13 @@ async fn respond(
     request: hyper::Request<Incoming>,
     address: SocketAddr,
     phase: Arc<Phase>,
-    stopping: Stopping,
+    shutdown: Shutdown,
 ) -> Result<hyper::Response<ResponseBody>, Infallible> {
     phase.request_began();
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(address));
     let mut response = routes.oneshot(request).await?;
-    if stopping.get() {
+    if shutdown.has_begun() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| ResponseBody::new(body, phase)))
@@ -259,7 +256,7 @@ mod tests {
 
     #[test]
     fn l111_few_open_files_are_shared_with_the_rest() {
-        let totals = [0, 256, 1_024, 20_000, u64::MAX].map(total_of);
+        let totals = [0, 256, 1_024, 20_000, u64::MAX].map(connections_max);
         assert_eq!(totals, [1, 128, 768, CONNECTIONS_MAX, CONNECTIONS_MAX]);
     }
 }

@@ -158,7 +158,11 @@ impl Turns {
         }
     }
 
+    /// Begins the next turn of the job's thread, unless this process stops.
     async fn begin_one(&self, job: &Job) -> Result<BeginOutcome, Error> {
+        if self.stopping.is_cancelled() {
+            return Err(Error::Stopping);
+        }
         Ok(self.begin(std::slice::from_ref(job)).await?.pop().unwrap_or(BeginOutcome::Done))
     }
 }

@@ -120,7 +120,7 @@ async fn a_process_that_stops_says_so_first_and_resets_no_connection() {
     ask(&mut idle, "/livez", &host, "ok").await;
     drop(stop);
     timeout(PATIENCE, async {
-        while !app.app.stopping.get() {
+        while !app.app.shutdown.has_begun() {
             tokio::task::yield_now().await;
         }
     })
@@ -129,7 +129,7 @@ async fn a_process_that_stops_says_so_first_and_resets_no_connection() {
     // Whoever balances the load hears it on a new connection, and who has one open is served once more and told to close it.
     let mut probe = TcpStream::connect(address).await.unwrap();
     let ready = ask(&mut probe, "/readyz", &host, "}").await;
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""problems":["stopping"]"#), "{ready}");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""problems":["shutting_down"]"#), "{ready}");
     for socket in [&mut kept, &mut idle] {
         let answer = ask(socket, "/livez", &host, "ok").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -147,7 +147,7 @@ impl TestApp {
         let made = app.access.tenant_create("acme", "Acme", "owner@acme.test", "Olivia").await.unwrap();
         let routes = thinkwork::router::router(&app);
         let limits = ConnectionLimits::new(&app.config);
-        let server = Server::new(routes, limits, app.metrics.connections.clone(), app.stopping.clone());
+        let server = Server::new(routes, limits, app.metrics.connections.clone(), app.shutdown.clone());
         let accepting = async move { server.accept(&listener, std::future::pending(), Duration::ZERO).await };
         let server = tokio::spawn(accepting);
         Self { app, clock, tenant: made.tenant, owner: made.owner, address, folder, settings, server }

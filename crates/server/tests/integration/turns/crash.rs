@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thinkwork::app::App;
 use thinkwork::worker;
+use thinkwork_database::jobs::{self, Lane};
 
 use super::outside::{Model, Upstream, answers, asks_for};
 use super::{TurnFixture, tenant_key, words};
@@ -103,6 +104,25 @@ async fn a_stop_ends_a_sending_call_and_its_thread_says_so() {
     assert_eq!((&turns[0]["status"], &turns[0]["failure"]), (&json!("failed"), &json!("outcome_unknown")));
     let said = fixture.messages(&ana, &thread).await;
     assert!(said.last().unwrap()["text"].as_str().unwrap().contains("not known whether notes__send"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_stop_begins_no_queued_turn_and_the_next_process_does() {
+    // Without a model its turns have nothing to wait for, and so nothing that a stop could interrupt.
+    let fixture = TurnFixture::new().await;
+    let ana = fixture.app.member("ana").await;
+    let thread = fixture.thread(&ana, "first").await;
+    ana.post(&format!("/v1/threads/{thread}/messages"), json!({ "text": "second" })).await.expect(201);
+    let app = &fixture.app.app;
+    let claimed = jobs::claim(&app.db, Lane::People, fixture.app.clock.now(), PAST_THE_LEASE, 10).await.unwrap();
+    let [job] = claimed.as_slice() else { panic!("{} jobs", claimed.len()) };
+    app.turns.stop();
+    let stopped = app.turns.run(job).await;
+    assert!(matches!(stopped, Err(thinkwork::turns::Error::Stopping)), "{stopped:?}");
+    assert_eq!(words(&fixture.turns(&ana, &thread).await, "status"), ["queued", "queued"]);
+    jobs::give_back(&app.db, job).await.unwrap();
+    worker::run_until_idle(&*fixture.app.second().await).await;
+    assert_eq!(words(&fixture.turns(&ana, &thread).await, "status"), ["succeeded", "succeeded"]);
 }
 
 #[tokio::test]
