@@ -11,6 +11,7 @@ pub mod jobs;
 mod metrics;
 pub mod quota;
 pub mod ranges;
+pub mod retention;
 mod roles;
 mod round_robin;
 pub mod schema;

@@ -56,7 +56,7 @@ fn pages(app: &Arc<App>) -> Router {
         .merge(turns::pages::routes(&app.turns))
         .merge(audit::pages::routes(&app.audit))
         .merge(home::pages::routes(app))
-        .layer(middleware::from_fn_with_state(app.flash_cookies.clone(), flash::carry))
+        .layer(middleware::from_fn_with_state(app.flash_cookies.clone(), flash::apply))
 }
 
 /// The OpenAPI document of these routes.
@@ -91,7 +91,7 @@ pub fn router(app: &Arc<App>) -> Router {
                 .layer(CatchPanicLayer::new())
                 .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits::REQUEST_DEADLINE))
                 .layer(Extension(authenticate))
-                .layer(middleware::from_fn_with_state(app.rate_limits.clone(), rate_limit::pass))
+                .layer(middleware::from_fn_with_state(app.rate_limits.clone(), rate_limit::enforce))
                 .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX)),
         )
 }

@@ -1,9 +1,9 @@
 //! Who calls. Authorisation is an argument: a handler names [`Caller`], [`Member`], [`Operator`],
-//! [`RoutineOperator`], [`SessionUser`], [`McpCaller`] or [`Public`] and gets it or never runs.
+//! [`OperatorWithoutReauth`], [`SessionUser`], [`McpCaller`] or [`Public`] and gets it or never runs.
 //!
 //! Invariants: the tenant comes from the session or token, never from a header or path; a cookie proves nothing on
 //! `/mcp`; a token never consents; an unsafe method with a cookie needs the session's CSRF token; an operator configures
-//! only in a session that was signed in to recently, unless the handler names [`RoutineOperator`].
+//! only in a session that was signed in to recently, unless the handler names [`OperatorWithoutReauth`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -60,14 +60,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// What a request presents and who that is, looked up once: for its limit, and then for its handler.
 #[derive(Clone)]
-pub(super) struct Proof {
+pub(super) struct Authentication {
     is_bearer: bool,
     known: Option<Authenticated>,
 }
 
-impl Proof {
-    /// Of this request, by what its path takes as a proof: pages a session, the gateway a bearer, the API either. `None`
-    /// where it presents nothing.
+impl Authentication {
+    /// Of this request, by what its path accepts: pages a session, the gateway a bearer token, the API either. `None` where
+    /// it presents nothing.
     ///
     /// # Errors
     /// Those of [`Authenticate`].
@@ -105,9 +105,9 @@ async fn authenticate(extensions: &Extensions, presented: Presented<'_>) -> Resu
 
 async fn known(parts: &Parts, presented: Option<Presented<'_>>) -> Result<Option<Authenticated>, ApiError> {
     let Some(presented) = presented else { return Ok(None) };
-    let proof = parts.extensions.get::<Proof>().filter(|proof| proof.is_bearer == presented.is_bearer());
-    let known = match proof {
-        Some(proof) => proof.known.clone(),
+    let earlier = parts.extensions.get::<Authentication>().filter(|earlier| earlier.is_bearer == presented.is_bearer());
+    let known = match earlier {
+        Some(earlier) => earlier.known.clone(),
         None => authenticate(&parts.extensions, presented).await?,
     };
     if let Some(known) = &known {
@@ -194,12 +194,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Member {
 
 /// An operator or owner, or a token with scope `admin` of one of them or of a service. To change something, their session
 /// must have been signed in to recently: what an operator changes decides where credentials go and what the agent may do.
-/// [`RoutineOperator`] is for what decides nothing of that kind.
+/// [`OperatorWithoutReauth`] is for what decides nothing of that kind.
 pub struct Operator(pub Principal);
 
 /// An operator however long ago they signed in: for trying out and repeating what is configured, and for taking access
 /// away, which must not wait. A test lists these operations.
-pub struct RoutineOperator(pub Operator);
+pub struct OperatorWithoutReauth(pub Operator);
 
 impl Operator {
     pub const fn tenant(&self) -> TenantId {
@@ -237,7 +237,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for RoutineOperator {
+impl<S: Send + Sync> FromRequestParts<S> for OperatorWithoutReauth {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {

@@ -106,7 +106,7 @@ fn associated(session: &str, page: &str) -> Vec<u8> {
 }
 
 /// The layer around the pages.
-pub async fn carry(State(cookies): State<FlashCookies>, mut request: Request, next: Next) -> Response {
+pub async fn apply(State(cookies): State<FlashCookies>, mut request: Request, next: Next) -> Response {
     let received = if request.method() == Method::GET { cookies.open(&request) } else { None };
     let is_received = received.is_some();
     if let Some(flash) = received {

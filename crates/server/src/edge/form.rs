@@ -59,7 +59,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ProtectedForm<T> {
 }
 
 /// A form that an operator sent from a page of ours; members get 403. Who signed in too long ago to configure something is
-/// sent to sign in and back to the page, as [`super::Operator`] is refused; [`RoutineForm`] is for what needs no recent
+/// sent to sign in and back to the page, as [`super::Operator`] is refused; [`OperatorFormWithoutReauth`] is for what needs no recent
 /// sign-in.
 pub struct OperatorForm<T> {
     /// Who sent it.
@@ -73,20 +73,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OperatorForm<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let path = request.uri().path().to_owned();
-        let RoutineForm { caller, form } = RoutineForm::from_request(request, state).await?;
+        let OperatorFormWithoutReauth { caller, form } =
+            OperatorFormWithoutReauth::from_request(request, state).await?;
         if caller.is_fresh { Ok(Self { caller, form }) } else { Err(sign_in_again(page_of(&path))) }
     }
 }
 
-/// A form that an operator sent from a page of ours, however long ago they signed in: see [`super::RoutineOperator`].
-pub struct RoutineForm<T> {
+/// A form that an operator sent from a page of ours, however long ago they signed in: see [`super::OperatorWithoutReauth`].
+pub struct OperatorFormWithoutReauth<T> {
     /// Who sent it.
     pub caller: PageCaller,
     /// What they sent.
     pub form: T,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RoutineForm<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OperatorFormWithoutReauth<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {

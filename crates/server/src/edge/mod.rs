@@ -33,14 +33,14 @@ pub mod version;
 pub mod visible;
 
 pub use caller::{
-    Authenticate, Caller, McpCaller, Member, Operator, PageCaller, PageMember, PageOperator, Public, RoutineOperator,
-    SessionUser,
+    Authenticate, Caller, McpCaller, Member, Operator, OperatorWithoutReauth, PageCaller, PageMember, PageOperator,
+    Public, SessionUser,
 };
 pub use display_time::DisplayTime;
 pub use error::{ApiError, PageError};
 pub use extract::{Form, Json, Path, Query, double_option};
 pub use flash::Flash;
-pub use form::{ConfirmForm, EmptyForm, OperatorForm, ProtectedForm, RoutineForm, sign_in_again};
+pub use form::{ConfirmForm, EmptyForm, OperatorForm, OperatorFormWithoutReauth, ProtectedForm, sign_in_again};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use names::{NameMap, Named, NamedIds, Names, Reader};
 pub use pages::{Area, Layout, NewSecret, Notice, Page};

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::rules::sentence;
 use super::{Error, Mcp, ServerUpdate, UpstreamError};
 use crate::edge::{
-    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, RoutineOperator,
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, OperatorWithoutReauth, Pagination, Path,
 };
 
 use response::{ServerResponse, ServerTestResponse, ServerToolResponse};
@@ -212,7 +212,7 @@ async fn secret_set(
     params(("id" = String, Path)), responses((status = 200, body = ServerTestResponse)),
     extensions(("x-caller" = json!("operator"))))]
 async fn test(
-    RoutineOperator(operator): RoutineOperator,
+    OperatorWithoutReauth(operator): OperatorWithoutReauth,
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
 ) -> Result<Json<ServerTestResponse>, ApiError> {
@@ -225,7 +225,7 @@ async fn test(
     tag = "mcp", params(("id" = String, Path)), responses((status = 200, body = List<ServerToolResponse>)),
     extensions(("x-caller" = json!("operator"))))]
 async fn refresh_tools(
-    RoutineOperator(operator): RoutineOperator,
+    OperatorWithoutReauth(operator): OperatorWithoutReauth,
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
 ) -> Result<Json<List<ServerToolResponse>>, ApiError> {

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::{Connection, Error, Oauth, Revocation};
 use crate::audit::{self, Use};
 use crate::edge::identity::RequesterResponse;
-use crate::edge::{ApiError, Json, List, Member, Operator, Pagination, Path, RoutineOperator, time_cursor};
+use crate::edge::{ApiError, Json, List, Member, Operator, OperatorWithoutReauth, Pagination, Path, time_cursor};
 
 pub fn routes(slice: &Oauth) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -248,7 +248,7 @@ async fn list(
     extensions(("x-caller" = json!("operator"))))]
 async fn revoke(
     State(oauth): State<Oauth>,
-    RoutineOperator(caller): RoutineOperator,
+    OperatorWithoutReauth(caller): OperatorWithoutReauth,
     Path(id): Path<ConnectionId>,
 ) -> Result<Json<RevocationsResponse>, ApiError> {
     Ok(Json(oauth.revoke(caller.tenant(), id, caller.actor()).await?.into()))

@@ -18,8 +18,8 @@ use super::{Connection, Error, Oauth};
 use crate::audit::{self, Use};
 use crate::edge::display_time::DisplayTime;
 use crate::edge::{
-    ApiError, EmptyForm, Flash, Layout, Named, Names, Notice, Page, PageError, PageMember, PageOperator, Pagination,
-    Path, ProtectedForm, RoutineForm,
+    ApiError, EmptyForm, Flash, Layout, Named, Names, Notice, OperatorFormWithoutReauth, Page, PageError, PageMember,
+    PageOperator, Pagination, Path, ProtectedForm,
 };
 pub use callback::handoff;
 pub(crate) use words::reason_sentence;
@@ -223,7 +223,7 @@ async fn revoke_ask(
 async fn revoke(
     State(pages): State<Pages>,
     Path(id): Path<ConnectionId>,
-    form: RoutineForm<EmptyForm>,
+    form: OperatorFormWithoutReauth<EmptyForm>,
 ) -> Result<Response, PageError> {
     let tenant = form.caller.tenant();
     let by = form.caller.principal.actor();

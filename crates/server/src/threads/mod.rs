@@ -21,7 +21,7 @@ pub mod text;
 mod wire;
 
 use thinkwork_database::jobs::JobType;
-use thinkwork_database::{Db, Tx};
+use thinkwork_database::{Db, Tx, retention};
 use thinkwork_primitives::{
     Clock, MessageId, Principal, SpaceId, StepId, TenantId, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -72,9 +72,6 @@ pub enum Error {
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
 }
-
-/// Events forgotten in one transaction: on SQLite everybody who writes waits for it.
-const EVENTS_AT_ONCE: u64 = 1_000;
 
 /// Runs the queued turns of one thread. Enqueued by what happens here, done by the `turns` slice.
 pub struct RunThread;
@@ -129,16 +126,10 @@ impl Threads {
         self.closing.cancel();
     }
 
-    /// Forgets events of a tenant's threads from before then, at most `count`. Streams begin anew where theirs are gone.
-    pub async fn events_forget(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
-        let mut left = count;
-        while left > 0 {
-            let mut tx = self.db.write(tenant).await?;
-            let gone = store::events_forget(&mut tx, before, left.min(EVENTS_AT_ONCE)).await?;
-            tx.commit().await?;
-            left = if gone < EVENTS_AT_ONCE { 0 } else { left.saturating_sub(gone) };
-        }
-        Ok(())
+    /// Deletes events of a tenant's threads from before then, at most `count`. A stream that would go on with one of them
+    /// begins anew.
+    pub async fn delete_events_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        Ok(retention::delete_before(&self.db, tenant, store::EVENT_COLUMNS, before, count).await?)
     }
 
     /// The thread if the caller may see its Space.

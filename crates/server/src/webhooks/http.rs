@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::{Delivery, Error, OVERLAP_DEFAULT, ReplayMode, Webhooks};
 use crate::edge::{
-    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, Pagination, Path, RoutineOperator,
+    ApiError, Idempotency, IdempotencyKey, IfMatch, Json, List, Operator, OperatorWithoutReauth, Pagination, Path,
     idempotency, time_cursor,
 };
 use wire::{
@@ -166,7 +166,7 @@ async fn rotate(
     responses((status = 200, body = DeliveryResponse)))]
 async fn test(
     State(webhooks): State<Webhooks>,
-    RoutineOperator(operator): RoutineOperator,
+    OperatorWithoutReauth(operator): OperatorWithoutReauth,
     Path(id): Path<WebhookId>,
     key: IdempotencyKey,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
@@ -212,7 +212,7 @@ async fn delivery_get(
     responses((status = 200, body = DeliveryResponse)))]
 async fn delivery_replay(
     State(webhooks): State<Webhooks>,
-    RoutineOperator(operator): RoutineOperator,
+    OperatorWithoutReauth(operator): OperatorWithoutReauth,
     Path(id): Path<DeliveryId>,
     key: IdempotencyKey,
 ) -> Result<Json<DeliveryResponse>, ApiError> {
@@ -227,7 +227,7 @@ async fn delivery_replay(
     request_body = ReplayRequest, responses((status = 200, body = ReplayResponse)))]
 async fn replay(
     State(webhooks): State<Webhooks>,
-    RoutineOperator(operator): RoutineOperator,
+    OperatorWithoutReauth(operator): OperatorWithoutReauth,
     key: IdempotencyKey,
     Path(id): Path<WebhookId>,
     Json(body): Json<ReplayRequest>,

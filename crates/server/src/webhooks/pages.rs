@@ -18,8 +18,8 @@ use thinkwork_primitives::{DeliveryId, SpaceId, WebhookId};
 use super::{DeliveryFilter, Error, OVERLAP_DEFAULT, ReplayMode, WebhookUpdate, WebhookWithSecret, Webhooks};
 use crate::edge::{
     ApiError, ConfirmForm, DisplayTime, EmptyForm, Flash, Idempotency, IdempotencyKey, InvalidField, Layout, List,
-    NewSecret, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Pagination, Path, RoutineForm,
-    time_cursor,
+    NewSecret, Notice, OperatorForm, OperatorFormWithoutReauth, Page, PageCaller, PageError, PageOperator, Pagination,
+    Path, time_cursor,
 };
 use forms::EditForm;
 pub(super) use forms::NewForm;
@@ -289,7 +289,7 @@ async fn rotate(
 async fn test(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
+    OperatorFormWithoutReauth { caller, .. }: OperatorFormWithoutReauth<EmptyForm>,
 ) -> Result<Response, PageError> {
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     match webhooks.test(id, &unkeyed, &caller.principal).await {
@@ -302,7 +302,7 @@ async fn test(
 async fn replay_failed(
     State(webhooks): State<Webhooks>,
     Path(id): Path<WebhookId>,
-    RoutineForm { caller, form }: RoutineForm<Replay>,
+    OperatorFormWithoutReauth { caller, form }: OperatorFormWithoutReauth<Replay>,
 ) -> Result<Response, PageError> {
     let principal = &caller.principal;
     let now = webhooks.inner.clock.now();
@@ -385,7 +385,7 @@ async fn delivery(
 async fn replay(
     State(webhooks): State<Webhooks>,
     Path(id): Path<DeliveryId>,
-    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
+    OperatorFormWithoutReauth { caller, .. }: OperatorFormWithoutReauth<EmptyForm>,
 ) -> Result<Redirect, PageError> {
     let unkeyed = Idempotency::unkeyed(webhooks.inner.clock.now());
     let again = webhooks.replay(id, &unkeyed, &caller.principal).await?;

@@ -1,8 +1,8 @@
-//! Forgetting what makes an event known, once no copy of it could be taken any more, and deliveries that are old.
+//! Deletes the keys of events that no copy could be taken for any more, and old deliveries.
 
 use std::time::Duration;
 
-use thinkwork_database::quota;
+use thinkwork_database::{quota, retention};
 use thinkwork_primitives::{TenantId, Timestamp};
 
 use super::schemes::Scheme;
@@ -12,9 +12,6 @@ use crate::edge::rate_limit::minute_of;
 
 /// How long the key of an event is kept at least: senders retry for days, and operators look back for weeks.
 const KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
-
-/// Rows forgotten in one transaction: on SQLite everybody who writes waits for it.
-const ROWS_AT_ONCE: u64 = 1_000;
 
 /// Before when keys may be forgotten. A request that is signed with its time is refused for its age long before; one
 /// that is not verifies as long as its secret does, so its key lives as long (a deleted webhook has none).
@@ -46,29 +43,17 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Forgets the contents of deliveries that came before then, at most `count`.
-    pub async fn contents_forget(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
-        let mut left = count;
-        while left > 0 {
-            let mut tx = self.inner.db.write(tenant).await?;
-            let gone = store::envelopes_forget(&mut tx, before, left.min(ROWS_AT_ONCE)).await?;
-            tx.commit().await?;
-            left = if gone < ROWS_AT_ONCE { 0 } else { left.saturating_sub(gone) };
-        }
-        Ok(())
+    /// Deletes the contents of deliveries from before then, at most `count`.
+    pub async fn delete_contents_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        Ok(retention::delete_before(&self.inner.db, tenant, store::CONTENT_COLUMNS, before, count).await?)
     }
 
-    /// Forgets deliveries that came before then and what is left of their contents, at most `count`. What is not applied yet
-    /// has no row and stays.
-    pub async fn deliveries_forget(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
-        let mut left = count;
-        while left > 0 {
-            let mut tx = self.inner.db.write(tenant).await?;
-            let gone = store::deliveries_forget(&mut tx, before, left.min(ROWS_AT_ONCE)).await?;
-            tx.commit().await?;
-            left = if gone < ROWS_AT_ONCE { 0 } else { left.saturating_sub(gone) };
-        }
-        Ok(())
+    /// Deletes deliveries from before then with their contents, at most `count`. An event that is not applied yet has no
+    /// delivery and stays.
+    pub async fn delete_deliveries_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        // Contents refer to their delivery. Both are deleted oldest first, so no delivery goes before its contents.
+        self.delete_contents_before(tenant, before, count).await?;
+        Ok(retention::delete_before(&self.inner.db, tenant, store::DELIVERY_COLUMNS, before, count).await?)
     }
 
     /// Forgets the used quota of minutes that are over, at most `count`.

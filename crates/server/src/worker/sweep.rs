@@ -31,24 +31,23 @@ pub async fn sweep(app: &App) {
         heartbeat.step();
         log_failure("event keys", app.webhooks.sweep(tenant, ROWS_MAX).await);
         heartbeat.step();
-        forget_old(app, tenant).await;
+        delete_expired(app, tenant).await;
     }
     heartbeat.idle();
 }
 
-/// Forgets what is kept for no longer than the settings say.
-async fn forget_old(app: &App, tenant: TenantId) {
+/// Deletes what is older than its retention period.
+async fn delete_expired(app: &App, tenant: TenantId) {
     let now = app.clock.now();
-    let kept = app.config.retention;
-    // Contents refer to their delivery, so they go first.
-    if let Some(before) = RetentionConfig::before(kept.delivery_contents_days, now) {
-        log_failure("contents of deliveries", app.webhooks.contents_forget(tenant, before, ROWS_MAX).await);
+    let retention = app.config.retention;
+    if let Some(before) = RetentionConfig::before(retention.delivery_contents_days, now) {
+        log_failure("contents of deliveries", app.webhooks.delete_contents_before(tenant, before, ROWS_MAX).await);
     }
-    if let Some(before) = RetentionConfig::before(kept.deliveries_days, now) {
-        log_failure("deliveries", app.webhooks.deliveries_forget(tenant, before, ROWS_MAX).await);
+    if let Some(before) = RetentionConfig::before(retention.deliveries_days, now) {
+        log_failure("deliveries", app.webhooks.delete_deliveries_before(tenant, before, ROWS_MAX).await);
     }
-    if let Some(before) = RetentionConfig::before(kept.thread_events_days, now) {
-        log_failure("events of threads", app.threads.events_forget(tenant, before, ROWS_MAX).await);
+    if let Some(before) = RetentionConfig::before(retention.thread_events_days, now) {
+        log_failure("events of threads", app.threads.delete_events_before(tenant, before, ROWS_MAX).await);
     }
 }
 

@@ -15,7 +15,7 @@ use super::super::{Access, Error, NewToken, Token, TokenKind};
 use super::{error_notice, failed, sign_in_again};
 use crate::edge::{
     ApiError, DisplayTime, EmptyForm, Flash, Idempotency, InvalidField, Layout, List, NewSecret, Notice, OperatorForm,
-    Page, PageCaller, PageError, PageOperator, Pagination, Path, RoutineForm,
+    OperatorFormWithoutReauth, Page, PageCaller, PageError, PageOperator, Pagination, Path,
 };
 
 const PAGE: &str = "/admin/tokens";
@@ -177,7 +177,7 @@ async fn create(
 async fn revoke(
     State(access): State<Access>,
     Path(id): Path<TokenId>,
-    checked: RoutineForm<EmptyForm>,
+    checked: OperatorFormWithoutReauth<EmptyForm>,
 ) -> Result<Response, PageError> {
     match access.token_revoke(&checked.caller.principal, id).await {
         Ok(()) => Ok(Flash::success("The token was revoked. It no longer works.").redirect(PAGE)),

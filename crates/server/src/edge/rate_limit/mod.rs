@@ -5,9 +5,9 @@
 //! their address; a request costs no statement of its own, since shares are leased; what is remembered is bounded,
 //! however many addresses come. [`UNLIMITED`] names the routes without a limit.
 
-mod payer;
+mod key;
 mod quota;
-mod standing;
+mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,13 +22,13 @@ use serde_json::json;
 use thinkwork_database::Db;
 use thinkwork_primitives::{Clock, customer_network};
 
-use super::caller::Proof;
+use super::caller::Authentication;
 use super::{ApiError, shape};
 use crate::config::Config;
-use payer::Payer;
+use key::RateLimitKey;
 
 pub use quota::{MinuteQuota, minute_of};
-pub use standing::{Policy, Standing};
+pub use status::{Policy, RateLimitStatus};
 
 /// Routes that are answered from memory, or that tell whoever watches over this process how it is.
 pub const UNLIMITED: [&str; 5] = ["/assets/{name}", "/favicon.ico", "/livez", "/readyz", "/metrics"];
@@ -56,8 +56,8 @@ struct Inner {
     token: Policy,
     person: Policy,
     address: Policy,
-    callers: moka::sync::Cache<Payer, Arc<MinuteQuota>>,
-    addresses: moka::sync::Cache<Payer, Arc<MinuteQuota>>,
+    callers: moka::sync::Cache<RateLimitKey, Arc<MinuteQuota>>,
+    addresses: moka::sync::Cache<RateLimitKey, Arc<MinuteQuota>>,
     seen: Mutex<SeenAddresses>,
 }
 
@@ -103,41 +103,41 @@ impl RateLimits {
     /// The database's.
     pub async fn sweep(&self, count: u64) -> Result<(), thinkwork_database::Error> {
         let minute = minute_of(self.0.clock.now());
-        thinkwork_database::quota::forget(&self.0.db, payer::KEY_PREFIX, minute, count).await?;
+        thinkwork_database::quota::forget(&self.0.db, key::KEY_PREFIX, minute, count).await?;
         Ok(())
     }
 
     /// Counts one request of a caller.
-    async fn take(&self, payer: Payer) -> Standing {
+    async fn take(&self, key: RateLimitKey) -> RateLimitStatus {
         let inner = &self.0;
         let now = inner.clock.steady();
-        let quotas = match payer {
-            Payer::Token(_) | Payer::Turn(_) | Payer::Person(_) => &inner.callers,
-            Payer::Address(_) | Payer::OtherAddresses => &inner.addresses,
+        let quotas = match key {
+            RateLimitKey::Token(_) | RateLimitKey::Turn(_) | RateLimitKey::Person(_) => &inner.callers,
+            RateLimitKey::Address(_) | RateLimitKey::OtherAddresses => &inner.addresses,
         };
-        let policy = match payer {
-            Payer::Token(_) | Payer::Turn(_) => inner.token,
-            Payer::Person(_) => inner.person,
-            Payer::Address(_) | Payer::OtherAddresses => inner.address,
+        let policy = match key {
+            RateLimitKey::Token(_) | RateLimitKey::Turn(_) => inner.token,
+            RateLimitKey::Person(_) => inner.person,
+            RateLimitKey::Address(_) | RateLimitKey::OtherAddresses => inner.address,
         };
-        let quota = quotas.get_with(payer, Arc::default);
-        quota.take(&inner.db, &payer.key(), policy, now).await
+        let quota = quotas.get_with(key, Arc::default);
+        quota.take(&inner.db, &key.stored(), policy, now).await
     }
 
-    /// As whom an address pays. One that is new in this minute is told apart as long as there is room.
-    fn address_payer(&self, address: Option<IpAddr>) -> Payer {
-        let payer = Payer::Address(address.map(customer_network));
-        if self.0.addresses.contains_key(&payer) {
-            return payer;
+    /// The key under which an address is counted. One that is new in this minute is told apart as long as there is room.
+    fn address_key(&self, address: Option<IpAddr>) -> RateLimitKey {
+        let key = RateLimitKey::Address(address.map(customer_network));
+        if self.0.addresses.contains_key(&key) {
+            return key;
         }
         let minute = minute_of(self.0.clock.steady());
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.has_room(minute) { payer } else { Payer::OtherAddresses }
+        if seen.has_room(minute) { key } else { RateLimitKey::OtherAddresses }
     }
 }
 
 /// The middleware: counts the request, refuses what is too much, and says in the answers for programs what is left.
-pub async fn pass(State(limits): State<RateLimits>, mut request: Request, next: Next) -> Response {
+pub async fn enforce(State(limits): State<RateLimits>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     if UNLIMITED.contains(&route) {
         return next.run(request).await;
@@ -145,59 +145,59 @@ pub async fn pass(State(limits): State<RateLimits>, mut request: Request, next: 
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     if route.starts_with(HOOKS) && *request.method() == Method::POST {
         let response = next.run(request).await;
-        return settle(&limits, address, response).await;
+        return count_webhook_request(&limits, address, response).await;
     }
-    let path = Place::of(request.uri().path());
-    let proof = match Proof::of(request.uri().path(), request.headers(), request.extensions()).await {
-        Ok(proof) => proof,
+    let format = ResponseFormat::of(request.uri().path());
+    let authentication = match Authentication::of(request.uri().path(), request.headers(), request.extensions()).await {
+        Ok(authentication) => authentication,
         Err(error) => return error.into_response(),
     };
-    let payer = match proof.as_ref().and_then(Proof::principal) {
-        Some(principal) => Payer::of(principal),
-        None => limits.address_payer(address),
+    let key = match authentication.as_ref().and_then(Authentication::principal) {
+        Some(principal) => RateLimitKey::of(principal),
+        None => limits.address_key(address),
     };
-    let standing = limits.take(payer).await;
-    if standing.is_exceeded {
-        return refusal(standing, path);
+    let status = limits.take(key).await;
+    if status.is_exceeded {
+        return refusal(status, format);
     }
-    if let Some(proof) = proof {
-        request.extensions_mut().insert(proof);
+    if let Some(authentication) = authentication {
+        request.extensions_mut().insert(authentication);
     }
     let mut response = next.run(request).await;
-    if path != Place::Page {
-        standing.announce(&mut response);
+    if format != ResponseFormat::Page {
+        status.set_headers(&mut response);
     }
     response
 }
 
 /// Counts a webhook's request after its answer is known: what the webhook verified it counted itself, and said so; any
-/// other refusal is paid by the address.
-async fn settle(limits: &RateLimits, address: Option<IpAddr>, mut response: Response) -> Response {
-    let verified = response.extensions().get::<Standing>().copied();
-    let standing = match verified {
-        Some(standing) => standing,
+/// other refusal counts for the address.
+async fn count_webhook_request(limits: &RateLimits, address: Option<IpAddr>, mut response: Response) -> Response {
+    let verified = response.extensions().get::<RateLimitStatus>().copied();
+    let status = match verified {
+        Some(status) => status,
         None if !response.status().is_client_error() => return response,
         None => {
-            let standing = limits.take(limits.address_payer(address)).await;
-            if standing.is_exceeded {
-                return refusal(standing, Place::Api);
+            let status = limits.take(limits.address_key(address)).await;
+            if status.is_exceeded {
+                return refusal(status, ResponseFormat::Api);
             }
-            standing
+            status
         }
     };
-    standing.announce(&mut response);
+    status.set_headers(&mut response);
     response
 }
 
 /// What kind of answer is read at a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ResponseFormat {
     Page,
     Api,
     Gateway,
 }
 
-impl Place {
+impl ResponseFormat {
     fn of(path: &str) -> Self {
         match path {
             path if path == "/mcp" || path.starts_with("/mcp/") => Self::Gateway,
@@ -207,9 +207,9 @@ impl Place {
     }
 }
 
-/// 429, in the shape of its place, with the next step.
-fn refusal(standing: Standing, place: Place) -> Response {
-    let Standing { policy, reset_seconds, .. } = standing;
+/// 429, in the format that its path is read in, with the next step.
+fn refusal(status: RateLimitStatus, format: ResponseFormat) -> Response {
+    let RateLimitStatus { policy, reset_seconds, .. } = status;
     let limit = policy.per_minute;
     let message = match policy.name {
         "token" => format!(
@@ -226,9 +226,9 @@ fn refusal(standing: Standing, place: Place) -> Response {
         ),
     };
     let error = ApiError::too_many(reset_seconds, message);
-    let mut response = if place == Place::Gateway { json_rpc(&error) } else { error.into_response() };
-    if place != Place::Page {
-        standing.announce(&mut response);
+    let mut response = if format == ResponseFormat::Gateway { json_rpc(&error) } else { error.into_response() };
+    if format != ResponseFormat::Page {
+        status.set_headers(&mut response);
     }
     response
 }

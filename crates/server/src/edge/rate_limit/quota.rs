@@ -11,7 +11,7 @@ use std::time::Duration;
 use thinkwork_database::{Db, quota};
 use thinkwork_primitives::{Chain, Timestamp};
 
-use super::standing::{Policy, Standing};
+use super::status::{Policy, RateLimitStatus};
 
 /// A share is this part of the limit: twenty leases a minute and process at most, and at most five percent lost per
 /// process.
@@ -51,23 +51,23 @@ pub struct MinuteQuota {
 
 impl MinuteQuota {
     /// Takes one of the minute's quota that is counted under `key`. `now` is [`thinkwork_primitives::Clock::steady`].
-    pub async fn take(&self, db: &Db, key: &str, policy: Policy, now: Timestamp) -> Standing {
+    pub async fn take(&self, db: &Db, key: &str, policy: Policy, now: Timestamp) -> RateLimitStatus {
         let minute = minute_of(now);
-        if let Some(standing) = self.take_held(minute, policy, now) {
-            return standing;
+        if let Some(status) = self.take_held(minute, policy, now) {
+            return status;
         }
         // One lease at a time: who waited for it usually finds a share there.
         let _leasing = self.leasing.lock().await;
         loop {
-            if let Some(standing) = self.take_held(minute, policy, now) {
-                return standing;
+            if let Some(status) = self.take_held(minute, policy, now) {
+                return status;
             }
             let share = policy.per_minute.div_euclid(SHARES).max(1);
             let lease = Box::pin(quota::lease(db, key, minute, share, policy.per_minute));
             match tokio::time::timeout(LEASE_DEADLINE, lease).await {
                 Ok(Ok(lease)) => self.keep(minute, lease),
-                Ok(Err(error)) => self.keep_alone(minute, share, policy, &Chain(&error).to_string()),
-                Err(_) => self.keep_alone(minute, share, policy, "the database does not answer in time"),
+                Ok(Err(error)) => self.count_locally(minute, share, policy, &Chain(&error).to_string()),
+                Err(_) => self.count_locally(minute, share, policy, "the database does not answer in time"),
             }
         }
     }
@@ -86,7 +86,7 @@ impl MinuteQuota {
     }
 
     /// Goes on without the database, by what this process itself has let through.
-    fn keep_alone(&self, minute: i64, share: i64, policy: Policy, error: &str) {
+    fn count_locally(&self, minute: i64, share: i64, policy: Policy, error: &str) {
         tracing::warn!(error, policy = policy.name, "no quota could be leased; this process counts alone");
         let mut window = self.window();
         if window.minute == minute {
@@ -98,13 +98,13 @@ impl MinuteQuota {
     }
 
     /// Takes one of what is held, or says that the minute's quota is used up; `None` where a share must be leased.
-    fn take_held(&self, minute: i64, policy: Policy, now: Timestamp) -> Option<Standing> {
+    fn take_held(&self, minute: i64, policy: Policy, now: Timestamp) -> Option<RateLimitStatus> {
         let mut window = self.window();
         // A request that was slower than the turn of the minute counts in the new one.
         if minute > window.minute {
             *window = Window { minute, ..Window::default() };
         }
-        let standing = |remaining: i64, is_exceeded: bool| Standing {
+        let status = |remaining: i64, is_exceeded: bool| RateLimitStatus {
             policy,
             remaining,
             reset_seconds: seconds_left(now),
@@ -113,9 +113,9 @@ impl MinuteQuota {
         if window.held > 0 {
             window.held = window.held.saturating_sub(1);
             window.taken = window.taken.saturating_add(1);
-            return Some(standing(window.held.saturating_add(window.unleased), false));
+            return Some(status(window.held.saturating_add(window.unleased), false));
         }
         // Nothing is leased for a minute that is over: quota rows of earlier minutes are gone.
-        (window.is_exhausted || minute < window.minute).then(|| standing(0, true))
+        (window.is_exhausted || minute < window.minute).then(|| status(0, true))
     }
 }

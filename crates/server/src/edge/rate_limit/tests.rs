@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::payer::Payer;
-use super::{ADDRESSES_MAX, Place, SeenAddresses};
+use super::key::RateLimitKey;
+use super::{ADDRESSES_MAX, ResponseFormat, SeenAddresses};
 
 #[test]
 fn no_flood_of_addresses_is_remembered_beyond_its_limit() {
@@ -17,19 +17,19 @@ fn no_flood_of_addresses_is_remembered_beyond_its_limit() {
 #[test]
 fn a_key_names_no_address() {
     let address: IpAddr = "192.0.2.77".parse().unwrap();
-    let key = Payer::Address(Some(address)).key();
+    let key = RateLimitKey::Address(Some(address)).stored();
     assert!(key.starts_with("request:address:") && !key.contains("192.0.2.77"), "{key}");
-    assert_ne!(key, Payer::Address(None).key());
-    assert_ne!(Payer::OtherAddresses.key(), Payer::Address(None).key());
+    assert_ne!(key, RateLimitKey::Address(None).stored());
+    assert_ne!(RateLimitKey::OtherAddresses.stored(), RateLimitKey::Address(None).stored());
 }
 
 #[test]
 fn each_path_is_answered_in_the_shape_that_is_read_there() {
-    let check = |path: &str, place: Place| assert!(Place::of(path) == place, "{path}");
-    check("/mcp", Place::Gateway);
-    check("/mcp/spaces/x", Place::Gateway);
-    check("/v1/me", Place::Api);
-    check("/hooks/x", Place::Api);
-    check("/me", Place::Page);
-    check("/mcp-servers", Place::Api);
+    let check = |path: &str, place: ResponseFormat| assert!(ResponseFormat::of(path) == place, "{path}");
+    check("/mcp", ResponseFormat::Gateway);
+    check("/mcp/spaces/x", ResponseFormat::Gateway);
+    check("/v1/me", ResponseFormat::Api);
+    check("/hooks/x", ResponseFormat::Api);
+    check("/me", ResponseFormat::Page);
+    check("/mcp-servers", ResponseFormat::Api);
 }

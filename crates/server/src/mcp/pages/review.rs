@@ -10,7 +10,8 @@ use thinkwork_primitives::McpServerId;
 use super::ConnectOutcome;
 use crate::edge::visible::visible;
 use crate::edge::{
-    DisplayTime, EmptyForm, Flash, Layout, Notice, Page, PageCaller, PageError, PageOperator, Path, RoutineForm,
+    DisplayTime, EmptyForm, Flash, Layout, Notice, OperatorFormWithoutReauth, Page, PageCaller, PageError,
+    PageOperator, Path,
 };
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
 use crate::tools::facts::ToolDetails;
@@ -94,7 +95,7 @@ pub(super) async fn show(
 pub(super) async fn test(
     State(mcp): State<Mcp>,
     Path(id): Path<McpServerId>,
-    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
+    OperatorFormWithoutReauth { caller, .. }: OperatorFormWithoutReauth<EmptyForm>,
 ) -> Result<Response, PageError> {
     let test = mcp.test(caller.tenant(), id, &caller.principal.actor()).await?;
     Ok(Flash::notice(test_notice(test)).redirect(&format!("/admin/mcp-servers/{id}")))

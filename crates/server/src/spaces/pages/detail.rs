@@ -9,8 +9,8 @@ use thinkwork_primitives::{SpaceId, UserId, limits};
 use super::SpaceForm;
 use crate::edge::Named;
 use crate::edge::{
-    ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, Page, PageCaller, PageError, PageOperator, Path,
-    RoutineForm,
+    ApiError, DisplayTime, EmptyForm, Layout, Notice, OperatorForm, OperatorFormWithoutReauth, Page, PageCaller,
+    PageError, PageOperator, Path,
 };
 use crate::spaces::{Space, SpaceAccess, SpaceUpdate, Spaces};
 
@@ -160,7 +160,7 @@ pub(super) async fn member_add(
 pub(super) async fn member_delete(
     State(spaces): State<Spaces>,
     Path((id, user)): Path<(SpaceId, UserId)>,
-    RoutineForm { caller, .. }: RoutineForm<EmptyForm>,
+    OperatorFormWithoutReauth { caller, .. }: OperatorFormWithoutReauth<EmptyForm>,
 ) -> Result<Response, PageError> {
     let mut tx = spaces.access.write_as(&caller.principal).await?;
     match spaces.member_delete(&mut tx, id, user, &caller.principal).await {

@@ -25,7 +25,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::{StoredRow, Topic, Tx};
+use thinkwork_database::{StoredRow, Topic, Tx, retention};
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, MessageId, Requester, SpaceId, StepId, ThreadId, Timestamp, TurnId,
 };
@@ -179,28 +179,9 @@ pub(super) async fn event_list(tx: &mut Tx, id: ThreadId, after: i64, limit: u64
     rows.into_iter().map(event_of).collect()
 }
 
-/// Forgets the first events of the tenant from before then. Returns how many it were.
-pub(super) async fn events_forget(tx: &mut Tx, before: Timestamp, count: u64) -> Result<u64, Error> {
-    let old: Vec<Uuid> = event::Entity::find()
-        .filter(event::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(event::Column::Id.lt(before.first_id()))
-        .order_by_asc(event::Column::Id)
-        .limit(count)
-        .select_only()
-        .column(event::Column::Id)
-        .into_tuple()
-        .all(tx.orm())
-        .await?;
-    if old.is_empty() {
-        return Ok(0);
-    }
-    let deleted = event::Entity::delete_many()
-        .filter(event::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(event::Column::Id.is_in(old))
-        .exec(tx.orm())
-        .await?;
-    Ok(deleted.rows_affected)
-}
+/// By which old events are found.
+pub(super) const EVENT_COLUMNS: retention::Columns<event::Entity> =
+    retention::Columns { tenant: event::Column::TenantId, id: event::Column::Id };
 
 /// The place of the newest event.
 pub(super) async fn event_sequence(tx: &mut Tx, id: ThreadId) -> Result<i64, Error> {

@@ -10,7 +10,7 @@ use thinkwork_intake::{Accepted, Event};
 use thinkwork_primitives::{Chain, DeliveryId, Timestamp, crypto, limits};
 
 use super::cache::Endpoint;
-use crate::edge::rate_limit::{Policy, Standing, minute_of};
+use crate::edge::rate_limit::{Policy, RateLimitStatus, minute_of};
 use crate::webhooks::envelope::Envelope;
 use crate::webhooks::rules::{Content, Format, Unreadable, Unsupported};
 use crate::webhooks::schemes::Unverified;
@@ -48,14 +48,14 @@ pub(crate) enum Taken {
 pub(crate) struct Received {
     pub taken: Result<Taken, Rejection>,
     /// How its webhook stands against its limit, which counts what was verified.
-    pub standing: Option<Standing>,
+    pub rate_limit: Option<RateLimitStatus>,
 }
 
 /// What is known of a request on its way.
 #[derive(Default)]
 struct Progress {
     bytes: Bytes,
-    standing: Option<Standing>,
+    rate_limit: Option<RateLimitStatus>,
 }
 
 /// Why a request was not taken.
@@ -115,7 +115,7 @@ pub(crate) async fn accept(
 ) -> Received {
     let mut progress = Progress::default();
     let taken = take(webhooks, endpoint, incoming, body, &mut progress).await;
-    let Progress { bytes, standing } = progress;
+    let Progress { bytes, rate_limit } = progress;
     if let Err(rejection) = &taken
         && let Some(reason) = rejection.reason()
     {
@@ -129,7 +129,7 @@ pub(crate) async fn accept(
             tracing::error!(error = %Chain(&error), webhook = %endpoint.webhook.id, "a refused request could not be written down");
         }
     }
-    Received { taken, standing }
+    Received { taken, rate_limit }
 }
 
 async fn take(
@@ -157,10 +157,10 @@ async fn take(
     let verified = verifier.verify(headers, bytes, &secrets, incoming.received_at);
     let verified = verified.map_err(Rejection::Unverified)?;
     let policy = Policy { name: "webhook", per_minute: webhook.rate_limit_per_minute };
-    let standing = endpoint.limit.take(&inner.db, &endpoint.source, policy, incoming.counted_at).await;
-    progress.standing = Some(standing);
-    if standing.is_exceeded {
-        return Err(Rejection::TooMany { retry_after_seconds: standing.reset_seconds });
+    let rate_limit = endpoint.limit.take(&inner.db, &endpoint.source, policy, incoming.counted_at).await;
+    progress.rate_limit = Some(rate_limit);
+    if rate_limit.is_exceeded {
+        return Err(Rejection::TooMany { retry_after_seconds: rate_limit.reset_seconds });
     }
     let content = content(format, bytes.clone()).await?;
     let body = rules::Body::new(&content.media_type, &content.text);

@@ -68,13 +68,13 @@ async fn hook(
     let counted_at = webhooks.inner.clock.steady();
     let incoming = IncomingRequest { headers: &parts.headers, peer, received_at: now, counted_at };
     let mut waiter = wait::Waiter::new(&webhooks, endpoint.tenant, id, &parts.headers);
-    let Received { taken, standing } = accept(&webhooks, &endpoint, incoming, body).await;
+    let Received { taken, rate_limit } = accept(&webhooks, &endpoint, incoming, body).await;
     let mut response = match taken {
         Ok(taken) => accepted(taken, &mut waiter).await,
         Err(rejection) => ApiError::from(rejection).into_response(),
     };
-    if let Some(standing) = standing {
-        response.extensions_mut().insert(standing);
+    if let Some(rate_limit) = rate_limit {
+        response.extensions_mut().insert(rate_limit);
     }
     Ok(response)
 }

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
 use strum::VariantArray as _;
 use thinkwork_database::ranges::{self, Ranges};
-use thinkwork_database::{StoredRow, Tx};
+use thinkwork_database::{StoredRow, Tx, retention};
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, DeliveryId, Requester, ThreadId, Timestamp, TurnId, WebhookId,
 };
@@ -68,56 +68,13 @@ pub(crate) async fn envelopes_insert<'a>(
     Ok(())
 }
 
-/// Forgets the contents of the first deliveries that came before then. Returns how many it were.
-pub(crate) async fn envelopes_forget(tx: &mut Tx, before: Timestamp, count: u64) -> Result<u64, Error> {
-    let old: Vec<Uuid> = envelope::Entity::find()
-        .filter(envelope::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(envelope::Column::Id.lt(before.first_id()))
-        .order_by_asc(envelope::Column::Id)
-        .limit(count)
-        .select_only()
-        .column(envelope::Column::Id)
-        .into_tuple()
-        .all(tx.orm())
-        .await?;
-    envelopes_delete(tx, old).await
-}
+/// By which old deliveries are found.
+pub(crate) const DELIVERY_COLUMNS: retention::Columns<row::Entity> =
+    retention::Columns { tenant: row::Column::TenantId, id: row::Column::Id };
 
-async fn envelopes_delete(tx: &mut Tx, ids: Vec<Uuid>) -> Result<u64, Error> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let deleted = envelope::Entity::delete_many()
-        .filter(envelope::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(envelope::Column::Id.is_in(ids))
-        .exec(tx.orm())
-        .await?;
-    Ok(deleted.rows_affected)
-}
-
-/// Forgets the first deliveries that came before then, with their contents. Returns how many it were.
-pub(crate) async fn deliveries_forget(tx: &mut Tx, before: Timestamp, count: u64) -> Result<u64, Error> {
-    let old: Vec<Uuid> = row::Entity::find()
-        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(row::Column::Id.lt(before.first_id()))
-        .order_by_asc(row::Column::Id)
-        .limit(count)
-        .select_only()
-        .column(row::Column::Id)
-        .into_tuple()
-        .all(tx.orm())
-        .await?;
-    if old.is_empty() {
-        return Ok(0);
-    }
-    envelopes_delete(tx, old.clone()).await?;
-    let deleted = row::Entity::delete_many()
-        .filter(row::Column::TenantId.eq(tx.tenant().uuid()))
-        .filter(row::Column::Id.is_in(old))
-        .exec(tx.orm())
-        .await?;
-    Ok(deleted.rows_affected)
-}
+/// By which the contents of old deliveries are found: the id is the delivery's.
+pub(crate) const CONTENT_COLUMNS: retention::Columns<envelope::Entity> =
+    retention::Columns { tenant: envelope::Column::TenantId, id: envelope::Column::Id };
 
 /// Which of these deliveries are there.
 pub(crate) async fn deliveries_known(tx: &mut Tx, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, Error> {

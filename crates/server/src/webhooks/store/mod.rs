@@ -4,8 +4,8 @@ mod delivery;
 mod webhook;
 
 pub(super) use delivery::{
-    deliveries_forget, deliveries_insert, deliveries_known, delivery_count_add, delivery_counts, delivery_find,
-    delivery_list, envelope_find, envelopes_forget, envelopes_insert,
+    CONTENT_COLUMNS, DELIVERY_COLUMNS, deliveries_insert, deliveries_known, delivery_count_add, delivery_counts,
+    delivery_find, delivery_list, envelope_find, envelopes_insert,
 };
 pub(super) use webhook::{
     webhook_delete, webhook_find, webhook_insert, webhook_list, webhook_names, webhook_space, webhook_update,

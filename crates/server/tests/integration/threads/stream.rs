@@ -118,7 +118,7 @@ async fn a_reader_whose_events_are_forgotten_begins_anew() {
     let path = format!("/v1/threads/{id}/messages");
     owner.post(&path, json!({ "text": "Second" })).await.expect(201);
     let later = app.clock.now().plus(Duration::from_secs(60));
-    app.slices().threads.events_forget(app.tenant, later, 100).await.unwrap();
+    app.slices().threads.delete_events_before(app.tenant, later, 100).await.unwrap();
     let mut reader = Reader::open(&owner, &id, Some(1)).await;
     let (at, item) = reader.next().await.unwrap();
     assert_eq!((&item["kind"], &item["ref_id"]), (&json!("thread"), &json!(id)));

@@ -15,7 +15,7 @@ use crate::harness::Response;
 const LATER: Duration = Duration::from_secs(601);
 
 /// Operations of operators that need no recent sign-in, and why.
-const ROUTINE: [(&str, &str); 6] = [
+const WITHOUT_REAUTH: [(&str, &str); 6] = [
     ("POST /v1/webhooks/{id}/test", "tries out what is configured"),
     ("POST /v1/webhooks/{id}/replay", "repeats what was accepted"),
     ("POST /v1/deliveries/{id}/replay", "repeats what was accepted"),
@@ -25,7 +25,7 @@ const ROUTINE: [(&str, &str); 6] = [
 ];
 
 /// The same of forms.
-const ROUTINE_FORMS: [(&str, &str); 7] = [
+const FORMS_WITHOUT_REAUTH: [(&str, &str); 7] = [
     ("/admin/webhooks/{id}/test", "tries out what is configured"),
     ("/admin/webhooks/{id}/replay", "repeats what was accepted"),
     ("/admin/deliveries/{id}/replay", "repeats what was accepted"),
@@ -35,8 +35,8 @@ const ROUTINE_FORMS: [(&str, &str); 7] = [
     ("/admin/spaces/{id}/members/{user_id}/remove", "takes access away, which must not wait"),
 ];
 
-fn is_routine(operation: &Described) -> bool {
-    ROUTINE.iter().any(|(name, _)| *name == operation.name)
+fn needs_no_reauth(operation: &Described) -> bool {
+    WITHOUT_REAUTH.iter().any(|(name, _)| *name == operation.name)
 }
 
 fn is_sent_to_sign_in(answer: &Response) -> bool {
@@ -52,18 +52,18 @@ async fn no_operation_of_an_operator_but_those_named_takes_an_old_sign_in() {
     fixture.owner.get("/v1/me").await.expect(200);
     let operations = described(&fixture.app).await;
     let changes = || operations.iter().filter(|one| one.is_change() && one.who() == Who::Operator);
-    for (name, _) in ROUTINE {
+    for (name, _) in WITHOUT_REAUTH {
         assert!(changes().any(|one| one.name == name), "{name} is gone: take it off the list");
     }
     let mut findings = Findings::default();
     let before = tables::dump(&fixture.app).await;
-    for operation in changes().filter(|one| !is_routine(one)) {
+    for operation in changes().filter(|one| !needs_no_reauth(one)) {
         let answer = call(&fixture, &fixture.owner, operation, &fixture.fill(&operation.path)).await;
         findings.expect(&operation.name, &answer, 403, "reauth_required");
     }
     findings.end();
     assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
-    for operation in changes().filter(|one| is_routine(one)) {
+    for operation in changes().filter(|one| needs_no_reauth(one)) {
         let answer = call(&fixture, &fixture.owner, operation, &fixture.fill(&operation.path)).await;
         assert_ne!(answer.code(), "reauth_required", "{}", operation.name);
     }
@@ -80,14 +80,14 @@ async fn a_form_of_an_operator_with_an_old_sign_in_leads_to_sign_in_and_back() {
     let fixture = Fixture::new().await;
     fixture.app.clock.advance(LATER);
     let forms: Vec<_> = guarded().into_iter().filter(|route| route.post && route.path.starts_with("/admin")).collect();
-    for (path, _) in ROUTINE_FORMS {
+    for (path, _) in FORMS_WITHOUT_REAUTH {
         assert!(forms.iter().any(|form| form.path == path), "{path} is gone: take it off the list");
     }
     fixture.owner.get("/me").await.expect(200);
     let mut wrong = Vec::new();
     let before = tables::dump(&fixture.app).await;
-    let is_routine = |path: &str| ROUTINE_FORMS.iter().any(|(routine, _)| *routine == path);
-    for form in forms.iter().filter(|form| !is_routine(&form.path)) {
+    let needs_no_reauth = |path: &str| FORMS_WITHOUT_REAUTH.iter().any(|(form, _)| *form == path);
+    for form in forms.iter().filter(|form| !needs_no_reauth(&form.path)) {
         let answer = press(&fixture, &fixture.owner, &fixture.fill(&form.path)).await;
         let page = answer.header("location").strip_prefix("/sign-in?again=1&next=").unwrap_or_default().to_owned();
         let back = fixture.owner.get(&page).await.status;
@@ -97,7 +97,7 @@ async fn a_form_of_an_operator_with_an_old_sign_in_leads_to_sign_in_and_back() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
-    for form in forms.iter().filter(|form| is_routine(&form.path)) {
+    for form in forms.iter().filter(|form| needs_no_reauth(&form.path)) {
         let answer = press(&fixture, &fixture.owner, &fixture.fill(&form.path)).await;
         assert!(!is_sent_to_sign_in(&answer), "{}", form.path);
     }

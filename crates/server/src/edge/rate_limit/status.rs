@@ -17,7 +17,7 @@ pub struct Policy {
 
 /// What is left to a caller after a request was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct RateLimitStatus {
     pub policy: Policy,
     /// Requests left in this minute, as far as this process knows.
     pub remaining: i64,
@@ -27,9 +27,9 @@ pub struct Standing {
     pub is_exceeded: bool,
 }
 
-impl Standing {
+impl RateLimitStatus {
     /// Says it in the headers of an answer.
-    pub(super) fn announce(&self, response: &mut Response) {
+    pub(super) fn set_headers(&self, response: &mut Response) {
         let Policy { name, per_minute } = self.policy;
         let fields = [
             (RATE_LIMIT_POLICY, format!("\"{name}\";q={per_minute};w=60")),

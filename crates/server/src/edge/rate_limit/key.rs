@@ -8,7 +8,7 @@ use thinkwork_primitives::{AuthMethod, Principal, TokenId, TurnId, UserId, crypt
 pub(super) const KEY_PREFIX: &str = "request:";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Payer {
+pub(super) enum RateLimitKey {
     Token(TokenId),
     Turn(TurnId),
     /// A person in their sessions.
@@ -19,7 +19,7 @@ pub(super) enum Payer {
     OtherAddresses,
 }
 
-impl Payer {
+impl RateLimitKey {
     pub(super) fn of(principal: &Principal) -> Self {
         match (principal.auth, principal.user()) {
             (AuthMethod::Token { id, .. }, _) => Self::Token(id),
@@ -31,7 +31,7 @@ impl Payer {
     }
 
     /// Under what it is counted in the database, which is told no address in clear.
-    pub(super) fn key(self) -> String {
+    pub(super) fn stored(self) -> String {
         let of = |kind: &str, id: &dyn std::fmt::Display| format!("{KEY_PREFIX}{kind}:{id}");
         match self {
             Self::Token(id) => of("token", &id),
