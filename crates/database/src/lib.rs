@@ -31,7 +31,7 @@ pub use connect::{Db, Engine, Options, Subscribers};
 pub use stored::StoredRow;
 pub use tx::Tx;
 pub use unavailable::is_unavailable;
-pub use wake::{Topic, WakeUp, WakeUps};
+pub use wake::{Heard, Subscription, Topic, WakeUp, WakeUps, Watch};
 
 /// Rows of a queue that are counted for one tenant: whoever reads the number of more acts no differently.
 pub const COUNTED_MAX: i64 = 10_000;

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thinkwork_database::jobs::{self, Job, Lane};
-use thinkwork_database::{Topic, WakeUp};
+use thinkwork_database::{Heard, Subscription, Topic};
 use thinkwork_intake::{Claimed, Event};
 use thinkwork_primitives::{Chain, Heartbeat, TenantId};
-use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -139,8 +138,8 @@ fn spawn_loop_until<R: Future<Output = ()> + Send + 'static>(
 }
 
 /// Waits for a hint about `topic`, the sweep or the stop. False: stop.
-async fn wait_for_work(wake_ups: &mut broadcast::Receiver<WakeUp>, topic: Topic, stop: &CancellationToken) -> bool {
-    let about_this = async { while wake_ups.recv().await.is_ok_and(|hint| hint.topic != topic) {} };
+async fn wait_for_work(wake_ups: &mut Subscription, topic: Topic, stop: &CancellationToken) -> bool {
+    let about_this = async { while matches!(wake_ups.recv().await, Heard::Hint(hint) if hint.topic != topic) {} };
     tokio::select! {
         () = stop.cancelled() => false,
         _ = timeout(POLL_INTERVAL, about_this) => true,

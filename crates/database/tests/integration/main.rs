@@ -10,3 +10,4 @@ mod schema;
 mod search;
 mod sqlite;
 mod tenants;
+mod wake_ups;

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use thinkwork_database::{Topic, Tx, WakeUp};
+use thinkwork_database::{Heard, Subscription, Topic, Tx, WakeUp};
 use thinkwork_primitives::{ConnectionId, CredentialId, GrantTarget, Surface, TenantId, UserId};
-use tokio::sync::broadcast::Receiver;
 
 use super::refresh::{Refreshed, not_opened, subject};
 use super::rules::{self, Step, TokenFreshness};
@@ -196,17 +195,9 @@ impl Oauth {
 }
 
 /// Waits for a hint about this credential, or for the next look.
-async fn wait(wake_ups: &mut Receiver<WakeUp>, credential: CredentialId) {
-    let hint = async {
-        loop {
-            match wake_ups.recv().await {
-                Ok(WakeUp { topic: Topic::Credential, id }) if id == credential.uuid() => return,
-                Ok(_) => {}
-                // Lagged or closed: look for ourselves.
-                Err(_) => return std::future::pending().await,
-            }
-        }
-    };
+async fn wait(wake_ups: &mut Subscription, credential: CredentialId) {
+    let about_this = WakeUp { topic: Topic::Credential, id: credential.uuid() };
+    let hint = async { while matches!(wake_ups.recv().await, Heard::Hint(hint) if hint != about_this) {} };
     // Without a hint in time the loop looks again.
     drop(tokio::time::timeout(POLL_INTERVAL, hint).await);
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use strum::{EnumString, IntoStaticStr};
 
 use serde::{Deserialize, Serialize};
-use thinkwork_database::{Db, Tx};
+use thinkwork_database::{Db, Topic, Tx};
 use thinkwork_primitives::{Clock, DomainEvent, Principal, Requester, SpaceId, Timestamp, ToolSourceId, UserId};
 use utoipa::ToSchema;
 
@@ -257,6 +257,8 @@ impl Spaces {
         audit::record(tx, now, event)?;
         if access_changes {
             tx.publish(DomainEvent::SpaceAccessChanged { space: id }, now);
+            // Open streams of its threads check again who may read them.
+            tx.wake(Topic::Access, id.uuid());
         }
         Ok(space)
     }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: an item is sent only after the caller's access was checked at most [`ACCESS_AGE_MAX`] before; the
 //! stream ends when access is lost or the process stops; the id of an item is its `thread_event` sequence, so a reader
-//! resumes without gap.
+//! resumes without gap. A silent stream costs next to nothing: it waits for hints about its thread and its caller, and
+//! looks by itself every [`IDLE_CHECK_EVERY`].
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,10 +12,8 @@ use std::time::Duration;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
-use thinkwork_database::{Topic, WakeUp};
-use thinkwork_primitives::{Chain, Principal, ThreadId};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use thinkwork_database::{Topic, WakeUp, Watch};
+use thinkwork_primitives::{AuthMethod, Chain, Principal, SpaceId, ThreadId};
 
 use super::stream_slots::StreamSlot;
 use super::{Error, ThreadEvent, ThreadEventKind, Threads, store};
@@ -22,10 +21,9 @@ use crate::edge::{ApiError, Recheck};
 
 /// How old the last check of access may be when an item is sent.
 const ACCESS_AGE_MAX: Duration = Duration::from_secs(5);
-/// How often a silent stream checks, so that a lost one closes within [`ACCESS_AGE_MAX`].
-const ACCESS_CHECK_EVERY: Duration = Duration::from_secs(3);
-/// How long a stream trusts hints before it looks by itself.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often a silent stream checks access and reads events without a hint. What takes access away sends a hint; a session
+/// or token that expires sends none.
+const IDLE_CHECK_EVERY: Duration = Duration::from_secs(30);
 /// Events read at a time.
 const BATCH: u64 = 100;
 /// A comment line keeps proxies from closing a silent stream.
@@ -40,7 +38,8 @@ struct ThreadStream {
     /// The last sequence that was read.
     after: i64,
     waiting: VecDeque<ThreadEvent>,
-    wake_ups: Receiver<WakeUp>,
+    thread_changes: Watch,
+    access_changes: Watch,
     /// At which uptime the caller's access was checked last; none where it is to be checked in any case.
     checked_at: Option<Duration>,
     _place: StreamSlot,
@@ -58,9 +57,10 @@ impl Threads {
         after: Option<i64>,
     ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Error> {
         // Subscribed before the first look, so that nothing falls between.
-        let wake_ups = self.db.wake_ups().subscribe();
+        let thread_changes = self.db.wake_ups().watch(vec![WakeUp { topic: Topic::Thread, id: thread.uuid() }]);
         let mut tx = self.db.read(caller.tenant).await?;
-        self.visible(&mut tx, thread, &caller).await?;
+        let space = self.visible(&mut tx, thread, &caller).await?.space;
+        let access_changes = self.db.wake_ups().watch(access_keys(&caller, space));
         let newest = store::event_sequence(&mut tx, thread).await?;
         // One that was away for longer than events are kept begins as one that comes first.
         let after = if let Some(after) = after.filter(|after| *after < newest) {
@@ -83,8 +83,10 @@ impl Threads {
             // A reader from before a restored backup knows sequences that do not exist yet.
             after: after.map_or(newest, |after| after.min(newest)),
             waiting,
-            wake_ups,
-            checked_at: Some(self.clock.uptime()),
+            thread_changes,
+            access_changes,
+            // What changed before the watch began is seen by the first check.
+            checked_at: None,
             _place: slot,
         };
         let stream = futures_util::stream::unfold(open, |mut open| async move {
@@ -107,12 +109,8 @@ impl ThreadStream {
                 .await
                 .map_err(|error| tracing::error!(error = %Chain(&error), "a thread's stream broke off"))
                 .ok()?;
-            if self.waiting.is_empty() {
-                let looked = self.hint().await;
-                let age = if looked { Duration::ZERO } else { ACCESS_CHECK_EVERY };
-                if !self.is_admitted(age).await {
-                    return None;
-                }
+            if self.waiting.is_empty() && !self.changed().await {
+                return None;
             }
         }
     }
@@ -130,19 +128,17 @@ impl ThreadStream {
         Ok(())
     }
 
-    /// Waits for a hint about this thread or for the sweep. True when somebody's access changed.
-    async fn hint(&mut self) -> bool {
-        let wait = async {
-            loop {
-                match self.wake_ups.recv().await {
-                    Ok(WakeUp { topic: Topic::Thread, id }) if id == self.thread.uuid() => return false,
-                    Ok(WakeUp { topic: Topic::Access, .. }) => return true,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => return false,
-                }
-            }
-        };
-        tokio::time::timeout(SWEEP_EVERY, wait).await.unwrap_or(false)
+    /// Waits until there may be something to send. False where the caller has lost access meanwhile.
+    async fn changed(&mut self) -> bool {
+        if !self.is_admitted(IDLE_CHECK_EVERY).await {
+            return false;
+        }
+        tokio::select! {
+            () = self.thread_changes.changed() => return true,
+            () = self.access_changes.changed() => {}
+            () = tokio::time::sleep(IDLE_CHECK_EVERY) => {}
+        }
+        self.is_admitted(Duration::ZERO).await
     }
 
     /// Whether the caller still may see the thread; asked anew where the last answer is older than `age_max`.
@@ -177,6 +173,18 @@ impl ThreadStream {
             Err(other) => Err(other.into()),
         }
     }
+}
+
+/// What takes this caller's access to a thread of this Space away.
+fn access_keys(caller: &Principal, space: SpaceId) -> Vec<WakeUp> {
+    let proof = match caller.auth {
+        AuthMethod::Session { id, .. } => id.uuid(),
+        AuthMethod::Token { id, .. } => id.uuid(),
+        AuthMethod::Turn { id } => id.uuid(),
+    };
+    let person = caller.user().map(|user| user.uuid());
+    let ids = [proof, space.uuid()].into_iter().chain(person);
+    ids.map(|id| WakeUp { topic: Topic::Access, id }).collect()
 }
 
 fn written(item: ThreadEvent) -> Option<Event> {

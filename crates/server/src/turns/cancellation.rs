@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use thinkwork_database::Topic;
+use thinkwork_database::{Topic, WakeUp};
 use thinkwork_primitives::Chain;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
 use super::Error;
@@ -62,19 +61,10 @@ impl Execution<'_> {
 
     /// Waits until the turn no longer runs.
     async fn until_cancelled(&self) {
-        let mut wake_ups = self.turns.db.wake_ups().subscribe();
-        let turn = self.turn.id.uuid();
+        let key = WakeUp { topic: Topic::Turn, id: self.turn.id.uuid() };
+        let cancelled = self.turns.db.wake_ups().watch(vec![key]);
         loop {
-            let hint = async {
-                loop {
-                    match wake_ups.recv().await {
-                        Ok(hint) if hint.topic != Topic::Turn || hint.id != turn => {}
-                        Ok(_) | Err(RecvError::Lagged(_)) => return,
-                        Err(RecvError::Closed) => std::future::pending().await,
-                    }
-                }
-            };
-            drop(timeout(POLL_INTERVAL, hint).await);
+            drop(timeout(POLL_INTERVAL, cancelled.changed()).await);
             match self.is_running().await {
                 Ok(true) => {}
                 Ok(false) => return,

@@ -6,10 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thinkwork_database::{Db, Topic, WakeUp, tenant_lookup};
+use thinkwork_database::{Db, Heard, Subscription, Topic, WakeUp, tenant_lookup};
 use thinkwork_primitives::{CredentialId, Secret, TenantId, Timestamp, WebhookId, limits};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::TryRecvError;
 
 use super::refusals::Refusals;
 use crate::credentials::{self, CredentialMeaning, Credentials};
@@ -56,7 +54,7 @@ pub(crate) struct Cache {
     credentials: Credentials,
     endpoints: moka::sync::Cache<WebhookId, Arc<Endpoint>>,
     counters: moka::sync::Cache<WebhookId, Counters>,
-    wake_ups: Mutex<broadcast::Receiver<WakeUp>>,
+    wake_ups: Mutex<Subscription>,
     changes: AtomicU64,
 }
 
@@ -129,17 +127,18 @@ impl Cache {
     /// Takes the hints that came since the last request.
     fn hear(&self) {
         let mut wake_ups = self.wake_ups.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match wake_ups.try_recv() {
-                Ok(WakeUp { topic: Topic::Credential, id }) => self.forget_credential(CredentialId::from_uuid(id)),
-                Ok(_) => {}
-                Err(TryRecvError::Lagged(_)) => {
+        while let Some(heard) = wake_ups.try_recv() {
+            match heard {
+                Heard::Hint(WakeUp { topic: Topic::Credential, id }) => {
+                    self.forget_credential(CredentialId::from_uuid(id));
+                }
+                Heard::Hint(_) => {}
+                Heard::Gap => {
                     self.changes.fetch_add(1, Ordering::AcqRel);
                     for (id, endpoint) in &self.endpoints {
                         self.forget(*id, endpoint.webhook.credential);
                     }
                 }
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }

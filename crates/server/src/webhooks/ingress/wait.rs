@@ -5,10 +5,8 @@
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use thinkwork_database::{Topic, WakeUp};
+use thinkwork_database::{Topic, WakeUp, Watch};
 use thinkwork_primitives::{DeliveryId, TenantId, ThreadId, WebhookId};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::webhooks::{DeliveryResult, Webhooks, rules, store};
@@ -20,8 +18,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Waiter<'a> {
     webhooks: &'a Webhooks,
     tenant: TenantId,
-    webhook: WebhookId,
-    wish: Option<(Instant, broadcast::Receiver<WakeUp>)>,
+    wish: Option<(Instant, Watch)>,
 }
 
 impl<'a> Waiter<'a> {
@@ -29,9 +26,10 @@ impl<'a> Waiter<'a> {
     pub(super) fn new(webhooks: &'a Webhooks, tenant: TenantId, webhook: WebhookId, headers: &HeaderMap) -> Self {
         let wish = rules::wait_seconds(headers).map(|seconds| {
             let until = Instant::now().checked_add(Duration::from_secs(seconds)).unwrap_or_else(Instant::now);
-            (until, webhooks.inner.db.wake_ups().subscribe())
+            let applied = WakeUp { topic: Topic::Webhook, id: webhook.uuid() };
+            (until, webhooks.inner.db.wake_ups().watch(vec![applied]))
         });
-        Self { webhooks, tenant, webhook, wish }
+        Self { webhooks, tenant, wish }
     }
 
     pub(super) const fn waits(&self) -> bool {
@@ -41,29 +39,17 @@ impl<'a> Waiter<'a> {
     /// The thread of a delivery once it is applied; `None` when that takes longer than the sender waits, or when it
     /// ended without one.
     pub(super) async fn thread(&mut self, delivery: DeliveryId) -> Option<ThreadId> {
-        let (until, wake_ups) = self.wish.as_mut()?;
+        let (until, applied) = self.wish.as_ref()?;
         loop {
             if let Some(ended) = look(self.webhooks, self.tenant, delivery).await {
                 return ended;
             }
             let next = (Instant::now() + SWEEP).min(*until);
             // The worker's hint, a lost one or the sweep: all mean to look again.
-            drop(timeout_at(next, applied(wake_ups, self.webhook)).await);
+            drop(timeout_at(next, applied.changed()).await);
             if Instant::now() >= *until {
                 return look(self.webhooks, self.tenant, delivery).await.flatten();
             }
-        }
-    }
-}
-
-/// Waits for the hint that events of this webhook were applied.
-async fn applied(wake_ups: &mut broadcast::Receiver<WakeUp>, webhook: WebhookId) {
-    loop {
-        match wake_ups.recv().await {
-            Ok(hint) if (hint.topic, hint.id) == (Topic::Webhook, webhook.uuid()) => return,
-            Ok(_) => {}
-            Err(RecvError::Lagged(_)) => return,
-            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -147,10 +147,36 @@ async fn a_stream_ends_with_the_session_the_membership_and_the_person() {
     owner.delete(&membership).await.expect(204);
     let took = reader.end().await;
     assert!(took < CLOSED_WITHIN, "no member any more: {took:?}");
+    let token = json!({ "name": "reader", "kind": "personal", "audience": "api", "scopes": ["read"] });
+    let (signed_in, _) = open().await;
+    let token = signed_in.post("/v1/tokens", token).await.expect(201);
+    let mut reader = Reader::open(&app.bearer(&token.text_of("token")), &id, None).await;
+    reader.next().await.unwrap();
+    signed_in.delete(&format!("/v1/tokens/{}", token.text_of("id"))).await.expect(204);
+    let took = reader.end().await;
+    assert!(took < CLOSED_WITHIN, "token revoked: {took:?}");
     let (_, reader) = open().await;
     owner.patch(&format!("/v1/users/{}", ana.user.unwrap()), json!({ "disabled": true })).await.expect(200);
     let took = reader.end().await;
     assert!(took < CLOSED_WITHIN, "disabled: {took:?}");
+}
+
+#[tokio::test]
+async fn a_stream_of_a_space_that_is_made_private_ends_for_those_who_are_not_in_it() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let space = space(&owner, "open", "public").await;
+    let id = thread(&owner, &space, "First").await;
+    let mut outside = Reader::open(&app.member("ana").await, &id, None).await;
+    let mut inside = Reader::open(&owner, &id, None).await;
+    outside.next().await.unwrap();
+    let (at, _) = inside.next().await.unwrap();
+    owner.put(&format!("/v1/spaces/{space}/members/{}", owner.user.unwrap()), json!({})).await.expect(200);
+    owner.patch(&format!("/v1/spaces/{space}"), json!({ "access": "private" })).await.expect(200);
+    let took = outside.end().await;
+    assert!(took < CLOSED_WITHIN, "made private: {took:?}");
+    owner.post(&format!("/v1/threads/{id}/messages"), json!({ "text": "Second" })).await.expect(201);
+    assert_eq!(inside.next().await.unwrap().0, at + 1);
 }
 
 #[tokio::test]
