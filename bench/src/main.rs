@@ -1,7 +1,7 @@
-//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance|drain|gateway|lists BINARY FOLDER` prints a
-//! line `name value` for each figure, and `lists` one for each list. `thinkwork-bench chaos ROUNDS BINARY FOLDER` breaks
-//! something under load, round for round, and fails where an accepted event is lost, doubled or out of its order. With the address of a PostgreSQL server behind it,
-//! the deployment keeps its rows there. The peers it compares with are the same program in another process: `bare` and
+//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance|drain|streams|gateway|lists BINARY FOLDER`
+//! prints a line `name value` for each figure, and `lists` one for each list. `thinkwork-bench chaos ROUNDS BINARY FOLDER` breaks
+//! something under load, round for round, and fails where an accepted event is lost, doubled or out of its order. With
+//! the address of a PostgreSQL server behind it, the deployment keeps its rows there. The peers it compares with are the same program in another process: `bare` and
 //! `echo`.
 //!
 //! Invariant: server, load and peer are three processes, and both sides of a ratio get the same load, in turns.
@@ -15,6 +15,7 @@ mod lists;
 mod load;
 mod peers;
 mod process;
+mod streams;
 mod wait;
 mod webhook;
 
@@ -23,8 +24,7 @@ use std::process::ExitCode;
 
 use engine::Engine;
 
-const USAGE: &str =
-    "say acceptance, drain, gateway, lists or chaos ROUNDS with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
+const USAGE: &str = "say acceptance, drain, streams, gateway, lists or chaos ROUNDS with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
 
 /// What went wrong, in one sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -62,6 +62,7 @@ async fn measure(part: &str, binary: &str, folder: &str, engine: &Engine) -> Res
     match part {
         "acceptance" => webhook::acceptance(binary, folder, engine).await,
         "drain" => webhook::drain(binary, folder, engine).await,
+        "streams" => streams::figures(binary, folder, engine).await,
         "gateway" => gateway::overhead(binary, folder, engine).await,
         "lists" => lists::figures(binary, folder, engine).await,
         _ => Err(USAGE.into()),

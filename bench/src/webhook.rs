@@ -23,11 +23,11 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const DRAINED: u64 = 5_000;
 /// Events that are there already.
 const DRAINED_BEFORE: u64 = 2_000;
-const DRAIN_CONNECTIONS: usize = 64;
+pub(crate) const DRAIN_CONNECTIONS: usize = 64;
 const RATE_LIMIT_MAX: u32 = 6_000_000;
 
 /// A webhook of the server: its address there and its secret.
-async fn webhook(server: &Server) -> Result<(String, String), Failure> {
+pub(crate) async fn webhook(server: &Server) -> Result<(String, String), Failure> {
     let body = json!({
         "name": "bench",
         "space_id": server.space("bench").await?,
@@ -113,7 +113,7 @@ async fn events_applied(db: &Db) -> Result<(), Failure> {
 }
 
 /// The same until their turns have ended, each of which is a job.
-async fn turns_ended(db: &Db) -> Result<(), Failure> {
+pub(crate) async fn turns_ended(db: &Db) -> Result<(), Failure> {
     events_applied(db).await?;
     until("every turn has ended", async || Ok(jobs::due(db, Clock::system().now()).await? == 0)).await
 }

@@ -328,16 +328,30 @@ fn event(row: &QueryResult) -> Result<Event, Error> {
     })
 }
 
+/// Takes the content from events that still have it. PostgreSQL's vacuum uses the place again. SQLite would keep a page
+/// for what is left of each event, so the row is written anew, at the end of the table.
+fn applied_sql(engine: Engine, count: usize) -> String {
+    let ids = engine.parameters(0, count);
+    let waiting = format!("id IN ({ids}) AND body IS NOT NULL");
+    match engine {
+        Engine::Sqlite => format!(
+            "REPLACE INTO intake_event (id, tenant_id, source, dedupe_key, order_key, body_hash, received_at, attempts)
+             SELECT id, tenant_id, source, dedupe_key, order_key, body_hash, received_at, attempts
+             FROM intake_event WHERE {waiting} RETURNING id"
+        ),
+        Engine::Postgres => {
+            format!("UPDATE intake_event SET body = NULL, lease_until = NULL WHERE {waiting} RETURNING id")
+        }
+    }
+}
+
 /// Marks events applied in the transaction that applies them: their content goes, their keys stay against duplicates.
 /// Returns those that were not applied before; apply no others.
 pub async fn applied(tx: &mut Tx, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> {
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let sql = format!(
-        "UPDATE intake_event SET body = NULL, lease_until = NULL WHERE id IN ({}) AND body IS NOT NULL RETURNING id",
-        tx.engine().parameters(0, ids.len())
-    );
+    let sql = applied_sql(tx.engine(), ids.len());
     let rows = tx.query(&sql, ids.iter().map(|id| (*id).into()).collect()).await?;
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }

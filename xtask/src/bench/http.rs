@@ -13,6 +13,7 @@ const PARTS: &[(&str, Engine, &[Row])] = &[
     ("acceptance", Engine::Sqlite, ACCEPTANCE),
     ("drain", Engine::Sqlite, DRAIN),
     ("drain", Engine::Postgres, DRAIN_ON_POSTGRES),
+    ("streams", Engine::Sqlite, STREAMS),
     ("gateway", Engine::Sqlite, GATEWAY),
 ];
 
@@ -38,6 +39,11 @@ const DRAIN: &[Row] = &[
 const DRAIN_ON_POSTGRES: &[Row] = &[
     ("webhook_applied_per_second", "webhooks accepted and applied, on PostgreSQL", "a second", Goal::AtLeast(2_000.0)),
     ("webhook_turns_ended_per_second", "webhooks with their turns ended, on PostgreSQL", "a second", Goal::Reported),
+];
+
+const STREAMS: &[Row] = &[
+    ("idle_streams_of_a_core", "2,000 idle streams, of a core", "", Goal::AtMost(0.05)),
+    ("drain_with_idle_streams", "events worked on beside them, of the rate without them", "", Goal::AtLeast(0.9)),
 ];
 
 const GATEWAY: &[Row] = &[

@@ -716,7 +716,8 @@ CREATE TABLE delivery (
   turn_id UUID,
   duplicate_of UUID,
   headers TEXT NOT NULL,
-  body_preview TEXT NOT NULL,
+  -- NULL where the message holds the body.
+  body_preview TEXT,
   body_bytes BIGINT NOT NULL,
   body_hash BYTEA NOT NULL,
   event_id TEXT,

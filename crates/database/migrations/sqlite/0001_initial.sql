@@ -730,7 +730,8 @@ CREATE TABLE delivery (
   turn_id BLOB,
   duplicate_of BLOB,
   headers TEXT NOT NULL,
-  body_preview TEXT NOT NULL,
+  -- NULL where the message holds the body.
+  body_preview TEXT,
   body_bytes BIGINT NOT NULL,
   body_hash BLOB NOT NULL,
   event_id TEXT,

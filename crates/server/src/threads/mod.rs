@@ -20,12 +20,15 @@ mod tests;
 pub mod text;
 mod wire;
 
+use std::collections::HashMap;
+
 use thinkwork_database::jobs::JobType;
 use thinkwork_database::{Db, Tx, retention};
 use thinkwork_primitives::{
     Clock, MessageId, Principal, SpaceId, StepId, TenantId, ThreadId, Timestamp, TurnId, UserId,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use record::{
     CorrelationKey, IncomingMessage, Message, MessageRole, NewReply, NewStep, Priority, ReceivedMessage, Step, StepEnd,
@@ -215,6 +218,11 @@ impl Threads {
 
     pub async fn message(&self, tx: &mut Tx, id: MessageId) -> Result<Option<Message>, Error> {
         store::message::message_find(tx, id).await
+    }
+
+    /// The messages that came with these events, by event. The caller must have been let see their Space.
+    pub async fn messages_of_events(&self, tx: &mut Tx, events: &[Uuid]) -> Result<HashMap<Uuid, Message>, Error> {
+        store::message::messages_by_source(tx, events).await
     }
 
     /// Lets everyone in the Space read a message that is private to the caller. Twice is once.

@@ -1,4 +1,4 @@
-//! How many streams each caller has open at this process: an open one asks the database each second.
+//! How many streams each caller has open at this process: each holds a connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -48,11 +48,19 @@ impl Webhooks {
         }
         let outcomes = self.receive(tx, &arrivals).await?;
         let mut deliveries = Vec::with_capacity(arrivals.len());
+        let mut envelopes = Vec::with_capacity(arrivals.len());
         let mut webhooks: Vec<WebhookId> = Vec::new();
         for (arrival, outcome) in arrivals.iter().zip(outcomes) {
+            let body = &arrival.envelope.body;
             let mut delivery = accepted(arrival.event, arrival.webhook, &arrival.envelope);
+            let mut envelope = arrival.event.body.clone();
             match outcome {
                 Ok(received) => {
+                    if rules::is_whole_text(body) {
+                        // The message holds the body, and once is enough.
+                        delivery.body_preview = None;
+                        envelope = Envelope::without_body(&envelope, body.len());
+                    }
                     delivery.result = DeliveryResult::Applied;
                     delivery.thread = Some(received.thread.id);
                     delivery.turn = Some(received.turn);
@@ -63,13 +71,13 @@ impl Webhooks {
                     delivery.reason = Some(reason);
                 }
             }
+            envelopes.push((delivery.id, envelope));
             deliveries.push(delivery);
             if !webhooks.contains(&arrival.webhook) {
                 webhooks.push(arrival.webhook);
             }
         }
         store::deliveries_insert(tx, &deliveries).await?;
-        let envelopes = arrivals.iter().map(|arrival| (DeliveryId::from_uuid(arrival.event.id), &arrival.event.body));
         store::envelopes_insert(tx, envelopes).await?;
         for webhook in webhooks {
             tx.wake(Topic::Webhook, webhook.uuid());
@@ -185,7 +193,7 @@ pub(super) fn accepted(event: &Event, webhook: WebhookId, envelope: &Envelope) -
         turn: None,
         duplicate_of: None,
         headers: envelope.headers.clone(),
-        body_preview: rules::preview(&envelope.body),
+        body_preview: Some(rules::preview(&envelope.body)),
         body_bytes: i64::try_from(envelope.body.len()).unwrap_or(i64::MAX),
         body_hash: event.body_hash.to_vec(),
         event_id: envelope.event_id.clone(),

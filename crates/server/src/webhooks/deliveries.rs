@@ -10,7 +10,7 @@ use thinkwork_primitives::{DeliveryId, Principal, Timestamp, WebhookId};
 
 use super::apply::accepted;
 use super::envelope::Envelope;
-use super::{Delivery, DeliveryCount, DeliveryCursor, DeliveryResult, Error, SOURCE_PREFIX, Webhooks, store};
+use super::{Delivery, DeliveryCount, DeliveryCursor, DeliveryResult, Error, SOURCE_PREFIX, Webhooks, rules, store};
 
 /// The window of the pictures on pages.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -53,7 +53,8 @@ impl Webhooks {
             items.extend(rows.iter().filter_map(shown));
         }
         if result != Some(DeliveryResult::Accepted) {
-            let rows = store::delivery_list(tx, webhook, filter, limit, after).await?;
+            let mut rows = store::delivery_list(tx, webhook, filter, limit, after).await?;
+            self.read_previews(tx, &mut rows).await?;
             items.retain(|item| !rows.iter().any(|row| row.id == item.id));
             items.extend(rows);
         }
@@ -66,11 +67,28 @@ impl Webhooks {
     pub async fn delivery(&self, tx: &mut Tx, id: DeliveryId, by: &Principal) -> Result<Delivery, Error> {
         let delivery = match self.inner.intake.find_pending(tx, id.uuid()).await?.as_ref().and_then(shown) {
             Some(waits) => waits,
-            None => store::delivery_find(tx, id).await?.ok_or(Error::NotFound)?,
+            None => {
+                let mut stored = store::delivery_find(tx, id).await?.ok_or(Error::NotFound)?;
+                self.read_previews(tx, std::slice::from_mut(&mut stored)).await?;
+                stored
+            }
         };
         let space = store::webhook_space(tx, delivery.webhook).await?.ok_or(Error::NotFound)?;
         self.check_visible(tx, space, by).await?;
         Ok(delivery)
+    }
+
+    /// Reads the beginnings of those bodies that messages hold.
+    async fn read_previews(&self, tx: &mut Tx, deliveries: &mut [Delivery]) -> Result<(), Error> {
+        let in_messages = deliveries.iter().filter(|delivery| delivery.body_preview.is_none());
+        let events: Vec<_> = in_messages.map(|delivery| delivery.id.uuid()).collect();
+        let messages = self.inner.threads.messages_of_events(tx, &events).await?;
+        for delivery in deliveries {
+            if let Some(message) = messages.get(&delivery.id.uuid()) {
+                delivery.body_preview = Some(rules::preview(message.text.as_bytes()));
+            }
+        }
+        Ok(())
     }
 
     /// Deliveries of the last 24 hours by result, of the webhooks of the Spaces that this caller sees.

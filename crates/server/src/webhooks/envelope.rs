@@ -1,5 +1,6 @@
-//! How an accepted request is written into the intake log: a format byte, the length of a JSON head, the head, the
-//! decoded body.
+//! How an accepted request is written: a format byte, the length of a JSON head, the head, the decoded body. In the intake
+//! log it is whole. Once the event is applied, the thread's message holds the body, and what is kept for replays is the
+//! rest.
 //!
 //! Invariant: a format that was ever written stays readable; what cannot be read is an error, not a panic.
 
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use thinkwork_primitives::DeliveryId;
 
 const FORMAT: u8 = 1;
+/// Without the body, which is the text of the message that came with the event.
+const FORMAT_WITHOUT_BODY: u8 = 2;
 /// The format byte and four bytes of length.
 const PREFIX_BYTES: usize = 5;
 
@@ -50,13 +53,51 @@ impl Envelope {
         bytes
     }
 
+    /// What was stored whole; `None` where it is none of ours.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        match KeptEnvelope::decode(bytes)? {
+            KeptEnvelope::Whole(envelope) => Some(envelope),
+            KeptEnvelope::WithoutBody(_) => None,
+        }
+    }
+
+    /// The bytes to keep of [`Envelope::encode`]'s where the body is kept elsewhere.
+    pub(super) fn without_body(encoded: &[u8], body_bytes: usize) -> Vec<u8> {
+        let head = encoded.len().saturating_sub(body_bytes);
+        let mut kept = encoded.get(..head).unwrap_or_default().to_vec();
+        if let Some(format) = kept.first_mut() {
+            *format = FORMAT_WITHOUT_BODY;
+        }
+        kept
+    }
+}
+
+/// An envelope as it is kept for replays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeptEnvelope {
+    Whole(Envelope),
+    /// The body is the text of the message that came with the event.
+    WithoutBody(Envelope),
+}
+
+impl KeptEnvelope {
     /// What was stored; `None` where it is none of ours.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (format, rest) = bytes.split_first()?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let (head, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-        let mut envelope: Self = (*format == FORMAT).then(|| serde_json::from_slice(head).ok())??;
-        envelope.body = Bytes::copy_from_slice(body);
-        Some(envelope)
+        let read = || serde_json::from_slice::<Envelope>(head).ok();
+        match *format {
+            FORMAT => Some(Self::Whole(Envelope { body: Bytes::copy_from_slice(body), ..read()? })),
+            FORMAT_WITHOUT_BODY if body.is_empty() => Some(Self::WithoutBody(read()?)),
+            _ => None,
+        }
+    }
+
+    /// What is known without the body.
+    pub(super) const fn head(&self) -> &Envelope {
+        match self {
+            Self::Whole(envelope) | Self::WithoutBody(envelope) => envelope,
+        }
     }
 }

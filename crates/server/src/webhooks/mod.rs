@@ -245,8 +245,8 @@ pub struct Delivery {
     pub duplicate_of: Option<DeliveryId>,
     /// Its headers without secrets, bounded and escaped.
     pub headers: Vec<(String, String)>,
-    /// The begin of its body, escaped.
-    pub body_preview: String,
+    /// The beginning of its body, escaped. In the table it is empty where the thread's message holds the body.
+    pub body_preview: Option<String>,
     /// The size of its body as text; of a refused one, as sent.
     pub body_bytes: i64,
     /// SHA-256 of the same bytes.

@@ -10,7 +10,7 @@ use thinkwork_primitives::{DeliveryId, Principal, TenantId, Timestamp, WebhookId
 use uuid::Uuid;
 
 use super::apply::accepted;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, KeptEnvelope};
 use super::{Delivery, DeliveryFilter, DeliveryResult, Error, Webhooks, rules, store};
 use crate::audit;
 use crate::edge::{Idempotency, InvalidField};
@@ -77,8 +77,7 @@ impl Webhooks {
             }
         }
         self.check_enabled(&mut tx, delivery.webhook).await?;
-        let kept = store::envelope_find(&mut tx, id).await?.as_deref().and_then(Envelope::decode);
-        let envelope = kept.ok_or(Error::NotReplayable(
+        let envelope = self.kept_envelope(&mut tx, id).await?.ok_or(Error::NotReplayable(
             "The content of this delivery is no longer stored, so it cannot be replayed.",
         ))?;
         let before = idempotency.existing(&mut tx).await?;
@@ -153,13 +152,27 @@ impl Webhooks {
             let mut events = Vec::with_capacity(some.len());
             let mut tx = self.inner.db.read(by.tenant).await?;
             for of in some {
-                let kept = store::envelope_find(&mut tx, *of).await?.as_deref().and_then(Envelope::decode);
+                let kept = self.kept_envelope(&mut tx, *of).await?;
                 events.extend(kept.map(|envelope| again(by.tenant, id, envelope, *of, &format!("{run}\n{of}"), now)));
             }
             drop(tx);
             try_join_all(events.into_iter().map(|event| self.inner.intake.append(event))).await?;
         }
         Ok(found.len())
+    }
+
+    /// What was accepted as this delivery, where it is still kept.
+    async fn kept_envelope(&self, tx: &mut Tx, id: DeliveryId) -> Result<Option<Envelope>, Error> {
+        let Some(kept) = store::envelope_find(tx, id).await? else { return Ok(None) };
+        let mut envelope = match KeptEnvelope::decode(&kept) {
+            None => return Ok(None),
+            Some(KeptEnvelope::Whole(envelope)) => return Ok(Some(envelope)),
+            Some(KeptEnvelope::WithoutBody(envelope)) => envelope,
+        };
+        let messages = self.inner.threads.messages_of_events(tx, &[id.uuid()]).await?;
+        let Some(message) = messages.get(&id.uuid()) else { return Ok(None) };
+        envelope.body = message.text.clone().into();
+        Ok(Some(envelope))
     }
 
     async fn check_enabled(&self, tx: &mut Tx, id: WebhookId) -> Result<(), Error> {
@@ -199,8 +212,8 @@ impl Webhooks {
             let Some(last) = page.last() else { break };
             after = Some(last.cursor());
             for delivery in page.iter().filter(|one| is_ended(one) && was_there(one)) {
-                let kept = store::envelope_find(tx, delivery.id).await?.as_deref().and_then(Envelope::decode);
-                if kept.is_some_and(|envelope| envelope.replay_of.is_none()) {
+                let kept = store::envelope_find(tx, delivery.id).await?.as_deref().and_then(KeptEnvelope::decode);
+                if kept.is_some_and(|kept| kept.head().replay_of.is_none()) {
                     found.push(delivery.id);
                 }
             }

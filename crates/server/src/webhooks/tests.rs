@@ -6,11 +6,12 @@ use strum::IntoEnumIterator as _;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 use thinkwork_primitives::{Secret, Timestamp};
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, KeptEnvelope};
 use super::pages::NewForm;
 use super::rules::{self, Body};
 use super::schemes::{Scheme, Unverified};
@@ -309,7 +310,20 @@ proptest! {
         body in any::<Vec<u8>>(), event_id in any::<Option<String>>(), noise in any::<Vec<u8>>(),
     ) {
         let envelope = Envelope { event_id, body: body.into(), media_type: "text/plain".to_owned(), ..Envelope::default() };
-        prop_assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
-        Envelope::decode(&noise);
+        let encoded = envelope.encode();
+        prop_assert_eq!(Envelope::decode(&encoded), Some(envelope.clone()));
+        let kept = Envelope::without_body(&encoded, envelope.body.len());
+        prop_assert_eq!(Envelope::decode(&kept), None);
+        let head = Envelope { body: Bytes::new(), ..envelope };
+        prop_assert_eq!(KeptEnvelope::decode(&kept), Some(KeptEnvelope::WithoutBody(head)));
+        KeptEnvelope::decode(&noise);
+    }
+
+    #[test]
+    fn a_body_that_is_kept_as_text_alone_is_that_text(body in any::<Vec<u8>>(), text in "\\PC{0,20}\0?") {
+        for body in [body, text.into_bytes()] {
+            let (text, is_cut) = rules::text_of(&body);
+            prop_assert_eq!(rules::is_whole_text(&body), !is_cut && text.as_bytes() == body);
+        }
     }
 }

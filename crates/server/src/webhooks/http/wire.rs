@@ -464,7 +464,7 @@ impl From<Delivery> for DeliveryResponse {
             duplicate_of: delivery.duplicate_of,
             event_id: delivery.event_id,
             headers: delivery.headers.into_iter().map(|(name, value)| HeaderResponse { name, value }).collect(),
-            body_preview: delivery.body_preview,
+            body_preview: delivery.body_preview.unwrap_or_default(),
             body_bytes: delivery.body_bytes,
             body_hash: crypto::hex(&delivery.body_hash),
             count: delivery.count,

@@ -289,7 +289,7 @@ fn refused(
         turn: None,
         duplicate_of: None,
         headers,
-        body_preview: rules::preview(body),
+        body_preview: Some(rules::preview(body)),
         body_bytes: i64::try_from(body.len()).unwrap_or(i64::MAX),
         body_hash: crypto::sha256(body).to_vec(),
         event_id: None,

@@ -218,7 +218,7 @@ impl DeliveryPage {
             duplicate_of: delivery.duplicate_of.map(|first| first.to_string()).unwrap_or_default(),
             event_id: delivery.event_id.unwrap_or_default(),
             body_bytes: delivery.body_bytes,
-            body_preview: delivery.body_preview,
+            body_preview: delivery.body_preview.unwrap_or_default(),
             headers: delivery.headers,
             count: delivery.count,
             replayable: ended && webhook.is_some_and(|webhook| webhook.enabled),

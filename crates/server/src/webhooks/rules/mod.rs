@@ -17,7 +17,7 @@ use crate::edge::{InvalidField, validation};
 pub(super) use decode::{Content, Format, Unreadable, Unsupported};
 pub(super) use locate::Body;
 pub use locate::Locator;
-pub(super) use show::{preview, shown_headers, text_of};
+pub(super) use show::{is_whole_text, preview, shown_headers, text_of};
 
 /// Longest instruction: a page of text.
 const PROMPT_CHARS_MAX: usize = 8_000;

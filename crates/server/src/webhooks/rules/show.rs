@@ -54,6 +54,11 @@ pub(crate) fn shown_headers(headers: &HeaderMap, secrets: &[Secret]) -> Vec<(Str
         .collect()
 }
 
+/// Whether [`text_of`] gives this body unchanged and whole.
+pub(crate) fn is_whole_text(body: &[u8]) -> bool {
+    body.len() <= limits::MESSAGE_TEXT_BYTES_MAX && !body.contains(&0) && std::str::from_utf8(body).is_ok()
+}
+
 /// A body as the text of a message, and whether it was cut. NUL, which PostgreSQL does not store, becomes U+FFFD.
 pub(crate) fn text_of(body: &[u8]) -> (String, bool) {
     let bound = limits::MESSAGE_TEXT_BYTES_MAX;

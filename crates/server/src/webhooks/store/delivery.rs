@@ -54,15 +54,12 @@ pub(crate) async fn deliveries_insert(tx: &mut Tx, deliveries: &[Delivery]) -> R
 }
 
 /// Keeps what replays of these deliveries need.
-pub(crate) async fn envelopes_insert<'a>(
-    tx: &mut Tx,
-    envelopes: impl Iterator<Item = (DeliveryId, &'a Vec<u8>)>,
-) -> Result<(), Error> {
+pub(crate) async fn envelopes_insert(tx: &mut Tx, envelopes: Vec<(DeliveryId, Vec<u8>)>) -> Result<(), Error> {
     let tenant = tx.tenant().uuid();
-    let rows = envelopes.map(|(id, envelope)| envelope::ActiveModel {
+    let rows = envelopes.into_iter().map(|(id, envelope)| envelope::ActiveModel {
         id: Set(id.uuid()),
         tenant_id: Set(tenant),
-        envelope: Set(envelope.clone()),
+        envelope: Set(envelope),
     });
     envelope::Entity::insert_many(rows).exec_without_returning(tx.orm()).await?;
     Ok(())
@@ -216,7 +213,7 @@ mod row {
         pub turn_id: Option<Uuid>,
         pub duplicate_of: Option<Uuid>,
         pub headers: String,
-        pub body_preview: String,
+        pub body_preview: Option<String>,
         pub body_bytes: i64,
         pub body_hash: Vec<u8>,
         pub event_id: Option<String>,

@@ -8,6 +8,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use super::{Fixture, signature};
+use crate::guards::tables;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -63,6 +64,32 @@ async fn l103_a_compressed_body_is_read_and_a_bomb_is_refused() {
         assert!(reason.contains(part), "{part} in {reason}");
     }
     assert_eq!(reasons.len(), 3);
+}
+
+#[tokio::test]
+async fn the_body_of_an_applied_event_is_stored_once_and_is_there_for_its_page_and_a_replay() {
+    let fixture = Fixture::reading(json!({})).await;
+    let body = r#"{"id":"once","text":"größe"}"#;
+    let delivery = fixture.taken(&[("content-type", "application/json")], body).await;
+    assert_eq!(delivery["body_preview"], body);
+    let listed = fixture.deliveries("").await;
+    assert_eq!(listed[0]["body_preview"], body);
+    let hexadecimal: String = body.bytes().map(|byte| format!("{byte:02X}")).collect();
+    let tables = tables::dump(&fixture.app).await;
+    let holds = |row: &&String| row.contains(body) || row.to_uppercase().contains(&hexadecimal);
+    let rows: Vec<(&String, usize)> =
+        tables.iter().map(|(table, rows)| (table, rows.iter().filter(holds).count())).filter(|(_, n)| *n > 0).collect();
+    assert_eq!(rows, [(&"message".to_owned(), 1)]);
+    let again = format!("/v1/deliveries/{}/replay", delivery["id"].as_str().unwrap());
+    let again = fixture.operator.post(&again, json!({})).await.expect(200);
+    fixture.app.run_pending_jobs().await;
+    let again = fixture.delivery(&again.text_of("id")).await;
+    assert_eq!((&again["result"], &again["body_preview"]), (&json!("applied"), &json!(body)));
+    let messages = fixture.messages(again["thread_id"].as_str().unwrap()).await;
+    assert_eq!(messages[0]["text"], body);
+    // What a message cannot hold as it was is kept as it was.
+    let odd = fixture.taken(&[("content-type", "text/plain")], "id=a\0b").await;
+    assert_eq!(odd["body_preview"], "id=a\\u{0}b");
 }
 
 #[tokio::test]
