@@ -54,9 +54,17 @@ impl Deployment {
         command
     }
 
-    /// `thinkwork serve` in these roles, ready, with the owner signed in.
+    /// `thinkwork serve` in these roles, ready, with the owner signed in and limits that no load meets.
     pub(crate) async fn serve(&self, roles: &str) -> Result<Server, Failure> {
-        let mut server = self.start(roles, "error", Stdio::inherit())?;
+        self.ready(self.start(roles, "error", Stdio::inherit())?).await
+    }
+
+    /// The same with the limits that a deployment has.
+    pub(crate) async fn serve_with_limits(&self, roles: &str) -> Result<Server, Failure> {
+        self.ready(self.start_command(self.command(&["serve", "--roles", roles]), "error", Stdio::inherit())?).await
+    }
+
+    async fn ready(&self, mut server: Server) -> Result<Server, Failure> {
         let began = Instant::now();
         server.wait_ready().await?;
         server.started_in = began.elapsed();
@@ -66,15 +74,19 @@ impl Deployment {
 
     /// The same, not yet ready, with nobody signed in and the log of this level going there.
     pub(crate) fn start(&self, roles: &str, level: &str, log: Stdio) -> Result<Server, Failure> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let mut serve = self.command(&["serve", "--roles", roles, "--listen", &address]);
-        serve.env("THINKWORK_LOG", level).stderr(log);
-        serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
+        let mut serve = self.command(&["serve", "--roles", roles]);
         // All of the load comes from one address.
         serve.env("THINKWORK_CONNECTIONS_PER_ADDRESS_MAX", "10000");
         serve.env("THINKWORK_TOKEN_RATE_LIMIT_PER_MINUTE", "1000000");
         serve.env("THINKWORK_PERSON_RATE_LIMIT_PER_MINUTE", "1000000");
         serve.env("THINKWORK_ADDRESS_RATE_LIMIT_PER_MINUTE", "1000000");
+        self.start_command(serve, level, log)
+    }
+
+    fn start_command(&self, mut serve: Command, level: &str, log: Stdio) -> Result<Server, Failure> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        serve.args(["--listen", &address]).env("THINKWORK_LOG", level).stderr(log);
+        serve.env("THINKWORK_OUTBOUND__ALLOW_LOOPBACK", "true").stdout(Stdio::null());
         let process = Process::start(&mut serve)?;
         Ok(Server {
             process,

@@ -1,4 +1,4 @@
-//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance|drain|streams|gateway|lists BINARY FOLDER`
+//! What `cargo xtask bench` measures over HTTP: `thinkwork-bench acceptance|drain|streams|hostile|gateway|lists BINARY FOLDER`
 //! prints a line `name value` for each figure, and `lists` one for each list. `thinkwork-bench chaos ROUNDS BINARY FOLDER` breaks
 //! something under load, round for round, and fails where an accepted event is lost, doubled or out of its order. With
 //! the address of a PostgreSQL server behind it, the deployment keeps its rows there. The peers it compares with are the same program in another process: `bare` and
@@ -11,6 +11,7 @@ mod deployment;
 mod engine;
 mod fill;
 mod gateway;
+mod hostile;
 mod lists;
 mod load;
 mod peers;
@@ -23,8 +24,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use engine::Engine;
+use thinkwork_primitives::Chain;
 
-const USAGE: &str = "say acceptance, drain, streams, gateway, lists or chaos ROUNDS with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
+const USAGE: &str = "say acceptance, drain, streams, hostile, gateway, lists or chaos ROUNDS with BINARY FOLDER [POSTGRESQL-SERVER], or bare or echo";
 
 /// What went wrong, in one sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -46,7 +48,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("thinkwork-bench: {failure}");
+            eprintln!("thinkwork-bench: {}", Chain(failure.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -63,6 +65,7 @@ async fn measure(part: &str, binary: &str, folder: &str, engine: &Engine) -> Res
         "acceptance" => webhook::acceptance(binary, folder, engine).await,
         "drain" => webhook::drain(binary, folder, engine).await,
         "streams" => streams::figures(binary, folder, engine).await,
+        "hostile" => hostile::figures(binary, folder, engine).await,
         "gateway" => gateway::overhead(binary, folder, engine).await,
         "lists" => lists::figures(binary, folder, engine).await,
         _ => Err(USAGE.into()),

@@ -100,7 +100,7 @@ impl Metrics {
             )?,
             sealing_behind: Gauge::new(
                 "thinkwork_audit_sealing_behind_seconds",
-                "Age of the oldest event of the record that is not sealed yet.",
+                "For how long an event of the record has waited to be sealed, as this process saw it.",
             )?,
             registry,
         };

@@ -14,6 +14,7 @@ const PARTS: &[(&str, Engine, &[Row])] = &[
     ("drain", Engine::Sqlite, DRAIN),
     ("drain", Engine::Postgres, DRAIN_ON_POSTGRES),
     ("streams", Engine::Sqlite, STREAMS),
+    ("hostile", Engine::Sqlite, HOSTILE),
     ("gateway", Engine::Sqlite, GATEWAY),
 ];
 
@@ -44,6 +45,16 @@ const DRAIN_ON_POSTGRES: &[Row] = &[
 const STREAMS: &[Row] = &[
     ("idle_streams_of_a_core", "2,000 idle streams, of a core", "", Goal::AtMost(0.05)),
     ("drain_with_idle_streams", "events worked on beside them, of the rate without them", "", Goal::AtLeast(0.9)),
+];
+
+const HOSTILE: &[Row] = &[
+    ("hostile_webhook_p99_ms", "a signed webhook while strangers flood the server, p99", "ms", Goal::AtMost(100.0)),
+    ("hostile_page_p99_ms", "a signed-in page meanwhile, p99", "ms", Goal::AtMost(100.0)),
+    ("calm_webhook_p99_ms", "the webhook without the flood, p99", "ms", Goal::Reported),
+    ("calm_page_p99_ms", "the page without the flood, p99", "ms", Goal::Reported),
+    ("half_open_connections", "the flood: connections with half a request", "", Goal::Reported),
+    ("unsigned_webhooks_per_second", "the flood: webhooks without a signature", "a second", Goal::Reported),
+    ("wrong_sign_ins_per_second", "the flood: sign-ins with a wrong password", "a second", Goal::Reported),
 ];
 
 const GATEWAY: &[Row] = &[

@@ -51,6 +51,11 @@ impl From<Error> for ApiError {
                 retry_after_seconds,
                 "Too many attempts. Wait a few minutes and try again, or use a browser where you signed in before.",
             ),
+            Error::Busy { retry_after_seconds } => Self::unavailable(
+                retry_after_seconds,
+                "Too many people are signing in right now. Try again in a few seconds, or use a browser where you signed in \
+                 before.",
+            ),
             Error::CodeExpired => Self::new(
                 StatusCode::GONE,
                 "code_expired",

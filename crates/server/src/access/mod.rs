@@ -59,6 +59,12 @@ pub enum Error {
         /// Seconds until the next try.
         retry_after_seconds: u64,
     },
+    /// Too many strangers try to sign in at once.
+    #[error("too many sign-ins at once")]
+    Busy {
+        /// Seconds until the next try.
+        retry_after_seconds: u64,
+    },
     /// The code was used, has expired or never was.
     #[error("the code does not work any more")]
     CodeExpired,

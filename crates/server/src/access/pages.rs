@@ -120,6 +120,10 @@ fn refusal(error: &Error) -> (StatusCode, axum::http::HeaderMap) {
             headers.insert(axum::http::header::RETRY_AFTER, (*retry_after_seconds).into());
             StatusCode::TOO_MANY_REQUESTS
         }
+        Error::Busy { retry_after_seconds } => {
+            headers.insert(axum::http::header::RETRY_AFTER, (*retry_after_seconds).into());
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         // 401 would ask the browser for a scheme that no page of ours uses.
         Error::WrongPassword => StatusCode::FORBIDDEN,
         Error::CodeExpired => StatusCode::GONE,

@@ -1,13 +1,15 @@
 //! Passwords: hashed with argon2id (RFC 9106), off the async threads and a few at a time.
 //!
-//! Invariant: checking takes the same work whether or not there is a hash to check against. Only this slice hashes.
+//! Invariants: checking takes the same work whether or not there is a hash to check against. However many strangers try
+//! passwords, they take half of the hashing at most, few of them wait, and nobody else waits for them. Only this slice
+//! hashes.
 
 use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use thinkwork_primitives::{Secret, crypto};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Error;
 
@@ -15,8 +17,12 @@ use super::Error;
 /// burst of sign-ins.
 const MEMORY_KIB: u32 = 19 * 1_024;
 const ITERATIONS: u32 = 2;
-/// Hashes at a time: bounds what a burst takes from memory and from everybody else's cores.
-const CONCURRENT_HASHES_MAX: usize = 2;
+/// Hashes at a time in each lane: bounds what a burst takes from memory and from everybody else's cores.
+const CONCURRENT_HASHES_MAX: usize = 1;
+/// Strangers' sign-ins that are worked on or wait: about a second of hashing.
+const STRANGERS_MAX: usize = 32;
+/// When a stranger may come again who was sent away.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// What every check runs against where there is no account: a hash that no password has, of the same cost.
 const DUMMY_HASH: &str =
@@ -24,13 +30,24 @@ const DUMMY_HASH: &str =
 
 /// Hashes and checks.
 pub(super) struct PasswordHashing {
-    permits: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    admission: Arc<Semaphore>,
 }
 
 impl Default for PasswordHashing {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(CONCURRENT_HASHES_MAX)) }
+        let lane = || Arc::new(Semaphore::new(CONCURRENT_HASHES_MAX));
+        Self { known: lane(), strangers: lane(), admission: Arc::new(Semaphore::new(STRANGERS_MAX)) }
     }
+}
+
+/// Among whom somebody waits for a hash.
+pub(super) enum Lane {
+    /// Those with a session, a one-time code or a browser that signed in before.
+    Known,
+    /// Everybody else, as long as they are admitted.
+    Stranger(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
 }
 
 fn argon2() -> Result<Argon2<'static>, Error> {
@@ -39,10 +56,19 @@ fn argon2() -> Result<Argon2<'static>, Error> {
 }
 
 impl PasswordHashing {
+    /// A place among the strangers.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where too many are there already.
+    pub(super) fn admit_stranger(&self) -> Result<Lane, Error> {
+        let admitted = Arc::clone(&self.admission).try_acquire_owned();
+        admitted.map(Lane::Stranger).map_err(|_| Error::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })
+    }
+
     /// The PHC string of this password with a fresh salt.
     pub(super) async fn hash(&self, password: &Secret) -> Result<String, Error> {
         let salt = crypto::random::<16>()?;
-        self.work(password, move |password| {
+        self.work(&Lane::Known, password, move |password| {
             argon2()?
                 .hash_password_with_salt(password.expose(), &salt)
                 .map(|hash| hash.to_string())
@@ -52,8 +78,8 @@ impl PasswordHashing {
     }
 
     /// Whether the password is the one behind `phc`. Without one the answer is no, after the same work.
-    pub(super) async fn check(&self, password: &Secret, phc: Option<String>) -> Result<bool, Error> {
-        self.work(password, move |password| {
+    pub(super) async fn check(&self, lane: &Lane, password: &Secret, phc: Option<String>) -> Result<bool, Error> {
+        self.work(lane, password, move |password| {
             let hash = phc.as_deref().unwrap_or(DUMMY_HASH);
             let holds = argon2()?.verify_password(password.expose(), hash).is_ok();
             Ok(holds && phc.is_some())
@@ -63,11 +89,16 @@ impl PasswordHashing {
 
     async fn work<T: Send + 'static>(
         &self,
+        lane: &Lane,
         password: &Secret,
         f: impl FnOnce(&Secret) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let failed = |error: &dyn std::error::Error| Error::Hashing(error.to_string());
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|error| failed(&error))?;
+        let permits = match lane {
+            Lane::Known => &self.known,
+            Lane::Stranger(_) => &self.strangers,
+        };
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|error| failed(&error))?;
         let password = Secret::from_bytes(password.expose().to_vec());
         let work = tokio::task::spawn_blocking(move || {
             let done = f(&password);
@@ -88,10 +119,24 @@ mod tests {
         let password = Secret::from_text("correct horse battery".to_owned());
         let phc = hashing.hash(&password).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-        assert!(hashing.check(&password, Some(phc.clone())).await.unwrap());
+        let lane = Lane::Known;
+        assert!(hashing.check(&lane, &password, Some(phc.clone())).await.unwrap());
         let other = Secret::from_text("correct horse batterz".to_owned());
-        assert!(!hashing.check(&other, Some(phc)).await.unwrap());
-        assert!(!hashing.check(&password, None).await.unwrap());
+        assert!(!hashing.check(&lane, &other, Some(phc)).await.unwrap());
+        assert!(!hashing.check(&lane, &password, None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn few_strangers_wait_and_nobody_waits_for_them() {
+        let hashing = PasswordHashing::default();
+        let mut admitted: Vec<Lane> = (0..STRANGERS_MAX).map(|_| hashing.admit_stranger().unwrap()).collect();
+        assert!(matches!(hashing.admit_stranger(), Err(Error::Busy { .. })));
+        // One of them is hashing.
+        let _hashing = Arc::clone(&hashing.strangers).acquire_owned().await.unwrap();
+        let password = Secret::from_text("correct horse battery".to_owned());
+        assert!(!hashing.check(&Lane::Known, &password, None).await.unwrap());
+        admitted.pop();
+        assert!(hashing.admit_stranger().is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use thinkwork_database::{Tx, quota, tenant_lookup};
 use thinkwork_primitives::{Actor, AuthMethod, Principal, Secret, TenantId, Timestamp, UserId};
 
+use super::password::Lane;
 use super::people::EMAIL_LOOKUP;
 use super::rules::Throttle;
 use super::store::Account;
@@ -26,6 +27,14 @@ struct Candidate {
     account: Account,
 }
 
+impl Candidate {
+    /// Whether this browser signed in as this person before.
+    fn knows_device(&self, client: &ClientInfo) -> bool {
+        let device = client.device.as_deref().unwrap_or_default();
+        self.account.password_hash.as_deref().is_some_and(|phc| rules::device_holds(device, phc))
+    }
+}
+
 /// A try at signing in, once it is counted.
 struct Attempt {
     /// The accounts that it is held against.
@@ -38,18 +47,25 @@ impl Access {
     /// Signs a person in.
     pub async fn sign_in(&self, sign_in: SignIn<'_>, client: &ClientInfo) -> Result<NewSession, Error> {
         let email_key = rules::email_key(sign_in.email);
+        // Whoever shows no device is sent away before a flood costs a statement.
+        let admitted = if client.device.is_none() { Some(self.hashing.admit_stranger()?) } else { None };
         let candidates = self.candidates(sign_in.tenant, &email_key).await?;
+        let lane = match admitted {
+            Some(stranger) => stranger,
+            None if candidates.iter().any(|one| one.knows_device(client)) => Lane::Known,
+            None => self.hashing.admit_stranger()?,
+        };
         let Attempt { candidates, is_throttled } = self.attempt(candidates, &email_key, client).await?;
         let mut matching = Vec::new();
         // As much work whoever knows the e-mail: nobody, one tenant or several.
         for _ in candidates.len()..self.tries(sign_in.tenant).await? {
-            self.hashing.check(sign_in.password, None).await?;
+            self.hashing.check(&lane, sign_in.password, None).await?;
             // Takes the place of the event that a known account would get, and its time.
             quota::lease(&self.db, "sign_in:unknown", rules::throttle_window(self.now()), 1, i64::MAX).await?;
         }
         for candidate in candidates {
             let usable = if candidate.account.disabled { None } else { candidate.account.password_hash.clone() };
-            if self.hashing.check(sign_in.password, usable).await? {
+            if self.hashing.check(&lane, sign_in.password, usable).await? {
                 matching.push(candidate);
             } else {
                 self.refused(&candidate).await?;
@@ -102,9 +118,8 @@ impl Access {
         client: &ClientInfo,
     ) -> Result<Attempt, Error> {
         let device = client.device.as_deref().unwrap_or_default();
-        let knows_device =
-            |one: &Candidate| one.account.password_hash.as_deref().is_some_and(|phc| rules::device_holds(device, phc));
-        let (mut allowed, strange): (Vec<Candidate>, Vec<Candidate>) = candidates.into_iter().partition(knows_device);
+        let (mut allowed, strange): (Vec<Candidate>, Vec<Candidate>) =
+            candidates.into_iter().partition(|one| one.knows_device(client));
         let only_known = !allowed.is_empty() && strange.is_empty();
         let mut is_throttled = false;
         if !allowed.is_empty() && !self.count_attempt(&[rules::throttle_of_device(device)]).await? {
@@ -201,7 +216,7 @@ impl Access {
             let mut tx = self.db.read(by.tenant).await?;
             store::account_find(&mut tx, user).await?.ok_or(Error::NotFound)?
         };
-        if !self.hashing.check(current, account.password_hash.clone()).await? {
+        if !self.hashing.check(&Lane::Known, current, account.password_hash.clone()).await? {
             let problem = "the current password is incorrect; try again.";
             return Err(InvalidField::new("current_password", problem).into());
         }

@@ -16,7 +16,7 @@ mod seal;
 mod store;
 mod verify;
 
-use crate::edge::Names;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -26,6 +26,8 @@ use thinkwork_primitives::{
     UserId,
 };
 use thinkwork_vault::Vault;
+
+use crate::edge::Names;
 
 pub use accept::{Accepted, Behind};
 pub use checkpoint::Checkpoints;
@@ -150,6 +152,14 @@ pub struct Audit {
     clock: Clock,
     vault: Vault,
     names: Names,
+    watched: Arc<Mutex<Option<WatchedEvent>>>,
+}
+
+/// An event that was not sealed yet when this process, at this uptime, began to watch it.
+#[derive(Clone, Copy)]
+struct WatchedEvent {
+    event: (TenantId, AuditId),
+    since: Duration,
 }
 
 /// One event as it was recorded.
@@ -205,8 +215,8 @@ pub struct Filter {
 
 impl Audit {
     /// Over this database; signed heads are kept beside the file of these keys.
-    pub const fn new(db: Db, clock: Clock, vault: Vault, names: Names) -> Self {
-        Self { db, clock, vault, names }
+    pub fn new(db: Db, clock: Clock, vault: Vault, names: Names) -> Self {
+        Self { db, clock, vault, names, watched: Arc::default() }
     }
 
     /// Events of the transaction's tenant, newest first, at most `count`, behind `after`.
@@ -235,17 +245,20 @@ impl Audit {
         store::refused_count(&mut self.db.read_shared().await?).await
     }
 
-    /// How old the oldest event is that is not sealed yet.
+    /// For how long at least an event has waited to be sealed, as this process saw it: what other processes wrote carries
+    /// the time of their clocks, which may be wrong. The first call only begins to watch.
     pub async fn sealing_behind(&self) -> Result<Duration, Error> {
+        let now = self.clock.uptime();
+        let watched = *self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tx = self.db.read_shared().await?;
-        let oldest = store::unsealed_oldest(&mut tx, None).await?;
-        Ok(oldest.map_or(Duration::ZERO, |at| self.clock.now().since(at)))
-    }
-
-    /// The same of the transaction's tenant.
-    pub async fn sealing_behind_of(&self, tx: &mut Tx) -> Result<Duration, Error> {
-        let tenant = tx.tenant();
-        let oldest = store::unsealed_oldest(tx, Some(tenant)).await?;
-        Ok(oldest.map_or(Duration::ZERO, |at| self.clock.now().since(at)))
+        if let Some(WatchedEvent { event, since }) = watched
+            && store::is_unsealed(&mut tx, event).await?
+        {
+            return Ok(now.saturating_sub(since));
+        }
+        // The newest, so that a sealer that goes on and stays behind is seen, too.
+        let newest = store::unsealed_newest(&mut tx).await?.map(|event| WatchedEvent { event, since: now });
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = newest;
+        Ok(Duration::ZERO)
     }
 }

@@ -152,24 +152,25 @@ pub(super) async fn refused_count(tx: &mut Tx) -> Result<u64, Error> {
     Ok(refused::Entity::find().count(tx.orm()).await?)
 }
 
-/// When the oldest event that waits was made, of this tenant or of all, to the millisecond: its id holds the time.
-pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result<Option<Timestamp>, Error> {
-    let mut waiting = unsealed::Entity::find();
-    if let Some(tenant) = of {
-        waiting = waiting.filter(unsealed::Column::TenantId.eq(tenant.uuid()));
-    }
-    let oldest: Option<Uuid> = waiting
+/// The newest event that waits to be sealed, of any tenant.
+pub(super) async fn unsealed_newest(tx: &mut Tx) -> Result<Option<(TenantId, AuditId)>, Error> {
+    let newest: Option<(Uuid, Uuid)> = unsealed::Entity::find()
         .select_only()
+        .column(unsealed::Column::TenantId)
         .column(unsealed::Column::EventId)
-        .order_by_asc(unsealed::Column::EventId)
+        .order_by_desc(unsealed::Column::EventId)
         .into_tuple()
         .one(tx.orm())
         .await?;
-    Ok(oldest.and_then(|id| id.get_timestamp()).map(|made| {
-        let (seconds, nanos) = made.to_unix();
-        let micros = i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000);
-        Timestamp::from_micros(micros.saturating_add(i64::from(nanos / 1_000)))
-    }))
+    Ok(newest.map(|(tenant, event)| (TenantId::from_uuid(tenant), AuditId::from_uuid(event))))
+}
+
+/// Whether this event still waits.
+pub(super) async fn is_unsealed(tx: &mut Tx, (tenant, event): (TenantId, AuditId)) -> Result<bool, Error> {
+    let found = unsealed::Entity::find()
+        .filter(unsealed::Column::TenantId.eq(tenant.uuid()))
+        .filter(unsealed::Column::EventId.eq(event.uuid()));
+    Ok(found.one(tx.orm()).await?.is_some())
 }
 
 /// An event that waits to be sealed, or was refused.

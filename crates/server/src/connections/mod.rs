@@ -72,11 +72,9 @@ pub struct ConnectionLimits {
 impl ConnectionLimits {
     /// As configured, and in all as many as the limit of open files allows, which is raised as far as the system lets it be.
     pub fn new(config: &Config) -> Self {
-        Self {
-            per_address: usize::try_from(config.connections_per_address_max).unwrap_or(usize::MAX),
-            trusted_proxies: config.trusted_proxies.clone(),
-            total: usize::try_from(connections_max(open_files_max())).unwrap_or(usize::MAX),
-        }
+        let total = usize::try_from(connections_max(open_files_max())).unwrap_or(usize::MAX);
+        let configured = usize::try_from(config.connections_per_address_max).unwrap_or(usize::MAX);
+        Self { per_address: per_address(configured, total), trusted_proxies: config.trusted_proxies.clone(), total }
     }
 
     fn is_trusted_proxy(&self, address: SocketAddr) -> bool {
@@ -87,6 +85,11 @@ impl ConnectionLimits {
 /// How many connections may be open where so many files may be.
 fn connections_max(open_files: u64) -> u64 {
     open_files.saturating_sub(OTHER_FILES.min(open_files / 2)).clamp(1, CONNECTIONS_MAX)
+}
+
+/// As configured, but no address takes more than half of all.
+fn per_address(configured: usize, total: usize) -> usize {
+    configured.min(total / 2).max(1)
 }
 
 /// Raises the limit of open files to what the system allows this process, and returns it.
@@ -258,5 +261,7 @@ mod tests {
     fn l111_few_open_files_are_shared_with_the_rest() {
         let totals = [0, 256, 1_024, 20_000, u64::MAX].map(connections_max);
         assert_eq!(totals, [1, 128, 768, CONNECTIONS_MAX, CONNECTIONS_MAX]);
+        let of_one_address = [1, 128, 768, 16_384].map(|total| per_address(256, total));
+        assert_eq!(of_one_address, [1, 64, 256, 256]);
     }
 }

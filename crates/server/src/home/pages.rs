@@ -130,8 +130,9 @@ async fn admin(
     PageOperator(caller): PageOperator,
     State(app): State<Arc<App>>,
 ) -> Result<impl IntoResponse, PageError> {
+    // Before the transaction: nobody holds one connection while they wait for another.
+    let behind = app.audit.sealing_behind().await?.as_secs();
     let mut tx = app.db.read(caller.tenant()).await?;
-    let behind = app.audit.sealing_behind_of(&mut tx).await?.as_secs();
     let jobs = jobs::counts(&mut tx).await?;
     let events = app.intake.counts(&mut tx).await.map_err(|error| ApiError::internal(&error))?;
     let counts = app.webhooks.delivery_counts(&mut tx, &caller.principal).await?;

@@ -68,12 +68,13 @@ async fn l82_metrics_tell_what_waits_and_how_long() {
     sender.post(&format!("/hooks/{}", hook.text_of("id")), json!({})).await.expect(202);
     let unknown = thinkwork_primitives::WebhookId::new();
     app.anonymous().post(&format!("/hooks/{unknown}"), json!({})).await.expect(404);
-    app.clock.advance(std::time::Duration::from_secs(90));
     let look = async || {
         let answer = app.anonymous().get("/metrics").await.expect(200);
         assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
         samples(&answer.text)
     };
+    look().await;
+    app.clock.advance(std::time::Duration::from_secs(90));
     let before = look().await;
     assert_eq!(before["thinkwork_intake_events{state=\"waiting\"}"], 1.0);
     assert!((90.0..120.0).contains(&before["thinkwork_intake_oldest_seconds"]), "{before:?}");
@@ -154,6 +155,18 @@ async fn l82_whoever_seals_nothing_is_not_ready() {
     assert_eq!(problems().await, json!(["audit_sealing"]));
     app.app.audit.sealer().seal_all().await.unwrap();
     app.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(problems().await, json!([]));
+}
+
+#[tokio::test]
+async fn l82_the_wrong_clock_of_another_process_makes_nobody_unready() {
+    let app = TestApp::new().await;
+    let operator = app.operator().await;
+    let problems = async || app.anonymous().get("/readyz").await.json["problems"].clone();
+    app.clock.advance(std::time::Duration::from_secs(90));
+    // Ids of events come from the machine's clock, as those of a process whose clock is 90 seconds behind this one.
+    let space = json!({ "slug": "s", "name": "S", "access": "public" });
+    operator.post("/v1/spaces", space).await.expect(201);
     assert_eq!(problems().await, json!([]));
 }
 

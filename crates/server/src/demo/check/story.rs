@@ -282,10 +282,8 @@ impl Check<'_> {
         let audit = self.stage.audit.clone();
         let tenant = self.stage.tenant;
         let failed = |error: crate::audit::Error| Error::Wrong(error.to_string());
-        self.until("sealing the record", async |_| {
-            Ok(audit.sealing_behind().await.map_err(failed)?.is_zero().then_some(()))
-        })
-        .await?;
+        self.until("sealing the record", async |_| Ok((audit.unsealed().await.map_err(failed)? == 0).then_some(())))
+            .await?;
         let heads = audit.heads().await.map_err(failed)?;
         let evidence = Evidence { heads: &heads, checkpoints: &Checkpoints::default() };
         let verified = audit.verify(tenant, &evidence, |_| {}).await.map_err(failed)?;

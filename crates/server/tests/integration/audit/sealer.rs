@@ -38,6 +38,7 @@ async fn s24_l113_a_cut_chain_is_not_gone_on_with_and_the_log_says_what_to_do() 
     assert!(lines.contains("thinkwork audit accept"), "{lines}");
     let told = lines.matches("is not sealed any further").count();
     assert!((1..=2).contains(&told), "once a minute, not each second: {told} in {lines}");
+    app.anonymous().get("/readyz").await.expect(200);
     app.clock.advance(Duration::from_secs(62));
     let answer = app.anonymous().get("/readyz").await.expect(503);
     assert_eq!(answer.json["problems"], serde_json::json!(["audit_sealing"]));
