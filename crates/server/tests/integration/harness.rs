@@ -367,6 +367,13 @@ impl Client {
         Response { status, headers, text, json }
     }
 
+    /// The status and headers of an answer that goes on, without its body.
+    pub async fn send_for_head(&self, request: reqwest::RequestBuilder) -> Response {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Response { status, headers, text: String::new(), json: Value::Null }
+    }
+
     /// The status, or nothing where nobody answers.
     pub async fn try_get(&self, path: &str) -> Option<u16> {
         self.request("GET", path).send().await.ok().map(|response| response.status().as_u16())
