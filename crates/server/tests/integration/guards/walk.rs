@@ -46,7 +46,8 @@ impl Findings {
     fn keeps(&mut self, what: &str, hidden: &[String], answer: &Response) {
         let text = answer.text.to_lowercase();
         let told = hidden.iter().filter(|hidden| text.contains(&hidden.to_lowercase()));
-        self.0.extend(told.map(|hidden| format!("{what}: shows {hidden}: {}", answer.text)));
+        let start: String = answer.text.chars().take(300).collect();
+        self.0.extend(told.map(|hidden| format!("{what}: shows {hidden}: {start}")));
     }
 
     #[track_caller]

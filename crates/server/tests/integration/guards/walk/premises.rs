@@ -207,7 +207,9 @@ impl Premises {
         let is_outside = kinds.iter().all(|kind| kind.person == Person::OtherOwner);
         let changes = tables::changes(before, &tables::dump(&self.fixture.app).await);
         let is_wrong = |row: &String| phase == Phase::Refused || is_outside && is_ours(row);
-        changes.into_iter().filter(is_wrong).map(|row| format!("{kinds:?} changed: {row}")).collect()
+        let names: Vec<String> = kinds.iter().map(|kind| kind.name()).collect();
+        let names = names.join(", ");
+        changes.into_iter().filter(is_wrong).map(|row| format!("{names}: changed {row}")).collect()
     }
 
     fn session(&self, person: Person) -> Client {
