@@ -219,7 +219,7 @@ async fn a_space_is_shown_changed_and_closed() {
     let closed = fixture.id("spaces");
     let open = fixture.id("open-space");
     let said = operator.says(&["space", "show", closed], "").await;
-    assert_eq!((line(&said, "Name"), line(&said, "Instructions")), ("Marker room", "Marker prompt"));
+    assert_eq!((line(&said, "Name"), line(&said, "Instructions")), ("Marker secluded room", "Marker secluded prompt"));
     let said =
         operator.says(&["space", "edit", closed, "--name", "Renamed", "--reopen", "false", "--prompt", ""], "").await;
     assert_eq!((line(&said, "Name"), line(&said, "Reopen threads")), ("Renamed", "no"));

@@ -367,6 +367,17 @@ impl Client {
         Response { status, headers, text, json }
     }
 
+    /// The same where the answer may be a stream of events, which goes on: of one, the status and headers alone.
+    pub async fn send_for_stream(&self, request: reqwest::RequestBuilder) -> Response {
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let text = if is_stream { String::new() } else { response.text().await.unwrap() };
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Response { status, headers, text, json }
+    }
+
     /// The status, or nothing where nobody answers.
     pub async fn try_get(&self, path: &str) -> Option<u16> {
         self.request("GET", path).send().await.ok().map(|response| response.status().as_u16())

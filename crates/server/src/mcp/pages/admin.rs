@@ -65,8 +65,10 @@ async fn settle<T>(
 ) -> Result<Response, PageError> {
     match result {
         Ok(_) => Ok(Flash::success(done).redirect(&format!("/admin/mcp-servers/{id}"))),
-        // Who may not act here any more does not see the page either.
-        Err(error @ (Error::NotFound | Error::Access(_))) => Err(error.into()),
+        // Who may not act here any more does not see the page either, and a Space that they do not see is not there.
+        Err(error @ (Error::NotFound | Error::Spaces(crate::spaces::Error::NotFound) | Error::Access(_))) => {
+            Err(error.into())
+        }
         Err(error) => {
             let page = page(mcp, caller, id, Some(error_notice(error))).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())

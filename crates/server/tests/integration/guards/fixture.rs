@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 use crate::harness::{Client, TestApp, approval};
 use crate::oauth::Issuer;
 
+/// Everything that lives in the private Space carries this word.
+pub const PRIVATE_WORD: &str = "secluded";
 /// The key of the tenant's tool server: with characters that JSON, HTML and URLs write otherwise.
 pub const TENANT_KEY: &str = "canary-tenant/key+is&so<secret>0123456789";
 /// The secret of the client that was registered by hand.
@@ -78,7 +80,7 @@ impl Fixture {
         self.shown.insert("invitation", after(&invited.text_of("invite_url"), "code="));
         self.ids.insert("users", invited.text_of("id"));
         self.ids.insert("people", invited.text_of("id"));
-        let space = json!({ "slug": "closed", "name": "Marker room", "access": "private", "prompt": "Marker prompt" });
+        let space = json!({ "slug": "secluded", "name": "Marker secluded room", "access": "private", "prompt": "Marker secluded prompt" });
         let space = self.owner.post("/v1/spaces", space).await.expect(201).text_of("id");
         let member = format!("/v1/spaces/{space}/members/{}", self.ana.user.unwrap());
         self.owner.put(&member, json!({})).await.expect(200);
@@ -156,7 +158,8 @@ impl Fixture {
 
     /// Ana's thread; its turn waits, since nobody works.
     async fn thread(&mut self) {
-        let body = json!({ "space_id": self.id("spaces"), "title": "Marker title", "text": "Marker text" });
+        let body =
+            json!({ "space_id": self.id("spaces"), "title": "Marker secluded title", "text": "Marker secluded text" });
         let thread = self.ana.post("/v1/threads", body).await.expect(201).text_of("id");
         let turns = self.ana.get(&format!("/v1/threads/{thread}/turns")).await.expect(200);
         self.ids.insert("turns", turns.json["items"][0]["id"].as_str().unwrap().to_owned());
@@ -165,11 +168,11 @@ impl Fixture {
 
     /// A message in another thread of hers, of a turn that read something with her account.
     async fn private_message(&mut self) {
-        let body = json!({ "space_id": self.id("spaces"), "title": "Marker of notes", "text": "Marker question" });
+        let body = json!({ "space_id": self.id("spaces"), "title": "Marker secluded notes", "text": "Marker secluded question" });
         let thread = self.ana.post("/v1/threads", body).await.expect(201).text_of("id");
         let id: ThreadId = thread.parse().unwrap();
         let marks = Marks { private: true, untrusted: true, private_to: self.ana.user };
-        let answer = NewReply { role: MessageRole::Agent, text: "Marker of an answer".to_owned(), marks };
+        let answer = NewReply { role: MessageRole::Agent, text: "Marker secluded answer".to_owned(), marks };
         let threads = &self.app.slices().threads;
         let mut tx = self.app.slices().db.write(self.app.tenant).await.unwrap();
         let mut queues = threads.turn_queues(&mut tx, &[id]).await.unwrap();

@@ -164,6 +164,10 @@ pub struct Described {
     pub caller: String,
     /// Whether it takes a JSON body.
     pub takes_body: bool,
+    /// The status of its success.
+    pub success: u16,
+    /// Its parameters in the query.
+    pub query: Vec<String>,
 }
 
 impl Described {
@@ -192,8 +196,24 @@ pub async fn described(app: &TestApp) -> Vec<Described> {
                 path: path.clone(),
                 caller: operation["x-caller"].as_str().unwrap_or("").to_owned(),
                 takes_body: !operation["requestBody"].is_null(),
+                success: success(operation),
+                query: query(operation),
             });
         }
     }
     found
+}
+
+fn success(operation: &Value) -> u16 {
+    let statuses = operation["responses"].as_object().unwrap().keys();
+    let successes: Vec<u16> =
+        statuses.filter_map(|status| status.parse().ok()).filter(|status| *status < 300).collect();
+    assert_eq!(successes.len(), 1, "one status of success: {operation}");
+    successes[0]
+}
+
+fn query(operation: &Value) -> Vec<String> {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let in_query = parameters.filter(|parameter| parameter["in"] == "query");
+    in_query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
 }

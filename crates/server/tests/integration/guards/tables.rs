@@ -6,6 +6,9 @@ use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
 
 use crate::harness::{TestApp, owner_url};
 
+/// Every row of each table.
+pub type Dump = BTreeMap<String, Vec<String>>;
+
 /// A connection of its own, as whoever owns the database would open one.
 pub async fn connect(app: &TestApp) -> DatabaseConnection {
     Database::connect(owner_url(&app.app.config.database_url)).await.unwrap()
@@ -41,7 +44,7 @@ async fn names_of(app: &TestApp, connection: &DatabaseConnection) -> Vec<String>
 }
 
 /// Every row of every table as text, bytes in hexadecimal.
-pub async fn dump(app: &TestApp) -> BTreeMap<String, Vec<String>> {
+pub async fn dump(app: &TestApp) -> Dump {
     let connection = connect(app).await;
     let mut tables = BTreeMap::new();
     for table in names_of(app, &connection).await {
@@ -60,7 +63,7 @@ pub async fn dump(app: &TestApp) -> BTreeMap<String, Vec<String>> {
 
 /// Rows that are in one dump and not in the other, with their table. Each request is counted, however it ends, so the
 /// counts are no change.
-pub fn changes(before: &BTreeMap<String, Vec<String>>, after: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+pub fn changes(before: &Dump, after: &Dump) -> Vec<String> {
     let mut found = Vec::new();
     for (table, rows) in after.iter().filter(|(table, _)| *table != "quota") {
         let known = &before[table];

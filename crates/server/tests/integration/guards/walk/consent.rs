@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::pages::{guarded, press};
-use super::{Findings, call};
+use super::call;
 use crate::guards::fixture::Fixture;
 use crate::guards::operations::{Described, Who, described};
 use crate::guards::tables;
@@ -72,32 +71,6 @@ async fn s07_no_token_consents() {
             refused(kind, &operation.name, &call(&fixture, &token, operation, &fixture.fill(&operation.path)).await);
         }
     }
-}
-
-/// Pages are for browsers: no bearer opens one or sends a form of one, with or without what a session would bring.
-#[tokio::test]
-async fn s07_no_page_takes_a_token_for_a_person() {
-    let fixture = Fixture::new().await;
-    let mut findings = Findings::default();
-    let tokens = tokens(&fixture).await;
-    let before = tables::dump(&fixture.app).await;
-    for route in guarded() {
-        let path = fixture.fill(&route.path);
-        for (kind, token) in &tokens {
-            let mut forged = token.clone();
-            forged.csrf.clone_from(&fixture.owner.csrf);
-            if route.post {
-                findings.expect(&format!("{kind}: POST {path}"), &press(&fixture, &forged, &path).await, 401, "");
-            }
-            if route.get {
-                let answer = token.get(&path).await;
-                findings.expect(&format!("{kind}: GET {path}"), &answer, 303, "");
-                assert!(answer.header("location").starts_with("/sign-in?"), "{kind}: {path}");
-            }
-        }
-    }
-    findings.end();
-    assert_eq!(tables::changes(&before, &tables::dump(&fixture.app).await), Vec::<String>::new());
 }
 
 /// Whether a server may be used is for operators: of tokens those with scope `admin` may say so (`configure`), no other.
