@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use thinkwork_database::jobs as queue;
 use thinkwork_database::schema::table_names;
-use thinkwork_database::{Db, Topic, Tx};
+use thinkwork_database::{Db, Topic, Tx, retention};
 use thinkwork_primitives::{Actor, Clock, CredentialId, Secret, TenantId, Timestamp, limits};
 use thinkwork_vault::{Context, Vault};
 
@@ -305,6 +305,15 @@ impl Credentials {
         if !matches!(row.owner, Owner::OauthFlow(_)) {
             self.kept.keep(tx, row.id, kept);
         }
+    }
+
+    /// Deletes versions of a tenant's credentials that were erased before then, at most `count`. The credential's own row
+    /// stays, and what is kept of it beside the key file: which version is current is decided by those two.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delete_erased_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        Ok(retention::delete_ended_before(&self.db, tenant, &store::ERASED_COLUMNS, before, count).await?)
     }
 
     /// What may be shown.

@@ -24,9 +24,10 @@ mod tokens;
 mod types;
 
 use prometheus::IntCounterVec;
+use thinkwork_database::retention::Batches;
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Clock, ConnectionId, CredentialSubject, GrantTarget, Surface, TenantId, UserId};
+use thinkwork_primitives::{Clock, ConnectionId, CredentialSubject, GrantTarget, Surface, TenantId, Timestamp, UserId};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -139,6 +140,28 @@ impl Oauth {
         let mut tx = self.db.write(tenant).await?;
         store::flows_sweep(&mut tx, self.clock.now().minus(rules::FLOW_KEPT), count).await?;
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes connections of a tenant that ended before then, at most `count`. One stays as long as a step or other work
+    /// names it, and as long as its tokens are not revoked.
+    ///
+    /// # Errors
+    /// The database's; what was deleted in earlier transactions stays deleted.
+    pub async fn delete_ended_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut batches = Batches::of(count);
+        while let Some(limit) = batches.next_limit() {
+            let mut tx = self.db.write(tenant).await?;
+            let mut ids = Vec::new();
+            for (id, credential) in store::connections_unnamed(&mut tx, before, limit).await? {
+                if self.credentials.describe(&mut tx, credential).await?.is_none() {
+                    ids.push(id);
+                }
+            }
+            let deleted = store::connections_delete(&mut tx, ids).await?;
+            tx.commit().await?;
+            batches.deleted(limit, deleted);
+        }
         Ok(())
     }
 

@@ -21,7 +21,8 @@ pub mod text;
 mod wire;
 
 use thinkwork_database::jobs::JobType;
-use thinkwork_database::{Db, Tx, retention};
+use thinkwork_database::retention::{self, Batches};
+use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
     Clock, MessageId, Principal, SpaceId, StepId, TenantId, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -130,6 +131,21 @@ impl Threads {
     /// begins anew.
     pub async fn delete_events_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
         Ok(retention::delete_before(&self.db, tenant, store::EVENT_COLUMNS, before, count).await?)
+    }
+
+    /// Deletes the steps of a tenant's turns that ended before then, at most `count`; a turn says that it had some.
+    ///
+    /// # Errors
+    /// The database's; what was deleted in earlier transactions stays deleted.
+    pub async fn delete_steps_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut batches = Batches::of(count);
+        while let Some(limit) = batches.next_limit() {
+            let mut tx = self.db.write(tenant).await?;
+            let deleted = store::step::steps_delete(&mut tx, before, limit, self.clock.now()).await?;
+            tx.commit().await?;
+            batches.deleted(limit, deleted);
+        }
+        Ok(())
     }
 
     /// The thread if the caller may see its Space.
@@ -264,8 +280,12 @@ impl Threads {
         store::step::step_list(tx, &[turn]).await
     }
 
-    /// A turn's steps as this caller may see them.
+    /// A turn's steps as this caller may see them. Where some are deleted the others are not shown, since whose credential
+    /// was opened by an earlier step says who may see a later one; they are deleted within minutes.
     pub async fn steps_visible(&self, tx: &mut Tx, turn: &Turn, caller: &Principal) -> Result<Vec<Step>, Error> {
+        if turn.steps_deleted_at.is_some() {
+            return Ok(Vec::new());
+        }
         let steps = store::step::step_previews(tx, turn.id).await?;
         Ok(rules::visible_steps(turn, steps, caller.user()))
     }
