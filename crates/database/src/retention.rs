@@ -1,15 +1,22 @@
-//! Deletes a tenant's rows that are older than the retention period, oldest first.
+//! Deletes a tenant's rows that are older than the retention period, oldest first, and counts what is kept.
 //!
-//! Invariant: a transaction deletes a bounded number of rows, since on SQLite every other writer waits for it.
+//! Invariants: a transaction deletes a bounded number of rows, since on SQLite every other writer waits for it; what is
+//! counted is counted up to a limit and by an index.
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, Query, SimpleExpr};
-use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+};
 use thinkwork_primitives::{TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::{Db, Error, Tx};
 
 const ROWS_PER_TRANSACTION: u64 = 1_000;
+
+/// Rows that are counted of one kind: whoever reads how much is kept acts no differently with more, and it takes
+/// milliseconds.
+pub const COUNTED_ROWS_MAX: u64 = 100_000;
 
 /// The columns of a table by which old rows of a tenant are found. The id is a UUIDv7, so it orders rows by time.
 pub struct Columns<E: EntityTrait> {
@@ -181,6 +188,83 @@ pub async fn delete_rows<E: EntityTrait>(
     Ok(deleted.rows_affected)
 }
 
+/// How much of one kind is kept of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredRows {
+    /// How many rows, at most [`COUNTED_ROWS_MAX`].
+    pub rows: u64,
+    /// Whether there are more.
+    pub is_more: bool,
+    /// When the oldest was created or, where that is what counts, ended; `None` where that is not known.
+    pub oldest: Option<Timestamp>,
+}
+
+impl StoredRows {
+    /// `counted` may be one more than [`COUNTED_ROWS_MAX`].
+    pub(crate) fn new(counted: u64, oldest: Option<Timestamp>) -> Self {
+        Self { rows: std::cmp::min(counted, COUNTED_ROWS_MAX), is_more: counted > COUNTED_ROWS_MAX, oldest }
+    }
+
+    /// Of both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let oldest = self.oldest.into_iter().chain(other.oldest).min();
+        let both = Self::new(self.rows.saturating_add(other.rows), oldest);
+        Self { is_more: both.is_more || self.is_more || other.is_more, ..both }
+    }
+}
+
+/// How many rows of the transaction's tenant were created before then, and when the oldest was.
+///
+/// # Errors
+/// The database's.
+pub async fn stored<E: EntityTrait>(tx: &mut Tx, columns: &Columns<E>, before: Timestamp) -> Result<StoredRows, Error>
+where
+    E::Model: Send + Sync,
+{
+    let rows = E::find()
+        .filter(columns.tenant.eq(tx.tenant().uuid()))
+        .filter(columns.id.lt(before.first_id()))
+        .select_only()
+        .column(columns.id);
+    let counted = rows.clone().limit(COUNTED_ROWS_MAX.saturating_add(1)).count(tx.orm()).await?;
+    let first: Option<Uuid> = rows.order_by_asc(columns.id).into_tuple().one(tx.orm()).await?;
+    Ok(StoredRows::new(counted, first.and_then(Timestamp::of_id)))
+}
+
+/// How many of these rows there are, which ended at `ended_at`, and when the first of them did. An index in the order of
+/// `ended_at` serves them.
+///
+/// # Errors
+/// The database's.
+pub async fn stored_ended<E: EntityTrait>(
+    tx: &mut Tx,
+    rows: Select<E>,
+    ended_at: E::Column,
+) -> Result<StoredRows, Error>
+where
+    E::Model: Send + Sync,
+{
+    let rows = rows.select_only().column(ended_at);
+    let counted = rows.clone().limit(COUNTED_ROWS_MAX.saturating_add(1)).count(tx.orm()).await?;
+    let first: Option<i64> = rows.order_by_asc(ended_at).into_tuple().one(tx.orm()).await?;
+    Ok(StoredRows::new(counted, first.map(Timestamp::from_micros)))
+}
+
+/// How many events of the log the transaction's tenant has, applied or not. When the oldest arrived is not known.
+///
+/// # Errors
+/// The database's.
+pub async fn stored_intake_events(tx: &mut Tx) -> Result<StoredRows, Error> {
+    // Every source has a name; with it this is a part of the index and not the whole table.
+    let sql = "SELECT count(*) AS counted FROM
+                 (SELECT 1 AS one FROM intake_event WHERE tenant_id = $1 AND source > '' LIMIT $2) AS found";
+    let most = i64::try_from(COUNTED_ROWS_MAX.saturating_add(1)).unwrap_or(i64::MAX);
+    let rows = tx.query(sql, vec![tx.tenant().uuid().into(), most.into()]).await?;
+    let counted: i64 = rows.first().map(|row| row.try_get("", "counted")).transpose()?.unwrap_or(0);
+    Ok(StoredRows::new(u64::try_from(counted).unwrap_or(0), None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +292,17 @@ mod tests {
             .map(|reference| (reference.table.to_owned(), reference.column.to_owned()))
             .collect();
         assert_eq!(named, columns_that_refer_to_connections());
+    }
+
+    #[test]
+    fn rows_together_are_counted_up_to_the_limit() {
+        let at = |micros| Some(Timestamp::from_micros(micros));
+        let many = StoredRows::new(COUNTED_ROWS_MAX + 1, at(5));
+        assert_eq!((many.rows, many.is_more), (COUNTED_ROWS_MAX, true));
+        let few = StoredRows::new(2, at(3));
+        assert_eq!(few.and(StoredRows::new(3, None)), StoredRows { rows: 5, is_more: false, oldest: at(3) });
+        assert_eq!(many.and(few), StoredRows { rows: COUNTED_ROWS_MAX, is_more: true, oldest: at(3) });
+        assert_eq!(few.and(many), many.and(few));
     }
 
     #[test]

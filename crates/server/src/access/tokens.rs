@@ -2,7 +2,7 @@
 //!
 //! Invariant: stored is the SHA-256; who may make which is decided in `rules.rs`, and nowhere else.
 
-use thinkwork_database::retention::Batches;
+use thinkwork_database::retention::{Batches, StoredRows};
 use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{Actor, Audience, Principal, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto};
 
@@ -104,6 +104,14 @@ impl Access {
             tx.commit().await?;
         }
         Ok(())
+    }
+
+    /// How many tokens of the transaction's tenant were revoked or have expired, and when the first of them did.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn ended_tokens_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        proof::ended_tokens_stored(tx, now).await
     }
 
     /// Deletes tokens of a tenant that were revoked or have expired before then, at most `count`. What they did stays

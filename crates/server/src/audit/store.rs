@@ -12,6 +12,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use serde_json::Value;
 use std::collections::HashMap;
 use thinkwork_database::Tx;
+use thinkwork_database::retention::Columns;
 use thinkwork_primitives::{
     ActingClient, AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId,
 };
@@ -165,12 +166,12 @@ pub(super) async fn unsealed_oldest(tx: &mut Tx, of: Option<TenantId>) -> Result
         .into_tuple()
         .one(tx.orm())
         .await?;
-    Ok(oldest.and_then(|id| id.get_timestamp()).map(|made| {
-        let (seconds, nanos) = made.to_unix();
-        let micros = i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000);
-        Timestamp::from_micros(micros.saturating_add(i64::from(nanos / 1_000)))
-    }))
+    Ok(oldest.and_then(Timestamp::of_id))
 }
+
+/// By which columns events are counted.
+pub(super) const EVENT_COLUMNS: Columns<event::Entity> =
+    Columns { tenant: event::Column::TenantId, id: event::Column::Id };
 
 /// An event that waits to be sealed, or was refused.
 pub(super) struct Waiting {

@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thinkwork_database::jobs as queue;
+use thinkwork_database::retention::{self, StoredRows};
 use thinkwork_database::schema::table_names;
-use thinkwork_database::{Db, Topic, Tx, retention};
+use thinkwork_database::{Db, Topic, Tx};
 use thinkwork_primitives::{Actor, Clock, CredentialId, Secret, TenantId, Timestamp, limits};
 use thinkwork_vault::{Context, Vault};
 
@@ -314,6 +315,14 @@ impl Credentials {
     /// The database's.
     pub async fn delete_erased_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
         Ok(retention::delete_ended_before(&self.db, tenant, &store::ERASED_COLUMNS, before, count).await?)
+    }
+
+    /// How many erased versions of credentials the transaction's tenant has, and when the first of them was erased.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn erased_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        store::erased_stored(tx, now).await
     }
 
     /// What may be shown.

@@ -24,7 +24,7 @@ mod tokens;
 mod types;
 
 use prometheus::IntCounterVec;
-use thinkwork_database::retention::Batches;
+use thinkwork_database::retention::{Batches, StoredRows};
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
 use thinkwork_primitives::{Clock, ConnectionId, CredentialSubject, GrantTarget, Surface, TenantId, Timestamp, UserId};
@@ -163,6 +163,14 @@ impl Oauth {
             batches.deleted(limit, deleted);
         }
         Ok(())
+    }
+
+    /// How many ended connections the transaction's tenant has, and when the first of them ended.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn ended_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        store::ended_stored(tx, now).await
     }
 
     /// Waits for the work that was begun at other servers; call it when nothing new comes any more.

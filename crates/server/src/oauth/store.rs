@@ -10,7 +10,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::retention::{self, CONNECTION_REFERENCES, EndedColumns};
+use thinkwork_database::retention::{self, CONNECTION_REFERENCES, EndedColumns, StoredRows};
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{ConnectionId, CredentialId, GrantTarget, OauthClientId, Timestamp, UserId};
 use uuid::Uuid;
@@ -364,6 +364,12 @@ pub(super) async fn connections_unnamed(
         .all(tx.orm())
         .await?;
     Ok(rows.into_iter().map(|(id, credential)| (id, CredentialId::from_uuid(credential))).collect())
+}
+
+pub(super) async fn ended_stored(tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+    let ended =
+        all(tx).filter(connection::Column::EndedAt.is_not_null()).filter(connection::Column::EndedAt.lte(now.micros()));
+    Ok(retention::stored_ended(tx, ended, connection::Column::EndedAt).await?)
 }
 
 /// Deletes these connections and returns how many there were.

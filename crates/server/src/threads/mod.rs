@@ -21,7 +21,7 @@ pub mod text;
 mod wire;
 
 use thinkwork_database::jobs::JobType;
-use thinkwork_database::retention::{self, Batches};
+use thinkwork_database::retention::{self, Batches, StoredRows};
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
     Clock, MessageId, Principal, SpaceId, StepId, TenantId, ThreadId, Timestamp, TurnId, UserId,
@@ -146,6 +146,24 @@ impl Threads {
             batches.deleted(limit, deleted);
         }
         Ok(())
+    }
+
+    /// How many events of threads the transaction's tenant has, and when the oldest happened.
+    pub async fn events_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::EVENT_COLUMNS, now).await?)
+    }
+
+    /// How many steps the transaction's tenant has, and when the oldest began.
+    pub async fn steps_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::step::STEP_COLUMNS, now).await?)
+    }
+
+    /// How many threads, messages and turns the transaction's tenant has, and when the oldest began.
+    pub async fn stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        let threads = retention::stored(tx, &store::THREAD_COLUMNS, now).await?;
+        let messages = retention::stored(tx, &store::message::MESSAGE_COLUMNS, now).await?;
+        let turns = retention::stored(tx, &store::turn::TURN_COLUMNS, now).await?;
+        Ok(threads.and(messages).and(turns))
     }
 
     /// The thread if the caller may see its Space.

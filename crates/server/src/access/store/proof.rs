@@ -4,7 +4,8 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
-use thinkwork_database::{StoredRow, Tx, retention};
+use thinkwork_database::retention::{self, StoredRows};
+use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 
@@ -281,6 +282,15 @@ pub(crate) async fn tokens_ended(tx: &mut Tx, before: Timestamp, limit: u64) -> 
         expired.limit(left).select_only().column(token::Column::Id).into_tuple().all(tx.orm()).await?;
     ids.extend(expired);
     Ok(ids)
+}
+
+pub(crate) async fn ended_tokens_stored(tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+    let revoked =
+        tokens(tx).filter(token::Column::RevokedAt.is_not_null()).filter(token::Column::RevokedAt.lte(now.micros()));
+    let expired =
+        tokens(tx).filter(token::Column::RevokedAt.is_null()).filter(token::Column::ExpiresAt.lte(now.micros()));
+    let revoked = retention::stored_ended(tx, revoked, token::Column::RevokedAt).await?;
+    Ok(revoked.and(retention::stored_ended(tx, expired, token::Column::ExpiresAt).await?))
 }
 
 /// Deletes these tokens and returns how many there were.

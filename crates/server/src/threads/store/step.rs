@@ -254,8 +254,12 @@ pub(crate) async fn steps_delete(tx: &mut Tx, before: Timestamp, limit: u64, now
     turns.sort_unstable();
     turns.dedup();
     turn::turns_note_deleted_steps(tx, turns, now).await?;
-    Ok(retention::delete_rows::<entity::Entity>(tx, entity::Column::TenantId, entity::Column::Id, ids).await?)
+    Ok(retention::delete_rows::<entity::Entity>(tx, STEP_COLUMNS.tenant, STEP_COLUMNS.id, ids).await?)
 }
+
+/// By which steps are counted.
+pub(crate) const STEP_COLUMNS: retention::Columns<entity::Entity> =
+    retention::Columns { tenant: entity::Column::TenantId, id: entity::Column::Id };
 
 mod entity {
     use super::*;

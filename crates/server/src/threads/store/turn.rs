@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::json;
-use thinkwork_database::{StoredRow, Tx};
+use thinkwork_database::{StoredRow, Tx, retention};
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, Marks, MessageId, Requester, SpaceId, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -272,6 +272,10 @@ pub(crate) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(
     }
     Ok(())
 }
+
+/// By which turns are counted.
+pub(crate) const TURN_COLUMNS: retention::Columns<entity::Entity> =
+    retention::Columns { tenant: entity::Column::TenantId, id: entity::Column::Id };
 
 pub(super) mod entity {
     use super::*;

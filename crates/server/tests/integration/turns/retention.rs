@@ -86,7 +86,7 @@ async fn old_steps_are_deleted_and_their_turn_says_so() {
     let page = session.get(&format!("/me/threads/{thread}")).await.expect(200).text;
     assert!(page.contains("Steps deleted") && !page.contains("No steps"), "{page}");
     assert!(page.contains("The steps of this turn were deleted because their retention period ended."), "{page}");
-    assert!(page.contains("credentials in deleted steps") && !page.contains("no personal credential"), "{page}");
+    assert!(page.contains("credential details deleted") && !page.contains("no personal credential"), "{page}");
     let export = session.get(&format!("/v1/threads/{thread}/export")).await.expect(200);
     assert_eq!(export.json["turns"][0]["steps_deleted_at"], turn["steps_deleted_at"]);
     // The record still says what was used.
