@@ -185,6 +185,7 @@ await drive(async (browser) => {
     'admin-webhooks': '/admin/webhooks', 'admin-webhook-new': '/admin/webhooks/new', 'admin-webhook': webhook, 'admin-webhook-first': `${webhook}/first`,
     'admin-delivery': delivery, 'admin-hook-thread': hooked, 'admin-connections': '/admin/connections', 'admin-revoke': revoke,
     'admin-people': '/admin/people', 'admin-tokens': '/admin/tokens', 'admin-agent': '/admin/agent', 'admin-audit': '/admin/audit',
+    'admin-data-retention': '/admin/data-retention',
   };
   await Promise.all([walk(member, ofMember), walk(empty, ofBen), walk(operator, ofOperator)]);
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 pub use thinkwork_database::Counts;
 pub use thinkwork_database::intake_log::{Accepted, Claimed, Event, Pending};
+use thinkwork_database::retention::StoredRows;
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{Clock, Heartbeat, TenantId, Timestamp};
 use uuid::Uuid;
@@ -75,6 +76,9 @@ pub trait Log: Send + Sync {
 
     /// Events that are not applied yet: of the transaction's tenant, or in a shared transaction of all.
     async fn counts(&self, tx: &mut Tx) -> Result<Counts, Error>;
+
+    /// How many events of the transaction's tenant are kept, with the keys of applied ones.
+    async fn stored(&self, tx: &mut Tx) -> Result<StoredRows, Error>;
 
     /// When the oldest event of all arrived that is not applied yet.
     async fn oldest(&self) -> Result<Option<Timestamp>, Error>;

@@ -57,6 +57,13 @@ impl Timestamp {
         Uuid::from_u128(millis << 80)
     }
 
+    /// When an id was made, to the millisecond; `None` for an id that is no UUIDv7.
+    pub fn of_id(id: Uuid) -> Option<Self> {
+        let millis = id.as_u128() >> 80;
+        let micros = i64::try_from(millis).ok()?.checked_mul(1_000)?;
+        (id.get_version_num() == 7).then_some(Self(micros))
+    }
+
     /// Reads RFC 3339, any offset.
     pub fn parse(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;

@@ -18,6 +18,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::connections::Shutdown;
 use crate::credentials::{Credentials, EraseVersion};
+use crate::data_retention::DataRetention;
 use crate::edge::caller::BoxFuture;
 use crate::edge::flash::FlashCookies;
 use crate::edge::{Names, RateLimits};
@@ -95,6 +96,8 @@ pub struct App {
     pub mcp: Mcp,
     /// The runner of turns.
     pub turns: Turns,
+    /// What is kept, and for how long.
+    pub data_retention: DataRetention,
     /// How the loops of this process are.
     pub loops: Loops,
     /// Whether this process is shutting down.
@@ -194,6 +197,18 @@ impl App {
             threads.clone(),
             tools.clone(),
         );
+        let data_retention = DataRetention::new(
+            db.clone(),
+            clock.clone(),
+            config.retention,
+            intake.clone(),
+            audit.clone(),
+            access.clone(),
+            credentials.clone(),
+            oauth.clone(),
+            threads.clone(),
+            webhooks.clone(),
+        );
         Ok(Arc::new(Self {
             config,
             clock,
@@ -211,6 +226,7 @@ impl App {
             webhooks,
             mcp,
             turns,
+            data_retention,
             flash_cookies,
             loops,
             shutdown: Shutdown::default(),

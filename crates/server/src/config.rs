@@ -68,6 +68,10 @@ pub struct RetentionConfig {
     pub delivery_contents_days: u32,
     pub deliveries_days: u32,
     pub thread_events_days: u32,
+    pub steps_days: u32,
+    pub ended_connections_days: u32,
+    pub revoked_tokens_days: u32,
+    pub erased_credentials_days: u32,
 }
 
 impl RetentionConfig {

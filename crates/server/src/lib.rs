@@ -11,6 +11,7 @@ pub mod edge;
 pub mod access;
 pub mod audit;
 pub mod credentials;
+pub mod data_retention;
 pub mod demo;
 pub mod home;
 pub mod mcp;

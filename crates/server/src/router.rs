@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::edge::document::{self, QueryNames};
 use crate::edge::door::{self, Door};
 use crate::edge::{ApiError, Authenticate, flash, rate_limit};
-use crate::{access, audit, health, home, mcp, oauth, spaces, threads, tools, turns, webhooks};
+use crate::{access, audit, data_retention, health, home, mcp, oauth, spaces, threads, tools, turns, webhooks};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -41,6 +41,7 @@ fn api(app: &App) -> OpenApiRouter {
         .merge(webhooks::http::routes(&app.webhooks))
         .merge(turns::http::routes(&app.turns))
         .merge(audit::http::routes(&app.audit))
+        .merge(data_retention::http::routes(&app.data_retention))
 }
 
 /// The pages of both faces.
@@ -55,6 +56,7 @@ fn pages(app: &Arc<App>) -> Router {
         .merge(webhooks::pages::routes(&app.webhooks))
         .merge(turns::pages::routes(&app.turns))
         .merge(audit::pages::routes(&app.audit))
+        .merge(data_retention::pages::routes(&app.data_retention))
         .merge(home::pages::routes(app))
         .layer(middleware::from_fn_with_state(app.flash_cookies.clone(), flash::apply))
 }

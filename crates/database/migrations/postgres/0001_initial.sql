@@ -167,6 +167,8 @@ CREATE TABLE token (
   FOREIGN KEY (tenant_id, user_id) REFERENCES user_account (tenant_id, id)
 );
 CREATE INDEX token_by_user ON token (tenant_id, user_id, id) WHERE user_id IS NOT NULL;
+CREATE INDEX token_revoked ON token (tenant_id, revoked_at, id) WHERE revoked_at IS NOT NULL;
+CREATE INDEX token_expiring ON token (tenant_id, expires_at, id) WHERE revoked_at IS NULL;
 
 -- A code that sets the password of its user, once: purpose `invitation` for people, `setup` for the owner.
 CREATE TABLE invitation (
@@ -317,6 +319,7 @@ CREATE TABLE credential_version (
 );
 CREATE UNIQUE INDEX credential_version_unique_version ON credential_version (tenant_id, credential_id, version);
 CREATE INDEX credential_version_by_kek ON credential_version (tenant_id, kek_id, id);
+CREATE INDEX credential_version_erased ON credential_version (tenant_id, erased_at, id) WHERE erased_at IS NOT NULL;
 
 -- Fingerprints of the keys in use, so that a wrong key file stops the start.
 CREATE TABLE key_check (
@@ -417,6 +420,7 @@ CREATE UNIQUE INDEX connection_unique_live ON connection (tenant_id, user_id, ta
 CREATE INDEX connection_by_target ON connection (tenant_id, target_kind, target_id);
 CREATE INDEX connection_live ON connection (tenant_id, id) WHERE ended_at IS NULL;
 CREATE INDEX connection_by_client ON connection (tenant_id, oauth_client_id);
+CREATE INDEX connection_ended ON connection (tenant_id, ended_at, id) WHERE ended_at IS NOT NULL;
 
 -- Spaces ------------------------------------------------------------------------------------------
 
@@ -521,6 +525,8 @@ CREATE UNIQUE INDEX thread_unique_correlation ON thread (tenant_id, correlation_
 CREATE INDEX thread_by_space ON thread (tenant_id, space_id, updated_at, id);
 CREATE INDEX thread_by_status ON thread (tenant_id, space_id, channel, status, updated_at, id);
 CREATE INDEX thread_by_requester ON thread (tenant_id, requester_id, space_id, status, updated_at, id);
+CREATE INDEX thread_by_connection ON thread (tenant_id, subject_connection_id)
+  WHERE subject_connection_id IS NOT NULL;
 
 CREATE TABLE message (
   id UUID NOT NULL,
@@ -553,6 +559,8 @@ CREATE TABLE message (
   FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id)
 );
 CREATE UNIQUE INDEX message_unique_sequence ON message (tenant_id, thread_id, sequence);
+CREATE INDEX message_by_connection ON message (tenant_id, subject_connection_id)
+  WHERE subject_connection_id IS NOT NULL;
 CREATE UNIQUE INDEX message_unique_source_event ON message (tenant_id, source_event_id)
   WHERE source_event_id IS NOT NULL;
 
@@ -583,6 +591,8 @@ CREATE TABLE turn (
   created_at BIGINT NOT NULL,
   started_at BIGINT,
   finished_at BIGINT,
+  -- When its first steps were deleted, since they were older than the retention period.
+  steps_deleted_at BIGINT,
   CHECK (status NOT IN ('running', 'waiting_approval') OR (started_at IS NOT NULL AND finished_at IS NULL)),
   PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, thread_id) REFERENCES thread (tenant_id, id),
@@ -594,6 +604,9 @@ CREATE TABLE turn (
 );
 CREATE INDEX turn_by_thread ON turn (tenant_id, thread_id, id);
 CREATE INDEX turn_by_message ON turn (tenant_id, message_id);
+CREATE INDEX turn_steps_deleted ON turn (tenant_id, thread_id) WHERE steps_deleted_at IS NOT NULL;
+CREATE INDEX turn_by_connection ON turn (tenant_id, subject_connection_id)
+  WHERE subject_connection_id IS NOT NULL;
 -- One turn of a thread runs, or waits for an approval, at a time.
 CREATE UNIQUE INDEX turn_unique_active ON turn (tenant_id, thread_id)
   WHERE started_at IS NOT NULL AND finished_at IS NULL;
@@ -622,7 +635,7 @@ CREATE TABLE step (
   client_id TEXT,
   source_kind TEXT,
   source_id UUID,
-  -- The version of a credential that was opened for it.
+  -- The version of a credential that was opened for it. Its row may be deleted once it is erased.
   credential_id UUID,
   credential_version BIGINT,
   definition_hash TEXT,
@@ -638,14 +651,13 @@ CREATE TABLE step (
   FOREIGN KEY (tenant_id, turn_id) REFERENCES turn (tenant_id, id),
   FOREIGN KEY (tenant_id, thread_id) REFERENCES thread (tenant_id, id),
   FOREIGN KEY (tenant_id, subject_user_id) REFERENCES user_account (tenant_id, id),
-  FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id),
-  FOREIGN KEY (tenant_id, credential_id, credential_version)
-    REFERENCES credential_version (tenant_id, credential_id, version)
+  FOREIGN KEY (tenant_id, subject_connection_id) REFERENCES connection (tenant_id, id)
 );
 CREATE UNIQUE INDEX step_unique_position ON step (tenant_id, turn_id, position);
 CREATE INDEX step_by_subject ON step (tenant_id, subject_user_id, id) WHERE subject_user_id IS NOT NULL;
 -- The steps that opened a credential, for the line of their thread.
 CREATE INDEX step_opened_by_thread ON step (tenant_id, thread_id) WHERE subject_kind <> 'none';
+CREATE INDEX step_by_connection ON step (tenant_id, subject_connection_id) WHERE subject_connection_id IS NOT NULL;
 
 -- What the stream of a thread tells; `ref_id` is the changed thread, message, turn or step, as `kind` says.
 CREATE TABLE thread_event (
@@ -739,6 +751,8 @@ CREATE TABLE delivery (
 );
 -- For every list and count: results are few, so all of them are few ranges.
 CREATE INDEX delivery_by_result ON delivery (tenant_id, webhook_id, result, received_at, id);
+CREATE INDEX delivery_by_connection ON delivery (tenant_id, subject_connection_id)
+  WHERE subject_connection_id IS NOT NULL;
 
 -- What was sent, whole, for a replay: of accepted deliveries only. Its id is the delivery's.
 CREATE TABLE delivery_envelope (

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use thinkwork_database::intake_log::{self, Again};
+use thinkwork_database::retention::{self, StoredRows};
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{Clock, Heartbeat, TenantId, Timestamp};
 use uuid::Uuid;
@@ -63,6 +64,10 @@ impl Log for DatabaseLog {
 
     async fn counts(&self, tx: &mut Tx) -> Result<Counts, Error> {
         Ok(intake_log::counts(tx).await?)
+    }
+
+    async fn stored(&self, tx: &mut Tx) -> Result<StoredRows, Error> {
+        Ok(retention::stored_intake_events(tx).await?)
     }
 
     async fn oldest(&self) -> Result<Option<Timestamp>, Error> {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: stored is the SHA-256; who may make which is decided in `rules.rs`, and nowhere else.
 
+use thinkwork_database::retention::{Batches, StoredRows};
 use thinkwork_database::{Topic, Tx, tenant_lookup};
 use thinkwork_primitives::{Actor, Audience, Principal, Scope, Secret, TenantId, Timestamp, TokenId, UserId, crypto};
 
@@ -101,6 +102,34 @@ impl Access {
             audit::record(&mut tx, now, Event::by(by.actor(), "token.revoked").on("token", id))?;
             tx.wake(Topic::Access, id.uuid());
             tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// How many tokens of the transaction's tenant were revoked or have expired, and when the first of them did.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn ended_tokens_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        proof::ended_tokens_stored(tx, now).await
+    }
+
+    /// Deletes tokens of a tenant that were revoked or have expired before then, at most `count`. What they did stays
+    /// recorded under their id.
+    ///
+    /// # Errors
+    /// The database's; what was deleted in earlier transactions stays deleted.
+    pub async fn delete_tokens_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut batches = Batches::of(count);
+        while let Some(limit) = batches.next_limit() {
+            let mut tx = self.db.write(tenant).await?;
+            let ids = proof::tokens_ended(&mut tx, before, limit).await?;
+            for id in &ids {
+                tenant_lookup::remove(&mut tx, LOOKUP, *id).await?;
+            }
+            let deleted = proof::tokens_delete(&mut tx, ids).await?;
+            tx.commit().await?;
+            batches.deleted(limit, deleted);
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use thinkwork_database::retention::{self, StoredRows};
 use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
     ActingClient, Actor, AuditId, Clock, CredentialSubject, Requester, Surface, TenantId, ThreadId, Timestamp, TurnId,
@@ -228,6 +229,14 @@ impl Audit {
         after: Option<EventCursor>,
     ) -> Result<EventPage, Error> {
         store::list::event_list(tx, filter, count, after).await
+    }
+
+    /// How many events the transaction's tenant has, and when the oldest was recorded.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::EVENT_COLUMNS, now).await?)
     }
 
     /// The sealer of this record.

@@ -12,6 +12,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use serde_json::Value;
 use std::collections::HashMap;
 use thinkwork_database::Tx;
+use thinkwork_database::retention::Columns;
 use thinkwork_primitives::{
     ActingClient, AuditId, CredentialSubject, Requester, TenantId, ThreadId, Timestamp, TurnId,
 };
@@ -172,6 +173,10 @@ pub(super) async fn is_unsealed(tx: &mut Tx, (tenant, event): (TenantId, AuditId
         .filter(unsealed::Column::EventId.eq(event.uuid()));
     Ok(found.one(tx.orm()).await?.is_some())
 }
+
+/// By which columns events are counted.
+pub(super) const EVENT_COLUMNS: Columns<event::Entity> =
+    Columns { tenant: event::Column::TenantId, id: event::Column::Id };
 
 /// An event that waits to be sealed, or was refused.
 pub(super) struct Waiting {

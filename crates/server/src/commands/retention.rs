@@ -1,6 +1,7 @@
-//! `thinkwork retention`: how long each kind of row is kept, and what it takes on disk.
+//! `thinkwork retention`: how long each kind of data is kept, and what it takes on disk.
 
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 use thinkwork_database::Db;
 use thinkwork_database::storage::{TableSize, table_sizes};
 
@@ -8,54 +9,10 @@ use super::backup::size;
 use super::{CommandError, GlobalArgs};
 use crate::app::database_options;
 use crate::config::RetentionConfig;
+use crate::data_retention::{DataKind, Retention};
 
-/// How long a kind of row is kept.
-enum Kept {
-    /// As a setting says, in days; 0 is forever.
-    Setting { name: &'static str, days: fn(&RetentionConfig) -> u32 },
-    /// As the product says, in words.
-    Fixed(&'static str),
-}
-
-/// One kind of row.
-struct RowKind {
-    name: &'static str,
-    tables: &'static [&'static str],
-    kept: Kept,
-}
-
-const KINDS: &[RowKind] = &[
-    RowKind {
-        name: "Contents of deliveries, for replays",
-        tables: &["delivery_envelope"],
-        kept: Kept::Setting { name: "retention.delivery_contents_days", days: |config| config.delivery_contents_days },
-    },
-    RowKind {
-        name: "Deliveries",
-        tables: &["delivery"],
-        kept: Kept::Setting { name: "retention.deliveries_days", days: |config| config.deliveries_days },
-    },
-    RowKind {
-        name: "Events of threads, for streams",
-        tables: &["thread_event"],
-        kept: Kept::Setting { name: "retention.thread_events_days", days: |config| config.thread_events_days },
-    },
-    RowKind {
-        name: "Events that wait, and keys of known ones",
-        tables: &["intake_event"],
-        kept: Kept::Fixed("30 days; unsigned ones as long as their secret"),
-    },
-    RowKind {
-        name: "Threads, messages, turns and steps",
-        tables: &["thread", "message", "turn", "step"],
-        kept: Kept::Fixed("forever"),
-    },
-    RowKind {
-        name: "Audit log",
-        tables: &["audit_event", "audit_seal", "audit_checkpoint", "audit_unsealed", "audit_refused"],
-        kept: Kept::Fixed("forever"),
-    },
-];
+/// What is in tables of no kind.
+const OTHER: &str = "Everything else";
 
 /// Prints each kind. What is in no kind is in the last line.
 ///
@@ -67,27 +24,48 @@ pub async fn run(shared: &GlobalArgs) -> Result<(), CommandError> {
     let db = db.ok_or_else(|| CommandError::failed("there is no database yet, so nothing is kept"))?;
     let sizes = table_sizes(&db).await.map_err(CommandError::failed)?;
     db.close().await;
-    let known = |size: &TableSize| KINDS.iter().any(|kind| kind.tables.contains(&size.table.as_str()));
+    let known = |size: &TableSize| DataKind::VARIANTS.iter().any(|kind| kind.tables().contains(&size.table.as_str()));
     let rest = sizes.iter().filter(|size| !known(size));
     if shared.json {
-        let mut kinds: Vec<Value> = KINDS.iter().map(|kind| kind.as_json(&config.retention, &sizes)).collect();
+        let kinds = DataKind::VARIANTS.iter().map(|kind| as_json(*kind, &config.retention, &sizes));
+        let mut kinds: Vec<Value> = kinds.collect();
         let other = total(rest);
-        kinds.push(json!({ "name": "Everything else", "rows": other.rows, "bytes": other.bytes }));
+        kinds.push(json!({ "name": OTHER, "rows": other.rows, "bytes": other.bytes }));
         say!("{}", json!({ "kinds": kinds }));
         return Ok(());
     }
-    say!("{:>12} {:>10}  {:<48} {}", "ROWS", "SIZE", "KEPT", "WHAT");
-    for kind in KINDS {
-        let total = total(kind.sizes(&sizes));
-        line(&total, &kind.kept_for(&config.retention), kind.name);
+    say!("{:>12} {:>10}  {:<48} {}", "ROWS", "SIZE", "RETENTION", "DATA");
+    for kind in DataKind::VARIANTS {
+        line(&total(of_kind(*kind, &sizes)), &retention_words(kind.retention(&config.retention)), table_title(*kind));
     }
-    line(&total(rest), "", "Everything else");
+    line(&total(rest), "", OTHER);
     Ok(())
 }
 
-fn line(total: &TableSize, kept: &str, name: &str) {
+fn line(total: &TableSize, retention: &str, name: &str) {
     let bytes = size(u64::try_from(total.bytes).unwrap_or(0));
-    say!("{:>12} {bytes:>10}  {kept:<48} {name}", total.rows);
+    say!("{:>12} {bytes:>10}  {retention:<48} {name}", total.rows);
+}
+
+/// What the tables of a kind hold altogether: of some the rows that are not kept for a limited time are in them, too.
+const fn table_title(kind: DataKind) -> &'static str {
+    match kind {
+        DataKind::EndedConnections => "Connections (only ended ones are deleted)",
+        DataKind::RevokedTokens => "Tokens (only revoked and expired ones are deleted)",
+        DataKind::ErasedCredentials => "Credential versions (only erased ones are deleted)",
+        _ => kind.name(),
+    }
+}
+
+fn retention_words(retention: Retention) -> String {
+    match retention.setting() {
+        Some(setting) => format!("{} ({setting})", retention.words()),
+        None => retention.words(),
+    }
+}
+
+fn of_kind(kind: DataKind, sizes: &[TableSize]) -> impl Iterator<Item = &TableSize> {
+    sizes.iter().filter(move |size| kind.tables().contains(&size.table.as_str()))
 }
 
 fn total<'a>(sizes: impl Iterator<Item = &'a TableSize>) -> TableSize {
@@ -99,31 +77,15 @@ fn total<'a>(sizes: impl Iterator<Item = &'a TableSize>) -> TableSize {
     total
 }
 
-impl RowKind {
-    fn sizes<'a>(&self, sizes: &'a [TableSize]) -> impl Iterator<Item = &'a TableSize> + use<'a> {
-        let tables = self.tables;
-        sizes.iter().filter(move |size| tables.contains(&size.table.as_str()))
-    }
-
-    fn kept_for(&self, config: &RetentionConfig) -> String {
-        match &self.kept {
-            Kept::Fixed(words) => (*words).to_owned(),
-            Kept::Setting { name, days } => match days(config) {
-                0 => format!("forever ({name})"),
-                days => format!("{days} days ({name})"),
-            },
-        }
-    }
-
-    fn as_json(&self, config: &RetentionConfig, sizes: &[TableSize]) -> Value {
-        let total = total(self.sizes(sizes));
-        let setting = match &self.kept {
-            Kept::Setting { name, days } => json!({ "name": name, "days": days(config) }),
-            Kept::Fixed(_) => Value::Null,
-        };
-        json!({
-            "name": self.name, "tables": self.tables, "kept": self.kept_for(config), "setting": setting,
-            "rows": total.rows, "bytes": total.bytes,
-        })
-    }
+fn as_json(kind: DataKind, config: &RetentionConfig, sizes: &[TableSize]) -> Value {
+    let total = total(of_kind(kind, sizes));
+    let retention = kind.retention(config);
+    let setting = match retention {
+        Retention::Setting { name, days } => json!({ "name": name, "days": days }),
+        Retention::Fixed(_) => Value::Null,
+    };
+    json!({
+        "name": table_title(kind), "tables": kind.tables(), "kept": retention_words(retention), "setting": setting,
+        "rows": total.rows, "bytes": total.bytes,
+    })
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thinkwork_database::jobs as queue;
+use thinkwork_database::retention::{self, StoredRows};
 use thinkwork_database::schema::table_names;
 use thinkwork_database::{Db, Topic, Tx};
 use thinkwork_primitives::{Actor, Clock, CredentialId, Secret, TenantId, Timestamp, limits};
@@ -305,6 +306,23 @@ impl Credentials {
         if !matches!(row.owner, Owner::OauthFlow(_)) {
             self.kept.keep(tx, row.id, kept);
         }
+    }
+
+    /// Deletes versions of a tenant's credentials that were erased before then, at most `count`. The credential's own row
+    /// stays, and what is kept of it beside the key file: which version is current is decided by those two.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delete_erased_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        Ok(retention::delete_ended_before(&self.db, tenant, &store::ERASED_COLUMNS, before, count).await?)
+    }
+
+    /// How many erased versions of credentials the transaction's tenant has, and when the first of them was erased.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn erased_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        store::erased_stored(tx, now).await
     }
 
     /// What may be shown.

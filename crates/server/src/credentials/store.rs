@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use thinkwork_database::Tx;
+use thinkwork_database::retention::{self, EndedColumns, StoredRows};
 use thinkwork_primitives::{CredentialId, Timestamp};
 use thinkwork_vault::Sealed;
 use uuid::Uuid;
@@ -14,6 +15,18 @@ use uuid::Uuid;
 use super::kept::KeptVersion;
 use super::rules::{self, KINDS};
 use super::{CredentialInfo, Error, Owner};
+
+/// By which columns erased versions are found.
+pub(super) const ERASED_COLUMNS: EndedColumns<version::Entity> =
+    EndedColumns { tenant: version::Column::TenantId, id: version::Column::Id, ended_at: version::Column::ErasedAt };
+
+pub(super) async fn erased_stored(tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+    let erased = version::Entity::find()
+        .filter(version::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(version::Column::ErasedAt.is_not_null())
+        .filter(version::Column::ErasedAt.lte(now.micros()));
+    Ok(retention::stored_ended(tx, erased, version::Column::ErasedAt).await?)
+}
 
 /// A live credential.
 #[derive(Clone, Copy)]

@@ -1,8 +1,8 @@
 //! What ids are called. Each slice says how its own are named; pages ask once for all that they show.
 //!
 //! Invariants: a slice reads names from its own tables alone; names are for showing and never for deciding; the name of
-//! what lives in a private Space is told to those alone who see the Space; things that
-//! were deleted keep theirs, so that history stays readable.
+//! what lives in a private Space is told to those alone who see the Space; things that were deleted keep theirs, so that
+//! history stays readable, until their retention period ends: then they are told to be deleted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -140,8 +140,9 @@ impl NameMap {
             ActingClient::Page(_) => "Web page".to_owned(),
             ActingClient::System => "ThinkWork".to_owned(),
             ActingClient::Extension(id) => id.to_string(),
-            ActingClient::McpClient(id) => self.get(Named::Token(id)).unwrap_or("An MCP client").to_owned(),
-            ActingClient::ApiToken(id) => self.get(Named::Token(id)).unwrap_or("A program").to_owned(),
+            ActingClient::McpClient(id) | ActingClient::ApiToken(id) => {
+                self.get(Named::Token(id)).unwrap_or("a deleted token").to_owned()
+            }
         }
     }
 

@@ -24,9 +24,10 @@ mod tokens;
 mod types;
 
 use prometheus::IntCounterVec;
+use thinkwork_database::retention::{Batches, StoredRows};
 use thinkwork_database::{Db, Tx};
 use thinkwork_outbound::Outbound;
-use thinkwork_primitives::{Clock, ConnectionId, CredentialSubject, GrantTarget, Surface, TenantId, UserId};
+use thinkwork_primitives::{Clock, ConnectionId, CredentialSubject, GrantTarget, Surface, TenantId, Timestamp, UserId};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -140,6 +141,36 @@ impl Oauth {
         store::flows_sweep(&mut tx, self.clock.now().minus(rules::FLOW_KEPT), count).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Deletes connections of a tenant that ended before then, at most `count`. One stays as long as a step or other work
+    /// names it, and as long as its tokens are not revoked.
+    ///
+    /// # Errors
+    /// The database's; what was deleted in earlier transactions stays deleted.
+    pub async fn delete_ended_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut batches = Batches::of(count);
+        while let Some(limit) = batches.next_limit() {
+            let mut tx = self.db.write(tenant).await?;
+            let mut ids = Vec::new();
+            for (id, credential) in store::connections_unnamed(&mut tx, before, limit).await? {
+                if self.credentials.describe(&mut tx, credential).await?.is_none() {
+                    ids.push(id);
+                }
+            }
+            let deleted = store::connections_delete(&mut tx, ids).await?;
+            tx.commit().await?;
+            batches.deleted(limit, deleted);
+        }
+        Ok(())
+    }
+
+    /// How many ended connections the transaction's tenant has, and when the first of them ended.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn ended_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        store::ended_stored(tx, now).await
     }
 
     /// Waits for the work that was begun at other servers; call it when nothing new comes any more.

@@ -10,6 +10,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
+use thinkwork_database::retention::{self, CONNECTION_REFERENCES, EndedColumns, StoredRows};
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{ConnectionId, CredentialId, GrantTarget, OauthClientId, Timestamp, UserId};
 use uuid::Uuid;
@@ -339,6 +340,42 @@ pub(super) async fn connection_end(tx: &mut Tx, id: ConnectionId, now: Timestamp
         .exec(tx.orm())
         .await?;
     Ok(ended.rows_affected == 1)
+}
+
+/// By which columns ended connections are found.
+pub(super) const ENDED_COLUMNS: EndedColumns<connection::Entity> = EndedColumns {
+    tenant: connection::Column::TenantId,
+    id: connection::Column::Id,
+    ended_at: connection::Column::EndedAt,
+};
+
+/// Connections that ended before then and that no work names any more, with their credentials, at most `limit`.
+pub(super) async fn connections_unnamed(
+    tx: &mut Tx,
+    before: Timestamp,
+    limit: u64,
+) -> Result<Vec<(Uuid, CredentialId)>, Error> {
+    let ids = retention::ended_before(tx, &ENDED_COLUMNS, CONNECTION_REFERENCES, before, limit).await?;
+    let rows: Vec<(Uuid, Uuid)> = all(tx)
+        .filter(connection::Column::Id.is_in(ids))
+        .select_only()
+        .columns([connection::Column::Id, connection::Column::CredentialId])
+        .into_tuple()
+        .all(tx.orm())
+        .await?;
+    Ok(rows.into_iter().map(|(id, credential)| (id, CredentialId::from_uuid(credential))).collect())
+}
+
+pub(super) async fn ended_stored(tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+    let ended =
+        all(tx).filter(connection::Column::EndedAt.is_not_null()).filter(connection::Column::EndedAt.lte(now.micros()));
+    Ok(retention::stored_ended(tx, ended, connection::Column::EndedAt).await?)
+}
+
+/// Deletes these connections and returns how many there were.
+pub(super) async fn connections_delete(tx: &mut Tx, ids: Vec<Uuid>) -> Result<u64, Error> {
+    let ended = ENDED_COLUMNS;
+    Ok(retention::delete_rows::<connection::Entity>(tx, ended.tenant, ended.id, ids).await?)
 }
 
 pub(super) async fn connection_used(tx: &mut Tx, id: ConnectionId, now: Timestamp) -> Result<(), Error> {

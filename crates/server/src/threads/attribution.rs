@@ -23,6 +23,8 @@ pub struct Attribution {
     pub account: String,
     /// Through which software, where that is neither a page nor the agent, like `Claude Code`.
     pub client: String,
+    /// Whether steps were deleted that may have used more credentials than are named.
+    pub has_deleted_steps: bool,
 }
 
 /// For whom lines are written, with the names that occur in them.
@@ -150,6 +152,11 @@ impl Threads {
         let work: Vec<(Actor, Vec<Used>)> = threads.iter().map(|thread| (thread.actor(), used(thread))).collect();
         let named = work.iter().map(|(by, used)| (by, used.as_slice()));
         let viewer = Viewer::load(&self.names, tx, viewer, is_operator, named).await?;
-        Ok(work.iter().map(|(by, used)| viewer.line(by, used)).collect())
+        let deleted = store::turn::threads_with_deleted_steps(tx, &ids).await?;
+        let line = |(thread, (by, used)): (&Thread, &(Actor, Vec<Used>))| Attribution {
+            has_deleted_steps: deleted.contains(&thread.id),
+            ..viewer.line(by, used)
+        };
+        Ok(threads.iter().zip(&work).map(line).collect())
     }
 }

@@ -23,7 +23,8 @@ mod wire;
 use std::collections::HashMap;
 
 use thinkwork_database::jobs::JobType;
-use thinkwork_database::{Db, Tx, retention};
+use thinkwork_database::retention::{self, Batches, StoredRows};
+use thinkwork_database::{Db, Tx};
 use thinkwork_primitives::{
     Clock, MessageId, Principal, SpaceId, StepId, TenantId, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -133,6 +134,39 @@ impl Threads {
     /// begins anew.
     pub async fn delete_events_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
         Ok(retention::delete_before(&self.db, tenant, store::EVENT_COLUMNS, before, count).await?)
+    }
+
+    /// Deletes the steps of a tenant's turns that ended before then, at most `count`; a turn says that it had some.
+    ///
+    /// # Errors
+    /// The database's; what was deleted in earlier transactions stays deleted.
+    pub async fn delete_steps_before(&self, tenant: TenantId, before: Timestamp, count: u64) -> Result<(), Error> {
+        let mut batches = Batches::of(count);
+        while let Some(limit) = batches.next_limit() {
+            let mut tx = self.db.write(tenant).await?;
+            let deleted = store::step::steps_delete(&mut tx, before, limit, self.clock.now()).await?;
+            tx.commit().await?;
+            batches.deleted(limit, deleted);
+        }
+        Ok(())
+    }
+
+    /// How many events of threads the transaction's tenant has, and when the oldest happened.
+    pub async fn events_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::EVENT_COLUMNS, now).await?)
+    }
+
+    /// How many steps the transaction's tenant has, and when the oldest began.
+    pub async fn steps_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::step::STEP_COLUMNS, now).await?)
+    }
+
+    /// How many threads, messages and turns the transaction's tenant has, and when the oldest began.
+    pub async fn stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        let threads = retention::stored(tx, &store::THREAD_COLUMNS, now).await?;
+        let messages = retention::stored(tx, &store::message::MESSAGE_COLUMNS, now).await?;
+        let turns = retention::stored(tx, &store::turn::TURN_COLUMNS, now).await?;
+        Ok(threads.and(messages).and(turns))
     }
 
     /// The thread if the caller may see its Space.
@@ -272,8 +306,12 @@ impl Threads {
         store::step::step_list(tx, &[turn]).await
     }
 
-    /// A turn's steps as this caller may see them.
+    /// A turn's steps as this caller may see them. Where some are deleted the others are not shown, since whose credential
+    /// was opened by an earlier step says who may see a later one; they are deleted within minutes.
     pub async fn steps_visible(&self, tx: &mut Tx, turn: &Turn, caller: &Principal) -> Result<Vec<Step>, Error> {
+        if turn.steps_deleted_at.is_some() {
+            return Ok(Vec::new());
+        }
         let steps = store::step::step_previews(tx, turn.id).await?;
         Ok(rules::visible_steps(turn, steps, caller.user()))
     }

@@ -229,6 +229,7 @@ fn turn_of(incoming: &IncomingMessage, entry: &Message, now: Timestamp) -> Turn 
         created_at: now,
         started_at: None,
         finished_at: None,
+        steps_deleted_at: None,
     }
 }
 

@@ -235,6 +235,8 @@ pub struct Turn {
     pub started_at: Option<Timestamp>,
     /// Moment it ended.
     pub finished_at: Option<Timestamp>,
+    /// Moment its steps were deleted.
+    pub steps_deleted_at: Option<Timestamp>,
 }
 
 /// One model call or tool call of a turn.

@@ -152,6 +152,7 @@ fn turn_of(ana: UserId, marks: Marks) -> Turn {
         created_at: now,
         started_at: Some(now),
         finished_at: Some(now),
+        steps_deleted_at: None,
     }
 }
 

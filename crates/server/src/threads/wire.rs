@@ -206,6 +206,10 @@ pub(super) struct TurnResponse {
     started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>)]
     finished_at: Option<Timestamp>,
+    /// When its steps were deleted because their retention period ended, RFC 3339; then `steps` is empty. Null if they
+    /// were not.
+    #[schema(value_type = Option<String>)]
+    steps_deleted_at: Option<Timestamp>,
 }
 
 impl TurnResponse {
@@ -227,6 +231,7 @@ impl TurnResponse {
             created_at: turn.created_at,
             started_at: turn.started_at,
             finished_at: turn.finished_at,
+            steps_deleted_at: turn.steps_deleted_at,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use thinkwork_database::{quota, retention};
+use thinkwork_database::retention::{self, StoredRows};
+use thinkwork_database::{Tx, quota};
 use thinkwork_primitives::{TenantId, Timestamp};
 
 use super::schemes::Scheme;
@@ -54,6 +55,16 @@ impl Webhooks {
         // Contents refer to their delivery. Both are deleted oldest first, so no delivery goes before its contents.
         self.delete_contents_before(tenant, before, count).await?;
         Ok(retention::delete_before(&self.inner.db, tenant, store::DELIVERY_COLUMNS, before, count).await?)
+    }
+
+    /// How many deliveries of the transaction's tenant still have their contents, and when the oldest arrived.
+    pub async fn contents_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::CONTENT_COLUMNS, now).await?)
+    }
+
+    /// How many deliveries the transaction's tenant has, and when the oldest arrived.
+    pub async fn deliveries_stored(&self, tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+        Ok(retention::stored(tx, &store::DELIVERY_COLUMNS, now).await?)
     }
 
     /// Forgets the used quota of minutes that are over, at most `count`.

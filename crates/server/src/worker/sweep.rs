@@ -49,6 +49,19 @@ async fn delete_expired(app: &App, tenant: TenantId) {
     if let Some(before) = RetentionConfig::before(retention.thread_events_days, now) {
         log_failure("events of threads", app.threads.delete_events_before(tenant, before, ROWS_MAX).await);
     }
+    // Steps before the connections that they name.
+    if let Some(before) = RetentionConfig::before(retention.steps_days, now) {
+        log_failure("steps of turns", app.threads.delete_steps_before(tenant, before, ROWS_MAX).await);
+    }
+    if let Some(before) = RetentionConfig::before(retention.ended_connections_days, now) {
+        log_failure("ended connections", app.oauth.delete_ended_before(tenant, before, ROWS_MAX).await);
+    }
+    if let Some(before) = RetentionConfig::before(retention.revoked_tokens_days, now) {
+        log_failure("revoked tokens", app.access.delete_tokens_before(tenant, before, ROWS_MAX).await);
+    }
+    if let Some(before) = RetentionConfig::before(retention.erased_credentials_days, now) {
+        log_failure("erased credentials", app.credentials.delete_erased_before(tenant, before, ROWS_MAX).await);
+    }
 }
 
 fn log_failure<E: std::error::Error>(what: &'static str, result: Result<(), E>) {

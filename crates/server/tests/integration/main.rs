@@ -24,6 +24,7 @@ mod connections;
 mod contract;
 mod credentials;
 mod custody;
+mod data_retention;
 mod demo;
 mod forms;
 mod guards;

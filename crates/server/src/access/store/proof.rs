@@ -4,6 +4,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
+use thinkwork_database::retention::{self, StoredRows};
 use thinkwork_database::{StoredRow, Tx};
 use thinkwork_primitives::{SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
@@ -262,6 +263,39 @@ pub(crate) async fn token_revoke(tx: &mut Tx, id: TokenId, now: Timestamp) -> Re
         .exec(tx.orm())
         .await?;
     Ok(done.rows_affected == 1)
+}
+
+/// Ids of tokens that were revoked before then, or were not and expired before then, at most `limit`.
+pub(crate) async fn tokens_ended(tx: &mut Tx, before: Timestamp, limit: u64) -> Result<Vec<Uuid>, Error> {
+    let revoked = tokens(tx)
+        .filter(token::Column::RevokedAt.is_not_null())
+        .filter(token::Column::RevokedAt.lt(before.micros()))
+        .order_by_asc(token::Column::RevokedAt);
+    let mut ids: Vec<Uuid> =
+        revoked.limit(limit).select_only().column(token::Column::Id).into_tuple().all(tx.orm()).await?;
+    let left = limit.saturating_sub(u64::try_from(ids.len()).unwrap_or(limit));
+    let expired = tokens(tx)
+        .filter(token::Column::RevokedAt.is_null())
+        .filter(token::Column::ExpiresAt.lt(before.micros()))
+        .order_by_asc(token::Column::ExpiresAt);
+    let expired: Vec<Uuid> =
+        expired.limit(left).select_only().column(token::Column::Id).into_tuple().all(tx.orm()).await?;
+    ids.extend(expired);
+    Ok(ids)
+}
+
+pub(crate) async fn ended_tokens_stored(tx: &mut Tx, now: Timestamp) -> Result<StoredRows, Error> {
+    let revoked =
+        tokens(tx).filter(token::Column::RevokedAt.is_not_null()).filter(token::Column::RevokedAt.lte(now.micros()));
+    let expired =
+        tokens(tx).filter(token::Column::RevokedAt.is_null()).filter(token::Column::ExpiresAt.lte(now.micros()));
+    let revoked = retention::stored_ended(tx, revoked, token::Column::RevokedAt).await?;
+    Ok(revoked.and(retention::stored_ended(tx, expired, token::Column::ExpiresAt).await?))
+}
+
+/// Deletes these tokens and returns how many there were.
+pub(crate) async fn tokens_delete(tx: &mut Tx, ids: Vec<Uuid>) -> Result<u64, Error> {
+    Ok(retention::delete_rows::<token::Entity>(tx, token::Column::TenantId, token::Column::Id, ids).await?)
 }
 
 pub(crate) async fn token_used(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<(), Error> {

@@ -142,7 +142,8 @@ fn message_view(threads: &Threads, caller: &PageCaller, viewer: &Viewer, message
 
 fn turn_view(caller: &PageCaller, viewer: &Viewer, turn: Turn, steps: Vec<Step>) -> TurnView {
     let used: Vec<Used> = steps.iter().map(|step| (step.subject, step.source)).collect();
-    let line = viewer.line(&turn.actor(), &used);
+    let has_deleted_steps = turn.steps_deleted_at.is_some();
+    let line = Attribution { has_deleted_steps, ..viewer.line(&turn.actor(), &used) };
     let owner = turn.subject.user().map(|user| viewer.requester(&Requester::User(user))).unwrap_or_default();
     let summary = summary(&turn, steps.len());
     let step = |step: Step| {
@@ -185,6 +186,7 @@ fn step_view(turn: &Turn, step: Step, credential: String, owner: &str, caller: &
 
 fn summary(turn: &Turn, steps: usize) -> String {
     let count = match steps {
+        _ if turn.steps_deleted_at.is_some() => "Steps deleted".to_owned(),
         0 => "No steps".to_owned(),
         1 => "1 step".to_owned(),
         many => format!("{many} steps"),

@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
-use thinkwork_database::{StoredRow, Tx};
+use thinkwork_database::{StoredRow, Tx, retention};
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, Marks, MessageId, Requester, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -129,6 +129,10 @@ pub(crate) async fn message_last(tx: &mut Tx, thread: ThreadId) -> Result<i64, E
         of_tenant(tx).filter(Column::ThreadId.eq(thread.uuid())).order_by_desc(Column::Sequence).one(tx.orm()).await?;
     Ok(row.map_or(0, |row| row.sequence))
 }
+
+/// By which messages are counted.
+pub(crate) const MESSAGE_COLUMNS: retention::Columns<Entity> =
+    retention::Columns { tenant: Column::TenantId, id: Column::Id };
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "message")]

@@ -179,6 +179,10 @@ pub(super) async fn event_list(tx: &mut Tx, id: ThreadId, after: i64, limit: u64
     rows.into_iter().map(event_of).collect()
 }
 
+/// By which threads are counted.
+pub(super) const THREAD_COLUMNS: retention::Columns<thread::Entity> =
+    retention::Columns { tenant: thread::Column::TenantId, id: thread::Column::Id };
+
 /// By which old events are found.
 pub(super) const EVENT_COLUMNS: retention::Columns<event::Entity> =
     retention::Columns { tenant: event::Column::TenantId, id: event::Column::Id };

@@ -3,8 +3,8 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{Iterable as _, QueryOrder as _, QuerySelect as _, QueryTrait as _};
-use thinkwork_database::{StoredRow, Tx};
+use sea_orm::{Iterable as _, JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use thinkwork_database::{StoredRow, Tx, retention};
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, Requester, StepId, ThreadId, Timestamp, ToolSourceId, TurnId, UserId,
 };
@@ -231,6 +231,35 @@ pub(crate) async fn step_finish(tx: &mut Tx, id: StepId, end: StepEnd, now: Time
         .await?;
     Ok(())
 }
+
+/// Deletes steps of turns that ended before then, oldest first, at most `limit`, and notes that on the turns. Returns how
+/// many there were.
+pub(crate) async fn steps_delete(tx: &mut Tx, before: Timestamp, limit: u64, now: Timestamp) -> Result<u64, Error> {
+    let of_turn = entity::Entity::belongs_to(turn::entity::Entity)
+        .from((entity::Column::TenantId, entity::Column::TurnId))
+        .to((turn::entity::Column::TenantId, turn::entity::Column::Id));
+    // A step begins before its turn ends, so the oldest ids are the ones to look at: few of them are of a turn that goes on.
+    let rows: Vec<(Uuid, Uuid)> = steps_of(tx)
+        .filter(entity::Column::Id.lt(before.first_id()))
+        .join(JoinType::InnerJoin, of_turn.into())
+        .filter(turn::entity::Column::FinishedAt.lt(before.micros()))
+        .order_by_asc(entity::Column::Id)
+        .limit(limit)
+        .select_only()
+        .columns([entity::Column::Id, entity::Column::TurnId])
+        .into_tuple()
+        .all(tx.orm())
+        .await?;
+    let (ids, mut turns): (Vec<Uuid>, Vec<Uuid>) = rows.into_iter().unzip();
+    turns.sort_unstable();
+    turns.dedup();
+    turn::turns_note_deleted_steps(tx, turns, now).await?;
+    Ok(retention::delete_rows::<entity::Entity>(tx, STEP_COLUMNS.tenant, STEP_COLUMNS.id, ids).await?)
+}
+
+/// By which steps are counted.
+pub(crate) const STEP_COLUMNS: retention::Columns<entity::Entity> =
+    retention::Columns { tenant: entity::Column::TenantId, id: entity::Column::Id };
 
 mod entity {
     use super::*;

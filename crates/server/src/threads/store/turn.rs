@@ -1,11 +1,13 @@
 //! Rows of `turn`.
 
+use std::collections::HashSet;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr};
 use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 use serde_json::json;
-use thinkwork_database::{StoredRow, Tx};
+use thinkwork_database::{StoredRow, Tx, retention};
 use thinkwork_primitives::{
     ActingClient, CredentialSubject, Marks, MessageId, Requester, SpaceId, ThreadId, Timestamp, TurnId, UserId,
 };
@@ -38,6 +40,7 @@ fn turn_of(row: entity::Model) -> Result<Turn, Error> {
         created_at: Timestamp::from_micros(row.created_at),
         started_at: row.started_at.map(Timestamp::from_micros),
         finished_at: row.finished_at.map(Timestamp::from_micros),
+        steps_deleted_at: row.steps_deleted_at.map(Timestamp::from_micros),
     })
 }
 
@@ -68,6 +71,7 @@ pub(crate) async fn turns_save(tx: &mut Tx, turns: &[&Turn]) -> Result<(), Error
         created_at: Set(turn.created_at.micros()),
         started_at: Set(turn.started_at.map(Timestamp::micros)),
         finished_at: Set(turn.finished_at.map(Timestamp::micros)),
+        steps_deleted_at: Set(turn.steps_deleted_at.map(Timestamp::micros)),
     });
     let changed = OnConflict::columns([entity::Column::TenantId, entity::Column::Id])
         .update_columns([
@@ -160,17 +164,23 @@ pub(crate) async fn queues_of(tx: &mut Tx, threads: &[ThreadId]) -> Result<Vec<T
 /// of the indexes `turn_unique_active` and `turn_queue`; a planner could not compare a parameter with them.
 fn turn_at(started: SimpleExpr, place: u64) -> SimpleExpr {
     use entity::Column;
-    let select = entity::Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(Expr::col((entity::Entity, Column::TenantId)).equals((thread::Entity, thread::Column::TenantId)))
-        .filter(Expr::col((entity::Entity, Column::ThreadId)).equals((thread::Entity, thread::Column::Id)))
+    let select = of_outer_thread()
         .filter(started)
         .filter(Column::FinishedAt.is_null())
         .order_by_asc(Column::MessageSequence)
         .limit(1)
         .offset(place);
     SimpleExpr::SubQuery(None, Box::new(select.into_query().into()))
+}
+
+/// Ids of turns of the thread that the statement around it looks at.
+fn of_outer_thread() -> sea_orm::Select<entity::Entity> {
+    use entity::Column;
+    entity::Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Expr::col((entity::Entity, Column::TenantId)).equals((thread::Entity, thread::Column::TenantId)))
+        .filter(Expr::col((entity::Entity, Column::ThreadId)).equals((thread::Entity, thread::Column::Id)))
 }
 
 /// These turns and the message that each answers, in no order.
@@ -217,6 +227,34 @@ pub(crate) async fn turn_tools(tx: &mut Tx, id: TurnId, offered: String, left_ou
     Ok(())
 }
 
+/// Notes that steps of these turns are deleted. Nobody else writes to a turn that has ended.
+pub(crate) async fn turns_note_deleted_steps(tx: &mut Tx, ids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
+    entity::Entity::update_many()
+        .col_expr(entity::Column::StepsDeletedAt, Expr::value(now.micros()))
+        .filter(entity::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(entity::Column::Id.is_in(ids))
+        .filter(entity::Column::StepsDeletedAt.is_null())
+        .exec(tx.orm())
+        .await?;
+    Ok(())
+}
+
+/// Those of these threads that have a turn whose steps were deleted.
+pub(crate) async fn threads_with_deleted_steps(tx: &mut Tx, threads: &[ThreadId]) -> Result<HashSet<ThreadId>, Error> {
+    // One look into the index for each thread, however many turns it has.
+    let turn = of_outer_thread().filter(entity::Column::StepsDeletedAt.is_not_null()).limit(1);
+    let rows: Vec<(Uuid, Option<Uuid>)> = thread::Entity::find()
+        .filter(thread::Column::TenantId.eq(tx.tenant().uuid()))
+        .filter(thread::Column::Id.is_in(threads.iter().map(|id| id.uuid())))
+        .select_only()
+        .column(thread::Column::Id)
+        .expr_as(SimpleExpr::SubQuery(None, Box::new(turn.into_query().into())), "turn")
+        .into_tuple()
+        .all(tx.orm())
+        .await?;
+    Ok(rows.into_iter().filter(|(_, turn)| turn.is_some()).map(|(id, _)| ThreadId::from_uuid(id)).collect())
+}
+
 /// Adds marks; none is ever taken away.
 pub(crate) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(), Error> {
     let mut update = turn_update(tx, id);
@@ -234,6 +272,10 @@ pub(crate) async fn turn_mark(tx: &mut Tx, id: TurnId, marks: Marks) -> Result<(
     }
     Ok(())
 }
+
+/// By which turns are counted.
+pub(crate) const TURN_COLUMNS: retention::Columns<entity::Entity> =
+    retention::Columns { tenant: entity::Column::TenantId, id: entity::Column::Id };
 
 pub(super) mod entity {
     use super::*;
@@ -265,6 +307,7 @@ pub(super) mod entity {
         pub created_at: i64,
         pub started_at: Option<i64>,
         pub finished_at: Option<i64>,
+        pub steps_deleted_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use thinkwork::access::{Error, NewToken, TokenKind};
 use thinkwork::edge::Idempotency;
+use thinkwork::worker::sweep;
 use thinkwork_primitives::{Audience, AuthMethod, Identity, Principal, Role, Scope};
 
 use crate::harness::{Client, TestApp, execute_sql};
@@ -44,6 +45,57 @@ async fn a_token_ends_by_itself() {
     bearer.get("/v1/me").await.expect(200);
     app.clock.advance(Duration::from_secs(60));
     bearer.get("/v1/me").await.expect(401);
+}
+
+#[tokio::test]
+async fn an_ended_token_is_deleted_and_what_it_did_stays_attributed() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let app = TestApp::with_settings(&[("retention.revoked_tokens_days", "10")]).await;
+    let owner = app.owner().await;
+    let space = crate::spaces::space(&owner, "work", "public").await;
+    let mint = async |name: &str, days: u32| {
+        let body = json!({ "name": name, "kind": "personal", "audience": "api", "scopes": ["write"],
+            "expires_in_seconds": days * 86_400 });
+        owner.post("/v1/tokens", body).await.expect(201)
+    };
+    let revoked = mint("revoked", 60).await;
+    let expired = mint("expired", 1).await;
+    let live = mint("live", 60).await;
+    let thread = json!({ "space_id": space, "text": "hello" });
+    let thread = app.bearer(&revoked.text_of("token")).post("/v1/threads", thread).await.expect(201).text_of("id");
+    owner.delete(&format!("/v1/tokens/{}", revoked.text_of("id"))).await.expect(204);
+    app.run_pending_jobs().await;
+    let left = async || {
+        sweep(&app.app).await;
+        let owner = app.owner().await;
+        let mut names = Vec::new();
+        for token in [&revoked, &expired, &live] {
+            if owner.get(&format!("/v1/tokens/{}", token.text_of("id"))).await.status == 200 {
+                names.push(token.text_of("name"));
+            }
+        }
+        names
+    };
+    app.clock.advance(DAY * 9);
+    assert_eq!(left().await, ["revoked", "expired", "live"]);
+    let named = async || {
+        let shown = app.owner().await.get(&format!("/v1/threads/{thread}")).await.expect(200);
+        shown.json["acting_client"]["name"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(named().await, "revoked");
+    app.clock.advance(Duration::from_secs(86_400 + 3_600));
+    assert_eq!(left().await, ["expired", "live"], "it expired a day after the other was revoked");
+    app.clock.advance(DAY);
+    assert_eq!(left().await, ["live"]);
+    assert_eq!(named().await, "a deleted token");
+    let audit = app.owner().await.get(&format!("/admin/audit?thread={thread}")).await.expect(200).text;
+    assert!(audit.contains("through a deleted token"), "{audit}");
+    app.bearer(&expired.text_of("token")).get("/v1/me").await.expect(401);
+    app.bearer(&live.text_of("token")).get("/v1/me").await.expect(200);
+    let connection = crate::guards::tables::connect(&app).await;
+    let routes = "SELECT CAST(count(*) AS TEXT) FROM route WHERE kind = 'token'";
+    assert_eq!(crate::guards::tables::texts(&connection, routes).await, ["1"]);
+    connection.close().await.unwrap();
 }
 
 #[tokio::test]

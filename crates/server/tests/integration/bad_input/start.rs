@@ -171,14 +171,27 @@ async fn what_is_kept_is_shown_with_its_setting_and_size() {
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     let kinds = shown["kinds"].as_array().unwrap();
     let kind = |name: &str| kinds.iter().find(|kind| kind["name"] == name).unwrap();
-    assert_eq!(kind("Deliveries")["kept"], "forever (retention.deliveries_days)");
-    assert_eq!(kind("Events of threads, for streams")["setting"]["days"], 30);
+    assert_eq!(kind("Deliveries")["kept"], "Forever (retention.deliveries_days)");
+    assert_eq!(kind("Thread events (for streams)")["setting"]["days"], 30);
+    for (name, setting, days) in [
+        ("Steps of turns", "retention.steps_days", 0),
+        ("Connections (only ended ones are deleted)", "retention.ended_connections_days", 365),
+        ("Tokens (only revoked and expired ones are deleted)", "retention.revoked_tokens_days", 365),
+        ("Credential versions (only erased ones are deleted)", "retention.erased_credentials_days", 365),
+    ] {
+        assert_eq!(kind(name)["setting"], serde_json::json!({ "name": setting, "days": days }), "{shown}");
+    }
     assert!(kind("Audit log")["bytes"].as_i64().unwrap() > 0, "{shown}");
     // PostgreSQL counts rows now and then alone.
     let counted = place.setting("THINKWORK_DATABASE_URL").starts_with("sqlite:");
     assert!(!counted || kind("Audit log")["rows"].as_i64().unwrap() > 0, "{shown}");
     let said = String::from_utf8(place.run(&["retention"]).stdout).unwrap();
     assert!(said.contains("90 days (retention.deliveries_days)") && said.contains("Everything else"), "{said}");
+    let head: Vec<&str> = said.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["ROWS", "SIZE", "RETENTION", "DATA"]);
+    let intake =
+        "30 days; unsigned ones as long as their secret   Pending events and event IDs for duplicate detection";
+    assert!(said.contains(intake) && said.contains("Delivery contents (for replay)"), "{said}");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! An older state in the database, of a row or of all: what ended or was replaced since is not used again.
 
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use thinkwork::oauth::Error;
 use thinkwork_primitives::{AuthMethod, Identity, Principal, Role, SessionId};
@@ -12,6 +15,7 @@ use crate::oauth::{OauthFixture, text};
 /// What a back-up of a grant consists of.
 const GRANTS: [&str; 3] = ["connection", "credential", "credential_version"];
 const SECRETS: [&str; 2] = ["credential", "credential_version"];
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Tampering {
     /// Where the copy of a table is: on PostgreSQL beside the schema in which the server looks after its tables.
@@ -167,4 +171,43 @@ async fn l112_a_replaced_webhook_secret_that_was_put_back_verifies_nothing() {
     assert!(knock(&old).await >= 500, "neither taken nor lost: the sender comes again");
     let rotated = owner.post(&format!("{path}/rotate"), json!({ "overlap_seconds": 0 })).await;
     assert_eq!((knock(&old).await, knock(&rotated.text_of("secret")).await), (401, 202));
+}
+
+#[tokio::test]
+async fn a_put_back_secret_is_refused_after_its_rows_were_deleted() {
+    let app = TestApp::new().await;
+    let owner = app.owner().await;
+    let space = crate::spaces::space(&owner, "work", "public").await;
+    let body = json!({ "name": "x", "space_id": space, "verification": { "scheme": "bearer" } });
+    let made = owner.post("/v1/webhooks", body).await.expect(201);
+    let webhook = made.text_of("id");
+    let knock = async |secret: &str| {
+        let request = app.anonymous().request("POST", &format!("/hooks/{webhook}"));
+        let request = request.header("content-type", "application/json").body(r#"{"n":1}"#).bearer_auth(secret);
+        app.anonymous().send(request).await.status
+    };
+    let database = Tampering::at(&app.slices().config.database_url).await;
+    database.save(&SECRETS).await;
+    let rotated = owner.post(&format!("/v1/webhooks/{webhook}/rotate"), json!({ "overlap_seconds": 0 })).await;
+    let new = rotated.text_of("secret");
+    let versions = async || {
+        let tx = app.slices().db.read(app.tenant).await.unwrap();
+        let sql = "SELECT version FROM credential_version";
+        let rows = tx.orm().query_all_raw(crate::harness::of_tenant(&tx, sql)).await.unwrap();
+        let mut found: Vec<i64> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        found.sort_unstable();
+        found
+    };
+    app.clock.advance(DAY * 364);
+    thinkwork::worker::sweep(&app.app).await;
+    assert_eq!(versions().await, [1, 2]);
+    app.clock.advance(DAY * 2);
+    thinkwork::worker::sweep(&app.app).await;
+    assert_eq!(versions().await, [2], "the erased one is gone, the live one is not");
+    let path = format!("/v1/webhooks/{webhook}");
+    app.owner().await.patch(&path, json!({ "name": "seen anew" })).await.expect(200);
+    assert_eq!(knock(&new).await, 202, "what is right does not look older");
+    database.put_back(&SECRETS).await;
+    app.owner().await.patch(&path, json!({ "name": "seen anew again" })).await.expect(200);
+    assert!(knock(&made.text_of("secret")).await >= 500, "the earlier secret is not taken");
 }

@@ -109,6 +109,7 @@ pub const OPERATIONS: &[(&str, Who)] = &[
     ("POST /v1/deliveries/{id}/replay", Operator),
     ("GET /v1/agent", Operator),
     ("PUT /v1/agent", Operator),
+    ("GET /v1/data-retention", Operator),
     ("GET /v1/audit", Operator),
     ("GET /v1/audit/export", Operator),
 ];

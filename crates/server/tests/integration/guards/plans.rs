@@ -225,6 +225,7 @@ const COPIES: [(&str, &[(&str, &str)]); 8] = [
             ("message_id", "gen_random_uuid()"),
             ("status", "'succeeded'"),
             ("finished_at", "n"),
+            ("steps_deleted_at", "n"),
         ],
     ),
     ("delivery", &[("id", "gen_random_uuid()"), ("webhook_id", "gen_random_uuid()"), ("received_at", "n")]),

@@ -10,6 +10,7 @@ mod order;
 mod outside;
 mod people;
 mod privacy;
+mod retention;
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,11 @@ fn text(value: &Value, name: &str) -> String {
 
 impl TurnFixture {
     async fn new() -> Self {
-        let app = TestApp::new().await;
+        Self::with_settings(&[]).await
+    }
+
+    async fn with_settings(settings: &[(&'static str, &str)]) -> Self {
+        let app = TestApp::with_settings(settings).await;
         let owner = app.owner().await;
         let space = crate::spaces::space(&owner, "work", "public").await;
         Self { app, owner, space }

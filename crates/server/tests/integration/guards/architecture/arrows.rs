@@ -7,7 +7,7 @@ use super::expect_none;
 use crate::guards::source::{Source, product, root};
 
 /// The slices in the order of ARCHITECTURE.md: each may use those before it.
-const SLICES: [&str; 13] = [
+const SLICES: [&str; 14] = [
     "edge",
     "audit",
     "access",
@@ -19,6 +19,7 @@ const SLICES: [&str; 13] = [
     "webhooks",
     "mcp",
     "turns",
+    "data_retention",
     "home",
     "demo",
 ];
