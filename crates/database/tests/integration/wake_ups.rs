@@ -15,7 +15,7 @@ use crate::harness::{connect, fresh_url, on_postgres, open, tenant};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn hears(watch: &Watch) {
-    timeout(PATIENCE, watch.changed()).await.expect("a hint");
+    timeout(PATIENCE, watch.changed()).await.unwrap();
 }
 
 #[tokio::test]
