@@ -374,7 +374,10 @@ impl ServerHandler for Handler {
         let called = call.instrument(entry.span.clone()).await;
         entry.note(&called);
         match called {
-            Ok(outcome) => Ok(wire::result(outcome).into()),
+            Ok(outcome) => match tokio::task::spawn_blocking(move || wire::result(outcome)).await {
+                Ok(result) => Ok(result.into()),
+                Err(error) => Err(entry.failed(&ToolsError::Other(Box::new(error)))),
+            },
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
             Err(ToolsError::LeftOut(left_out)) => Ok(wire::left_out(&left_out, &request.name).into()),
             Err(ToolsError::ApprovalRequired) => {

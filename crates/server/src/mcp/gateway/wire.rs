@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rmcp::model::{CallToolResult, ContentBlock, Icon, MetaObject, Tool as McpTool, ToolAnnotations};
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 use thinkwork_primitives::{Effect, SpaceId};
 
@@ -70,10 +71,10 @@ fn connect_tool_name(left_out: &LeftOut) -> Option<String> {
 
 /// What the tool answered; a block that is no known content is shown as its JSON.
 pub(super) fn result(outcome: ToolResult) -> CallToolResult {
-    let blocks = outcome.content.into_iter().map(|block| {
-        let text = block.to_string();
-        serde_json::from_value(block).unwrap_or_else(|_| ContentBlock::text(text))
-    });
+    let blocks = outcome
+        .content
+        .into_iter()
+        .map(|block| ContentBlock::deserialize(&block).unwrap_or_else(|_| ContentBlock::text(block.to_string())));
     let mut result = if outcome.is_error {
         CallToolResult::error(blocks.collect())
     } else {
