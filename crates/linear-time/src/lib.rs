@@ -22,7 +22,7 @@ const SLACK: Duration = Duration::from_millis(2);
 /// How often a reader is measured before it is taken for slow; its fastest runs count.
 const RUNS_MAX: usize = 6;
 /// Random texts for each reader.
-const RANDOM_TEXTS: usize = 12;
+const RANDOM_TEXTS: usize = 6;
 /// Marks in the period of a random text at most.
 const PERIOD_MARKS_MAX: usize = 7;
 
@@ -111,7 +111,8 @@ pub fn processor_time<R>(work: impl FnOnce() -> R) -> Duration {
     thread_time().saturating_sub(begun)
 }
 
-fn thread_time() -> Duration {
+/// The processor time that this thread has had so far.
+pub fn thread_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);

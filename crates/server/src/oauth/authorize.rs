@@ -122,8 +122,7 @@ impl Oauth {
     ) -> Result<String, Error> {
         let before = store::connection_at(tx, user, target).await?;
         let mut scopes = client.scope_list();
-        let required: Vec<String> =
-            before.iter().flat_map(|row| store::scopes_from(&row.scopes_required)).collect();
+        let required: Vec<String> = before.iter().flat_map(|row| store::scopes_from(&row.scopes_required)).collect();
         scopes.extend(rules::scopes_missing(&required, &scopes));
         Ok(scopes.join(" "))
     }

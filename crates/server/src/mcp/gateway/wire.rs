@@ -141,3 +141,30 @@ pub(super) fn upstream_failed(message: &str, unknown_outcome: bool) -> CallToolR
 fn error(text: &str) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
 }
+
+#[cfg(test)]
+mod tests {
+    use thinkwork_linear_time::assert_linear_in;
+    use thinkwork_primitives::CredentialSubject;
+
+    use super::*;
+    use crate::tools::UsedCredential;
+
+    #[test]
+    fn l108_a_result_is_passed_on_in_linear_time() {
+        const RESULT_BYTES: usize = 262_144;
+        let used = UsedCredential { subject: CredentialSubject::None, credential: None, version: None };
+        for block in [json!({ "type": "text", "text": "a" }), json!({ "type": "?", "a": ["b"] }), json!([[]])] {
+            let of_size = |bytes: usize| {
+                let content = vec![block.clone(); bytes / block.to_string().len()];
+                ToolResult { content, structured: None, meta: None, is_error: false, used }
+            };
+            assert_linear_in(RESULT_BYTES, of_size, |outcome| result(outcome.clone()));
+        }
+        let whole = |bytes: usize| {
+            let content = vec![json!({ "type": "text", "text": "<\\\"".repeat(bytes / 3) })];
+            ToolResult { content, structured: None, meta: None, is_error: false, used }
+        };
+        assert_linear_in(RESULT_BYTES, whole, |outcome| result(outcome.clone()));
+    }
+}

@@ -265,3 +265,60 @@ fn outcome(message: &mut Value, id: u64) -> Option<Result<Value, UpstreamError>>
 fn is_id(value: &Value, id: u64) -> bool {
     value.as_u64() == Some(id) || value.as_str().and_then(|text| text.parse().ok()) == Some(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use thinkwork_linear_time::{assert_linear, assert_linear_in};
+
+    use super::*;
+
+    /// A part of the largest answer: it keeps the tests short, and what is quadratic takes seconds for it.
+    const ANSWER_BYTES: usize = thinkwork_primitives::limits::UPSTREAM_BODY_BYTES_MAX / 64;
+
+    #[test]
+    fn an_answer_is_told_from_what_the_server_asks() {
+        let answer = |text: &str| match Incoming::read(text.as_bytes(), 7) {
+            Incoming::Answer(Ok(result)) => result.to_string(),
+            Incoming::Answer(Err(error)) => error.to_string(),
+            Incoming::Message(ServerMessage { method, id }) => format!("{method} {id:?}"),
+            Incoming::Unknown => "unknown".to_owned(),
+        };
+        assert_eq!(answer(r#"{"id":7,"result":[1]}"#), "[1]");
+        assert_eq!(answer(r#"[{"id":6,"result":0},{"id":"7","result":1}]"#), "1");
+        assert_eq!(answer(r#"{"id":null,"error":{"message":"no"}}"#), "the server refused: no");
+        assert_eq!(answer(r#"{"id":6,"result":1}"#), "unknown");
+        assert_eq!(answer(r#"{"method":"ping","id":1}"#), "ping Some(Number(1))");
+        assert_eq!(answer(r#"{"method":"notifications/progress","id":null}"#), "notifications/progress None");
+        assert_eq!(answer("nothing"), "unknown");
+    }
+
+    #[test]
+    fn l108_an_answer_is_read_in_linear_time() {
+        let marks = ["[", "{\"id\":7,\"a\":", "\"", "\\u0041"];
+        assert_linear(&marks, ANSWER_BYTES, |body| matches!(Incoming::read(body.as_bytes(), 7), Incoming::Unknown));
+        for inside in ["[],", "{\"\":0},", "\"\\n\",", "{\"id\":6,\"result\":[]},"] {
+            let of_size = |bytes: usize| {
+                let items = inside.repeat(bytes / inside.len() / 2);
+                format!("[{items}{{\"id\":7,\"result\":[{items}0]}}]")
+            };
+            assert_linear_in(ANSWER_BYTES, of_size, |body| {
+                assert!(matches!(Incoming::read(body.as_bytes(), 7), Incoming::Answer(Ok(_))));
+            });
+        }
+    }
+
+    #[test]
+    fn l108_a_stream_of_events_is_read_in_linear_time() {
+        let marks = ["data: a\n", "\n", "\r", ":"];
+        for chunk_bytes in [1, 7, 16_384] {
+            let bytes = if chunk_bytes == 1 { ANSWER_BYTES / 4 } else { ANSWER_BYTES };
+            assert_linear(if chunk_bytes == 1 { &marks[..3] } else { &marks[..] }, bytes, |text| {
+                let chunks = text.as_bytes().chunks(chunk_bytes).map(Bytes::copy_from_slice);
+                let chunks: Vec<Result<Bytes, std::io::Error>> = chunks.map(Ok).collect();
+                let events = SseStream::from_bytes_stream(futures_util::stream::iter(chunks));
+                events.map(|event| event.is_ok()).collect::<Vec<bool>>().now_or_never()
+            });
+        }
+    }
+}

@@ -341,13 +341,7 @@ impl<'a> Check<'a> {
     }
 
     /// What is wrong with the first alternatives, of which none fits.
-    fn problems_of(
-        &mut self,
-        schemas: &'a [Value],
-        given: Given<'_>,
-        place: &Place<'_>,
-        depth: usize,
-    ) -> Vec<String> {
+    fn problems_of(&mut self, schemas: &'a [Value], given: Given<'_>, place: &Place<'_>, depth: usize) -> Vec<String> {
         if self.mode == Mode::Probe {
             return Vec::new();
         }
