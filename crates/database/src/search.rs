@@ -4,6 +4,7 @@
 //! entries of the groups that a search names are found, of its tenant; a search reads few entries where its words are rare
 //! and where they are common. Written by the slice that owns what is found, in the transaction of its change.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use sea_orm::Value;
@@ -14,6 +15,8 @@ use crate::{Engine, Error, Tx};
 
 /// Words of a search; more narrow nothing down any more.
 const QUERY_WORDS_MAX: usize = 12;
+/// Longest word of a search: PostgreSQL takes no word of more than 2,046 bytes, and no title has one.
+const QUERY_WORD_BYTES_MAX: usize = 1_024;
 /// Groups of one query.
 const GROUPS_MAX: usize = 200;
 /// The entries that are looked through first: where a word is common, a page of hits is among them.
@@ -86,7 +89,7 @@ pub async fn change(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), Error> {
 pub async fn find(tx: &mut Tx, search: &Search<'_>, count: u64) -> Result<Vec<Uuid>, Error> {
     let mut words = words(search.text);
     words.truncate(QUERY_WORDS_MAX);
-    if words.is_empty() {
+    if words.is_empty() || words.iter().any(|word| word.len() > QUERY_WORD_BYTES_MAX) {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
@@ -240,10 +243,11 @@ fn quoted(words: &[String], quote: char) -> Vec<String> {
 /// What text is found by: its words in small letters, each once. Scripts without spaces are found by each character.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
+    let mut known: HashSet<String> = HashSet::new();
     let mut word = String::new();
     let mut end = |word: &mut String| {
         let word = std::mem::take(word);
-        if !word.is_empty() && !words.contains(&word) {
+        if !word.is_empty() && known.insert(word.clone()) {
             words.push(word);
         }
     };
@@ -312,6 +316,16 @@ mod tests {
         check("東京 2", &["東", "京", "2"]);
         check(" _g% -- \\", &["g"]);
         check("!?", &[]);
+    }
+
+    #[test]
+    fn l108_text_is_split_into_words_in_linear_time() {
+        const REQUEST_LINE_BYTES: usize = 65_536;
+        let marks = ["a", " ", "東", "İ", "_", "'", "\"", "%"];
+        thinkwork_linear_time::assert_linear(&marks, REQUEST_LINE_BYTES, words);
+        // Every word is another one.
+        let distinct = |bytes: usize| (0..bytes / 6).map(|number| format!("{number:x} ")).collect::<String>();
+        thinkwork_linear_time::assert_linear_in(REQUEST_LINE_BYTES, distinct, |text| words(text));
     }
 
     #[test]

@@ -20,6 +20,16 @@ use super::ApiError;
 #[from_request(via(axum::Json), rejection(ApiError))]
 pub struct Json<T>(pub T);
 
+impl<T: Serialize + Send + 'static> Json<T> {
+    /// The answer, written on a thread for blocking work: for lists of texts that others wrote.
+    pub async fn render_off_worker(self) -> Response {
+        match tokio::task::spawn_blocking(move || self.into_response()).await {
+            Ok(response) => response,
+            Err(error) => ApiError::internal(&error).into_response(),
+        }
+    }
+}
+
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()

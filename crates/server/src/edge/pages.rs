@@ -164,6 +164,16 @@ impl Layout {
 /// A template as an answer.
 pub struct Page<T>(pub T);
 
+impl<T: Template + Send + 'static> Page<T> {
+    /// The page as a response, rendered on a thread for blocking work: for pages that show much of what others wrote.
+    pub async fn render_off_worker(self) -> Response {
+        match tokio::task::spawn_blocking(move || self.into_response()).await {
+            Ok(response) => response,
+            Err(error) => PageError(ApiError::internal(&error)).into_response(),
+        }
+    }
+}
+
 impl<T: Template> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         match self.0.render() {

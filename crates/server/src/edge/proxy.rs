@@ -24,7 +24,7 @@ impl TrustedProxies {
     }
 
     /// The sender behind the proxies, or the last hop that can be believed.
-    fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut last = peer;
         let values: Vec<&str> =
             headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default()).collect();

@@ -17,7 +17,7 @@ use crate::audit::{self, Event};
 use crate::credentials::UseContext;
 use crate::credentials::UseRecorder;
 use crate::threads::StepUseRecorder;
-use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Receipt, ToolResult};
+use crate::tools::{self, Call, CredentialRequirement, LeftOutReason, Receipt, ToolResult, UsedCredential};
 
 /// How long a tool of a turn may work.
 const TURN_CALL_DEADLINES: Deadlines =
@@ -166,14 +166,10 @@ impl Mcp {
             }
             Err(failure) => return Err(self.error(call, CallError::Upstream(failure))),
         };
-        let content = result.get("content").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(ToolResult {
-            content,
-            structured: result.get("structuredContent").cloned(),
-            meta: result.get("_meta").and_then(Value::as_object).cloned(),
-            is_error: result.get("isError").and_then(Value::as_bool).unwrap_or(false),
-            used: grant.used(),
-        })
+        let used = grant.used();
+        // What else the server said goes with it, and freeing much takes its time.
+        let reading = tokio::task::spawn_blocking(move || tool_result(result, used));
+        reading.await.map_err(|error| tools::Error::Other(Box::new(error)))
     }
 
     /// What a 403 with `insufficient_scope` means for this caller: which scopes are missing and who can add them. A
@@ -245,4 +241,20 @@ fn use_context(call: &Call) -> UseContext {
         turn: call.context.turn,
         tool: Some(call.tool.name.clone()),
     }
+}
+
+/// The result of a call, out of what the server answered.
+fn tool_result(mut answer: Value, used: UsedCredential) -> ToolResult {
+    let mut take = |name: &str| answer.get_mut(name).map(Value::take);
+    let content = match take("content") {
+        Some(Value::Array(blocks)) => blocks,
+        _ => Vec::new(),
+    };
+    let meta = match take("_meta") {
+        Some(Value::Object(meta)) => Some(meta),
+        _ => None,
+    };
+    let structured = take("structuredContent");
+    let is_error = take("isError") == Some(Value::Bool(true));
+    ToolResult { content, structured, meta, is_error, used }
 }

@@ -148,8 +148,9 @@ impl Mcp {
             }
         }
         let listed = self.fetch_tools(tenant, server, by.requester.user(), SessionUse::New, &context).await?;
-        let tools = self.snapshot_save(tenant, server, &listed, by).await?;
-        Ok((listed.protocol_version, tools))
+        let protocol_version = listed.protocol_version.clone();
+        let tools = self.snapshot_save(tenant, server, listed, by).await?;
+        Ok((protocol_version, tools))
     }
 
     /// Finds the authorization server of a server with user grants and notes its issuer, which is part of what is

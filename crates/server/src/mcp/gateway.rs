@@ -6,6 +6,7 @@
 //! counts as carrying both marks; nothing is approved here; a token with scope `read` gets tools that read alone.
 
 mod cancellation;
+mod large_answer;
 mod wire;
 
 use std::borrow::Cow;
@@ -37,6 +38,7 @@ use super::Mcp;
 use crate::edge::{ApiError, McpCaller, Path, Public, RequestId};
 use crate::tools::{CallOrigin, Error as ToolsError, Receipt, ToolContext, Tools};
 use cancellation::{RunningCalls, SESSION_HEADER, SessionKey, SessionMessage};
+use large_answer::LargeAnswer;
 
 /// Where a client learns how to be authorised (RFC 9728 section 3.1); the path of the resource follows.
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
@@ -169,6 +171,7 @@ async fn handle(
         tool_context,
         session: session.clone(),
         admitted: Arc::default(),
+        answer: LargeAnswer::default(),
         span: Span::current(),
         request_id: RequestId::current(),
     };
@@ -187,7 +190,7 @@ async fn handle(
         return refused(error, gateway, space);
     }
     let message = SessionMessage::read(&body);
-    let mut answer = gateway.service.handle(request).await;
+    let mut answer = entry.answer.answer(gateway.service.handle(request)).await;
     match (message, session) {
         (SessionMessage::Initialize, _) if answer.status().is_success() => {
             answer.headers_mut().extend(cancellation::session_id().map(|id| (SESSION_HEADER, id)));
@@ -245,6 +248,8 @@ struct Entry {
     session: Option<SessionKey>,
     /// Whether the assembly let a person in, where it was asked: it decides, and spares a look of its own here.
     admitted: Arc<OnceLock<bool>>,
+    /// Whether what is answered is large.
+    answer: LargeAnswer,
     /// The span of the request: the SDK answers in a task of its own.
     span: Span,
     request_id: RequestId,
@@ -374,7 +379,18 @@ impl ServerHandler for Handler {
         let called = call.instrument(entry.span.clone()).await;
         entry.note(&called);
         match called {
-            Ok(outcome) => Ok(wire::result(outcome).into()),
+            Ok(outcome) => {
+                let answer = entry.answer.clone();
+                let writing = tokio::task::spawn_blocking(move || {
+                    let result = wire::result(outcome);
+                    answer.note(&result);
+                    result
+                });
+                match writing.await {
+                    Ok(result) => Ok(result.into()),
+                    Err(error) => Err(entry.failed(&ToolsError::Other(Box::new(error)))),
+                }
+            }
             Err(ToolsError::Unknown | ToolsError::NotAdmitted) => Err(unknown(&request.name)),
             Err(ToolsError::LeftOut(left_out)) => Ok(wire::left_out(&left_out, &request.name).into()),
             Err(ToolsError::ApprovalRequired) => {

@@ -187,7 +187,7 @@ impl Mcp {
     ) -> Result<Vec<ServerTool>, CallError> {
         let use_context = UseContext { actor: context.actor(), thread: context.thread, turn: context.turn, tool: None };
         let listed = self.fetch_tools(context.tenant, server, user, SessionUse::Kept, &use_context).await?;
-        Ok(self.snapshot_save(context.tenant, server, &listed, &context.actor()).await?)
+        Ok(self.snapshot_save(context.tenant, server, listed, &context.actor()).await?)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariants: an approval names the hash that the reviewer saw; a tool is approved only with the definition that was
 //! shown; the client at the authorization server is registered before the server becomes usable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use thinkwork_primitives::{Actor, CredentialSubject, Effect, McpServerId, Principal, Surface, TenantId};
 
@@ -154,9 +154,10 @@ fn same_hash(server: &McpServer, decision: &ApprovalDecision) -> Result<(), Erro
 
 /// The rows that an approval changes.
 fn decide(tools: Vec<ServerTool>, decision: &ApprovalDecision) -> Result<Vec<ServerTool>, Error> {
-    let here = |name: &String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == *name);
+    let here: HashSet<&str> =
+        tools.iter().filter(|tool| tool.gone_at.is_none()).map(|tool| tool.name.as_str()).collect();
     let named = decision.tools.keys().chain(decision.effects.keys());
-    let unknown: Vec<&str> = named.filter(|name| !here(name)).map(String::as_str).collect();
+    let unknown: Vec<&str> = named.map(String::as_str).filter(|name| !here.contains(name)).collect();
     if !unknown.is_empty() {
         let problem =
             format!("the server has no tool named {}; reload and review its tools again.", unknown.join(", "));

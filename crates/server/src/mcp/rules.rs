@@ -1,5 +1,6 @@
 //! Pure decisions: what a definition's hash covers, what is taken as input, how tools are named, which are held.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -16,24 +17,43 @@ const ALLOWLIST_NAMES_MAX: usize = 500;
 /// An upstream's own tool name, as the specification recommends.
 pub(super) const UPSTREAM_NAME_BYTES_MAX: usize = 128;
 /// One tool's whole definition as JSON: a longer one is not meant for a model.
-const TOOL_DEFINITION_BYTES_MAX: usize = 65_536;
+pub(super) const TOOL_DEFINITION_BYTES_MAX: usize = 65_536;
 
 /// JSON with sorted keys and no spaces (RFC 8785 for text, whole numbers and flags).
 fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+/// Writes into one text, so that what lies deep is not copied once for each level.
+fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort();
-            let parts: Vec<String> = keys
-                .into_iter()
-                .filter_map(|key| {
-                    map.get(key).map(|value| format!("{}:{}", Value::from(key.as_str()), canonical(value)))
-                })
-                .collect();
-            format!("{{{}}}", parts.join(","))
+            let mut members: Vec<(&String, &Value)> = map.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            text.push('{');
+            for (place, (key, value)) in members.into_iter().enumerate() {
+                if place > 0 {
+                    text.push(',');
+                }
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                write_canonical(value, text);
+            }
+            text.push('}');
         }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        other => other.to_string(),
+        Value::Array(items) => {
+            text.push('[');
+            for (place, item) in items.iter().enumerate() {
+                if place > 0 {
+                    text.push(',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        other => text.push_str(&other.to_string()),
     }
 }
 
@@ -113,8 +133,9 @@ pub(super) fn is_listed(allowlist: &Option<Vec<String>>, name: &str) -> bool {
 
 /// Names of an allowlist that the server does not have.
 pub(super) fn names_missing(allowlist: &Option<Vec<String>>, tools: &[ServerTool]) -> Vec<String> {
-    let has = |name: &&String| tools.iter().any(|tool| tool.gone_at.is_none() && tool.name == **name);
-    allowlist.iter().flatten().filter(|name| !has(name)).cloned().collect()
+    let here = tools.iter().filter(|tool| tool.gone_at.is_none());
+    let here: HashSet<&str> = here.map(|tool| tool.name.as_str()).collect();
+    allowlist.iter().flatten().filter(|name| !here.contains(name.as_str())).cloned().collect()
 }
 
 /// An upstream's tool name that can be shown and sent in a header.
@@ -179,15 +200,18 @@ pub(super) fn is_undiscovered(known: &[ServerTool]) -> bool {
 /// so the snapshot is taken as it is, with every effect unset.
 pub(super) fn merge(known: &[ServerTool], seen: Vec<ServerTool>, approve_first: bool, now: Timestamp) -> Merged {
     let mut merged = Merged::default();
-    for old in known.iter().filter(|old| old.gone_at.is_none() && !seen.iter().any(|new| new.name == old.name)) {
+    let names: HashSet<String> = seen.iter().map(|new| new.name.clone()).collect();
+    for old in known.iter().filter(|old| old.gone_at.is_none() && !names.contains(&old.name)) {
         merged.gone = merged.gone.saturating_add(1);
         merged.write.push(ServerTool { gone_at: Some(now), ..old.clone() });
     }
+    let known: HashMap<&str, &ServerTool> = known.iter().map(|old| (old.name.as_str(), old)).collect();
+    let mut written = HashSet::new();
     for mut new in seen {
-        if merged.write.iter().any(|other| other.name == new.name) {
+        if written.contains(&new.name) {
             continue;
         }
-        match known.iter().find(|old| old.name == new.name) {
+        match known.get(new.name.as_str()) {
             Some(old) => {
                 if old.definition_hash == new.definition_hash && old.gone_at.is_none() {
                     continue;
@@ -204,6 +228,7 @@ pub(super) fn merge(known: &[ServerTool], seen: Vec<ServerTool>, approve_first: 
         if approve_first {
             new.approved_hash = Some(new.definition_hash.clone());
         }
+        written.insert(new.name.clone());
         merged.write.push(new);
     }
     merged

@@ -1,6 +1,6 @@
 //! Asking a server for its tools and keeping what it says.
 
-use thinkwork_primitives::{Actor, TenantId, UserId};
+use thinkwork_primitives::{Actor, TenantId, Timestamp, UserId};
 
 use super::grant::{CallError, Grant};
 use super::upstream::{LIST_DEADLINES, SessionUse, ToolList};
@@ -51,19 +51,12 @@ impl Mcp {
         &self,
         tenant: TenantId,
         server: &McpServer,
-        listed: &ToolList,
+        listed: ToolList,
         by: &Actor,
     ) -> Result<Vec<ServerTool>, Error> {
         let now = self.clock.now();
-        let mut seen = Vec::with_capacity(listed.tools.len());
-        let mut skipped: Vec<String> =
-            listed.skipped.iter().map(|skipped| format!("{} {}", skipped.name, skipped.reason)).collect();
-        for tool in &listed.tools {
-            match rules::tool_from(tool, now) {
-                Some(tool) => seen.push(tool),
-                None => skipped.push(format!("{} has a name or definition that is too long", rules::plain(&tool.name))),
-            }
-        }
+        let reading = tokio::task::spawn_blocking(move || Seen::of(listed, now));
+        let Seen { tools: seen, note } = reading.await.map_err(|_| interrupted())?;
         let mut tx = self.db.write(tenant).await?;
         // Read again, and locked: the address that was asked must still be the registered one.
         let current = store::server_lock(&mut tx, server.id).await?.ok_or(Error::NotFound)?;
@@ -74,7 +67,6 @@ impl Mcp {
         let first = current.is_usable() && rules::is_undiscovered(&known);
         let merged = rules::merge(&known, seen, first, now);
         store::tools_set(&mut tx, server.id, &merged.write).await?;
-        let note = rules::skipped_sentence(&skipped, listed.truncated.as_deref());
         store::server_checked(&mut tx, server.id, now, note).await?;
         if !merged.write.is_empty() {
             let action = if first { "mcp_server.tools_first_seen" } else { "mcp_server.tools_changed" };
@@ -101,5 +93,30 @@ impl Mcp {
         store::server_checked(&mut tx, server.id, self.clock.now(), Some(sentence)).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+fn interrupted() -> Error {
+    Error::NotNow("The server is stopping. Try again.".to_owned())
+}
+
+/// What a look at a server saw: its usable tools, and a note of those that are not.
+struct Seen {
+    tools: Vec<ServerTool>,
+    note: Option<String>,
+}
+
+impl Seen {
+    fn of(listed: ToolList, now: Timestamp) -> Self {
+        let mut tools = Vec::with_capacity(listed.tools.len());
+        let mut skipped: Vec<String> =
+            listed.skipped.iter().map(|skipped| format!("{} {}", skipped.name, skipped.reason)).collect();
+        for tool in &listed.tools {
+            match rules::tool_from(tool, now) {
+                Some(tool) => tools.push(tool),
+                None => skipped.push(format!("{} has a name or definition that is too long", rules::plain(&tool.name))),
+            }
+        }
+        Self { tools, note: rules::skipped_sentence(&skipped, listed.truncated.as_deref()) }
     }
 }

@@ -37,6 +37,8 @@ const SESSION_IDLE: Duration = Duration::from_secs(10 * 60);
 pub(super) const LIST_DEADLINES: Deadlines = Deadlines::fixed(Duration::from_secs(10));
 /// Tools taken of one server: more help no model.
 const TOOLS_MAX: usize = 500;
+/// Longest definition that is kept of a tool: what is stored of it is shorter still.
+const DEFINITION_BYTES_MAX: usize = 2 * super::rules::TOOL_DEFINITION_BYTES_MAX;
 /// Pages of a tool list that are asked for.
 const PAGES_MAX: usize = 250;
 /// How long a server may take to answer the end of a session.
@@ -131,6 +133,24 @@ pub(super) struct ToolList {
     pub truncated: Option<String>,
 }
 
+impl ToolList {
+    /// Adds the tools of a page, as far as there is room; the cursor of the next one, where there is one to ask for.
+    fn read_page(&mut self, page: &Value, is_stateless: bool) -> Option<String> {
+        for definition in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
+            if self.tools.len().saturating_add(self.skipped.len()) == TOOLS_MAX {
+                self.truncated = Some(format!("It offers more than {TOOLS_MAX} tools; the rest are left out."));
+                return None;
+            }
+            match read_tool(definition, is_stateless) {
+                Ok(tool) => self.tools.push(tool),
+                Err(skipped) => self.skipped.push(skipped),
+            }
+        }
+        let next = page.get("nextCursor").and_then(Value::as_str).filter(|next| !next.is_empty());
+        next.map(str::to_owned)
+    }
+}
+
 /// A definition that cannot be used.
 pub(super) struct SkippedTool {
     pub name: String,
@@ -204,18 +224,14 @@ impl UpstreamClient {
             let request = McpRequest { method: "tools/list", params, schema: None, begun };
             let page = self.ask(target, opened, request).await?;
             list.protocol_version = opened.session.version.to_string();
-            for definition in page.get("tools").and_then(Value::as_array).into_iter().flatten() {
-                match read_tool(definition, &opened.session) {
-                    Ok(_) if list.tools.len() == TOOLS_MAX => {
-                        list.truncated = Some(format!("It offers more than {TOOLS_MAX} tools; the rest are left out."));
-                        return Ok(list);
-                    }
-                    Ok(tool) => list.tools.push(tool),
-                    Err(skipped) => list.skipped.push(skipped),
-                }
-            }
-            let next = page.get("nextCursor").and_then(Value::as_str).filter(|next| !next.is_empty());
-            let Some(next) = next.filter(|next| cursors.insert((*next).to_owned())) else { return Ok(list) };
+            let is_stateless = opened.session.is_stateless();
+            let reading = tokio::task::spawn_blocking(move || {
+                let next = list.read_page(&page, is_stateless);
+                (list, next)
+            });
+            let next;
+            (list, next) = reading.await.map_err(|_| UpstreamError::Cancelled)?;
+            let Some(next) = next.filter(|next| cursors.insert(next.clone())) else { return Ok(list) };
             if cursors.len() == PAGES_MAX {
                 list.truncated = Some(format!("Its list has more than {PAGES_MAX} pages; the rest are left out."));
                 return Ok(list);
@@ -384,12 +400,16 @@ const TOOL_OPTIONAL: [&str; 6] = ["title", "description", "outputSchema", "annot
 
 /// Reads one definition of a tool. An optional part that is malformed is left out: living servers write hints as text, and
 /// a hint decides nothing.
-fn read_tool(definition: &Value, session: &Session) -> Result<Tool, SkippedTool> {
+fn read_tool(definition: &Value, is_stateless: bool) -> Result<Tool, SkippedTool> {
     let name = definition.get("name").and_then(Value::as_str).unwrap_or("(no name)");
     let skipped = |reason: String| SkippedTool { name: super::rules::plain(name), reason };
+    // Looked at first, since up to 500 of them are held at once.
+    if definition.to_string().len() > DEFINITION_BYTES_MAX {
+        return Err(skipped("has a name or definition that is too long".to_owned()));
+    }
     let tool = Tool::deserialize(definition).or_else(|_| Tool::deserialize(without_malformed(definition)));
     let tool = tool.map_err(|error| skipped(format!("is malformed ({})", super::rules::plain(&error.to_string()))))?;
-    match param_headers::problem(&tool.input_schema).filter(|_| session.is_stateless()) {
+    match param_headers::problem(&tool.input_schema).filter(|_| is_stateless) {
         Some(problem) => Err(skipped(format!("has invalid annotations: {problem}"))),
         None => Ok(tool),
     }

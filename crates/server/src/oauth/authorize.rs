@@ -122,11 +122,8 @@ impl Oauth {
     ) -> Result<String, Error> {
         let before = store::connection_at(tx, user, target).await?;
         let mut scopes = client.scope_list();
-        for scope in before.iter().flat_map(|row| store::scopes_from(&row.scopes_required)) {
-            if !scopes.contains(&scope) {
-                scopes.push(scope);
-            }
-        }
+        let required: Vec<String> = before.iter().flat_map(|row| store::scopes_from(&row.scopes_required)).collect();
+        scopes.extend(rules::scopes_missing(&required, &scopes));
         Ok(scopes.join(" "))
     }
 

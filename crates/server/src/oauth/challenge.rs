@@ -2,6 +2,9 @@
 
 use axum::http::{HeaderMap, header};
 
+/// Scopes that are read of a challenge: more than any resource asks for at once.
+const SCOPES_MAX: usize = 200;
+
 /// What a resource says with its 401 or 403 (RFC 6750 section 3, RFC 9728 section 5.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BearerChallenge {
@@ -32,7 +35,7 @@ fn bearer_of(line: &str) -> Option<BearerChallenge> {
                 match name.to_ascii_lowercase().as_str() {
                     "resource_metadata" => challenge.resource_metadata = Some(value),
                     "scope" => {
-                        let scopes = value.split_ascii_whitespace().map(str::to_owned).collect();
+                        let scopes = value.split_ascii_whitespace().take(SCOPES_MAX).map(str::to_owned).collect();
                         challenge.scopes = Some(scopes);
                     }
                     "error" => challenge.error = Some(value),

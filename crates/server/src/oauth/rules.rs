@@ -3,6 +3,7 @@
 //!
 //! Invariant: `now` is an argument, nothing here reads a clock, a database or the network.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use thinkwork_primitives::{Requester, Secret, Timestamp, UserId, limits};
@@ -166,6 +167,7 @@ pub(super) fn issuer_named(named: &str, asked: &str) -> bool {
 
 /// Which of these scopes were not granted.
 pub(super) fn scopes_missing(required: &[String], granted: &[String]) -> Vec<String> {
+    let granted: HashSet<&String> = granted.iter().collect();
     required.iter().filter(|scope| !granted.contains(scope)).cloned().collect()
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use thinkwork_linear_time::{assert_linear, assert_linear_in};
 use thinkwork_primitives::{Requester, Timestamp, UserId, WebhookId};
 
 use crate::credentials::Standing;
@@ -10,6 +11,7 @@ use crate::credentials::Standing;
 use super::rules::{
     self, AuthorizationResult, Facts, Parameter, Step, TokenErrorResponse, TokenFreshness, TokenRequestError,
 };
+use super::tokens;
 
 #[test]
 fn l05_return_addresses_are_paths_of_ours() {
@@ -277,4 +279,42 @@ fn l16_waiting_pausing_and_refreshing_are_told_apart() {
         step(Facts { dead: Some("invalid_grant"), ..facts(900) }, TokenFreshness::Any),
         Step::Dead("invalid_grant".to_owned())
     );
+}
+
+/// What our HTTP client accepts of the headers of an answer, at least.
+const HEADER_BYTES: usize = 65_536;
+/// The largest answer that is read of a token endpoint, and more than is read of a callback.
+const ANSWER_BYTES: usize = 65_536;
+
+#[test]
+fn l108_answers_of_authorization_servers_are_read_in_linear_time() {
+    let marks = ["Bearer ", "scope=", "\"", "\\", ",", " "];
+    assert_linear(&marks, HEADER_BYTES, |value| {
+        let value = axum::http::HeaderValue::from_str(value).unwrap();
+        super::bearer_challenge(&axum::http::HeaderMap::from_iter([(axum::http::header::WWW_AUTHENTICATE, value)]))
+    });
+    assert_linear(&["access_token=", "&", "%", "error=", "{\"scope\":\"", " ", ",", "["], ANSWER_BYTES, |body| {
+        let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+        let response = thinkwork_outbound::Response { status: 200, headers: axum::http::HeaderMap::new(), body };
+        tokens::read("issuer.test", &response, Timestamp::from_micros(0)).is_ok()
+    });
+    let scopes = |bytes: usize| {
+        let names = |letter: char| (0..bytes / 8).map(|number| format!("{letter}{number}")).collect::<Vec<String>>();
+        (names('a'), names('b'))
+    };
+    assert_linear_in(ANSWER_BYTES, scopes, |(required, granted)| rules::scopes_missing(required, granted));
+}
+
+#[test]
+fn l108_addresses_and_callbacks_are_read_in_linear_time() {
+    let server = "https://a.test/mcp";
+    let marks = ["https://a.test/", "../", "%2e", "\u{e9}", "@", "?"];
+    assert_linear(&marks, ANSWER_BYTES, |text| {
+        let covers = rules::resource_covers(text, server) || rules::resource_covers(server, text);
+        (covers, rules::issuer_named(text, server), rules::host_of(text), rules::account_label(Some(text), text))
+    });
+    assert_linear(&["/me/", "/", "..", "a"], ANSWER_BYTES, |path| rules::return_path(path).is_some());
+    assert_linear(&["state=", "&", "code=a", "%23", "#_=_", "iss="], ANSWER_BYTES, |query| {
+        rules::callback_answer(query).is_some()
+    });
 }

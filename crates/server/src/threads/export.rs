@@ -69,8 +69,11 @@ impl Export {
                 };
                 let next = Piece::Messages(Some(last.sequence));
                 let viewer = self.caller.user();
-                let rows = found.into_iter().map(|message| MessageResponse::new(message, viewer, &names));
-                Ok((items(rows, after.is_none())?, Some(next)))
+                let writing = tokio::task::spawn_blocking(move || {
+                    let rows = found.into_iter().map(|message| MessageResponse::new(message, viewer, &names));
+                    items(rows, after.is_none())
+                });
+                Ok((writing.await??, Some(next)))
             }
             Piece::Turns(after) => {
                 let mut tx = self.look().await?;

@@ -218,15 +218,16 @@ async fn messages_list(
     Caller(caller): Caller,
     Path(id): Path<ThreadId>,
     paging: Pagination,
-) -> Result<Json<List<MessageResponse>>, ApiError> {
+) -> Result<Response, ApiError> {
     let after = paging.after_id::<i64>()?;
     let mut tx = threads.db.read(caller.tenant).await?;
     threads.visible(&mut tx, id, &caller).await?;
     let found = threads.messages(&mut tx, id, paging.fetch_limit(), after).await?;
     let names =
         threads.names.of_clients(&mut tx, &found.iter().map(|message| message.client).collect::<Vec<_>>()).await?;
+    drop(tx);
     let list = List::cut(found, &paging, |message| message.sequence.to_string());
-    Ok(Json(list.map(|message| MessageResponse::new(message, caller.user(), &names))))
+    Ok(Json(list.map(|message| MessageResponse::new(message, caller.user(), &names))).render_off_worker().await)
 }
 
 /// Adds a message to a thread, which queues a turn.

@@ -1,9 +1,10 @@
 //! Tests of the pure decisions.
 
 use proptest::prelude::*;
+use thinkwork_linear_time::assert_linear;
 use thinkwork_primitives::{
     ActingClient, Channel, ConnectionId, CredentialSubject, Marks, MessageId, Requester, SpaceId, StepId, ThreadId,
-    Timestamp, TriggerId, TurnId, UserId, WebhookId,
+    Timestamp, TriggerId, TurnId, UserId, WebhookId, limits,
 };
 
 use super::{IncomingMessage, MessageRole, Step, StepKind, StepStatus, ThreadStatus, Turn, TurnStatus, rules};
@@ -212,4 +213,17 @@ fn a_turn_that_was_private_from_its_start_shows_no_preview_to_others() {
     let seen = rules::visible_steps(&turn, steps.clone(), Some(bo));
     assert!(seen.iter().all(|step| step.input_preview.is_none() && rules::is_withheld(&turn, step, Some(bo))));
     assert!(rules::visible_steps(&turn, steps, Some(ana)).iter().all(|step| step.input_preview.is_some()));
+}
+
+#[test]
+fn l108_messages_are_read_in_linear_time() {
+    let marks = ["a", "\n", "\0", "\u{202e}"];
+    assert_linear(&marks, limits::MESSAGE_TEXT_BYTES_MAX, |text| {
+        (
+            rules::title_of(Some(text), "a"),
+            rules::title_of(None, text),
+            rules::storable(text),
+            rules::check_title(text).is_ok(),
+        )
+    });
 }

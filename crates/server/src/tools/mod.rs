@@ -310,8 +310,7 @@ impl Tools {
         if !rules::is_in_reach(context, &tool) {
             return Err(Error::ReadsOnly);
         }
-        let arguments = rules::without_absent(&tool.input_schema, arguments);
-        rules::check_arguments(&tool.input_schema, &arguments).map_err(Error::Arguments)?;
+        let arguments = checked(Arc::clone(&tool.input_schema), arguments).await?;
         // Only a person can have typed a call; whoever claims otherwise gets no approval for it.
         let typed = if context.requester.user().is_some() { typed } else { CallOrigin::Software };
         match rules::decide(tool.effect, marks, tool.approval, typed) {
@@ -321,4 +320,14 @@ impl Tools {
         let source = self.sources.iter().find(|source| source.serves(tool.source)).ok_or(Error::Unknown)?;
         source.call(&Call { context: context.clone(), tool, arguments, receipt }).await
     }
+}
+
+/// Arguments that fit the schema, without those that are absent. On a thread for blocking work, since a server chose the
+/// schema and a model the arguments.
+async fn checked(schema: Arc<Map<String, Value>>, arguments: Map<String, Value>) -> Result<Map<String, Value>, Error> {
+    let checking = tokio::task::spawn_blocking(move || {
+        let arguments = rules::without_absent(&schema, arguments);
+        rules::check_arguments(&schema, &arguments).map(|()| arguments)
+    });
+    checking.await.map_err(|error| Error::Other(Box::new(error)))?.map_err(Error::Arguments)
 }

@@ -3,7 +3,7 @@
 //! Invariants: one tool that a provider does not take costs that tool and never the turn (L96); what is left out is
 //! stored in the turn by name; what the provider refused is forgotten with the turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::model::ToolDefinition;
@@ -37,13 +37,14 @@ impl ModelTools {
         earlier: &[LeftOut],
     ) -> Result<Self, Error> {
         let adapted = turns.schemas.adapt_all(&offered.tools, dialect).await?;
+        let earlier: HashSet<&str> = earlier.iter().filter_map(|left_out| left_out.tool.as_deref()).collect();
         let mut model_tools = Self {
             offered: OfferedTools { tools: Vec::with_capacity(offered.tools.len()), left_out: offered.left_out },
             schemas: HashMap::new(),
             refusals: 0,
         };
         for (tool, schema) in offered.tools.into_iter().zip(adapted) {
-            let was_refused = earlier.iter().any(|left_out| left_out.tool.as_deref() == Some(tool.name.as_str()));
+            let was_refused = earlier.contains(tool.name.as_str());
             match &*schema {
                 Err(problem) => model_tools.push_left_out(&tool, problem.to_string()),
                 Ok(_) if !dialect.takes_name(&tool.name) => {

@@ -173,7 +173,8 @@ impl Execution<'_> {
         let (answer, marks) = match result {
             Ok(outcome) => {
                 let read = Marks::of_answer(outcome.used.subject);
-                (answered(&outcome), marks.with(read))
+                let reading = tokio::task::spawn_blocking(move || answered(&outcome));
+                (reading.await.map_err(|_| Error::Stopping)?, marks.with(read))
             }
             Err(tools::Error::Upstream { message, unknown_outcome }) => {
                 let read = match tool.needs {

@@ -228,3 +228,13 @@ fn browsers_are_called_as_people_call_them() {
     check("ThinkWork/1.0 (my app)", "ThinkWork/1.0 (my app)");
     check("", "Unknown browser");
 }
+
+#[test]
+fn l108_what_browsers_and_people_send_is_read_in_linear_time() {
+    let marks = ["/", "..", "?", "a", "@", ".", "Mozilla", "\u{130}", " "];
+    thinkwork_linear_time::assert_linear(&marks, 65_536, |text| {
+        let agent = user_agent(text);
+        let checked = (check_email(text).is_ok(), check_name(text).is_ok(), check_slug(text).is_ok());
+        (browser_name(&agent), next_path(Some(text)).len(), email_key(text), checked, device_holds(text, "phc"))
+    });
+}

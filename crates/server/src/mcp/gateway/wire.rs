@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rmcp::model::{CallToolResult, ContentBlock, Icon, MetaObject, Tool as McpTool, ToolAnnotations};
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 use thinkwork_primitives::{Effect, SpaceId};
 
@@ -70,10 +71,10 @@ fn connect_tool_name(left_out: &LeftOut) -> Option<String> {
 
 /// What the tool answered; a block that is no known content is shown as its JSON.
 pub(super) fn result(outcome: ToolResult) -> CallToolResult {
-    let blocks = outcome.content.into_iter().map(|block| {
-        let text = block.to_string();
-        serde_json::from_value(block).unwrap_or_else(|_| ContentBlock::text(text))
-    });
+    let blocks = outcome
+        .content
+        .into_iter()
+        .map(|block| ContentBlock::deserialize(&block).unwrap_or_else(|_| ContentBlock::text(block.to_string())));
     let mut result = if outcome.is_error {
         CallToolResult::error(blocks.collect())
     } else {
@@ -139,4 +140,31 @@ pub(super) fn upstream_failed(message: &str, unknown_outcome: bool) -> CallToolR
 
 fn error(text: &str) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+#[cfg(test)]
+mod tests {
+    use thinkwork_linear_time::assert_linear_in;
+    use thinkwork_primitives::CredentialSubject;
+
+    use super::*;
+    use crate::tools::UsedCredential;
+
+    #[test]
+    fn l108_a_result_is_passed_on_in_linear_time() {
+        const RESULT_BYTES: usize = 262_144;
+        let used = UsedCredential { subject: CredentialSubject::None, credential: None, version: None };
+        for block in [json!({ "type": "text", "text": "a" }), json!({ "type": "?", "a": ["b"] }), json!([[]])] {
+            let of_size = |bytes: usize| {
+                let content = vec![block.clone(); bytes / block.to_string().len()];
+                ToolResult { content, structured: None, meta: None, is_error: false, used }
+            };
+            assert_linear_in(RESULT_BYTES, of_size, |outcome| result(outcome.clone()));
+        }
+        let whole = |bytes: usize| {
+            let content = vec![json!({ "type": "text", "text": "<\\\"".repeat(bytes / 3) })];
+            ToolResult { content, structured: None, meta: None, is_error: false, used }
+        };
+        assert_linear_in(RESULT_BYTES, whole, |outcome| result(outcome.clone()));
+    }
 }

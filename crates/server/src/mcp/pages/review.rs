@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thinkwork_primitives::McpServerId;
@@ -10,7 +10,7 @@ use thinkwork_primitives::McpServerId;
 use super::ConnectOutcome;
 use crate::edge::visible::visible;
 use crate::edge::{
-    DisplayTime, EmptyForm, Flash, Layout, Notice, OperatorFormWithoutReauth, Page, PageCaller, PageError,
+    ApiError, DisplayTime, EmptyForm, Flash, Layout, Notice, OperatorFormWithoutReauth, Page, PageCaller, PageError,
     PageOperator, Path,
 };
 use crate::mcp::{Mcp, McpServer, McpServerStatus, ServerTool, TestResult, rules};
@@ -118,11 +118,15 @@ pub(super) async fn page(
         used: secret.last_used_at.map(|at| DisplayTime::of(at, now)),
     });
     let missing = rules::names_missing(&server.tool_allowlist, &tools);
-    let listed: Vec<ToolRow> = tools
-        .iter()
-        .filter(|tool| tool.gone_at.is_none() && rules::is_listed(&server.tool_allowlist, &tool.name))
-        .map(tool_row)
-        .collect();
+    // Before anything is known of the tools, every name would be missing.
+    let allowlist_missing = if tools.is_empty() { String::new() } else { missing.join(", ") };
+    let allowlist = server.tool_allowlist.clone();
+    // A server chooses its definitions, and there can be hundreds of them.
+    let listing = tokio::task::spawn_blocking(move || {
+        let here = tools.iter().filter(|tool| tool.gone_at.is_none() && rules::is_listed(&allowlist, &tool.name));
+        here.map(tool_row).collect::<Vec<ToolRow>>()
+    });
+    let listed = listing.await.map_err(|error| ApiError::internal(&error))?;
     Ok(Page(ReviewPage {
         layout: Layout::admin(caller, &server.name, "mcp-servers").with_notice(notice),
         id: id.to_string(),
@@ -135,8 +139,7 @@ pub(super) async fn page(
         reason: server.effective_reason().unwrap_or_default().to_owned(),
         last_error: server.last_error.clone().unwrap_or_default(),
         allowlist: server.tool_allowlist.clone().unwrap_or_default().join("\n"),
-        // Before anything is known of the tools, every name would be missing.
-        allowlist_missing: if tools.is_empty() { String::new() } else { missing.join(", ") },
+        allowlist_missing,
         held: if server.status == McpServerStatus::Approved {
             listed.iter().filter(|row| row.status == "on_hold").count()
         } else {
@@ -149,7 +152,8 @@ pub(super) async fn page(
         spaces_other,
         name: server.name,
     })
-    .into_response())
+    .render_off_worker()
+    .await)
 }
 
 /// What the hash covers, in words.

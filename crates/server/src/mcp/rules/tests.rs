@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mcp::{Auth, McpServerStatus};
+use thinkwork_linear_time::{assert_linear, assert_linear_in, processor_time};
 use thinkwork_primitives::McpServerId;
 
 fn now() -> Timestamp {
@@ -203,4 +204,41 @@ fn hints_only_suggest_and_silence_suggests_send() {
     check(json!({ "readOnlyHint": true, "openWorldHint": true }), Effect::Send);
     check(json!({ "openWorldHint": false }), Effect::Write);
     check(json!({ "readOnlyHint": "true" }), Effect::Send);
+}
+
+#[test]
+fn l108_definitions_of_tools_are_compared_in_linear_time() {
+    const DEFINITION_BYTES: usize = 65_536;
+    let tool = |name: String, schema: Value| -> rmcp::model::Tool {
+        serde_json::from_value(json!({ "name": name, "inputSchema": schema })).unwrap()
+    };
+    // As deep as a JSON document may be, so that each level that copies what is below it shows.
+    for depth in [1, 100] {
+        let wide = |bytes: usize| {
+            let members: serde_json::Map<String, Value> =
+                (0..bytes / 16).map(|number| (format!("p{number}"), json!(["\u{1}"]))).collect();
+            (0..depth).fold(Value::Object(members), |inner, _| json!({ "not": inner, "items": [] }))
+        };
+        assert_linear_in(DEFINITION_BYTES, |bytes| tool("a".to_owned(), wide(bytes)), |tool| tool_from(tool, now()));
+    }
+    let one_level = json!({ "properties": { "a": "a".repeat(DEFINITION_BYTES) } });
+    let flat = processor_time(|| canonical(&one_level));
+    let deep = (0..100).fold(one_level.clone(), |inner, _| json!([inner]));
+    let taken = processor_time(|| canonical(&deep));
+    assert!(taken < flat.saturating_mul(8) + std::time::Duration::from_millis(2), "{taken:?} deep, {flat:?} flat");
+    let tools = |count: usize| {
+        let all = |letter: char| {
+            let names = (0..count).map(move |number| format!("{letter}{number}"));
+            names.filter_map(|name| tool_from(&tool(name, json!({ "type": "object" })), now())).collect::<Vec<_>>()
+        };
+        (all('a'), all('b'), Some((0..count).map(|number| format!("c{number}")).collect::<Vec<String>>()))
+    };
+    assert_linear_in(2_000, tools, |(known, seen, listed)| {
+        (merge(known, seen.clone(), false, now()).write.len(), names_missing(listed, known).len())
+    });
+}
+
+#[test]
+fn l108_words_of_servers_are_shortened_in_linear_time() {
+    assert_linear(&["a", "\n", ".", "\u{df}", " "], 65_536, |text| (plain(text), sentence(text), slug_from(text, 2)));
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use sse_stream::{Sse, SseStream};
@@ -27,6 +28,9 @@ const SERVER_REQUESTS_MAX: usize = 100;
 const REPLY_DEADLINE: Duration = Duration::from_secs(5);
 /// JSON-RPC: no such method.
 const METHOD_NOT_FOUND: i64 = -32_601;
+
+/// What is larger is read on a thread for blocking work.
+const INLINE_BYTES_MAX: usize = 32 * 1_024;
 
 /// One request in a session.
 pub(super) struct Exchange<'a> {
@@ -80,9 +84,10 @@ impl<'a> Exchange<'a> {
         match wire::media_type(&response).as_str() {
             "application/json" => {
                 let whole = self.before_deadline(async { Ok(response.collect().await?) }).await?;
-                let body = self.scrubber.scrub_body(whole.body).await;
-                let message: Value = serde_json::from_slice(&body).map_err(|_| not_mcp())?;
-                outcome(&message, self.id).unwrap_or_else(|| Err(not_mcp()))
+                match self.read(whole.body).await {
+                    Incoming::Answer(answer) => answer,
+                    Incoming::Message(_) | Incoming::Unknown => Err(not_mcp()),
+                }
             }
             "text/event-stream" => self.stream(response).await,
             "text/html" => Err(UpstreamError::Protocol("its answer is a web page; check the address".to_owned())),
@@ -129,13 +134,24 @@ impl<'a> Exchange<'a> {
             let Some(event) = next.await.map_err(|_| UpstreamError::Timeout)? else { return Ok(None) };
             let event = event.map_err(broken)?;
             self.record_position(&event);
-            let data = self.scrubber.scrub_body(event.data.unwrap_or_default().into()).await;
-            let message = serde_json::from_slice(&data).unwrap_or(Value::Null);
-            if let Some(found) = outcome(&message, self.id) {
-                return Ok(Some(found));
+            match self.read(event.data.unwrap_or_default().into()).await {
+                Incoming::Answer(answer) => return Ok(Some(answer)),
+                Incoming::Message(message) => self.handle_server_message(&message).await?,
+                Incoming::Unknown => {}
             }
-            self.handle_server_message(&message).await?;
         }
+    }
+
+    /// Reads what came without the secrets, on a thread for blocking work where it is large.
+    async fn read(&self, body: Bytes) -> Incoming {
+        if body.len() <= INLINE_BYTES_MAX {
+            return Incoming::read(&self.scrubber.scrub_bytes(&body), self.id);
+        }
+        let scrubber = self.scrubber.clone();
+        let id = self.id;
+        let reading = tokio::task::spawn_blocking(move || Incoming::read(&scrubber.scrub_bytes(&body), id));
+        // A task that was cut off has no answer.
+        reading.await.unwrap_or(Incoming::Unknown)
     }
 
     /// Records where and when to resume if the stream ends here.
@@ -149,9 +165,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Handles a message that is not the answer: progress extends the deadline, a request of the server is answered.
-    async fn handle_server_message(&mut self, message: &Value) -> Result<(), UpstreamError> {
-        let Some(method) = message.get("method").and_then(Value::as_str) else { return Ok(()) };
-        let Some(id) = message.get("id").filter(|id| !id.is_null()) else {
+    async fn handle_server_message(&mut self, message: &ServerMessage) -> Result<(), UpstreamError> {
+        let ServerMessage { method, id } = message;
+        let Some(id) = id else {
             if method == "notifications/progress" {
                 self.deadline = (Instant::now() + self.target.deadlines.without_progress).min(self.deadline_max);
             }
@@ -161,7 +177,7 @@ impl<'a> Exchange<'a> {
             .replies_left
             .checked_sub(1)
             .ok_or_else(|| UpstreamError::Protocol("it asks back without end".to_owned()))?;
-        let reply = match method {
+        let reply = match method.as_str() {
             "ping" => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
             _ => json!({ "jsonrpc": "2.0", "id": id, "error": {
                 "code": METHOD_NOT_FOUND,
@@ -201,21 +217,108 @@ fn not_mcp() -> UpstreamError {
     UpstreamError::Protocol("its answer is no JSON-RPC response; check the address".to_owned())
 }
 
-/// What the response with this id says; `None` for other messages. Old servers may answer in a batch.
-fn outcome(message: &Value, id: u64) -> Option<Result<Value, UpstreamError>> {
-    if let Some(batch) = message.as_array() {
-        return batch.iter().find_map(|message| outcome(message, id));
+/// What came from a server.
+enum Incoming {
+    /// The answer to the request.
+    Answer(Result<Value, UpstreamError>),
+    /// What the server asks or tells by itself.
+    Message(ServerMessage),
+    /// Nothing that is read here, such as the answer to another request.
+    Unknown,
+}
+
+/// A request of the server, or a notification, which has no id.
+struct ServerMessage {
+    method: String,
+    id: Option<Value>,
+}
+
+impl Incoming {
+    /// Reads a message, or the one in a batch that answers the request with this id.
+    fn read(body: &[u8], id: u64) -> Self {
+        let Ok(mut message) = serde_json::from_slice::<Value>(body) else { return Self::Unknown };
+        if let Some(answer) = outcome(&mut message, id) {
+            return Self::Answer(answer);
+        }
+        let method = message.get("method").and_then(Value::as_str).map(str::to_owned);
+        let id = message.get_mut("id").map(Value::take).filter(|id| !id.is_null());
+        method.map_or(Self::Unknown, |method| Self::Message(ServerMessage { method, id }))
+    }
+}
+
+/// The answer to the request with this id, taken out of the message; batches of older servers are searched.
+fn outcome(message: &mut Value, id: u64) -> Option<Result<Value, UpstreamError>> {
+    if let Some(batch) = message.as_array_mut() {
+        return batch.iter_mut().find_map(|message| outcome(message, id));
     }
     if let Some(error) = message.get("error") {
         // An error about a request that could not be read has no id.
         let is_about_this = message.get("id").is_none_or(|other| other.is_null() || is_id(other, id));
         return is_about_this.then(|| Err(wire::refused(200, error)));
     }
-    let result = message.get("result")?;
-    is_id(message.get("id")?, id).then(|| Ok(result.clone()))
+    let is_about_this = is_id(message.get("id")?, id);
+    let result = message.get_mut("result")?;
+    is_about_this.then(|| Ok(result.take()))
 }
 
 /// Whether this is our id; some servers send numbers back as text.
 fn is_id(value: &Value, id: u64) -> bool {
     value.as_u64() == Some(id) || value.as_str().and_then(|text| text.parse().ok()) == Some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use thinkwork_linear_time::{assert_linear, assert_linear_in};
+
+    use super::*;
+
+    /// A part of the largest answer: it keeps the tests short, and what is quadratic takes seconds for it.
+    const ANSWER_BYTES: usize = thinkwork_primitives::limits::UPSTREAM_BODY_BYTES_MAX / 64;
+
+    #[test]
+    fn an_answer_is_told_from_what_the_server_asks() {
+        let answer = |text: &str| match Incoming::read(text.as_bytes(), 7) {
+            Incoming::Answer(Ok(result)) => result.to_string(),
+            Incoming::Answer(Err(error)) => error.to_string(),
+            Incoming::Message(ServerMessage { method, id }) => format!("{method} {id:?}"),
+            Incoming::Unknown => "unknown".to_owned(),
+        };
+        assert_eq!(answer(r#"{"id":7,"result":[1]}"#), "[1]");
+        assert_eq!(answer(r#"[{"id":6,"result":0},{"id":"7","result":1}]"#), "1");
+        assert_eq!(answer(r#"{"id":null,"error":{"message":"no"}}"#), "the server refused: no");
+        assert_eq!(answer(r#"{"id":6,"result":1}"#), "unknown");
+        assert_eq!(answer(r#"{"method":"ping","id":1}"#), "ping Some(Number(1))");
+        assert_eq!(answer(r#"{"method":"notifications/progress","id":null}"#), "notifications/progress None");
+        assert_eq!(answer("nothing"), "unknown");
+    }
+
+    #[test]
+    fn l108_an_answer_is_read_in_linear_time() {
+        let marks = ["[", "{\"id\":7,\"a\":", "\"", "\\u0041"];
+        assert_linear(&marks, ANSWER_BYTES, |body| matches!(Incoming::read(body.as_bytes(), 7), Incoming::Unknown));
+        for inside in ["[],", "{\"\":0},", "\"\\n\",", "{\"id\":6,\"result\":[]},"] {
+            let of_size = |bytes: usize| {
+                let items = inside.repeat(bytes / inside.len() / 2);
+                format!("[{items}{{\"id\":7,\"result\":[{items}0]}}]")
+            };
+            assert_linear_in(ANSWER_BYTES, of_size, |body| {
+                assert!(matches!(Incoming::read(body.as_bytes(), 7), Incoming::Answer(Ok(_))));
+            });
+        }
+    }
+
+    #[test]
+    fn l108_a_stream_of_events_is_read_in_linear_time() {
+        let marks = ["data: a\n", "\n", "\r", ":"];
+        for chunk_bytes in [1, 7, 16_384] {
+            let bytes = if chunk_bytes == 1 { ANSWER_BYTES / 4 } else { ANSWER_BYTES };
+            assert_linear(if chunk_bytes == 1 { &marks[..3] } else { &marks[..] }, bytes, |text| {
+                let chunks = text.as_bytes().chunks(chunk_bytes).map(Bytes::copy_from_slice);
+                let chunks: Vec<Result<Bytes, std::io::Error>> = chunks.map(Ok).collect();
+                let events = SseStream::from_bytes_stream(futures_util::stream::iter(chunks));
+                events.map(|event| event.is_ok()).collect::<Vec<bool>>().now_or_never()
+            });
+        }
+    }
 }

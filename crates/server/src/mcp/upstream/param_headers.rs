@@ -186,4 +186,23 @@ mod tests {
         assert_eq!(header_text(" eu"), format!("=?base64?{}?=", STANDARD.encode(" eu")));
         assert_eq!(header_text("=?base64?x"), format!("=?base64?{}?=", STANDARD.encode("=?base64?x")));
     }
+
+    #[test]
+    fn l108_annotations_are_read_in_linear_time() {
+        let wide = |bytes: usize| {
+            let one = |number: usize| {
+                (format!("p{number}"), json!({ "type": "string", "x-mcp-header": format!("H{number}") }))
+            };
+            let properties: Map<String, Value> = (0..bytes / 48).map(one).collect();
+            // As deep as a JSON document may be.
+            let properties = (0..60).fold(properties, |inner, _| object(json!({ "a": { "properties": inner } })));
+            let arguments: Map<String, Value> =
+                (0..bytes / 48).map(|number| (format!("p{number}"), json!("a"))).collect();
+            let arguments = (0..60).fold(arguments, |inner, _| object(json!({ "a": inner })));
+            (object(json!({ "properties": properties })), arguments)
+        };
+        thinkwork_linear_time::assert_linear_in(65_536, wide, |(schema, arguments)| {
+            (problem(schema), headers(schema, arguments))
+        });
+    }
 }

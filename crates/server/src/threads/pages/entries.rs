@@ -22,8 +22,8 @@ pub(super) struct MessageView {
     pub role: &'static str,
     pub author: String,
     pub text: String,
-    /// Rendered marks for agent and server; empty where `text` is shown as it is.
-    pub html: String,
+    /// Whose marks the text is rendered with; `None` where it is shown as it is.
+    renders_as: Option<Author>,
     pub at: DisplayTime,
     pub is_untrusted: bool,
     /// Whether the viewer alone can read it, and may share it.
@@ -32,6 +32,13 @@ pub(super) struct MessageView {
     pub withheld: String,
     /// The line under what nobody of the tenant typed.
     pub line: Option<Attribution>,
+}
+
+impl MessageView {
+    /// The text with its marks; empty where it is shown as it is. Made when the page is rendered, off the async workers.
+    pub fn html(&self) -> String {
+        self.renders_as.map_or_else(String::new, |author| text::render(&self.text, author))
+    }
 }
 
 pub(super) struct TurnView {
@@ -115,12 +122,12 @@ fn message_view(threads: &Threads, caller: &PageCaller, viewer: &Viewer, message
     };
     let text = if is_readable { message.text } else { String::new() };
     let is_persons = matches!(message.requester, Requester::User(_));
-    let (author, html) = match message.role {
+    let (author, renders_as) = match message.role {
         // What a person's own tool call brought: their words it is not, and the turn above says whose credential it used.
-        MessageRole::Data if is_persons => ("Tool result".to_owned(), String::new()),
-        MessageRole::User | MessageRole::Data => (asked.asker.clone(), String::new()),
-        MessageRole::Agent => ("Agent".to_owned(), text::render(&text, Author::Agent)),
-        MessageRole::System => ("ThinkWork".to_owned(), text::render(&text, Author::Server)),
+        MessageRole::Data if is_persons => ("Tool result".to_owned(), None),
+        MessageRole::User | MessageRole::Data => (asked.asker.clone(), None),
+        MessageRole::Agent => ("Agent".to_owned(), Some(Author::Agent)),
+        MessageRole::System => ("ThinkWork".to_owned(), Some(Author::Server)),
     };
     let line = match message.role {
         MessageRole::User | MessageRole::Data if !is_persons => Some(asked),
@@ -130,7 +137,7 @@ fn message_view(threads: &Threads, caller: &PageCaller, viewer: &Viewer, message
         id: message.id.to_string(),
         role: message.role.as_str(),
         author,
-        html,
+        renders_as,
         at: DisplayTime::of(message.created_at, threads.clock.now()),
         is_untrusted: message.marks.untrusted && is_readable,
         is_private: is_readable && message.marks.private_to.is_some(),

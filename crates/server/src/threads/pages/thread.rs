@@ -102,7 +102,7 @@ pub(super) async fn show(
     Path(id): Path<ThreadId>,
     Query(From { from }): Query<From>,
 ) -> Result<Response, PageError> {
-    Ok(Page(page(&threads, &caller, id, from, String::new()).await?).into_response())
+    Ok(Page(page(&threads, &caller, id, from, String::new()).await?).render_off_worker().await)
 }
 
 /// The conversation alone, for a page that is being read.
@@ -115,7 +115,8 @@ pub(super) async fn fragment(
     let mut tx = threads.db.read(caller.tenant()).await?;
     threads.visible(&mut tx, id, &caller.principal).await?;
     let (from, entries) = shown(&threads, &mut tx, &caller, id, from).await?;
-    Ok(Page(Fragment { csrf: caller.csrf, id: id.to_string(), from, entries }).into_response())
+    drop(tx);
+    Ok(Page(Fragment { csrf: caller.csrf, id: id.to_string(), from, entries }).render_off_worker().await)
 }
 
 #[derive(Deserialize)]
@@ -140,7 +141,7 @@ pub(super) async fn write(
         Err(Error::Invalid(error)) => {
             drop(tx);
             let page = page(&threads, &caller, id, None, error.problem.into_owned()).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page).render_off_worker().await).into_response())
         }
         Err(other) => Err(other.into()),
     }

@@ -148,4 +148,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn l108_names_are_given_in_linear_time() {
+        let tools =
+            |count: usize| (0..count).map(|number| format!("{}{number}", "\u{e9}".repeat(40))).collect::<Vec<_>>();
+        thinkwork_linear_time::assert_linear_in(4_000, tools, |upstream_names| {
+            let of = |upstream_name| FullName { source_slug: "notes", upstream_name, source: source(1) };
+            names(&upstream_names.iter().map(|name| of(name)).collect::<Vec<_>>())
+        });
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: turn, gateway and inspector get their answer from [`offer`] and from nothing else.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use thinkwork_primitives::{CredentialSubject, Effect, Requester, Timestamp, ToolSourceId};
@@ -118,8 +119,9 @@ fn tools_of(context: &ToolContext, admission: Admission<'_>, facts: SourceFacts)
     let KnownTools::Known(known) = facts.tools else { return Vec::new() };
     let of_space = admission.policy.and_then(|policy| policy.tool_allowlist.as_deref());
     let of_registration = facts.tool_allowlist.as_deref();
-    let is_listed =
-        |list: Option<&[String]>, tool: &ApprovedTool| list.is_none_or(|list| list.contains(&tool.upstream_name));
+    let set = |list: Option<&[String]>| list.map(|list| list.iter().cloned().collect::<HashSet<String>>());
+    let lists = [set(of_registration), set(of_space)];
+    let is_listed = |tool: &ApprovedTool| lists.iter().flatten().all(|list| list.contains(&tool.upstream_name));
     let narrowings = [
         (of_registration.is_some(), Narrowing::Registration),
         (of_space.is_some(), Narrowing::Space),
@@ -134,7 +136,7 @@ fn tools_of(context: &ToolContext, admission: Admission<'_>, facts: SourceFacts)
         },
         narrowed_by: narrowings.into_iter().filter_map(|(narrows, by)| narrows.then_some(by)).collect(),
     });
-    let allowed = known.into_iter().filter(|tool| is_listed(of_registration, tool) && is_listed(of_space, tool));
+    let allowed = known.into_iter().filter(|tool| is_listed(tool));
     let tools = allowed.map(|tool| Tool {
         name: String::new(),
         source: facts.source,

@@ -74,6 +74,11 @@ impl ModelError {
         Self { transient: error.is_transient(), ..failed }
     }
 
+    /// What kept an answer from being read.
+    pub(super) fn interrupted(error: &tokio::task::JoinError) -> Self {
+        Self { transient: true, ..Self::failed(format!("The model's answer could not be read: {error}.")) }
+    }
+
     /// With the beginning of what the provider or the model says, if it says anything.
     pub(super) fn quoting(mut self, said: &str) -> Self {
         let quoted = quotation(said);

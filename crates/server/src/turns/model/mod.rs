@@ -76,8 +76,12 @@ pub(super) async fn complete(
     let secrets: Vec<&Secret> = key.into_iter().collect();
     let status = response.status;
     let is_success = response.is_success();
-    let body = Scrubber::new(&secrets).scrub_body(response.body).await;
-    let answer = if is_success { completion::read(&body) } else { Err(failure::of_response(status, &body)) };
+    let scrubber = Scrubber::new(&secrets);
+    let reading = tokio::task::spawn_blocking(move || {
+        let body = scrubber.scrub_bytes(&response.body);
+        if is_success { completion::read(&body) } else { Err(failure::of_response(status, &body)) }
+    });
+    let answer = reading.await.unwrap_or_else(|error| Err(ModelError::interrupted(&error)));
     answer.map_err(|error| {
         let names: Vec<&str> = request.tools.iter().map(|tool| tool.function.name).collect();
         error.naming_tool(&names)

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use thinkwork_linear_time::assert_linear;
 
 use super::failure::{ModelError, of_response};
 use super::{FailureCode, completion};
@@ -79,4 +80,26 @@ proptest! {
             prop_assert!(inner.chars().count() <= 301);
         }
     }
+}
+
+#[test]
+fn l108_answers_of_providers_are_read_in_linear_time() {
+    /// A part of the largest answer: it keeps the test short, and what is quadratic takes seconds for it.
+    const ANSWER_BYTES: usize = thinkwork_primitives::limits::UPSTREAM_BODY_BYTES_MAX / 128;
+    let names: Vec<String> = (0..50).map(|number| format!("tools.{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let marks = ["[", "{\"error\":", "\"", "{\"choices\":["];
+    assert_linear(&marks, ANSWER_BYTES, |body| {
+        (completion::read(body.as_bytes()).is_ok(), of_response(400, body.as_bytes()).naming_tool(&names))
+    });
+    assert_linear(&["tools.", "1", "`", "\u{202e}"], ANSWER_BYTES, |said| {
+        let body = json!({"error": {"message": said}}).to_string();
+        let answer = json!({"choices": [{"message": {"content": said, "refusal": said}}]}).to_string();
+        (of_response(400, body.as_bytes()).naming_tool(&names), completion::read(answer.as_bytes()).is_ok())
+    });
+    let call = r#"{"id":"a","function":{"name":"b","arguments":"{}"}},"#;
+    assert_linear(&[call, r#"{"id":"","function":{"name":"b"}},"#], ANSWER_BYTES, |calls| {
+        let calls = calls.trim_end_matches(',');
+        completion::read(format!(r#"{{"choices":[{{"message":{{"tool_calls":[{calls}]}}}}]}}"#).as_bytes()).is_ok()
+    });
 }

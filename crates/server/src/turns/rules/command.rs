@@ -107,4 +107,16 @@ mod tests {
             prop_assert_eq!(parse_command(&typed), Some(Ok(Command { name, arguments })));
         }
     }
+
+    #[test]
+    fn l108_a_command_is_read_in_linear_time() {
+        let marks = ["/tool ", " ", "{", "[", "\"", "\\", "\n", "a"];
+        thinkwork_linear_time::assert_linear(&marks, thinkwork_primitives::limits::MESSAGE_TEXT_BYTES_MAX, |text| {
+            (
+                parse_command(text).is_some(),
+                parse_command(&format!("/tool {text}")),
+                parse_command(&format!("/tool a {text}")),
+            )
+        });
+    }
 }

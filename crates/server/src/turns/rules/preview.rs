@@ -44,4 +44,10 @@ mod tests {
             prop_assert!(!shown.chars().any(crate::edge::visible::is_hidden));
         }
     }
+
+    #[test]
+    fn l108_a_preview_is_made_in_linear_time() {
+        let marks = ["a", "\u{1b}", "\u{1f600}", "\n"];
+        thinkwork_linear_time::assert_linear(&marks, 1_048_576, preview);
+    }
 }

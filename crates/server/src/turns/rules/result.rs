@@ -104,4 +104,21 @@ mod tests {
             prop_assert!(text.len() <= bytes_max);
         }
     }
+
+    #[test]
+    fn l108_a_result_becomes_text_in_linear_time() {
+        const RESULT_BYTES: usize = 131_072;
+        const ROOM: usize = 65_536;
+        let same = |piece: &str, bytes: usize| vec![piece.to_owned(); bytes / piece.len()];
+        for piece in ["a", "{\"result\":1}", "\"", "\u{1f600}"] {
+            let texts = |bytes: usize| (same(piece, bytes), json!({ "result": same(piece, bytes) }));
+            thinkwork_linear_time::assert_linear_in(RESULT_BYTES, texts, |(texts, structured)| {
+                result_text(texts, Some(structured), ROOM)
+            });
+            let text = |bytes: usize| (vec![piece.repeat(bytes / piece.len())], json!({ "result": "a" }));
+            thinkwork_linear_time::assert_linear_in(RESULT_BYTES, text, |(texts, structured)| {
+                result_text(texts, Some(structured), ROOM)
+            });
+        }
+    }
 }

@@ -16,6 +16,9 @@ use crate::webhooks::rules::{Content, Format, Unreadable, Unsupported};
 use crate::webhooks::schemes::Unverified;
 use crate::webhooks::{Delivery, DeliveryResult, Error, Locator, Webhooks, rules, store};
 
+/// A body that is larger is read on a thread for blocking work.
+const INLINE_BYTES_MAX: usize = 32 * 1_024;
+
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy)]
 pub(crate) struct IncomingRequest<'a> {
@@ -162,11 +165,9 @@ async fn take(
     if rate_limit.is_exceeded {
         return Err(Rejection::TooMany { retry_after_seconds: rate_limit.reset_seconds });
     }
-    let content = content(format, bytes.clone()).await?;
-    let body = rules::Body::new(&content.media_type, &content.text);
-    let locate = |place: &Option<Locator>| place.as_ref().and_then(|place| place.find(headers, &body));
-    let event_id = verified.signed_event_id.or_else(|| locate(&webhook.event_id));
-    let correlation = locate(&webhook.correlation);
+    let places = Places { event_id: webhook.event_id.clone(), correlation: webhook.correlation.clone() };
+    let ReadBody { content, event_id, correlation } = read_body(format, bytes.clone(), headers, places).await?;
+    let event_id = verified.signed_event_id.or(event_id);
     let note = rules::not_found(webhook, event_id.as_deref(), correlation.as_deref());
     let envelope = Envelope {
         headers: rules::shown_headers(headers, &secrets),
@@ -230,14 +231,38 @@ fn allowed(endpoint: &Endpoint, peer: Peer) -> bool {
     }
 }
 
-/// What was verified as text. Decompressing has a thread of its own, since a small body can become a large one.
-async fn content(format: Format, sent: Bytes) -> Result<Content, Rejection> {
-    let read = if format.is_compressed() {
-        tokio::task::spawn_blocking(move || format.read(&sent)).await.map_err(|_| Rejection::BrokenOff)?
-    } else {
-        format.read(&sent)
-    };
-    read.map_err(Rejection::Unreadable)
+/// Where the operator said that the event's id and its key are.
+struct Places {
+    event_id: Option<Locator>,
+    correlation: Option<Locator>,
+}
+
+/// A verified body as text, and what was found in the request.
+struct ReadBody {
+    content: Content,
+    event_id: Option<String>,
+    correlation: Option<String>,
+}
+
+impl ReadBody {
+    fn read(format: &Format, sent: &Bytes, headers: &HeaderMap, places: &Places) -> Result<Self, Unreadable> {
+        let content = format.read(sent)?;
+        let body = rules::Body::new(&content.media_type, &content.text);
+        let find = |place: &Option<Locator>| place.as_ref().and_then(|place| place.find(headers, &body));
+        let event_id = find(&places.event_id);
+        let correlation = find(&places.correlation);
+        Ok(Self { content, event_id, correlation })
+    }
+}
+
+/// Reads what was verified. A large body has a thread of its own, and so has a compressed one, since it can become large.
+async fn read_body(format: Format, sent: Bytes, headers: &HeaderMap, places: Places) -> Result<ReadBody, Rejection> {
+    if !format.is_compressed() && sent.len() <= INLINE_BYTES_MAX {
+        return ReadBody::read(&format, &sent, headers, &places).map_err(Rejection::Unreadable);
+    }
+    let headers = headers.clone();
+    let reading = tokio::task::spawn_blocking(move || ReadBody::read(&format, &sent, &headers, &places));
+    reading.await.map_err(|_| Rejection::BrokenOff)?.map_err(Rejection::Unreadable)
 }
 
 /// Reads the body. One that came in one piece is not copied; others are gathered in a buffer as large as was announced,

@@ -7,10 +7,15 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use proptest::prelude::*;
-use thinkwork_primitives::limits;
+use strum::IntoEnumIterator as _;
+use thinkwork_linear_time::assert_linear;
+use thinkwork_primitives::{Secret, Timestamp, limits};
 
 use super::decode::FORM;
-use super::{Content, Format, Locator, Unreadable, Unsupported, pointer};
+use super::{
+    Body, Content, Format, Locator, Unreadable, Unsupported, pointer, preview, shown_headers, text_of, wait_seconds,
+};
+use crate::webhooks::schemes::Scheme;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let pair = |(name, value): &(&'static str, &str)| {
@@ -206,5 +211,72 @@ proptest! {
         if let Ok(content) = read(&[("content-type", &kind), ("content-encoding", &coding)], &body) {
             prop_assert!(std::str::from_utf8(&content.text).is_ok());
         }
+    }
+}
+
+/// A part of the largest body: it keeps the tests short, and what is quadratic takes seconds for it.
+const BODY_BYTES: usize = limits::WEBHOOK_BODY_BYTES_MAX / 16;
+/// The same of what a server accepts of all headers of a request.
+const HEADER_BYTES: usize = 32_768;
+
+#[test]
+fn l108_bodies_are_read_in_linear_time() {
+    let check = |content_type: &str, marks: &[&str]| {
+        let headers = headers(&[("content-type", content_type)]);
+        let format = Format::announced(&headers).unwrap();
+        assert_linear(marks, BODY_BYTES, |body| format.read(&Bytes::copy_from_slice(body.as_bytes())));
+    };
+    check("application/json", &["[", "{\"\":", "\""]);
+    check("application/x-www-form-urlencoded", &["%5B", "&", "payload="]);
+    check("text/plain; charset=latin1", &["\u{e9}", "a"]);
+    check("text/plain; charset=utf-16le", &["\u{1f600}", "ab"]);
+    check("application/xml", &["<?xml encoding=", "'", "?>"]);
+    let unnamed = Format::announced(&HeaderMap::new()).unwrap();
+    assert_linear(&["[", "\\u0041\""], BODY_BYTES, |body| unnamed.read(&Bytes::copy_from_slice(body.as_bytes())));
+}
+
+#[test]
+fn l108_what_a_pointer_names_is_found_in_linear_time() {
+    let none = HeaderMap::new();
+    let check = |kind: &str, pointer: &str, marks: &[&str]| {
+        let place = Locator::parse(pointer);
+        assert_linear(marks, BODY_BYTES, |body| place.find(&none, &Body::new(kind, body.as_bytes())));
+    };
+    check("application/json", &"/a".repeat(100), &["{\"a\":", "{\"a\":1,\"a\":", "\""]);
+    check("application/json", &"/0".repeat(100), &["[", "[1,", "{\"0\":["]);
+    check(FORM, "/a", &["a=", "&", "%"]);
+}
+
+#[test]
+fn l108_what_is_shown_and_kept_of_a_request_is_made_in_linear_time() {
+    let marks = ["a", "\0", "\u{202e}", "\u{1f600}"];
+    assert_linear(&marks, BODY_BYTES, |body| (text_of(body.as_bytes()), preview(body.as_bytes())));
+    assert_linear(&["~0", "~1", "/", "a"], HEADER_BYTES, |text| Locator::parse(text).check());
+}
+
+#[test]
+fn l108_headers_of_a_request_are_read_in_linear_time() {
+    let secrets = [Secret::from_text("whsec_".to_owned() + &"a".repeat(40)), Secret::from_text("b".repeat(40))];
+    let now = Timestamp::from_micros(0);
+    let marks = ["v1,", " ", ";", "wait=", "\""];
+    for name in [
+        "content-type",
+        "content-encoding",
+        "prefer",
+        "authorization",
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    ] {
+        assert_linear(&marks, HEADER_BYTES, |value| {
+            let plain = [("webhook-id", "a"), ("webhook-timestamp", "1"), ("webhook-signature", "v1,YQ==")];
+            let mut headers = headers(&plain);
+            let name = HeaderName::from_static(name);
+            headers.insert(name.clone(), HeaderValue::from_str(value).unwrap());
+            let verified: Vec<_> =
+                Scheme::iter().map(|scheme| scheme.verifier().verify(&headers, b"", &secrets, now).is_ok()).collect();
+            let found = Locator::Header(name.as_str().to_owned()).find(&headers, &Body::new("", b""));
+            (verified, Format::announced(&headers), wait_seconds(&headers), shown_headers(&headers, &secrets), found)
+        });
     }
 }

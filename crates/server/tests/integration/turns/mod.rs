@@ -3,6 +3,7 @@
 mod announced;
 mod consent;
 mod crash;
+mod large_answers;
 mod model_failures;
 mod model_tools;
 mod names;

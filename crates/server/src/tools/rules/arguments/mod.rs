@@ -1,21 +1,30 @@
 //! Whether arguments fit a tool's own schema: their size, and what most of JSON Schema says of them.
 //!
 //! Invariants: arguments that fit the schema are never refused: a keyword that is not read here says nothing, and the
-//! tool checks it itself. The work is bounded, whatever schema and arguments are; what is beyond the bound fits.
+//! tool checks it itself. The work is bounded, whatever schema and arguments are; what is beyond the bound fits. It can
+//! still take milliseconds, so it is done on a thread for blocking work.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
 /// Arguments of one call: more than a message a person writes, less than a file.
 pub const ARGUMENTS_BYTES_MAX: usize = 131_072;
 
-/// Members, values and names that are looked at in one check: about a millisecond.
+/// Schemas, members, values and names that are looked at in one check: some milliseconds.
 const STEPS_MAX: usize = 50_000;
+/// Longest reference that is followed; each use reads all of it.
+const REFERENCE_BYTES_MAX: usize = 512;
+/// Problems that are put into words in one check.
+const PROBLEMS_TOLD_MAX: usize = 64;
 /// Schemas within each other: references make no end by themselves.
 const DEPTH_MAX: usize = 48;
 /// Problems of alternatives that one sentence tells.
 const ALTERNATIVES_TOLD_MAX: usize = 4;
+/// Longest sentence: what is deep within alternatives has many problems.
+const PROBLEM_BYTES_MAX: usize = 2_000;
 /// Longest name or value of a schema in a sentence.
 const SHOWN_CHARS_MAX: usize = 64;
 /// Allowed values that one sentence tells.
@@ -30,9 +39,12 @@ pub fn check(schema: &Map<String, Value>, arguments: &Map<String, Value>) -> Res
     if bytes > ARGUMENTS_BYTES_MAX {
         return Err(format!("they are larger than {ARGUMENTS_BYTES_MAX} bytes; send less"));
     }
-    let mut check = Check { root: schema, steps_left: STEPS_MAX };
+    let mut check = Check::new(schema, Mode::Explain);
     let place = Place { parent: None, name: Name::Arguments };
-    check.object_schema(schema, Given::Arguments(arguments), &place, 0)
+    check.object_schema(schema, Given::Arguments(arguments), &place, 0).map_err(|mut problem| {
+        problem.truncate(problem.floor_char_boundary(PROBLEM_BYTES_MAX));
+        if problem.is_empty() { "they do not fit the schema of the tool".to_owned() } else { problem }
+    })
 }
 
 /// Leaves out arguments that are null where the schema takes no null: models say so that they give an optional argument
@@ -40,12 +52,12 @@ pub fn check(schema: &Map<String, Value>, arguments: &Map<String, Value>) -> Res
 pub fn without_absent(schema: &Map<String, Value>, mut arguments: Map<String, Value>) -> Map<String, Value> {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return arguments };
     let required = schema.get("required").and_then(Value::as_array);
+    let required: HashSet<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut check = Check::new(schema, Mode::Probe);
     arguments.retain(|name, value| {
         let Some(property) = properties.get(name).filter(|_| value.is_null()) else { return true };
-        let is_required = required.is_some_and(|names| names.iter().any(|required| required == name));
-        let mut check = Check { root: schema, steps_left: STEPS_MAX };
         let place = Place { parent: None, name: Name::Property(name) };
-        is_required || check.schema(property, Given::Value(value), &place, 0).is_ok()
+        required.contains(name.as_str()) || check.schema(property, Given::Value(value), &place, 0).is_ok()
     });
     arguments
 }
@@ -87,12 +99,25 @@ enum Name<'a> {
 
 impl Place<'_> {
     fn path(&self) -> String {
-        let before = self.parent.map(Place::path).unwrap_or_default();
+        let mut path = String::new();
+        self.write_path(&mut path);
+        path
+    }
+
+    fn write_path(&self, path: &mut String) {
+        if let Some(parent) = self.parent {
+            parent.write_path(path);
+        }
         match self.name {
-            Name::Arguments => String::new(),
-            Name::Property(name) if before.is_empty() => shown(name),
-            Name::Property(name) => format!("{before}.{}", shown(name)),
-            Name::Item(index) => format!("{before}[{index}]"),
+            Name::Arguments => {}
+            Name::Property(name) => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(&shown(name));
+            }
+            // Writing to a string cannot fail.
+            Name::Item(index) => drop(write!(path, "[{index}]")),
         }
     }
 
@@ -109,12 +134,40 @@ impl Place<'_> {
     }
 }
 
+/// Whether what is wrong is put into words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Explain,
+    /// Only whether a value fits: an alternative that does not is no problem while another one may.
+    Probe,
+}
+
 struct Check<'a> {
     root: &'a Map<String, Value>,
     steps_left: usize,
+    mode: Mode,
+    problems_left: usize,
 }
 
 impl<'a> Check<'a> {
+    const fn new(root: &'a Map<String, Value>, mode: Mode) -> Self {
+        Self { root, steps_left: STEPS_MAX, mode, problems_left: PROBLEMS_TOLD_MAX }
+    }
+
+    /// A problem, in words where they are wanted.
+    fn problem(&mut self, words: impl FnOnce() -> String) -> Result<(), String> {
+        if self.mode == Mode::Probe {
+            return Err(String::new());
+        }
+        match self.problems_left.checked_sub(1) {
+            Some(left) => {
+                self.problems_left = left;
+                Err(words())
+            }
+            None => Err(String::new()),
+        }
+    }
+
     /// Whether there is a step left to look at one thing more.
     fn step(&mut self) -> bool {
         let left = self.steps_left.checked_sub(1);
@@ -124,8 +177,9 @@ impl<'a> Check<'a> {
 
     fn schema(&mut self, schema: &'a Value, given: Given<'_>, place: &Place<'_>, depth: usize) -> Result<(), String> {
         match schema {
-            Value::Bool(false) => Err(format!("{} must not be given", place.subject())),
             Value::Object(keywords) => self.object_schema(keywords, given, place, depth),
+            _ if !self.step() => Ok(()),
+            Value::Bool(false) => self.problem(|| format!("{} must not be given", place.subject())),
             _ => Ok(()),
         }
     }
@@ -166,11 +220,14 @@ impl<'a> Check<'a> {
         given: Given<'_>,
         place: &Place<'_>,
     ) -> Result<(), String> {
-        let kinds = kinds(keywords);
-        if kinds.is_empty() || kinds.iter().any(|kind| given.is_a(kind)) {
+        let mut names = kinds(keywords).peekable();
+        if names.peek().is_none() || names.any(|kind| !self.step() || given.is_a(kind)) {
             return Ok(());
         }
-        Err(format!("{} must be of type {}", place.subject(), shown(&kinds.join(" or "))))
+        self.problem(|| {
+            let told: Vec<&str> = kinds(keywords).take(VALUES_TOLD_MAX).collect();
+            format!("{} must be of type {}", place.subject(), shown(&told.join(" or ")))
+        })
     }
 
     fn check_values(
@@ -181,16 +238,20 @@ impl<'a> Check<'a> {
     ) -> Result<(), String> {
         let Given::Value(value) = given else { return Ok(()) };
         if keywords.get("const").is_some_and(|only| !self.is_same(only, value)) {
-            let only = keywords.get("const").map(ToString::to_string).unwrap_or_default();
-            return Err(format!("{} must be {}", place.subject(), shown(&only)));
+            return self.problem(|| {
+                let only = keywords.get("const").map(ToString::to_string).unwrap_or_default();
+                format!("{} must be {}", place.subject(), shown(&only))
+            });
         }
         let Some(Value::Array(allowed)) = keywords.get("enum") else { return Ok(()) };
         if allowed.is_empty() || allowed.iter().any(|one| self.is_same(one, value)) {
             return Ok(());
         }
-        let told: Vec<String> = allowed.iter().take(VALUES_TOLD_MAX).map(|one| shown(&one.to_string())).collect();
-        let more = if allowed.len() > VALUES_TOLD_MAX { " and others" } else { "" };
-        Err(format!("{} must be one of {}{more}", place.subject(), told.join(", ")))
+        self.problem(|| {
+            let told: Vec<String> = allowed.iter().take(VALUES_TOLD_MAX).map(|one| shown(&one.to_string())).collect();
+            let more = if allowed.len() > VALUES_TOLD_MAX { " and others" } else { "" };
+            format!("{} must be one of {}{more}", place.subject(), told.join(", "))
+        })
     }
 
     fn check_members(
@@ -206,7 +267,7 @@ impl<'a> Check<'a> {
                 return Ok(());
             }
             if !members.contains_key(name) {
-                return Err(format!("`{}` is missing", place.property(name).path()));
+                return self.problem(|| format!("`{}` is missing", place.property(name).path()));
             }
         }
         let properties = keywords.get("properties").and_then(Value::as_object);
@@ -220,7 +281,7 @@ impl<'a> Check<'a> {
             match (properties.and_then(|properties| properties.get(name)), additional) {
                 (Some(schema), _) => self.schema(schema, Given::Value(value), &place, depth)?,
                 (None, Some(Value::Bool(false))) => {
-                    return Err(format!("{} is not known to it", place.subject()));
+                    return self.problem(|| format!("{} is not known to it", place.subject()));
                 }
                 (None, Some(schema)) => self.schema(schema, Given::Value(value), &place, depth)?,
                 (None, None) => {}
@@ -263,23 +324,30 @@ impl<'a> Check<'a> {
         }
         // That no second one of `oneOf` fits is the tool's to check.
         for schemas in [of("anyOf"), of("oneOf")].into_iter().flatten().filter(|schemas| !schemas.is_empty()) {
-            let mut problems: Vec<String> = Vec::new();
-            let mut fits = false;
-            for schema in schemas {
-                match self.schema(schema, given, place, depth) {
-                    Ok(()) => {
-                        fits = true;
-                        break;
-                    }
-                    Err(problem) if problems.len() < ALTERNATIVES_TOLD_MAX => problems.push(problem),
-                    Err(_) => {}
-                }
-            }
-            if !fits {
-                return Err(format!("{} must fit one alternative, but {}", place.subject(), problems.join("; or ")));
+            if !self.fits_one_of(schemas, given, place, depth) {
+                let problems = self.problems_of(schemas, given, place, depth);
+                let but = if problems.is_empty() { String::new() } else { format!(", but {}", problems.join("; or ")) };
+                return self.problem(|| format!("{} must fit one alternative{but}", place.subject()));
             }
         }
         Ok(())
+    }
+
+    fn fits_one_of(&mut self, schemas: &'a [Value], given: Given<'_>, place: &Place<'_>, depth: usize) -> bool {
+        let mode = std::mem::replace(&mut self.mode, Mode::Probe);
+        let fits = schemas.iter().any(|schema| self.schema(schema, given, place, depth).is_ok());
+        self.mode = mode;
+        fits
+    }
+
+    /// What is wrong with the first alternatives, of which none fits.
+    fn problems_of(&mut self, schemas: &'a [Value], given: Given<'_>, place: &Place<'_>, depth: usize) -> Vec<String> {
+        if self.mode == Mode::Probe {
+            return Vec::new();
+        }
+        let first = schemas.iter().take(ALTERNATIVES_TOLD_MAX);
+        let problems = first.filter_map(|schema| self.schema(schema, given, place, depth).err());
+        problems.filter(|problem| !problem.is_empty()).collect()
     }
 
     /// Whether two values are equal as JSON Schema counts it: 1 is 1.0 (2020-12 core, section 4.2.2). What is too much
@@ -315,7 +383,7 @@ pub fn reference_pointer(reference: &str) -> Option<Cow<'_, str>> {
 
 /// The schema that a reference names.
 fn resolve<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<Target<'a>> {
-    let pointer = reference_pointer(reference)?;
+    let pointer = Some(reference).filter(|text| text.len() <= REFERENCE_BYTES_MAX).and_then(reference_pointer)?;
     if pointer.is_empty() {
         return Some(Target::Root);
     }
@@ -328,12 +396,10 @@ fn resolve<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<Target<'
 }
 
 /// The words of a schema's `type`; none where it says nothing (JSON Schema 2020-12 validation, section 6.1.1).
-fn kinds(keywords: &Map<String, Value>) -> Vec<&str> {
-    match keywords.get("type") {
-        Some(Value::String(kind)) => vec![kind.as_str()],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    }
+fn kinds(keywords: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let named = keywords.get("type");
+    let listed = named.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    named.and_then(Value::as_str).into_iter().chain(listed)
 }
 
 fn is_type(kind: &str) -> bool {

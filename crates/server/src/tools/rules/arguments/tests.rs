@@ -1,7 +1,10 @@
 //! Tests of the check of arguments.
 
+use std::time::Duration;
+
 use super::*;
 use serde_json::json;
+use thinkwork_linear_time::{assert_linear_in, processor_time};
 
 #[track_caller]
 fn check_of(schema: &Value, arguments: &Value, expected: Result<(), &str>) {
@@ -78,4 +81,69 @@ fn a_hostile_schema_decides_nothing_and_too_much_is_refused() {
     ] {
         check_of(&schema, &json!({"a": 1}), Ok(()));
     }
+}
+
+/// Checks this schema against as many equal items as there may be. The bound of steps alone does not show in how the time
+/// grows, so the time itself is held: a step that reads all of the schema takes many seconds.
+#[track_caller]
+fn check_is_fast(schema: impl Fn(usize) -> Value, item: &str) {
+    const SCHEMA_BYTES: usize = 65_536;
+    let schema = json!({"properties": {"items": {"items": schema(SCHEMA_BYTES)}}});
+    let count = ARGUMENTS_BYTES_MAX / (item.len() + 1) - 10;
+    let items = format!("{{\"items\":[{item}{}]}}", format!(",{item}").repeat(count));
+    let arguments: Value = serde_json::from_str(&items).unwrap();
+    let taken = processor_time(|| check(schema.as_object().unwrap(), arguments.as_object().unwrap()));
+    assert!(taken < Duration::from_secs(1), "{taken:?}");
+}
+
+#[test]
+fn l108_a_large_schema_and_large_arguments_take_bounded_time() {
+    let many = |value: Value, bytes: usize| vec![value.clone(); bytes / (value.to_string().len() + 1)];
+    check_is_fast(|bytes| json!({"type": many(json!("null"), bytes), "enum": []}), "1");
+    check_is_fast(|bytes| json!({"enum": many(json!(2), bytes)}), "1");
+    check_is_fast(|bytes| json!({"$ref": format!("#/{}", "a".repeat(bytes))}), "1");
+    check_is_fast(|bytes| json!({"$ref": format!("#/{}", "%61".repeat(bytes / 3))}), "1");
+    check_is_fast(|bytes| json!({"allOf": many(json!(true), bytes)}), "1");
+    check_is_fast(|bytes| json!({"anyOf": [{"anyOf": many(json!(false), bytes)}, true]}), "1");
+    check_is_fast(|bytes| json!({"anyOf": [{"const": "a".repeat(bytes)}, true]}), "1");
+    check_is_fast(|bytes| json!({"anyOf": [{"enum": ["\u{1}".repeat(bytes / 6)]}, true]}), "1");
+    check_is_fast(|bytes| json!({"required": many(json!("a"), bytes)}), "{}");
+    check_is_fast(|bytes| json!({"anyOf": [{"required": many(json!("a"), bytes)}, true]}), "{\"a\":1}");
+}
+
+#[test]
+fn l108_absent_arguments_share_one_bound() {
+    // Each property's schema alone would take every step that there is.
+    let of_size = |bytes: usize| {
+        let names: Vec<String> = (0..bytes / 24).map(|number| format!("p{number}")).collect();
+        let properties: Map<String, Value> =
+            names.iter().map(|name| (name.clone(), json!({"$ref": "#/$defs/a"}))).collect();
+        let twice = json!({"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]});
+        let schema = json!({"properties": properties, "required": names, "$defs": {"a": twice}});
+        let arguments: Map<String, Value> = names.into_iter().map(|name| (name, Value::Null)).collect();
+        (schema, arguments)
+    };
+    assert_linear_in(65_536, of_size, |(schema, arguments)| {
+        without_absent(schema.as_object().unwrap(), arguments.clone())
+    });
+    let optional = |bytes: usize| {
+        let (mut schema, arguments) = of_size(bytes);
+        schema.as_object_mut().unwrap().remove("required");
+        (schema, arguments)
+    };
+    let (schema, arguments) = optional(65_536);
+    let taken = processor_time(|| without_absent(schema.as_object().unwrap(), arguments.clone()));
+    assert!(taken < Duration::from_secs(2), "{taken:?}");
+}
+
+#[test]
+fn l108_a_problem_deep_within_alternatives_stays_short() {
+    let mut schema = json!({"type": "null"});
+    for _ in 0..20 {
+        schema = json!({"anyOf": [schema, {"const": "a".repeat(1_000)}]});
+    }
+    let schema = json!({"properties": {"a".repeat(200): schema}});
+    let arguments = json!({"a".repeat(200): 1});
+    let problem = check(schema.as_object().unwrap(), arguments.as_object().unwrap()).unwrap_err();
+    assert!(problem.len() <= PROBLEM_BYTES_MAX && problem.contains("must fit one alternative, but"), "{problem}");
 }
