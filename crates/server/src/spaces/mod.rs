@@ -23,6 +23,9 @@ use crate::access::Access;
 use crate::audit::{self, Event};
 use crate::edge::{InvalidField, Names};
 
+/// What is wrong with a field that names a Space which is not there for the caller.
+pub const NO_SUCH_SPACE: &str = "this Space does not exist or you do not have access; choose another.";
+
 /// What can go wrong here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -17,9 +17,10 @@ use super::wire::{
 };
 use super::{Error, NewMessage, ThreadFilter, Threads};
 use crate::edge::{
-    ApiError, Caller, Idempotency, IdempotencyKey, IfMatch, Json, List, Pagination, Path, Query, Recheck, SessionUser,
-    time_cursor,
+    ApiError, Caller, Idempotency, IdempotencyKey, IfMatch, InvalidField, Json, List, Pagination, Path, Query, Recheck,
+    SessionUser, time_cursor,
 };
+use crate::spaces::NO_SUCH_SPACE;
 
 /// How soon a caller with too many streams may look again.
 const STREAM_RETRY_SECONDS: u64 = 5;
@@ -165,7 +166,10 @@ async fn create(
                 text: body.text,
                 priority: body.priority,
             };
-            let received = threads.write(&mut tx, new, &caller).await?;
+            let received = threads.write(&mut tx, new, &caller).await.map_err(|error| match error {
+                Error::NotFound => InvalidField::new("space_id", NO_SUCH_SPACE).into(),
+                other => other,
+            })?;
             idempotency.keep(&mut tx, &received.thread.id.to_string()).await?;
             received.thread
         }

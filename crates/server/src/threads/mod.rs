@@ -67,7 +67,7 @@ pub enum Error {
     #[error("a stored {0} cannot be read; restore the row from a backup")]
     Damaged(&'static str),
     #[error(transparent)]
-    Spaces(#[from] crate::spaces::Error),
+    Spaces(crate::spaces::Error),
     /// People could not be asked for.
     #[error(transparent)]
     Access(#[from] crate::access::Error),
@@ -75,6 +75,16 @@ pub enum Error {
     Database(#[from] thinkwork_database::Error),
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
+}
+
+impl From<crate::spaces::Error> for Error {
+    /// A thread in a Space that is not there for somebody is not there for them either.
+    fn from(error: crate::spaces::Error) -> Self {
+        match error {
+            crate::spaces::Error::NotFound => Self::NotFound,
+            other => Self::Spaces(other),
+        }
+    }
 }
 
 /// Runs the queued turns of one thread. Enqueued by what happens here, done by the `turns` slice.
@@ -172,11 +182,8 @@ impl Threads {
     /// The thread if the caller may see its Space.
     pub async fn visible(&self, tx: &mut Tx, id: ThreadId, caller: &Principal) -> Result<Thread, Error> {
         let thread = store::thread_find(tx, id).await?.ok_or(Error::NotFound)?;
-        match self.spaces.visible(tx, thread.space, caller).await {
-            Ok(_) => Ok(thread),
-            Err(crate::spaces::Error::NotFound) => Err(Error::NotFound),
-            Err(other) => Err(other.into()),
-        }
+        self.spaces.visible(tx, thread.space, caller).await?;
+        Ok(thread)
     }
 
     /// The thread without asking who: for work. Never for a request.

@@ -20,6 +20,7 @@ use super::{
 use crate::audit::{self, Event};
 use crate::credentials::CredentialInfo;
 use crate::edge::{Idempotency, InvalidField};
+use crate::spaces::NO_SUCH_SPACE;
 
 impl Webhooks {
     /// Makes a webhook in `tx`. Its address takes requests after the commit.
@@ -30,10 +31,7 @@ impl Webhooks {
         rules::check_new(&new)?;
         match self.check_visible(tx, new.space, by).await {
             Ok(()) => {}
-            Err(Error::NotFound) => {
-                let problem = "this Space does not exist or you do not have access; choose another.";
-                return Err(InvalidField::new("space_id", problem).into());
-            }
+            Err(Error::NotFound) => return Err(InvalidField::new("space_id", NO_SUCH_SPACE).into()),
             Err(error) => return Err(error),
         }
         let now = self.inner.clock.now();

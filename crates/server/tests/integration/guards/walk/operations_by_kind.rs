@@ -5,7 +5,7 @@ use super::Findings;
 use super::freshness::needs_no_reauth;
 use super::kinds::{IsFor, Kind, Person, Phase, groups};
 use super::premises::Premises;
-use super::things::{Place, Thing, places, things};
+use super::things::{NAME_THEIR_SPACE_IN_A_FIELD, Place, Thing, places, things};
 use crate::guards::fixture::PRIVATE_WORD;
 use crate::guards::operations::{Described, Who, described};
 use crate::guards::tables;
@@ -43,10 +43,6 @@ fn is_not_ana(kind: Kind) -> bool {
     kind.person != Person::MemberIn
 }
 
-/// Names its Space in a field of its body and refuses one that is not there for the caller as it refuses any other value
-/// of the field.
-const NAMES_ITS_SPACE_IN_A_FIELD: &str = "POST /v1/webhooks";
-
 /// The rule: in this order it is asked who the caller is, how far their token goes, what they are, how long ago they
 /// signed in, and whether what the path names is there for them.
 fn outcome(operation: &Described, kind: Kind, place: Place) -> Outcome {
@@ -73,7 +69,7 @@ fn outcome(operation: &Described, kind: Kind, place: Place) -> Outcome {
     }
     if things.iter().all(sees) {
         Outcome::Done
-    } else if operation.name == NAMES_ITS_SPACE_IN_A_FIELD {
+    } else if NAME_THEIR_SPACE_IN_A_FIELD.contains(&operation.name.as_str()) {
         Outcome::Refused(422, "invalid")
     } else {
         Outcome::Refused(404, "not_found")

@@ -24,6 +24,10 @@ pub enum Thing {
     AnasAndOperators,
 }
 
+/// Operations that name their Space in a field of their body. One that is not there for the caller is refused as any other
+/// wrong value of the field is.
+pub const NAME_THEIR_SPACE_IN_A_FIELD: [&str; 2] = ["POST /v1/threads", "POST /v1/webhooks"];
+
 /// What the parameters of this path name. `name` is the method and the path.
 pub fn things(name: &str) -> Vec<Thing> {
     let path = name.split(' ').next_back().unwrap();
@@ -59,8 +63,7 @@ pub fn things(name: &str) -> Vec<Thing> {
             kind => panic!("{name}: say in guards/walk/things.rs for whom {kind} are there"),
         });
     }
-    // What is begun in a Space names it in its body.
-    if ["POST /v1/threads", "POST /v1/webhooks"].contains(&name) {
+    if NAME_THEIR_SPACE_IN_A_FIELD.contains(&name) {
         things.push(Thing::InTheSpace);
     }
     things
