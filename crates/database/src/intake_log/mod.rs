@@ -1,6 +1,6 @@
 //! The statements of the log of accepted inbound events that lies in the database. Used by the `intake` crate only.
 //!
-//! Invariants: an event that [`append`] returned as stored is on disk; (tenant, source, dedupe key) exists once. The
+//! Invariants: an event that [`append()`] returned as stored is on disk; (tenant, source, dedupe key) exists once. The
 //! database numbers the events of a source as they are stored: one that was stored before another was appended has the
 //! lower number, whatever the clocks of their processes say. Of the events that share an order key, a claim takes the
 //! lowest ones without a gap, and nobody else claims one of them until these are applied, given back or parked. A claim is
@@ -62,7 +62,7 @@ pub struct Claimed {
     pub leased_until: Timestamp,
 }
 
-/// What became of one event of [`append`].
+/// What became of one event of [`append()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// Stored and on disk.
