@@ -22,13 +22,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{Engine, Options, schema};
 
-/// What our files say they are of.
+/// The product that a manifest names.
 const PRODUCT: &str = "thinkwork";
-/// The form of the file.
+/// The version of the file's format.
 const FORMAT: u32 = 1;
-/// Of the line with the manifest; some hundred keys.
+/// The longest manifest, in bytes: enough for some hundred keys.
 const MANIFEST_BYTES_MAX: u64 = 65_536;
-/// Bytes that are copied at once.
+/// The buffer for copying, in bytes.
 const CHUNK_BYTES: usize = 1_048_576;
 /// How every database file of SQLite begins.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -38,7 +38,7 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 pub struct Manifest {
     /// `thinkwork`.
     pub product: String,
-    /// The form of the file.
+    /// The version of the file's format.
     pub format: u32,
     /// The version of ThinkWork that took it.
     pub thinkwork_version: String,
@@ -54,7 +54,7 @@ pub struct Manifest {
     pub keys: BTreeMap<String, String>,
 }
 
-/// What whoever takes a backup knows of it.
+/// What the caller of [`create`] knows.
 pub struct Origin {
     /// The version of ThinkWork.
     pub thinkwork_version: String,
@@ -104,30 +104,30 @@ impl Manifest {
 /// How far a backup or a restore is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So many bytes are written.
+    /// Bytes are being written.
     Writing {
-        /// Of the file.
+        /// Bytes written so far.
         bytes: u64,
-        /// About as many as there will be, where that is known.
+        /// The expected total, where it is known.
         expected: Option<u64>,
     },
     /// The file is read back.
     Checking,
 }
 
-/// Who is told how far it is.
+/// Called with the progress.
 pub type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + Send);
 
-/// Why there is no backup, or it was not restored.
+/// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is something else.
-    #[error("{} is no backup of ThinkWork; give a file that `thinkwork backup` wrote", .0.display())]
+    /// The file is not a backup.
+    #[error("{} is not a ThinkWork backup; give a file that `thinkwork backup` wrote", .0.display())]
     NotABackup(PathBuf),
-    /// The file's form is unknown.
+    /// The file's format is newer than this version.
     #[error("the backup was taken by the newer thinkwork {version}; restore it with that version")]
     NewerFormat {
-        /// What it was taken by.
+        /// The version that took it.
         version: String,
     },
     /// The backup is of another engine.
@@ -143,18 +143,18 @@ pub enum Error {
         "the backup was taken by the newer thinkwork {version} (migration {schema_version}); restore it with that version"
     )]
     NewerSchema {
-        /// What it was taken by.
+        /// The version that took it.
         version: String,
         /// The last migration of it.
         schema_version: i64,
     },
-    /// The file is not what was written.
+    /// The file was changed or cut after it was written.
     #[error("the backup is damaged: {0}. Use another one")]
     Damaged(String),
-    /// A backup of a damaged database.
+    /// The copy fails its check, so the database is damaged.
     #[error("the copy of the database is damaged: {0}. No backup was kept; restore an earlier one")]
     DamagedCopy(String),
-    /// There is something in the place of the restore.
+    /// The database to restore into is not empty.
     #[error("{0} is not empty; a backup is restored into an empty database. Move the old one away first")]
     NotEmpty(String),
     /// A server uses the database.
@@ -167,12 +167,12 @@ pub enum Error {
         /// How many.
         sessions: i64,
     },
-    /// PostgreSQL's owner was not said.
+    /// No URL of the role that owns the PostgreSQL database was given.
     #[error(
         "database_migration_url is not set; a backup is taken and restored as the role that owns the PostgreSQL database"
     )]
     NoOwner,
-    /// PostgreSQL's owner sees no rows.
+    /// Row-level security hides rows from the role that owns the database.
     #[error(
         "the role {role} of database_migration_url is under row-level security, so a backup would miss every tenant's rows. \
          Run as a superuser: ALTER ROLE {role} BYPASSRLS"

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::Error;
 
-/// Of what a program said, the end.
+/// How much of a program's error output is kept, in bytes from its end.
 const SAID_BYTES_MAX: u64 = 4_096;
 
 /// How the programs log in.

@@ -68,7 +68,7 @@ async fn l126_what_is_no_backup_or_does_not_fit_is_not_restored() {
     assert!(empty.contains("\"schema\":\"missing\""), "{empty}");
     let other = if is_sqlite(&place) { "postgres" } else { "sqlite" };
     for (edit, words) in [
-        (json!({ "product": "else" }), "is no backup of ThinkWork"),
+        (json!({ "product": "else" }), "is not a ThinkWork backup"),
         (json!({ "engine": other }), "and the database is"),
         (json!({ "schema_version": 9_999, "thinkwork_version": "9.9.9" }), "newer thinkwork 9.9.9"),
         (json!({ "format": 9, "thinkwork_version": "9.9.9" }), "newer thinkwork 9.9.9"),
@@ -84,7 +84,7 @@ async fn l126_what_is_no_backup_or_does_not_fit_is_not_restored() {
         refused(&restored, &["restore", "backup"], 1, words);
     }
     std::fs::write(&file, "some text\n").unwrap();
-    refused(&restored, &["restore", "backup"], 1, "is no backup of ThinkWork");
+    refused(&restored, &["restore", "backup"], 1, "is not a ThinkWork backup");
     let whole = std::fs::read(&good).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     refused(&restored, &["restore", "--check", "backup"], 1, "the backup is damaged");
@@ -124,6 +124,6 @@ async fn l126_a_database_that_is_used_is_not_replaced() {
         database.execute_unprepared(&format!("VACUUM INTO '{}'", copy.display())).await.unwrap();
         database.close().await.unwrap();
         let restored = place.elsewhere(&[""]).await;
-        refused(&restored, &["restore", copy.to_str().unwrap()], 1, "is no backup of ThinkWork");
+        refused(&restored, &["restore", copy.to_str().unwrap()], 1, "is not a ThinkWork backup");
     }
 }
