@@ -13,11 +13,12 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::deployment::{Deployment, Server};
 use crate::engine::Engine;
 use crate::load::Sender;
+use crate::wait::until;
 use crate::webhook::webhook;
 use crate::{Failure, figure};
 
@@ -26,11 +27,13 @@ const ADDRESSES: u8 = 200;
 const HALF_OPEN_EACH: u32 = 50;
 /// A thousand a second from all addresses.
 const PER_SECOND_EACH: u32 = 5;
-/// Until the flood is what it will be.
-const RISE: Duration = Duration::from_secs(5);
 const LASTING: Duration = Duration::from_secs(20);
-/// Between two requests of the sender, and of the person.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How often the sender sends.
+const SEND_EVERY: Duration = Duration::from_millis(20);
+/// How often the person reads: a person has 600 requests a minute.
+const READ_EVERY: Duration = Duration::from_millis(120);
+/// How often a connection that was closed is opened again.
+const CONNECT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the flood has done so far.
 #[derive(Default)]
@@ -52,7 +55,10 @@ pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Re
 
     let flood = Arc::new(Flood::default());
     let running = start(&server, &url, &flood)?;
-    sleep(RISE).await;
+    until("every connection of the flood is open", async || {
+        Ok(flood.half_open.load(Ordering::Relaxed) == u32::from(ADDRESSES).saturating_mul(HALF_OPEN_EACH))
+    })
+    .await?;
     let webhooks = flood.webhooks.load(Ordering::Relaxed);
     let sign_ins = flood.sign_ins.load(Ordering::Relaxed);
     let began = Instant::now();
@@ -95,9 +101,18 @@ fn client(from: [u8; 4]) -> Result<Client, Failure> {
     Ok(Client::builder().no_proxy().tls_certs_only([]).local_address(IpAddr::from(Ipv4Addr::from(from))).build()?)
 }
 
+/// Ticks that are not made up for where one was late.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
 /// Begins a request, sends no more of it, and connects again once the server has closed the connection.
 async fn hold_half_open(from: IpAddr, to: SocketAddr, flood: Arc<Flood>) {
+    let mut tries = every(CONNECT_EVERY);
     loop {
+        tries.tick().await;
         if let Ok(socket) = TcpSocket::new_v4()
             && socket.bind(SocketAddr::new(from, 0)).is_ok()
             && let Ok(mut connection) = socket.connect(to).await
@@ -109,14 +124,12 @@ async fn hold_half_open(from: IpAddr, to: SocketAddr, flood: Arc<Flood>) {
             }
             flood.half_open.fetch_sub(1, Ordering::Relaxed);
         }
-        sleep(PAUSE).await;
     }
 }
 
 /// Sends the request again and again, whether or not the one before was answered.
 async fn repeat(request: RequestBuilder, flood: Arc<Flood>, counter: fn(&Flood) -> &AtomicU32) {
-    let mut ticks = interval(Duration::from_secs(1) / PER_SECOND_EACH);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut ticks = every(Duration::from_secs(1) / PER_SECOND_EACH);
     let mut open = JoinSet::new();
     loop {
         ticks.tick().await;
@@ -132,7 +145,9 @@ async fn notice(name: &str, server: &Server, sender: &Sender, url: &str) -> Resu
     let began = Instant::now();
     let send = async {
         let mut took = Vec::new();
+        let mut ticks = every(SEND_EVERY);
         while began.elapsed() < LASTING {
+            ticks.tick().await;
             let sent = Instant::now();
             let id = format!("{name}-{}", took.len());
             let answer = sender.sign(server.client.post(url), &id, "{}".to_owned()).send().await?;
@@ -140,18 +155,17 @@ async fn notice(name: &str, server: &Server, sender: &Sender, url: &str) -> Resu
                 return Err(format!("a signed event was answered {}", answer.status()).into());
             }
             took.push(sent.elapsed().as_secs_f64() * 1_000.0);
-            sleep(PAUSE).await;
         }
         Ok::<_, Failure>(took)
     };
     let read = async {
         let mut took = Vec::new();
+        let mut ticks = every(READ_EVERY);
         while began.elapsed() < LASTING {
+            ticks.tick().await;
             let asked = Instant::now();
             server.read("/me").await?;
             took.push(asked.elapsed().as_secs_f64() * 1_000.0);
-            // A person has 600 requests a minute.
-            sleep(PAUSE.saturating_mul(6)).await;
         }
         Ok::<_, Failure>(took)
     };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, Response};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::deployment::{Deployment, Server, text};
 use crate::engine::Engine;
@@ -22,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 3;
 const EVENTS: u64 = 2_000;
 
-/// The share of a core that 2,000 idle streams take, and the rate at which events are worked on with them, of the rate
+/// The share of a core that a server with 2,000 idle streams takes, and the rate at which events are worked on with them, of the rate
 /// without them.
 pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Result<(), Failure> {
     let deployment = Deployment::make(binary, folder, engine, "streams").await?;
@@ -47,24 +48,17 @@ pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Re
     turns_ended(&db).await?;
     deployment.database.vacuum().await?;
     let before = rate().await?;
-    let without = idle_share(&server).await?;
     let mut open = open(&server, &readers, &threads).await?;
-    figure("idle_streams_of_a_core", idle_share(&server).await? - without);
-    figure("drain_with_idle_streams", rate().await? / before);
-    if open.try_join_next().is_some() {
+    let used = server.process.processor_time()?;
+    if timeout(IDLE, open.join_next()).await.is_ok() {
         return Err("a stream ended".into());
     }
+    let used = server.process.processor_time()?.saturating_sub(used);
+    figure("idle_streams_of_a_core", used.as_secs_f64() / IDLE.as_secs_f64());
+    figure("drain_with_idle_streams", rate().await? / before);
     drop(open);
     db.close().await;
     server.process.stop()
-}
-
-/// The processor time that the server takes while nobody asks it anything.
-async fn idle_share(server: &Server) -> Result<f64, Failure> {
-    let before = server.process.processor_time()?;
-    tokio::time::sleep(IDLE).await;
-    let spent = server.process.processor_time()?.saturating_sub(before);
-    Ok(spent.as_secs_f64() / IDLE.as_secs_f64())
 }
 
 async fn threads(server: &Server) -> Result<Vec<String>, Failure> {

@@ -21,8 +21,8 @@ use crate::Error;
 pub(crate) const CHANNEL: &str = "thinkwork_wake";
 /// Hints kept for a slow subscriber; past that it is told that some are missing.
 const BACKLOG: usize = 1_024;
-/// How long to wait before listening again after the connection broke.
-const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// How often to try to listen again after the connection broke.
+const RECONNECT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a hint is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
@@ -177,9 +177,10 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
 }
 
 async fn listen_again(pool: &PgPool, mut error: sqlx::Error) -> PgListener {
+    let mut tries = tokio::time::interval(RECONNECT_EVERY);
     loop {
         tracing::warn!(error = %Chain(&error), "hints from other processes are interrupted; listening again");
-        tokio::time::sleep(RECONNECT_AFTER).await;
+        tries.tick().await;
         match listen(pool).await {
             Ok(listener) => return listener,
             Err(again) => error = again,

@@ -43,7 +43,7 @@ const DRAIN_ON_POSTGRES: &[Row] = &[
 ];
 
 const STREAMS: &[Row] = &[
-    ("idle_streams_of_a_core", "2,000 idle streams, of a core", "", Goal::AtMost(0.05)),
+    ("idle_streams_of_a_core", "a server with 2,000 idle streams, of a core", "", Goal::AtMost(0.05)),
     ("drain_with_idle_streams", "events worked on beside them, of the rate without them", "", Goal::AtLeast(0.9)),
 ];
 

@@ -136,7 +136,7 @@ impl ThreadStream {
         tokio::select! {
             () = self.thread_changes.changed() => return true,
             () = self.access_changes.changed() => {}
-            () = tokio::time::sleep(IDLE_CHECK_EVERY) => {}
+            () = self.threads.clock.pause(IDLE_CHECK_EVERY) => {}
         }
         self.is_admitted(Duration::ZERO).await
     }

@@ -180,6 +180,18 @@ async fn a_stream_of_a_space_that_is_made_private_ends_for_those_who_are_not_in_
 }
 
 #[tokio::test]
+async fn an_idle_stream_ends_with_the_token_that_expires() {
+    let (app, owner, id) = begun().await;
+    let token = json!({ "name": "reader", "kind": "personal", "audience": "api", "scopes": ["read"], "expires_in_seconds": 86_400 });
+    let token = owner.post("/v1/tokens", token).await.expect(201).text_of("token");
+    let mut reader = Reader::open(&app.bearer(&token), &id, None).await;
+    reader.next().await.unwrap();
+    app.clock.advance(Duration::from_secs(2 * 24 * 3_600));
+    let took = reader.end().await;
+    assert!(took < CLOSED_WITHIN, "expired: {took:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_stops_ends_its_streams_and_does_not_wait_for_them() {
     let (app, owner, id) = begun().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
