@@ -27,7 +27,8 @@ const ADDRESSES: u8 = 200;
 const HALF_OPEN_EACH: u32 = 50;
 /// A thousand a second from all addresses.
 const PER_SECOND_EACH: u32 = 5;
-const LASTING: Duration = Duration::from_secs(20);
+/// Long enough that minutes turn and half-open connections end meanwhile.
+const LASTING: Duration = Duration::from_secs(60);
 /// How often the sender sends.
 const SEND_EVERY: Duration = Duration::from_millis(20);
 /// How often the person reads: a person has 600 requests a minute.
@@ -35,7 +36,7 @@ const READ_EVERY: Duration = Duration::from_millis(120);
 /// How often a connection that was closed is opened again.
 const CONNECT_EVERY: Duration = Duration::from_secs(1);
 
-/// What the flood has done so far.
+/// The flood so far: connections that are open, and requests that were answered.
 #[derive(Default)]
 struct Flood {
     half_open: AtomicU32,
@@ -55,8 +56,11 @@ pub(crate) async fn figures(binary: &Path, folder: &Path, engine: &Engine) -> Re
 
     let flood = Arc::new(Flood::default());
     let running = start(&server, &url, &flood)?;
-    until("every connection of the flood is open", async || {
-        Ok(flood.half_open.load(Ordering::Relaxed) == u32::from(ADDRESSES).saturating_mul(HALF_OPEN_EACH))
+    until("the flood comes from every address", async || {
+        let addresses = u32::from(ADDRESSES);
+        Ok(flood.half_open.load(Ordering::Relaxed) == addresses.saturating_mul(HALF_OPEN_EACH)
+            && flood.webhooks.load(Ordering::Relaxed) >= addresses
+            && flood.sign_ins.load(Ordering::Relaxed) >= addresses)
     })
     .await?;
     let webhooks = flood.webhooks.load(Ordering::Relaxed);
@@ -135,8 +139,12 @@ async fn repeat(request: RequestBuilder, flood: Arc<Flood>, counter: fn(&Flood) 
         ticks.tick().await;
         while open.try_join_next().is_some() {}
         let Some(request) = request.try_clone() else { return };
-        counter(&flood).fetch_add(1, Ordering::Relaxed);
-        open.spawn(async move { request.send().await.map(|_| ()) });
+        let flood = Arc::clone(&flood);
+        open.spawn(async move {
+            if request.send().await.is_ok() {
+                counter(&flood).fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 }
 
